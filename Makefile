@@ -1,0 +1,192 @@
+# `make help` prints the lines that begin with two hash signs, with the target or variable below them.
+# Written for GNU make 3.81 and up (macOS ships 3.81), and for paths with spaces: every path is relative, no file is a
+# target. Variables count when they stand after `make`; names as common as DATA are not taken from the environment.
+
+## optimizers, by the names in conf/optimizer/, or all
+OPT := adafisher,adam,kfac,shampoo
+## tasks, by the names in conf/task/, or all
+TASK := digits,tinyshakespeare
+## seeds; each is a run of its own
+SEEDS := 0,1,2
+## epochs of each run; empty: the task's own number
+EPOCHS :=
+## runs side by side; the processor's cores are divided among them
+JOBS := 1
+## folder with the data sets that are not shipped
+DATA := ./data
+## folder of the run records
+RUNS := runs
+## folder that tables, figures and the report are written to
+OUT := out
+## further arguments, as they stand: Hydra overrides, or for test those of pytest
+ARGS :=
+## trials of each optimizer on each task
+TRIALS := 8
+## name of one figure; empty: all
+FIG :=
+## the Python to make .venv with; empty: the first of 3.11, 3.12 and 3.13 that runs
+PYTHON :=
+
+python := .venv/bin/python
+pip := $(python) -m pip --disable-pip-version-check --no-input -qq
+
+# $(call quote,text): one word for the shell, whatever is in it.
+quote = '$(subst ','\'',$(1))'
+# $(call override,key,text): the same for Hydra, in which commas, spaces and brackets have a meaning.
+override = $(call quote,$(1)="$(subst ",\",$(2))")
+
+folders = $(call override,data_dir,$(DATA)) $(call override,runs_dir,$(RUNS))
+report = $(python) -m analysis.report --runs $(call quote,$(RUNS)) --out $(call quote,$(OUT))
+parallel = $(if $(filter-out 1,$(JOBS)),hydra/launcher=joblib $(call quote,hydra.launcher.n_jobs=$(JOBS)))
+epochs = $(if $(strip $(EPOCHS)),$(call quote,budget.epochs=$(EPOCHS)))
+
+candidates = $(if $(PYTHON),$(call quote,$(PYTHON)),python3.11 python3.12 python3.13 python3 python)
+is_supported := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+can_make_venv := import ensurepip, venv; $(is_supported)
+can_install := import pip; $(is_supported)
+
+.PHONY: help sweep report tables figures tune test lint type smoke setup clean .jobs
+
+## Print this page. It needs no set-up.
+help:
+	@echo "usage: make TARGET [VARIABLE=value ...]       (from elsewhere: make -C FOLDER TARGET ...)"
+	@awk '/^## / { doc[++n] = substr($$0, 4); next } \
+	n && /^[A-Z]+ :=/ { value = $$0; sub(/^[^=]*= */, "", value); \
+	  variables = variables sprintf("  %-9s %s%s\n", $$1, doc[1], value == "" ? "" : " [" value "]") } \
+	n && /^[a-z-]+:/ { name = $$0; sub(/:.*/, "", name); printf "\n  %-9s %s\n", name, doc[1]; \
+	  for (i = 2; i <= n; i++) printf "  %-9s %s\n", "", doc[i] } \
+	{ n = 0 } END { printf "\nVariables, with their default in brackets:\n\n%s", variables }' Makefile
+
+## Run each optimizer on each task with each seed, then write tables, figures and the report.
+## Runs that are done are skipped, those that were cut off go on where they were.
+## Variables: OPT TASK SEEDS EPOCHS JOBS DATA RUNS OUT ARGS
+## Example:   make sweep OPT=adafisher,adam TASK=digits SEEDS=0 EPOCHS=5 JOBS=2
+## Example:   make sweep TASK=cifar10 DATA=/path/to/data ARGS='budget=steps budget.steps=30'
+sweep: .jobs setup
+	@printf 'Sweep: %s on %s, seeds %s.\n' $(call quote,$(OPT)) $(call quote,$(TASK)) $(call quote,$(SEEDS))
+	@$(python) -m experiments.train --multirun ruleset=tuned $(call quote,optimizer=$(OPT)) \
+	  $(call quote,task=$(TASK)) $(call quote,seed=$(SEEDS)) $(folders) $(epochs) $(parallel) $(ARGS); \
+	status=$$?; \
+	if [ $$status -eq 2 ]; then exit 2; fi; \
+	$(report) || exit 1; \
+	exit $$status
+
+## Write all tables, all figures and the report again, from the run records.
+## Variables: RUNS OUT
+## Example:   make report OUT=/tmp/out
+report: setup
+	@echo "Report: tables, figures and one page with all of them."
+	@$(report)
+
+## Write the tables only: CSV, Markdown and LaTeX.
+## Variables: RUNS OUT
+## Example:   make tables
+tables: setup
+	@echo "Tables from the run records."
+	@$(report) --tables-only
+
+## Write the figures only: PNG and PDF.
+## Variables: FIG RUNS OUT
+## Example:   make figures
+figures: setup
+	@echo "Figures from the run records."
+	@$(report) --figures-only $(if $(strip $(FIG)),--only $(call quote,$(FIG)))
+
+## Choose hyperparameters on the validation split, by as many trials for every optimizer.
+## Variables: OPT TASK TRIALS DATA RUNS ARGS
+## Example:   make tune OPT=adafisher TASK=digits TRIALS=8
+tune: setup
+	@printf 'Tune: %s on %s, %s trials each.\n' $(call quote,$(OPT)) $(call quote,$(TASK)) $(call quote,$(TRIALS))
+	@$(python) -m experiments.tune $(call quote,optimizer=$(OPT)) $(call quote,task=$(TASK)) \
+	  $(call quote,trials=$(TRIALS)) $(folders) $(ARGS)
+
+## Run the tests, without those marked slow or gpu.
+## Variables: ARGS
+## Example:   make test ARGS='-m slow'
+test: setup
+	@echo "Tests."
+	@$(python) -m pytest $(ARGS)
+
+## Check the format of the code and its style.
+## Example:   make lint
+lint: setup
+	@echo "Format and style."
+	@$(python) -m ruff format --check .
+	@$(python) -m ruff check .
+
+## Check the types.
+## Example:   make type
+type: setup
+	@echo "Types."
+	@$(python) -m mypy
+
+## Run each optimizer for two steps on both shipped tasks, in a folder that is removed afterwards.
+## Variables: ARGS
+## Example:   make smoke
+smoke: setup
+	@echo "Smoke: every optimizer, two steps."
+	@folder=`mktemp -d` || exit 1; \
+	trap 'rm -rf "$$folder"' EXIT; trap 'exit 130' INT TERM; \
+	$(python) -m experiments.train --multirun optimizer=all task=digits,tinyshakespeare seed=0 \
+	  budget=steps budget.steps=2 tracking=none runs_dir="\"$$folder\"" $(ARGS)
+
+# The record of a finished set-up, .venv/installed, holds what was installed and where: a fresh checkout changes the
+# times of its files, and never their text. .venv/unfinished marks a set-up that runs or was cut off. pip is trusted
+# to leave whole packages when it fails, not when it is killed: then .venv is made anew. The interpreter is removed
+# first, so that a removal that is itself cut off is seen. The build takes setuptools from constraints.txt.
+
+## Make .venv and install into it. The targets above do so themselves, once.
+## Variables: PYTHON
+## Example:   make setup PYTHON=/path/to/python3.12
+setup:
+	@wanted() { pwd -P; cat pyproject.toml constraints.txt; }; \
+	passes() { "$$1" -c "$$2" >/dev/null 2>&1; }; \
+	remove() { echo "$$1: making .venv again."; rm -f .venv/bin/python*; rm -rf .venv; }; \
+	if [ -f .venv/unfinished ]; then \
+	  process=`cat .venv/unfinished`; \
+	  if ps -ww -p "$$process" -o args= 2>/dev/null | grep -q .venv/unfinished; then \
+	    echo "error: .venv is being set up by another make (process $$process); wait for it, then try again." >&2; \
+	    exit 1; \
+	  fi; \
+	  remove "The last set-up was cut off"; \
+	elif [ -d .venv ] && ! passes $(python) $(call quote,$(can_install)); then \
+	  remove "The Python in .venv does not run (any more)"; \
+	fi; \
+	if wanted | cmp -s - .venv/installed 2>/dev/null; then exit 0; fi; \
+	if [ ! -d .venv ]; then \
+	  found=; \
+	  for candidate in $(candidates); do \
+	    if passes "$$candidate" $(call quote,$(can_make_venv)); then \
+	      found=$$candidate; break; \
+	    fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    printf 'error: no Python 3.11 to 3.13 that runs and has venv (Debian: python3-venv) is among: %s. %s\n' \
+	      $(call quote,$(strip $(candidates))) "Name one: make PYTHON=/path/to/python3" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Making .venv with $$found."; \
+	  mkdir .venv && echo $$$$ > .venv/unfinished && "$$found" -m venv .venv || exit 1; \
+	fi; \
+	echo "Installing into .venv (about 6 GB the first time, which takes minutes)."; \
+	echo $$$$ > .venv/unfinished || exit 1; \
+	$(pip) install -c constraints.txt pip setuptools && \
+	$(pip) install -c constraints.txt --no-build-isolation -e '.[suite,dev]' && \
+	wanted > .venv/installing && mv -f .venv/installing .venv/installed; \
+	status=$$?; \
+	rm -f .venv/unfinished; \
+	if [ $$status -ne 0 ]; then echo "error: the install failed; the next make tries again." >&2; fi; \
+	exit $$status
+
+## Remove what can be made again: out/ and caches. It never touches run records, data or .venv.
+## Example:   make clean
+clean:
+	@echo "Clean: removing out/ and caches; run records, data and .venv stay."
+	@rm -rf out multirun outputs build dist adafisher.egg-info \
+	  .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find adafisher analysis experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.jobs:
+	@case $(call quote,$(JOBS)) in ''|0*|*[!0-9]*) \
+	  printf 'error: JOBS=%s: must be a whole number of at least 1.\n' $(call quote,$(JOBS)) >&2; exit 2;; \
+	esac

@@ -1,0 +1,140 @@
+"""The arrows of the design: which package may import which, read from the sources."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = ("adafisher", "analysis", "conf", "experiments", "tests")
+SCHEMA = ("experiments.record", "experiments.store", "experiments.errors")
+PURE = ("adafisher.fisher", "adafisher.factors")
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(source: str, package: str) -> set[str]:
+    """All modules that `source`, a module of `package`, imports at any depth, under absolute names.
+
+    `from a.b import c` counts as `a.b.c`: `c` may be a module.
+    """
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join(
+                [*(above if node.level else []), *([node.module] if node.module else [])]
+            )
+            found |= {f"{base}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+            ("import_module", "__import__")
+        ):
+            found |= {str(a.value) for a in node.args if isinstance(a, ast.Constant)}
+    return found
+
+
+def within(module: str, *allowed: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in allowed)
+
+
+def is_stdlib(module: str) -> bool:
+    return module.split(".")[0] in sys.stdlib_module_names
+
+
+def is_ours(module: str) -> bool:
+    return within(module, *OURS)
+
+
+def may_import(module: str, imported: str) -> bool:
+    """Whether the design lets `module` import `imported`."""
+    if module in SCHEMA:
+        return is_stdlib(imported) or within(imported, *SCHEMA)
+    if module in PURE:
+        return is_stdlib(imported) or within(imported, "torch")
+    if module == "adafisher.capture":
+        return is_stdlib(imported) or (
+            within(imported, "torch", "adafisher") and not within(imported, "adafisher.optimizer")
+        )
+    if within(module, "adafisher"):
+        return is_stdlib(imported) or within(imported, "torch", "adafisher")
+    if within(module, "experiments"):
+        return not is_ours(imported) or within(imported, "experiments")
+    if within(module, "analysis"):
+        return not within(imported, "torch", "torchvision") and (
+            not is_ours(imported) or within(imported, "analysis", "experiments.record")
+        )
+    return True
+
+
+def sources() -> Iterator[Path]:
+    for package in ("adafisher", "analysis", "experiments"):
+        yield from sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", list(sources()), ids=module_of)
+def test_imports_follow_the_arrows(path: Path) -> None:
+    module = module_of(path)
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    forbidden = {
+        name for name in imports(path.read_text("utf-8"), package) if not may_import(module, name)
+    }
+    assert not forbidden, f"{module} must not import {sorted(forbidden)}"
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "allowed"),
+    [
+        ("adafisher.optimizer", "from .capture import Capture", True),
+        ("adafisher.optimizer", "import numpy", False),
+        ("adafisher.optimizer", "from experiments import record", False),
+        ("adafisher.capture", "from adafisher.factors import pool", True),
+        ("adafisher.capture", "from . import optimizer", False),
+        ("adafisher.fisher", "from torch import Tensor", True),
+        ("adafisher.fisher", "from .factors import pool", False),
+        ("experiments.train", "import hydra, torch", True),
+        ("experiments.train", "def f():\n    import adafisher", False),
+        ("experiments.optimizers.kfac", "from adafisher.fisher import f", False),
+        ("experiments.tasks.digits", "from ..errors import UserError", True),
+        (
+            "experiments.train",
+            "from importlib import import_module\nimport_module('analysis')",
+            False,
+        ),
+        ("experiments.record", "import json, pathlib", True),
+        ("experiments.record", "import yaml", False),
+        ("experiments.store", "from .record import Run", True),
+        ("experiments.store", "from .loop import train", False),
+        ("analysis.load", "from experiments.record import load_runs", True),
+        ("analysis.load", "from experiments import record", True),
+        ("analysis.load", "from experiments.store import write", False),
+        ("analysis.tables.summary", "from torch.nn import Module", False),
+        ("analysis.tables.summary", "from ..style import colour", True),
+    ],
+)
+def test_the_rules_themselves(module: str, line: str, allowed: bool) -> None:
+    found = imports(line, module.rpartition(".")[0])
+    assert all(may_import(module, name) for name in found) is allowed
+
+
+def test_nothing_that_analysis_loads_brings_torch() -> None:
+    modules = [module_of(path) for path in sources() if path.is_relative_to(ROOT / "analysis")]
+    script = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    heavy = {name.split(".")[0] for name in loaded} & {"torch", "torchvision", "adafisher", "hydra"}
+    ours = {name for name in loaded if within(name, "experiments")}
+    assert not heavy
+    assert ours <= {"experiments", *SCHEMA}

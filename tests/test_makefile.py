@@ -1,0 +1,131 @@
+"""What the targets run, by the real make with stand-ins for Python."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.checkout import ROOT, Checkout
+
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+
+
+def test_help_is_the_default_and_lists_everything_without_set_up(checkout: Checkout) -> None:
+    result = checkout.make()
+    assert result.returncode == 0, result.stderr
+    targets = set(re.findall(r"^([a-z][a-z-]*):", MAKEFILE, re.MULTILINE))
+    variables = set(re.findall(r"^([A-Z]+) :=", MAKEFILE, re.MULTILINE))
+    listed = set(re.findall(r"^  ([A-Za-z-]+) ", result.stdout, re.MULTILINE))
+    assert {"sweep", "report", "tables", "figures", "tune", "test", "lint", "type"} < targets
+    assert {"OPT", "TASK", "SEEDS", "EPOCHS", "JOBS", "DATA", "RUNS", "OUT", "ARGS"} < variables
+    assert listed == targets | variables
+    assert "make sweep OPT=" in result.stdout
+    assert not (checkout.root / ".venv").exists()
+
+
+def test_sweep_with_its_defaults(ready: Checkout) -> None:
+    assert ready.make("sweep").returncode == 0
+    sweep, report = ready.programs()
+    assert sweep == [
+        *("-m", "experiments.train", "--multirun", "ruleset=tuned"),
+        *("optimizer=adafisher,adam,kfac,shampoo", "task=digits,tinyshakespeare", "seed=0,1,2"),
+        *('data_dir="./data"', 'runs_dir="runs"'),
+    ]
+    assert report == ["-m", "analysis.report", "--runs", "runs", "--out", "out"]
+
+
+def test_sweep_hands_every_variable_on(ready: Checkout) -> None:
+    ready.make(
+        *("sweep", "OPT=all", "TASK=ptb", "SEEDS=0", "EPOCHS=3", "JOBS=2"),
+        *('DATA=/my data/it\'s, "here"', "RUNS=my runs", "OUT=my out"),
+        "ARGS=ruleset=default budget=steps 'note=two words'",
+    )
+    sweep, report = ready.programs()
+    assert sweep[4:] == [
+        *("optimizer=all", "task=ptb", "seed=0"),
+        *('data_dir="/my data/it\'s, \\"here\\""', 'runs_dir="my runs"', "budget.epochs=3"),
+        *("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+        *("ruleset=default", "budget=steps", "note=two words"),
+    ]
+    assert report[2:] == ["--runs", "my runs", "--out", "my out"]
+
+
+@pytest.mark.parametrize(
+    ("fail", "reports"),
+    [
+        ("experiments.train:1", True),
+        ("experiments.train:2", False),
+        ("analysis.report:1", True),
+    ],
+)
+def test_a_failing_sweep_reports_and_fails(ready: Checkout, fail: str, reports: bool) -> None:
+    assert ready.make("sweep", fail=fail).returncode == 2
+    assert len(ready.programs()) == (2 if reports else 1)
+
+
+@pytest.mark.parametrize("jobs", ["", "0", "-1", "two", "1.5", "2 3"])
+def test_jobs_must_be_a_positive_whole_number(checkout: Checkout, jobs: str) -> None:
+    result = checkout.make("sweep", f"JOBS={jobs}")
+    assert result.returncode == 2
+    assert f"error: JOBS={jobs}: must be a whole number of at least 1.\n" in result.stderr
+    assert not (checkout.root / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "call"),
+    [
+        (["report"], "analysis.report --runs runs --out out"),
+        (["tables", "OUT=o"], "analysis.report --runs runs --out o --tables-only"),
+        (["figures"], "analysis.report --runs runs --out out --figures-only"),
+        (["figures", "FIG=a"], "analysis.report --runs runs --out out --figures-only --only a"),
+        (
+            ["tune", "OPT=adam", "TASK=digits", "TRIALS=9", "ARGS=seed=1"],
+            "experiments.tune optimizer=adam task=digits trials=9"
+            ' data_dir="./data" runs_dir="runs" seed=1',
+        ),
+        (["test", "ARGS=-m slow"], "pytest -m slow"),
+        (["type"], "mypy"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_a_target_runs(ready: Checkout, arguments: list[str], call: str) -> None:
+    assert ready.make(*arguments).returncode == 0
+    assert ready.programs() == [["-m", *call.split(" ")]]
+    assert ready.make(*arguments, fail=f"{call.split(' ')[0]}:1").returncode == 2
+
+
+def test_lint_checks_format_and_style(ready: Checkout) -> None:
+    ready.make("lint")
+    assert [call[2:4] for call in ready.programs()] == [["format", "--check"], ["check", "."]]
+    assert ready.make("lint", fail="ruff:1").returncode == 2
+
+
+@pytest.mark.parametrize("fail", ["", "experiments.train:1"])
+def test_smoke_leaves_no_folder_behind(ready: Checkout, fail: str) -> None:
+    assert ready.make("smoke", fail=fail).returncode == (2 if fail else 0)
+    (call,) = ready.programs()
+    folder = Path(next(word for word in call if word.startswith("runs_dir=")).split('"')[1])
+    assert folder.parent == ready.bin.parent
+    assert not folder.exists()
+
+
+def test_clean_leaves_records_data_and_venv(ready: Checkout) -> None:
+    for name in ("out", "runs", "data", "wandb", ".ruff_cache", "tests/__pycache__"):
+        (ready.root / name).mkdir(parents=True)
+    ready.make("clean")
+    left = {path.name for path in ready.root.iterdir()}
+    assert {"runs", "data", "wandb", ".venv", "tests"} < left
+    assert not left & {"out", ".ruff_cache"}
+    assert not (ready.root / "tests" / "__pycache__").exists()
+
+
+def test_ci_calls_targets_of_the_makefile_only() -> None:
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    called = re.findall(r"^make (.+)$", script, re.MULTILINE)
+    assert "test" in called
+    assert set(called) <= set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+
+
+@pytest.mark.parametrize("feature", [".ONESHELL", "!=", "&:", "$(file", "::=", ".RECIPEPREFIX"])
+def test_no_feature_that_make_3_81_lacks(feature: str) -> None:
+    assert feature not in MAKEFILE
