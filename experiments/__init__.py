@@ -1,0 +1,1 @@
+"""Runs of the benchmark: tasks, models, baselines, the training loop and its records."""

@@ -1,0 +1,38 @@
+"""The error that a user can cause, and how it is shown: one line and exit code 2."""
+
+import contextlib
+import errno
+import sys
+from collections.abc import Iterator
+
+_DISK_FAULTS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS)
+
+
+class UserError(Exception):
+    """A mistake in what the user asked for; the message is one line.
+
+    The line says what was wrong, the value, and what is allowed.
+    """
+
+
+def refusal(error: Exception) -> str | None:
+    """The line that tells the user of ``error``; ``None`` if it is no mistake of theirs."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
+        where = f" {error.filename}" if error.filename else ""
+        return f"cannot write{where}: {error.strerror}. What is already recorded is kept."
+    return None
+
+
+@contextlib.contextmanager
+def report_user_errors() -> Iterator[None]:
+    """Print a user's mistake, or a disk that refuses writes, as one line and exit with code 2."""
+    try:
+        yield
+    except (UserError, OSError) as error:
+        line = refusal(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr, flush=True)
+        sys.exit(2)

@@ -1,0 +1,89 @@
+"""What a run is: its id, the id of its group of seeds, and the facts that tables are made from."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from experiments import budget
+
+if TYPE_CHECKING:  # the ids are computed where torch need not be loaded
+    from experiments.tasks.task import Task
+
+# Where a run reads and writes, how it is shown, and notes: none of it changes a measurement.
+NOT_HASHED = ("data_dir", "runs_dir", "cache_dir", "tracking", "threads", "retry")
+NOTES = ("published_as", "search", "parameters", "threads")
+
+Config = Mapping[str, Any]
+
+
+def run_id(config: Config) -> str:
+    """Id of the run: a hash of the resolved config, whatever the order of its keys."""
+    return _digest(_essence(config))
+
+
+def group_id(config: Config) -> str:
+    """Id that the seeds of one setting share."""
+    return _digest({key: value for key, value in _essence(config).items() if key != "seed"})
+
+
+def hyperparameters(section: Config) -> dict[str, Any]:
+    """The values of an optimizer's section, without what only the suite reads."""
+    hidden = ("_target_", "_partial_", "name", "family", "needs", *NOTES)
+    return {key: value for key, value in section.items() if key not in hidden}
+
+
+def describe(config: Config, task: "Task") -> dict[str, Any]:
+    """The identity that goes into the run's status, flat and complete for any table."""
+    names = ("task", "model", "optimizer")
+    return {
+        "task": config["task"]["name"],
+        "dataset": config["task"]["name"],
+        "model": config["model"]["name"],
+        "setting": "scratch",
+        "optimizer": config["optimizer"]["name"],
+        "family": config["optimizer"]["family"],
+        "ruleset": config["ruleset"],
+        "budget": budget.describe(config["budget"]),
+        "schedule": config["schedule"]["name"],
+        "batch_size": config["task"]["batch_size"],
+        "seed": config["seed"],
+        "group_id": group_id(config),
+        "metric": task.metric,
+        "higher_is_better": task.higher_is_better,
+        "unit": task.unit,
+        "validation": task.validation is not None,
+        "hyperparameters": hyperparameters(config["optimizer"]),
+        "published_as": {name: config[name].get("published_as") for name in names},
+    }
+
+
+def label(config: Config) -> str:
+    """The run in a few words, for displays."""
+    return f"{config['task']['name']} {config['optimizer']['name']} seed {config['seed']}"
+
+
+def _essence(config: Config) -> dict[str, Any]:
+    kept = {key: value for key, value in config.items() if key not in NOT_HASHED}
+    return {
+        key: {k: v for k, v in value.items() if k not in NOTES}
+        if isinstance(value, Mapping)
+        else value
+        for key, value in kept.items()
+    }
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _canonical(value: Any) -> Any:
+    """One spelling for each value: ``1`` and ``1.0`` are the same number to every method."""
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

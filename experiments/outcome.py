@@ -1,0 +1,26 @@
+"""How a run ended: what a child process tells its parent, and what a sweep counts."""
+
+import json
+from dataclasses import asdict, dataclass
+
+EXIT_CODES = {"done": 0, "diverged": 1, "failed": 1, "out_of_memory": 1, "interrupted": 130}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run's end, or that of an earlier attempt which stands."""
+
+    run_id: str
+    label: str
+    status: str
+    reason: str | None = None
+    skipped: bool = False
+
+    def to_line(self) -> str:
+        """The outcome as one line of JSON."""
+        return json.dumps(asdict(self)) + "\n"
+
+    @staticmethod
+    def from_line(line: str) -> "Outcome":
+        """Read back ``to_line``."""
+        return Outcome(**json.loads(line))

@@ -1,0 +1,61 @@
+import copy
+
+from experiments import identity
+
+
+def reordered(value):
+    if isinstance(value, dict):
+        return {key: reordered(value[key]) for key in reversed(value)}
+    return value
+
+
+def test_id_does_not_depend_on_the_order_of_keys(make_config):
+    config = make_config()
+    assert list(reordered(config)) != list(config)
+    assert identity.run_id(reordered(config)) == identity.run_id(config)
+
+
+def test_id_ignores_folders_display_and_notes(make_config):
+    config = make_config()
+    other = copy.deepcopy(config)
+    other |= {"data_dir": "/a", "runs_dir": "/b", "cache_dir": "/c", "threads": 7, "retry": True}
+    other["tracking"] = {"mode": "online"}
+    other["optimizer"]["search"] = {"lr": {"low": 1, "high": 2}}
+    assert identity.run_id(other) == identity.run_id(config)
+
+
+def test_id_depends_on_everything_that_is_measured(make_config):
+    ids = {
+        identity.run_id(make_config(*overrides))
+        for overrides in (
+            [],
+            ["seed=1"],
+            ["optimizer.lr=0.5"],
+            ["optimizer=sgd"],
+            ["budget.steps=5"],
+            ["task.batch_size=3"],
+            ["task.eval_batch_size=3"],
+            ["schedule=constant"],
+            ["model.width=8"],
+            ["ruleset=tuned"],
+        )
+    }
+    assert len(ids) >= 9  # without a tuned file for the task the last one is the first
+
+
+def test_equal_numbers_have_one_id(make_config):
+    ids = {identity.run_id(make_config(f"optimizer.lr={text}")) for text in ("1", "1.0", "1e0")}
+    assert len(ids) == 1
+
+
+def test_seeds_share_a_group(make_config):
+    first, second = make_config("seed=0"), make_config("seed=1")
+    assert identity.group_id(first) == identity.group_id(second)
+    assert identity.run_id(first) != identity.run_id(second)
+
+
+def test_hyperparameters_are_the_ones_of_the_method(make_config):
+    section = make_config("optimizer=sgd")["optimizer"]
+    names = set(identity.hyperparameters(section))
+    assert {"lr", "momentum", "weight_decay"} <= names
+    assert not names & {"_target_", "name", "needs", "search", "published_as", "family"}

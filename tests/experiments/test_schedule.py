@@ -1,0 +1,34 @@
+import math
+
+import pytest
+import torch
+
+from experiments import schedule
+
+
+def test_cosine_per_epoch_is_that_of_torch():
+    epochs, length = 6, 5
+    parameter = torch.nn.Parameter(torch.zeros(()))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)
+    factor = schedule.cosine(total_steps=epochs * length, steps_per_epoch=length)
+    for epoch in range(epochs):
+        for step in range(length):
+            assert factor(epoch * length + step) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+
+
+def test_cosine_within_the_first_epoch_is_stepped():
+    factor = schedule.cosine(total_steps=4, steps_per_epoch=100)
+    expected = [1.0, 0.5 + math.sqrt(0.5) / 2, 0.5, 0.5 - math.sqrt(0.5) / 2]
+    assert [factor(step) for step in range(4)] == pytest.approx(expected)
+
+
+def test_constant():
+    assert {schedule.constant(total_steps=9, steps_per_epoch=3)(step) for step in range(9)} == {1.0}
+
+
+def test_refuses_an_unknown_stride():
+    with pytest.raises(ValueError, match="Invalid per: 'day'"):
+        schedule.cosine(total_steps=2, steps_per_epoch=1, per="day")
