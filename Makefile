@@ -93,12 +93,12 @@ figures: setup
 	@$(report) --figures-only $(if $(strip $(FIG)),--only $(call quote,$(FIG)))
 
 ## Choose hyperparameters on the validation split, by as many trials for every optimizer.
-## Variables: OPT TASK TRIALS DATA RUNS ARGS
+## Variables: OPT TASK TRIALS JOBS DATA RUNS ARGS
 ## Example:   make tune OPT=adafisher TASK=digits TRIALS=8
-tune: setup
+tune: .jobs setup
 	@printf 'Tune: %s on %s, %s trials each.\n' $(call quote,$(OPT)) $(call quote,$(TASK)) $(call quote,$(TRIALS))
 	@$(python) -m experiments.tune $(call quote,optimizer=$(OPT)) $(call quote,task=$(TASK)) \
-	  $(call quote,trials=$(TRIALS)) $(folders) $(ARGS)
+	  $(call quote,trials=$(TRIALS)) $(folders) $(parallel) $(ARGS)
 
 ## Run the tests, without those marked slow or gpu.
 ## Variables: ARGS

@@ -1,0 +1,105 @@
+"""What a person sees while a run trains: a live bar on a terminal, plain lines elsewhere."""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from experiments.build import Built
+    from experiments.loop import Trainer
+
+PLAIN_VARIABLE = "ADAFISHER_PLAIN"
+"""Set by a sweep with parallel jobs: several live bars would overwrite each other."""
+
+_LIVE_SECONDS = 0.2
+_PLAIN_SECONDS = 10.0
+
+
+class Display:
+    """Shows one run on standard error."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._live = sys.stderr.isatty() and not os.environ.get(PLAIN_VARIABLE)
+        self._bar: Progress | None = None
+        self._bar_task: TaskID | None = None
+        self._shown_at = time.monotonic()
+        self._metric = ""
+        self._built: Built | None = None
+        self._began: tuple[float, int] | None = None
+
+    def line(self, text: str) -> None:
+        """Print one line about the run."""
+        self._console.print(f"{self._title}: {text}", markup=False)
+
+    @contextlib.contextmanager
+    def live(self, built: "Built") -> Iterator[None]:
+        """Show the progress of ``built`` for as long as the context lasts."""
+        self._built = built
+        if not self._live:
+            yield
+            return
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[facts]}", markup=False),
+            TimeRemainingColumn(compact=True),
+        )
+        with Progress(*columns, console=self._console, transient=True) as self._bar:
+            self._bar_task = self._bar.add_task(self._title, total=built.total_steps, facts="")
+            yield
+        self._bar = None
+
+    def step(self, trainer: "Trainer", loss: float) -> None:
+        """Show where the trainer stands, if the last showing is long enough ago."""
+        now = time.monotonic()
+        if (
+            self._began is None
+        ):  # the rate of this attempt; an earlier one may have been on another machine
+            self._began = (trainer.counters.train_seconds, trainer.counters.step)
+        if now - self._shown_at < (_LIVE_SECONDS if self._bar else _PLAIN_SECONDS):
+            return
+        self._shown_at = now
+        built, counters = trainer.built, trainer.counters
+        epoch = counters.step / built.steps_per_epoch
+        epochs = built.total_steps / built.steps_per_epoch
+        rate = counters.total_count / max(counters.train_seconds, 1e-9)
+        facts = f"epoch {epoch:.1f}/{epochs:.4g}  loss {loss:.4f}  {self._metric}"
+        facts += f"{rate:,.0f} {built.task.unit}/s"
+        if self._bar is not None and self._bar_task is not None:
+            self._bar.update(self._bar_task, completed=counters.step, facts=facts)
+        else:
+            self.line(f"{facts}  {self._seconds_left(trainer)}")
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """Take over the metrics of an evaluation."""
+        if self._built is None:
+            return
+        metric = self._built.task.metric
+        split = "validation" if f"validation_{metric}" in row else "test"
+        self._metric = f"{split} {metric.removesuffix('_percent')} {row[f'{split}_{metric}']:.2f}  "
+
+    def ended(
+        self, status: str, reason: str | None, summary: Mapping[str, Any], metric: str
+    ) -> None:
+        """Print how the run ended, in one line that stays."""
+        final = summary.get("final")
+        result = (
+            "" if final is None else f", final test {metric.removesuffix('_percent')} {final:.2f}"
+        )
+        self.line(f"{status}{result}" + (f" ({reason})" if reason else ""))
+
+    def _seconds_left(self, trainer: "Trainer") -> str:
+        counters = trainer.counters
+        seconds, step = self._began or (0.0, 0)
+        if counters.step == step:
+            return ""
+        pace = (counters.train_seconds - seconds) / (counters.step - step)
+        return f"{pace * (trainer.built.total_steps - counters.step):.0f} s of training left"

@@ -1,0 +1,179 @@
+"""The training loop: steps, evaluations, and a state that resumes bit for bit."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from experiments import seeding
+from experiments.build import Built
+from experiments.tasks.task import IGNORE, Split
+
+Row = dict[str, Any]
+
+
+class DivergedError(Exception):
+    """The training loss is no finite number any more."""
+
+
+class StoppedError(Exception):
+    """Somebody asked the run to stop; its state is that after the last whole step."""
+
+
+@dataclass
+class Counters:
+    """Where a run stands; plain numbers, part of every checkpoint."""
+
+    step: int = 0
+    train_seconds: float = 0.0
+    loss_sum: float = 0.0  # since the last evaluation, weighted by `count`
+    count: int = 0  # images or tokens since the last evaluation
+    total_count: int = 0
+
+
+class Trainer:
+    """Trains one built run, a generator of one row an evaluation."""
+
+    def __init__(
+        self,
+        built: Built,
+        *,
+        seed: int,
+        on_step: Callable[["Trainer", float], None] = lambda trainer, loss: None,
+        stop_requested: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.built = built
+        self.seed = seed
+        self.counters = Counters()
+        self._on_step = on_step
+        self._stop_requested = stop_requested
+        self._base_lrs = [group["lr"] for group in built.optimizer.param_groups]
+        seeding.seed_global(seed, "training")
+
+    def run(self) -> Iterator[Row]:
+        """Train to the end of the budget.
+
+        Yields:
+            One row an evaluation, with the metrics of every split there is.
+
+        Raises:
+            DivergedError: At the first loss that is not finite; the message has the step.
+            StoppedError: After the first step at whose end a stop was requested.
+        """
+        built, counters = self.built, self.counters
+        while counters.step < built.total_steps:
+            epoch, start = divmod(counters.step, built.steps_per_epoch)
+            batches = built.task.train.batches(
+                built.batch_size, seed=seeding.derive(self.seed, "data", epoch), start=start
+            )
+            clock = self._now()
+            for inputs, targets in batches:
+                loss, count = self._step(inputs, targets)
+                counters.step += 1
+                counters.loss_sum += loss * count
+                counters.count += count
+                counters.total_count += count
+                counters.train_seconds += self._now() - clock
+                if not math.isfinite(loss):
+                    raise DivergedError(f"loss is {loss} at step {counters.step}")
+                if self._evaluates_after(counters.step):
+                    yield self._row()
+                self._on_step(self, loss)
+                if self._stop_requested():
+                    raise StoppedError(f"stopped after step {counters.step}")
+                if counters.step == built.total_steps:
+                    return
+                clock = self._now()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on, as tensors and plain numbers."""
+        rng = {"cpu": torch.get_rng_state()}
+        if self.built.device.type == "cuda":
+            rng["cuda"] = torch.cuda.get_rng_state(self.built.device)
+        return {
+            "model": self.built.model.state_dict(),
+            "optimizer": self.built.optimizer.state_dict(),
+            "counters": dict(vars(self.counters)),
+            "rng": rng,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from ``state_dict()`` of an equal run."""
+        self.built.model.load_state_dict(state["model"])
+        self.built.optimizer.load_state_dict(state["optimizer"])
+        self.counters = Counters(**state["counters"])
+        torch.set_rng_state(state["rng"]["cpu"])
+        if "cuda" in state["rng"]:
+            torch.cuda.set_rng_state(state["rng"]["cuda"], self.built.device)
+
+    def _step(self, inputs: Tensor, targets: Tensor) -> tuple[float, int]:
+        built = self.built
+        factor = built.schedule(self.counters.step)
+        for group, base in zip(built.optimizer.param_groups, self._base_lrs, strict=True):
+            group["lr"] = base * factor
+        logits, targets = self._forward(inputs, targets)
+        loss = F.cross_entropy(logits, targets, ignore_index=IGNORE)
+        if built.observes_logits:
+            built.optimizer.observe(logits)  # type: ignore[attr-defined]  # the flag says it is there
+        loss.backward()
+        built.optimizer.step()
+        built.optimizer.zero_grad(set_to_none=True)
+        return loss.item(), int((targets != IGNORE).sum())
+
+    def _forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits ``[rows, classes]`` and targets ``[rows]``."""
+        device = self.built.device
+        logits = self.built.model(inputs.to(device, non_blocking=True))
+        return logits.flatten(0, -2), targets.to(device, non_blocking=True).flatten()
+
+    def _evaluates_after(self, step: int) -> bool:
+        """Evaluations divide each epoch evenly; its end and the end of the run are among them."""
+        within = (step - 1) % self.built.steps_per_epoch + 1
+        times, length = self.built.evaluations_per_epoch, self.built.steps_per_epoch
+        passed = within * times // length > (within - 1) * times // length
+        return passed or step == self.built.total_steps
+
+    def _row(self) -> Row:
+        built, counters = self.built, self.counters
+        row: Row = {
+            "step": counters.step,
+            "epoch": counters.step / built.steps_per_epoch,
+            "train_seconds": counters.train_seconds,
+            "lr": built.optimizer.param_groups[0]["lr"],
+            "train_loss": counters.loss_sum / counters.count,
+        }
+        counters.loss_sum, counters.count = 0.0, 0
+        for name, split in (("validation", built.task.validation), ("test", built.task.test)):
+            if split is not None:
+                row |= {f"{name}_{key}": value for key, value in self.evaluate(split).items()}
+        return row
+
+    @torch.no_grad()
+    def evaluate(self, split: Split) -> dict[str, float]:
+        """Metrics over a whole split, weighted by images or tokens.
+
+        The sums are taken in float64, row by row, so they depend on the evaluation batch size only
+        through the arithmetic inside the model.
+        """
+        built = self.built
+        built.model.eval()
+        loss_sum, correct, count = 0.0, 0, 0
+        for inputs, targets in split.batches(built.eval_batch_size):
+            logits, targets = self._forward(inputs, targets)
+            losses = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none")
+            loss_sum += losses.cpu().double().sum().item()
+            correct += int((logits.argmax(-1) == targets).sum())
+            count += int((targets != IGNORE).sum())
+        built.model.train()
+        return built.task.metrics(loss_sum, correct, count)
+
+    def _now(self) -> float:
+        """Seconds of a monotonic clock, once the device has done what it was given."""
+        if self.built.device.type == "cuda":
+            torch.cuda.synchronize(self.built.device)
+        return time.perf_counter()

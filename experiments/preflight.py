@@ -1,0 +1,207 @@
+"""Checks before anything starts: a mistake is one line now, not a failed run an hour later."""
+
+import difflib
+import importlib
+import inspect
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments import commandline
+from experiments.errors import UserError
+
+Config = dict[str, Any]
+_UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
+_GROUPS = (
+    "optimizer",
+    "task",
+    "model",
+    "budget",
+    "schedule",
+    "tracking",
+    "ruleset",
+    "family",
+    "experiment",
+)
+
+
+def resolve(config: DictConfig) -> Config:
+    """The config as plain values, its folders absolute.
+
+    Raises:
+        UserError: If a value is missing or refers to something that is not there.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"Missing value: {missing[0]}. Give it as {missing[0]}=<value>.")
+    try:
+        plain: Config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise UserError(f"config: {_first_line(error)}") from error
+    for key in ("data_dir", "runs_dir", "cache_dir"):
+        plain[key] = str(Path(plain[key]).expanduser().absolute())
+    return plain
+
+
+def check(overrides: list[str]) -> Config:
+    """Compose, type-check and try out every value that the overrides name.
+
+    Args:
+        overrides: Those of one run, or of a sweep.
+
+    Returns:
+        The config of the first job.
+
+    Raises:
+        UserError: At the first mistake.
+    """
+    checked_tasks: set[str] = set()
+    first: Config | None = None
+    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
+        for job in _samples(overrides):
+            config = resolve(_compose(job))
+            _check_types(job, config)
+            if first is None:
+                first = config
+                _check_writable(Path(config["runs_dir"]))
+            _try_optimizer(config)
+            key = repr(sorted(config["task"].items())) + config["data_dir"]
+            if key not in checked_tasks:
+                checked_tasks.add(key)
+                _check_data(config)
+    GlobalHydra.instance().clear()
+    assert first is not None  # `samples` yields at least one job
+    return first
+
+
+def _samples(overrides: list[str]) -> Iterator[list[str]]:
+    try:
+        yield from commandline.samples(overrides)
+    except HydraException as error:
+        raise UserError(_first_line(error)) from error
+
+
+def _compose(job: list[str]) -> DictConfig:
+    try:
+        return compose("train", overrides=job)
+    except MissingConfigException as error:
+        group, _, name = (error.missing_cfg_file or "").rpartition("/")
+        if not group:
+            raise UserError(_first_line(error)) from error
+        known = [option for option in commandline.choices(group) if option]
+        raise UserError(f"Unknown {group}: {name!r}. {_nearest(name, known)}") from error
+    except (ConfigCompositionException, OmegaConfBaseException) as error:
+        found = _UNKNOWN_KEY.search(str(error))
+        if found is None:
+            raise UserError(_first_line(error)) from error
+        key = found[1].partition("@")[0]
+        raise UserError(f"Unknown key: {key!r}. {_nearest(key, _known_keys(job))}") from error
+
+
+def _known_keys(job: list[str]) -> list[str]:
+    """Every key that a config of the job's groups has, and the groups themselves."""
+    config = compose("train", overrides=_only_groups(job))
+    return [*_GROUPS, *(key for key, _ in _leaves(OmegaConf.to_container(config)))]
+
+
+def _only_groups(job: list[str]) -> list[str]:
+    return [override for override in job if override.partition("=")[0] in _GROUPS]
+
+
+def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    tail = {key.rpartition(".")[2]: key for key in names}
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    near += [
+        tail[match]
+        for match in difflib.get_close_matches(name, tail, n=2)
+        if tail[match] not in near
+    ]
+    if near:
+        return f"Did you mean: {', '.join(near)}?"
+    return f"Known: {', '.join(names[:40])}."
+
+
+def _check_types(job: list[str], config: Config) -> None:
+    """Refuse text where the YAML has a number, and the like; Hydra takes any value for any key."""
+    defaults = dict(_leaves(OmegaConf.to_container(compose("train", overrides=_only_groups(job)))))
+    for key, value in _leaves(config):
+        default = defaults.get(key)
+        if default is None or default == "???" or (isinstance(default, str) and "${" in default):
+            continue
+        wanted = _kind(default)
+        if wanted != _kind(value) and not (
+            wanted == "a number" and _kind(value) == "a whole number"
+        ):
+            raise UserError(
+                f"Invalid {key}: {value!r}. Must be {wanted}, as the default {default!r}."
+            )
+    seed = config["seed"]
+    if seed < 0:
+        raise UserError(f"Invalid seed: {seed}. Must be >= 0.")
+    threads = config["threads"]
+    if threads is not None and (_kind(threads) != "a whole number" or threads < 1):
+        raise UserError(f"Invalid threads: {threads!r}. Must be a whole number >= 1, or null.")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int):
+        return "a whole number"
+    if isinstance(value, float):
+        return "a number"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return "text" if isinstance(value, str) else type(value).__name__
+
+
+def _try_optimizer(config: Config) -> None:
+    """Make the optimizer once, for a model of one layer, so that it refuses bad values now."""
+    import torch
+
+    from experiments import budget, build
+
+    budget.total_steps(config["budget"], steps_per_epoch=1)
+    build.pick_device(config["device"])
+    build.build_optimizer(config["optimizer"], torch.nn.Linear(2, 2))
+
+
+def _check_data(config: Config) -> None:
+    """Ask the task's module whether the data folder holds what the task reads."""
+    section = config["task"]
+    module = importlib.import_module(section["_target_"].rpartition(".")[0])
+    accepted = inspect.signature(module.check).parameters
+    module.check(
+        Path(config["data_dir"]),
+        **{key: value for key, value in section.items() if key in accepted},
+    )
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-"):
+            pass
+    except OSError as error:
+        raise UserError(f"Cannot write to runs_dir {folder}: {error.strerror}.") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

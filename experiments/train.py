@@ -1,0 +1,54 @@
+"""The entry point: `python -m experiments.train task=digits optimizer=adafisher seed=0`."""
+
+import logging
+import sys
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from experiments import commandline, preflight, sweep
+from experiments.errors import report_user_errors
+from experiments.outcome import EXIT_CODES
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
+def job(config: DictConfig) -> None:
+    """Execute one config: here, or as a job of a sweep in a child process."""
+    context = HydraConfig.get()
+    with report_user_errors():
+        resolved = preflight.resolve(config)
+        if context.mode == RunMode.MULTIRUN:
+            parallel = context.launcher.get("n_jobs", 1)
+            sweep.execute_job(resolved, number=context.job.num, parallel=parallel)
+            return
+        from experiments.run import execute  # loads torch, which a sweep's parent can do without
+
+        sys.exit(EXIT_CODES[execute(resolved).status])
+
+
+def main() -> None:
+    """Check what was typed, then hand it to Hydra."""
+    logging.basicConfig(format="%(message)s")
+    arguments, _ = get_args_parser().parse_known_args()
+    with report_user_errors():
+        overrides = commandline.normalise(arguments.overrides)
+        typed = [item for item in sys.argv[1:] if item not in arguments.overrides]
+        sys.argv[1:] = [*typed, *overrides]
+        if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
+            job()
+            return
+        first = preflight.check(overrides)
+        if not arguments.multirun or arguments.cfg:
+            job()
+            return
+        sys.exit(sweep.run(job, first, size=len(commandline.jobs(overrides))))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_CODES["interrupted"])

@@ -1,0 +1,35 @@
+"""Resolved configs and runs for the tests of the engine."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from experiments import commandline, preflight
+
+Config = dict[str, Any]
+
+
+def compose_config(*overrides: str) -> Config:
+    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
+        return preflight.resolve(compose("train", overrides=list(overrides)))
+
+
+@pytest.fixture
+def make_config(tmp_path: Path) -> Callable[..., Config]:
+    """A config of a few steps on digits whose folders lie below ``tmp_path``."""
+
+    def make(*overrides: str) -> Config:
+        short = [] if "budget=epochs" in overrides else ["budget=steps", "budget.steps=4"]
+        defaults = [
+            "tracking=none",
+            "optimizer=adam",
+            "threads=1",
+            f"runs_dir={tmp_path / 'runs'}",
+            f"cache_dir={tmp_path / 'cache'}",
+        ]
+        return compose_config(*commandline.normalise([*defaults, *short, *overrides]))
+
+    return make

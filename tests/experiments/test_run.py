@@ -1,0 +1,309 @@
+"""A run from config to record: statuses, skip, resume, and death at any moment."""
+
+import errno
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from experiments import identity, run, store
+from experiments.build import Built
+from experiments.errors import UserError
+from experiments.loop import Trainer
+from experiments.record import CHECKPOINT_FILE, METRICS_FILE, STATUS_FILE, load_run
+from experiments.store import RunFolder
+
+METHODS = ("adam", "adafisher", "kfac", "shampoo")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: no `except Exception` of the run sees it."""
+
+
+def folder_of(config) -> RunFolder:
+    from pathlib import Path
+
+    return RunFolder(Path(config["runs_dir"]), identity.run_id(config))
+
+
+def measurements(config):
+    """The rows without the one value that a clock decides."""
+    rows = load_run(folder_of(config).path).rows
+    return [{key: value for key, value in row.items() if key != "train_seconds"} for row in rows]
+
+
+def test_a_run_leaves_a_whole_record(make_config):
+    config = make_config("budget=epochs", "budget.epochs=2")
+    outcome = run.execute(config)
+    assert outcome.status == "done"
+    record = load_run(folder_of(config).path)
+    steps = record.progress["total_steps"] // 2
+    assert [row["step"] for row in record.rows] == [steps, 2 * steps]
+    assert [row["epoch"] for row in record.rows] == [1.0, 2.0]
+    assert record.rows[0]["train_seconds"] < record.rows[1]["train_seconds"]
+    assert record.rows[1]["train_loss"] < record.rows[0]["train_loss"]
+    names = {path.name for path in record.path.iterdir()}
+    assert names == {"config.yaml", "environment.json", "metrics.jsonl", "status.json"}
+    environment = json.loads((record.path / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__.partition("+")[0]
+
+
+def test_a_finished_run_is_skipped(make_config):
+    config = make_config()
+    run.execute(config)
+    before = {path: path.read_bytes() for path in folder_of(config).path.iterdir()}
+    again = run.execute(config)
+    assert (again.status, again.skipped) == ("done", True)
+    assert {path: path.read_bytes() for path in folder_of(config).path.iterdir()} == before
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("stop_after", [1, 23, 24])
+def test_a_stopped_run_ends_like_an_unbroken_one(make_config, monkeypatch, method, stop_after):
+    overrides = (f"optimizer={method}", "budget.steps=30", "task.batch_size=48")
+    unbroken = make_config(*overrides, "runs_dir=" + make_config()["runs_dir"] + "-unbroken")
+    run.execute(unbroken)
+
+    config = make_config(*overrides)
+    step = Trainer._step
+
+    def signalled(trainer, inputs, targets):
+        if trainer.counters.step == stop_after - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(trainer, inputs, targets)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", signalled)
+        stopped = run.execute(config)
+    assert (stopped.status, stopped.reason) == (
+        "interrupted",
+        f"SIGTERM: stopped after step {stop_after}",
+    )
+    assert run.execute(config).status == "done"
+    assert len(measurements(config)) >= 2
+    assert measurements(config) == measurements(unbroken)
+
+
+def count_writes(config, monkeypatch):
+    """How many file operations a whole run makes."""
+    calls = []
+    with monkeypatch.context() as patch:
+        kill_at(patch, None, calls)
+        run.execute(config)
+    return len(calls)
+
+
+def kill_at(patch, number, calls, *, half=False):
+    """Die at the file operation with this number: before it, or after its first half."""
+
+    def dying(original, write_half):
+        def operation(*arguments):
+            calls.append(original)
+            if len(calls) - 1 == number:
+                if half:
+                    write_half(*arguments)
+                raise Killed
+            return original(*arguments)
+
+        return operation
+
+    def half_row(folder, row):
+        with (folder.path / METRICS_FILE).open("a") as handle:
+            handle.write(json.dumps(row)[:10])
+
+    def half_file(path, content):
+        path.with_name(f".{path.name}.partial").write_bytes(content[: len(content) // 2])
+
+    patch.setattr(RunFolder, "append_row", dying(RunFolder.append_row, half_row))
+    patch.setattr(store, "write_atomic", dying(store.write_atomic, half_file))
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["before", "halfway"])
+def test_a_run_killed_at_any_write_ends_like_an_unbroken_one(make_config, monkeypatch, half):
+    overrides = ("task.batch_size=1150", "budget.steps=2", "task.evaluations_per_epoch=1")
+    base = make_config()["runs_dir"]
+    unbroken = make_config(*overrides, f"runs_dir={base}-unbroken")
+    operations = count_writes(unbroken, monkeypatch)
+    assert operations >= 8
+    for number in range(operations):
+        config = make_config(*overrides, f"runs_dir={base}-{number}")
+        with monkeypatch.context() as patch:
+            kill_at(patch, number, [], half=half)
+            with pytest.raises(Killed):
+                run.execute(config)
+        assert run.execute(config).status == "done", number
+        assert measurements(config) == measurements(unbroken), number
+        assert not list(folder_of(config).path.glob(".*.partial"))
+
+
+def test_divergence_is_recorded_and_final(make_config):
+    config = make_config("optimizer=sgd", "optimizer.lr=1e30")
+    outcome = run.execute(config)
+    assert outcome.status == "diverged"
+    assert "at step 2" in outcome.reason
+    assert load_run(folder_of(config).path).reason == outcome.reason
+    assert run.execute({**config, "retry": True}).skipped
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ZeroDivisionError("why"), "failed"),
+        (MemoryError("too much"), "out_of_memory"),
+        (torch.OutOfMemoryError("too much"), "out_of_memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: ..."), "out_of_memory"),
+    ],
+    ids=["fault", "python", "cuda", "torch-cpu"],
+)
+def test_a_fault_is_a_row_and_runs_again_only_on_retry(make_config, monkeypatch, error, status):
+    config = make_config()
+
+    def faulty(trainer, inputs, targets):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", faulty)
+        outcome = run.execute(config)
+    assert outcome.status == status
+    assert str(error) in outcome.reason
+    record = load_run(folder_of(config).path)
+    assert (record.status, record.identity["optimizer"]) == (status, "adam")
+    assert run.execute(config).skipped
+    again = run.execute({**config, "retry": True})
+    assert (again.status, again.skipped) == ("done", False)
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(make_config, monkeypatch):
+    overrides = ("budget.steps=3", "task.batch_size=1150")
+    config = make_config(*overrides)
+    with monkeypatch.context() as patch:
+        write, calls = store.write_atomic, []
+
+        def full(path, content):
+            calls.append(path.name)
+            if calls.count(CHECKPOINT_FILE) == 2:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            write(path, content)
+
+        patch.setattr(store, "write_atomic", full)
+        with pytest.raises(OSError, match="No space left"):
+            run.execute(config)
+    unbroken = make_config(*overrides, "runs_dir=" + config["runs_dir"] + "-unbroken")
+    run.execute(unbroken)
+    assert run.execute(config).status == "done"
+    assert measurements(config) == measurements(unbroken)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (STATUS_FILE, b'{"schema": 1, "run_id"'),
+        (STATUS_FILE, b""),
+        (METRICS_FILE, b""),
+        (METRICS_FILE, b"\x00\x00\n{}\n"),
+    ],
+)
+def test_a_corrupt_record_is_set_aside_and_rerun(make_config, capsys, name, content):
+    config = make_config()
+    run.execute(config)
+    expected = measurements(config)
+    folder = folder_of(config)
+    (folder.path / name).write_bytes(content)
+    outcome = run.execute(config)
+    assert (outcome.status, outcome.skipped) == ("done", False)
+    assert "set aside" in capsys.readouterr().err
+    assert measurements(config) == expected
+    kept = folder.runs_dir / store.SET_ASIDE / f"{folder.run_id}-1"
+    assert (kept / name).read_bytes() == content
+
+
+def stopped_early(config, monkeypatch):
+    def stop(trainer, inputs, targets):
+        os.kill(os.getpid(), signal.SIGINT)
+        return step(trainer, inputs, targets)
+
+    step = Trainer._step
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", stop)
+        assert run.execute(config).status == "interrupted"
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_rerun(make_config, monkeypatch, capsys):
+    config = make_config()
+    stopped_early(config, monkeypatch)
+    path = folder_of(config).path / CHECKPOINT_FILE
+    path.write_bytes(path.read_bytes()[:-100])
+    assert run.execute(config).status == "done"
+    assert "checkpoint.pt: damaged" in capsys.readouterr().err
+    unbroken = make_config("runs_dir=" + config["runs_dir"] + "-unbroken")
+    run.execute(unbroken)
+    assert measurements(config) == measurements(unbroken)
+
+
+def test_the_checkpoint_of_another_config_is_refused(make_config, monkeypatch):
+    config, other = make_config(), make_config("seed=1")
+    stopped_early(config, monkeypatch)
+    stopped_early(other, monkeypatch)
+    path, foreign = (folder_of(item).path / CHECKPOINT_FILE for item in (config, other))
+    path.write_bytes(foreign.read_bytes())
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=f"checkpoint of run {identity.run_id(other)}, not of"):
+        run.execute(config)
+    assert path.read_bytes() == before
+
+
+def test_the_learning_rate_follows_the_schedule(make_config):
+    config = make_config("budget.steps=4", "schedule=cosine", "task.batch_size=1150")
+    run.execute(config)
+    lr = config["optimizer"]["lr"]
+    rates = [row["lr"] for row in measurements(config)]
+    assert rates == pytest.approx([lr, lr * (0.5 + 0.5**1.5), lr / 2, lr * (0.5 - 0.5**1.5)])
+
+
+def test_evaluations_divide_an_epoch(make_config):
+    config = make_config("budget.steps=23", "task.evaluations_per_epoch=3", "task.batch_size=64")
+    run.execute(config)  # 18 steps an epoch
+    assert [row["step"] for row in measurements(config)] == [6, 12, 18, 23]
+
+
+def test_metrics_do_not_depend_on_the_evaluation_batch_size(make_config):
+    results = []
+    for size in (1, 7, 360):
+        config = make_config(f"task.eval_batch_size={size}", "budget.steps=20")
+        run.execute(config)
+        results.append(measurements(config)[-1])
+    for key in ("validation_accuracy_percent", "test_accuracy_percent"):
+        assert len({row[key] for row in results}) == 1
+    losses = [row["test_loss"] for row in results]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+
+
+def test_a_batch_is_the_same_for_every_method(make_config, monkeypatch):
+    """Paired comparisons: one seed, the same weights and the same batches."""
+    seen = {}
+    step = Trainer._step
+    for method in ("adam", "kfac"):
+        records = []
+
+        def spy(trainer, inputs, targets, records=records):
+            if not records:
+                records.append([p.detach().clone() for p in trainer.built.model.parameters()])
+            records.append((inputs.clone(), targets.clone()))
+            return step(trainer, inputs, targets)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "_step", spy)
+            run.execute(make_config(f"optimizer={method}"))
+        seen[method] = records
+    flat = [[*records[0], *(t for pair in records[1:] for t in pair)] for records in seen.values()]
+    assert all(torch.equal(a, b) for a, b in zip(*flat, strict=True))
+
+
+def test_built_says_what_the_loop_must_give(make_config):
+    from experiments.build import build
+
+    built = build(make_config("optimizer=kfac"))
+    assert isinstance(built, Built)
+    assert built.observes_logits
