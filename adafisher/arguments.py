@@ -1,0 +1,137 @@
+"""Checked arguments of the optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from torch import nn
+
+from adafisher.layers import NORM_LAYERS
+
+_CHOICES = {
+    "normalize": ("after", "before"),
+    "factor_init": ("zeros", "ones"),
+    "norm_layers": NORM_LAYERS,
+}
+
+
+@dataclass(frozen=True)
+class FactorOptions:
+    """What is one for the whole optimizer, because layers and not parameters have factors.
+
+    Attributes:
+        gammas: ``(gamma_1, gamma_2)``: ``average <- gamma_1 average + (1 - gamma_2) estimate``.
+        update_interval: Optimizer steps between refreshes.
+        normalize: Min-Max ``after`` the running average or ``before`` it.
+        factor_init: Start of the running averages.
+        minmax_eps: Added to the range in Min-Max.
+        norm_layers: Form of the norm-layer factors.
+    """
+
+    gammas: tuple[float, float]
+    update_interval: int
+    normalize: str
+    factor_init: str
+    minmax_eps: float
+    norm_layers: str
+
+    def __post_init__(self) -> None:
+        """Check every value; ``gammas`` may come as any pair."""
+        object.__setattr__(self, "gammas", _pair("gammas", self.gammas))
+        _check_number("gammas[0]", self.gammas[0], low=0.0, high=1.0)
+        _check_number("gammas[1]", self.gammas[1], low=0.0, below=1.0)
+        interval = self.update_interval
+        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+            raise ValueError(f"Invalid update_interval: {interval!r}. Must be a whole number >= 1.")
+        _check_number("minmax_eps", self.minmax_eps, low=0.0)
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"Invalid {name}: {getattr(self, name)!r}. Must be one of {', '.join(choices)}."
+                )
+
+
+def check_group(group: Mapping[str, Any]) -> None:
+    """Check the hyperparameters of a parameter group.
+
+    Args:
+        group: Complete group, defaults filled in.
+
+    Raises:
+        ValueError: A value is out of range, or belongs to the whole optimizer.
+    """
+    for option in fields(FactorOptions):
+        if option.name in group:
+            raise ValueError(
+                f"Invalid group option {option.name}: {group[option.name]!r}. "
+                "Must be given once, for the whole optimizer."
+            )
+    _check_number("lr", group["lr"], low=0.0)
+    _check_number("beta", group["beta"], low=0.0, below=1.0)
+    _check_number("damping", group["damping"], above=0.0)
+    _check_number("weight_decay", group["weight_decay"], low=0.0)
+    if not isinstance(group["maximize"], bool):
+        raise ValueError(f"Invalid maximize: {group['maximize']!r}. Must be True or False.")
+
+
+def check_model(model: object) -> None:
+    """Refuse what the layers cannot be read from.
+
+    Args:
+        model: First argument of the optimizer.
+
+    Raises:
+        TypeError: It is not a module.
+        ValueError: It is a wrapper around the module.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"Invalid model: {type(model).__name__}. Must be a torch.nn.Module: pass the model "
+            "itself, not model.parameters()."
+        )
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    if isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
+        raise ValueError(
+            f"Invalid model: {type(model).__name__}. Must be the module before it is wrapped "
+            "or compiled."
+        )
+
+
+def _pair(name: str, value: Any) -> tuple[Any, Any]:
+    items = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else ()
+    if len(items) != 2:
+        raise ValueError(f"Invalid {name}: {value!r}. Must be two numbers.")
+    return items[0], items[1]
+
+
+def _check_number(
+    name: str,
+    value: Any,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+    below: float | None = None,
+) -> None:
+    """Raise unless ``value`` is a finite number with ``low <=, above <, <= high, < below``."""
+    bounds = [
+        f"{sign} {bound:g}"
+        for sign, bound in ((">=", low), (">", above), ("<=", high), ("<", below))
+        if bound is not None
+    ]
+    valid = (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and (low is None or value >= low)
+        and (above is None or value > above)
+        and (high is None or value <= high)
+        and (below is None or value < below)
+    )
+    if not valid:
+        raise ValueError(
+            f"Invalid {name}: {value!r}. Must be a finite number {' and '.join(bounds)}."
+        )

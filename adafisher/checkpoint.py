@@ -1,0 +1,103 @@
+"""``state_dict`` of the optimizer: plain tensors and numbers, keyed by layer and parameter names.
+
+What is kept beside torch's ``state`` and ``param_groups`` is one entry, ``curvature``:
+``step``, ``options``, ``identity_steps``, ``parameters`` (shape by name) and ``layers``, which maps
+a layer's name to its ``kind``, ``dropped``, ``rows`` and whichever of ``TENSORS`` exist.
+"""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from typing import Any
+
+from torch import Tensor
+
+from adafisher.capture import Layer
+
+FACTORS = ("activation_diag", "grad_diag")
+SUMS = ("activation_sum", "grad_sum")
+TENSORS = FACTORS + SUMS
+
+
+def copy(tree: Any) -> Any:
+    """Copy nested dicts, lists and tuples, tensors included."""
+    if isinstance(tree, Tensor):
+        return tree.detach().clone()
+    if isinstance(tree, dict):
+        return {key: copy(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(copy(value) for value in tree)
+    return tree
+
+
+def pack_layer(layer: Layer) -> dict[str, Any]:
+    """State of a layer: its kind, counters, running factors and pooled rows."""
+    packed: dict[str, Any] = {
+        "kind": _kind(layer),
+        "dropped": layer.dropped,
+        "rows": layer.pool.rows,
+    }
+    tensors = {name: getattr(layer, name) for name in FACTORS}
+    tensors |= {name: getattr(layer.pool, name) for name in SUMS}
+    return packed | {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+
+def unpack_layer(layer: Layer, packed: dict[str, Any]) -> None:
+    """Put a layer's state back, onto the device of its parameters."""
+    device = layer.roles()[0][1].device
+    found = {name: packed[name].to(device) for name in TENSORS if name in packed}
+    layer.dropped, layer.pool.rows = packed["dropped"], packed["rows"]
+    for name in FACTORS:
+        setattr(layer, name, found.get(name))
+    for name in SUMS:
+        setattr(layer.pool, name, found.get(name))
+
+
+def check(state_dict: dict[str, Any], current: dict[str, Any]) -> None:
+    """Refuse a state that does not fit, naming the first difference.
+
+    Args:
+        state_dict: State to load.
+        current: State of the optimizer that is to take it.
+
+    Raises:
+        ValueError: They differ in parameters or layers.
+    """
+    for key in ("state", "param_groups", "curvature"):
+        if key not in state_dict:
+            raise ValueError(f"Invalid state_dict: it has no {key!r}, so it is not AdaFisher's.")
+    saved_groups, groups = state_dict["param_groups"], current["param_groups"]
+    if len(saved_groups) != len(groups):
+        raise ValueError(
+            f"Invalid state_dict: it has {len(saved_groups)} parameter groups, "
+            f"the optimizer has {len(groups)}."
+        )
+    for i, (saved, group) in enumerate(zip(saved_groups, groups, strict=True)):
+        _compare(f"parameter of group {i}", saved["param_names"], group["param_names"])
+    saved, own = state_dict["curvature"], current["curvature"]
+    for what, entry in (("shape of", "parameters"), ("layer", "layers")):
+        _compare(what, _described(saved[entry]), _described(own[entry]))
+
+
+def _described(entries: dict[str, Any]) -> list[str]:
+    return [
+        f"{name}: {value['kind'] if isinstance(value, dict) else list(value)}"
+        for name, value in entries.items()
+    ]
+
+
+def _compare(what: str, saved: list[str], own: list[str]) -> None:
+    for a, b in zip_longest(saved, own):
+        if a != b:
+            raise ValueError(
+                f"Invalid state_dict: {what} {_quoted(a)} stands where the model has {_quoted(b)}."
+            )
+
+
+def _quoted(text: str | None) -> str:
+    return "nothing" if text is None else repr(text)
+
+
+def _kind(layer: Layer) -> str:
+    groups = getattr(layer.module, "groups", 1)
+    return layer.rule.name + (f" with {groups} groups" if groups != 1 else "")

@@ -1,0 +1,110 @@
+"""Running averages of all factors, and the curvature terms that they give every parameter."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from adafisher import checkpoint
+from adafisher.arguments import FactorOptions
+from adafisher.capture import Capture, Layer
+from adafisher.fisher import CurvatureTerm, all_finite, join_terms, min_max
+from adafisher.layers import Factors
+
+
+class Curvature:
+    """The factors of a model: collected by hooks, averaged at each refresh, normalised for use.
+
+    Attributes:
+        options: How the averages are kept.
+        capture: The hooks and the layers with their averages.
+        owners: Layers and roles of every parameter in a supported layer, matched by identity.
+        step_count: Optimizer steps so far; decides when to refresh.
+    """
+
+    def __init__(self, model: nn.Module, options: FactorOptions) -> None:
+        """Hook the supported layers of ``model``.
+
+        Args:
+            model: Model to watch.
+            options: How the averages are kept.
+        """
+        self.options = options
+        self.capture = Capture(model, options.norm_layers)
+        self.owners: dict[Tensor, list[tuple[Layer, str]]] = {}
+        for layer in self.capture.layers.values():
+            for role, param in layer.roles():
+                self.owners.setdefault(param, []).append((layer, role))
+        self.step_count = 0
+        self._terms: dict[Tensor, list[CurvatureTerm]] = {}
+
+    def terms(self, param: Tensor) -> list[CurvatureTerm]:
+        """Curvature of a parameter as of the last refresh; empty where there is no estimate."""
+        return self._terms.get(param, [])
+
+    def refresh(self) -> None:
+        """Take the pooled rows into the averages, if this is a step for it."""
+        if not self.capture.armed:
+            return
+        fresh = [layer for layer in self.capture.layers.values() if layer.pool.rows]
+        estimates = [layer.estimate() for layer in fresh]
+        start = float(self.options.factor_init == "ones")
+        for layer, estimate, finite in zip(fresh, estimates, all_finite(estimates), strict=True):
+            if finite:
+                if self.options.normalize == "before":
+                    estimate = self._min_max(estimate)
+                layer.average(estimate, self.options.gammas, start)
+            else:
+                layer.dropped += 1
+        self.capture.clear()
+        self._rebuild()
+
+    def advance(self) -> None:
+        """Count a step, and ask for the next one's rows if it refreshes."""
+        self.step_count += 1
+        self._arm()
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a restored run needs; holds the live tensors."""
+        layers = self.capture.layers.items()
+        return {
+            "step": self.step_count,
+            "options": asdict(self.options),
+            "layers": {name: checkpoint.pack_layer(layer) for name, layer in layers},
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over a state that fits; its tensors are not copied."""
+        self.options = replace(self.options, **state["options"])
+        self.step_count = state["step"]
+        for name, layer in self.capture.layers.items():
+            checkpoint.unpack_layer(layer, state["layers"][name])
+        self._rebuild()
+        self._arm()
+
+    def _arm(self) -> None:
+        self.capture.armed = self.step_count % self.options.update_interval == 0
+
+    def _min_max(self, factors: Factors) -> Factors:
+        eps = self.options.minmax_eps
+        return min_max(factors[0], eps), min_max(factors[1], eps)
+
+    def _rebuild(self) -> None:
+        usable: dict[Layer, Factors] = {}
+        for layer in self.capture.layers.values():
+            averages = layer.averages()
+            if averages is not None:
+                after = self.options.normalize == "after"
+                usable[layer] = self._min_max(averages) if after else averages
+        self._terms = {
+            param: join_terms(
+                [
+                    layer.rule.term(layer.module, role, *usable[layer])
+                    for layer, role in owners
+                    if layer in usable
+                ]
+            )
+            for param, owners in self.owners.items()
+        }

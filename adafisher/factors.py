@@ -1,0 +1,175 @@
+"""Kronecker-factor statistics of each layer kind: pure functions of tensors.
+
+Format. The empirical Fisher of a layer is approximated by ``diag(H) kron diag(S)``. With rows
+``r = 1..R`` (samples times positions), layer input ``h_r`` and gradient of the loss at the layer's
+output ``s_r``,
+
+    H = (1/R) sum_r h_r * h_r    ``activation_diag``    S = (1/R) sum_r s_r * s_r    ``grad_diag``
+
+The functions return the *sums* over rows, because the rows of several calls and micro-batches are
+pooled before the division. Half-precision tensors are squared in float32.
+
+Reference: Martins Gomes et al. 2025, arXiv 2405.16397v3, section 3.2, Proposition 3.1 and
+Appendix A.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def factor_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Dtype of the factors of a tensor: float64 stays, everything narrower becomes float32."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def square_sum(x: Tensor, dims: Sequence[int]) -> Tensor:
+    """Sum of squares over ``dims``, accumulated in at least float32.
+
+    Args:
+        x: Any shape.
+        dims: Axes to sum over; no axis gives the squares themselves.
+
+    Returns:
+        ``x`` squared without ``dims``.
+    """
+    x = x.to(factor_dtype(x.dtype))
+    squares = x * x
+    return squares.sum(tuple(dims)) if dims else squares
+
+
+def linear_activation_sum(x: Tensor, *, bias: bool) -> Tensor:
+    """Row sum of the squared, bias-augmented input of a linear layer.
+
+    Args:
+        x: Layer input, ``[*rows, d_in]``.
+        bias: Whether the layer has a bias: the input is then augmented by a 1.
+
+    Returns:
+        ``[1, d_in (+ 1)]``, the last entry belongs to the bias.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    return _augment(square_sum(rows, (0,)).unsqueeze(0), rows.shape[0] if bias else None)
+
+
+def conv_activation_sum(
+    x: Tensor,
+    output_size: Sequence[int],
+    *,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    dilation: Sequence[int],
+    groups: int,
+    padding_mode: str,
+    bias: bool,
+) -> Tensor:
+    """Row sum of the squared, bias-augmented patches of a convolution, without its patches.
+
+    The rows are the patches at every sample and output position, zero padding included. As the
+    square of a sum over patches needs no cross terms on the diagonal, the batch is summed first,
+
+        H_sum[c, k] = sum_t M[c, stride * t + dilation * k],    M = sum_b pad(x_b) * pad(x_b),
+
+    so that only the one map ``M`` is unfolded, an axis at a time.
+
+    Args:
+        x: Layer input, ``[batch, channels, *spatial]``, any number of spatial axes.
+        output_size: Spatial size of the layer's output.
+        kernel_size: Kernel size, one number an axis.
+        stride: Stride, one number an axis.
+        padding: Padding before and after, one pair an axis.
+        dilation: Dilation, one number an axis.
+        groups: Number of groups of the convolution.
+        padding_mode: ``zeros``, ``reflect``, ``replicate`` or ``circular``.
+        bias: Whether the layer has a bias: every patch is then augmented by a 1.
+
+    Returns:
+        ``[groups, channels / groups * prod(kernel_size) (+ 1)]``, in the order of the weight's
+        trailing axes.
+    """
+    energy = square_sum(x, (0,))
+    if any(side for pair in padding for side in pair):
+        # F.pad lists the last axis first. Padding copies entries or adds zeros, so padding the
+        # squares is squaring the padded.
+        sides = [side for pair in reversed(padding) for side in pair]
+        mode = "constant" if padding_mode == "zeros" else padding_mode
+        energy = F.pad(energy.unsqueeze(0), sides, mode=mode).squeeze(0)
+    positions = x.shape[0]
+    axes = zip(kernel_size, stride, dilation, output_size, strict=True)
+    for axis, (kernel, step, spacing, size) in enumerate(axes, start=1):
+        windows = energy.unfold(axis, step * (size - 1) + 1, spacing).narrow(axis, 0, kernel)
+        energy = windows[..., ::step].sum(-1)
+        positions *= size
+    return _augment(energy.reshape(groups, -1), positions if bias else None)
+
+
+def channel_square_sum(x: Tensor) -> Tensor:
+    """Row sum of squares per channel.
+
+    Args:
+        x: ``[batch, channels, *spatial]``, or ``[batch, channels]``.
+
+    Returns:
+        ``[channels]``.
+    """
+    return square_sum(x, [axis for axis in range(x.dim()) if axis != 1])
+
+
+def trailing_square_sum(x: Tensor, trailing: int) -> Tensor:
+    """Row sum of squares per element of the last ``trailing`` axes.
+
+    Args:
+        x: ``[*rows, *features]``.
+        trailing: Number of feature axes.
+
+    Returns:
+        ``[*features]``.
+    """
+    return square_sum(x, range(x.dim() - trailing))
+
+
+def two_vector_activation_sum(x: Tensor) -> Tensor:
+    """Batch sum of a norm layer's input per index of axis 1, as the released code takes it.
+
+        a_c = (1 / T^2) sum_{b, t} h_{b, c, t},    T the product of the axes after axis 1
+
+    Args:
+        x: Layer input, ``[batch, channels, *positions]``. For a layer norm on ``[batch, tokens,
+            features]`` axis 1 is the tokens: the released code does not tell the two apart.
+
+    Returns:
+        ``a``, ``[channels]``.
+    """
+    x = x.to(factor_dtype(x.dtype))
+    positions = x[0, 0].numel() if x.shape[0] else 1
+    return x.sum([axis for axis in range(x.dim()) if axis != 1]) / positions**2
+
+
+def two_vector_factors(
+    activation_sum: Tensor, grad_sum: Tensor, samples: int
+) -> tuple[Tensor, Tensor]:
+    """Factors of a norm layer in the released code: sum first, then square.
+
+        H = [sum_c a_c^2, C] / B^2    (scale, shift)        S_c = (sum_{b, t} s_{b, c, t})^2 / B
+
+    Args:
+        activation_sum: ``a`` of ``two_vector_activation_sum``, ``[C]``.
+        grad_sum: Sum of the output gradient over batch and positions, ``[*features]``.
+        samples: ``B``.
+
+    Returns:
+        ``H``, ``[2]``, and ``S``, ``[*features]``.
+    """
+    energy = activation_sum.square().sum()
+    count = torch.full_like(energy, activation_sum.numel())
+    return torch.stack([energy, count]) / samples**2, grad_sum.square() / samples
+
+
+def _augment(sums: Tensor, rows: int | None) -> Tensor:
+    """Append the row sum of the constant 1, which is the number of rows, to each group."""
+    return sums if rows is None else F.pad(sums, (0, 1), value=float(rows))

@@ -1,0 +1,173 @@
+"""The diagonal Fisher and the step it preconditions: pure functions of tensors.
+
+Format: a factor is a vector, or ``[groups, d]``; a curvature term is a pair of tensors that
+broadcast against each other to the (grouped view of the) parameter.
+
+Reference: Martins Gomes et al. 2025, arXiv 2405.16397v3, equations (3) and (4), Algorithm 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+CurvatureTerm = tuple[Tensor, Tensor]
+
+_CONSTANT_ULPS = 16
+_BLOCK_ELEMENTS = 1 << 18  # 1 MiB in float32: within a core's cache, and few calls a parameter
+
+
+def min_max(x: Tensor, eps: float = 0.0) -> Tensor:
+    """Min-Max normalisation over all entries.
+
+        x' = (x - min x) / (max x - min x + eps)
+
+    The paper leaves a constant factor undefined (0/0); here it becomes ones, so that it leaves the
+    other factor as it is. Constant means ``max - min <= 16 * machine epsilon * max``.
+
+    Args:
+        x: Non-negative factor, any shape.
+        eps: Added to the range; 1e-6 in the released code, 0 in the paper.
+
+    Returns:
+        Entries in [0, 1], shaped as ``x``.
+    """
+    low, high = torch.aminmax(x)
+    spread = high - low
+    constant = spread <= _CONSTANT_ULPS * torch.finfo(x.dtype).eps * high
+    return torch.where(constant, torch.ones_like(x), (x - low) / (spread + eps))
+
+
+def update_average_(average: Tensor, estimate: Tensor, gammas: tuple[float, float]) -> Tensor:
+    """Running average of a factor, in place: ``gamma_1 * average + (1 - gamma_2) * estimate``.
+
+    The two coefficients need not sum to one: Min-Max removes the scale.
+
+    Args:
+        average: Old factor, changed in place.
+        estimate: Factor of this step's rows, same shape.
+        gammas: ``(gamma_1, gamma_2)``.
+
+    Returns:
+        ``average``.
+    """
+    return average.mul_(gammas[0]).add_(estimate, alpha=1.0 - gammas[1])
+
+
+def all_finite(estimates: Sequence[tuple[Tensor, Tensor]]) -> list[bool]:
+    """Whether both factors of each estimate are finite; the device is waited for once."""
+    flags = [torch.isfinite(a).all() & torch.isfinite(b).all() for a, b in estimates]
+    return torch.stack([flag.to(flags[0].device) for flag in flags]).tolist() if flags else []
+
+
+def join_terms(terms: list[CurvatureTerm]) -> list[CurvatureTerm]:
+    """Give the terms of one parameter one layout: if several, none is grouped.
+
+    Args:
+        terms: Pairs that broadcast to the parameter or to its grouped view.
+
+    Returns:
+        The same products, in one layout.
+    """
+    if len(terms) < 2:
+        return terms
+    dims = min(left.dim() for left, _ in terms)
+    return [(a, b) if a.dim() == dims else _ungroup(a, b) for a, b in terms]
+
+
+def update_momentum_(
+    exp_avg: Tensor,
+    grad: Tensor,
+    param: Tensor,
+    *,
+    beta: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    """First moment, in place: ``m = beta * m + (1 - beta) * (g + weight_decay * param)``.
+
+    Args:
+        exp_avg: ``m``, raw (no bias correction), changed in place.
+        grad: ``g``, same shape.
+        param: Parameter, same shape.
+        beta: Decay of the momentum.
+        weight_decay: Coupled weight decay.
+        maximize: Take ``-g`` instead of ``g``.
+    """
+    if maximize:
+        exp_avg.mul_(beta).add_(grad, alpha=beta - 1.0)
+    else:
+        exp_avg.lerp_(grad, 1.0 - beta)
+    if weight_decay:
+        exp_avg.add_(param, alpha=(1.0 - beta) * weight_decay)
+
+
+def precondition_(
+    param: Tensor,
+    exp_avg: Tensor,
+    terms: Sequence[CurvatureTerm],
+    *,
+    damping: float,
+    step_size: float,
+    scratch: Tensor,
+) -> None:
+    """Take the step ``param -= step_size * exp_avg / F``, in place.
+
+        F = mean_i left_i * right_i + damping
+
+    Without a term ``F`` is 1. The denominator is formed a block of rows at a time in ``scratch``,
+    which therefore stays in the cache; nothing of the parameter's size is allocated.
+
+    Args:
+        param: Parameter, changed in place.
+        exp_avg: Raw momentum, same shape.
+        terms: One pair for every layer that the parameter belongs to.
+        damping: ``lambda`` of equation (4).
+        step_size: Learning rate over the bias correction.
+        scratch: Buffer of ``scratch_elements(param, terms)`` elements or more.
+    """
+    if not terms:
+        param.add_(exp_avg, alpha=-step_size)
+        return
+    left = terms[0][0]
+    if left.dim() > param.dim():
+        param, exp_avg = (t.unflatten(0, left.shape[:2]) for t in (param, exp_avg))
+    rows = _block_rows(param)
+    for start in range(0, param.shape[0], rows):
+        block = param[start : start + rows]
+        fisher_diag = scratch.as_strided(block.shape, block.stride())
+        for i, term in enumerate(terms):
+            a, b = (t if t.shape[0] == 1 else t[start : start + rows] for t in term)
+            if i == 0:
+                torch.mul(a, b, out=fisher_diag)
+            else:
+                fisher_diag.addcmul_(a, b)
+        if len(terms) > 1:
+            fisher_diag.div_(len(terms))
+        fisher_diag.add_(damping)
+        block.addcdiv_(exp_avg[start : start + rows], fisher_diag, value=-step_size)
+
+
+def scratch_elements(param: Tensor, terms: Sequence[CurvatureTerm]) -> int:
+    """Elements of scratch memory that ``precondition_`` needs for this parameter."""
+    if not terms:
+        return 0
+    if terms[0][0].dim() > param.dim():
+        param = param.unflatten(0, terms[0][0].shape[:2])
+    block = param[: _block_rows(param)]
+    return 1 + sum(
+        (size - 1) * stride for size, stride in zip(block.shape, block.stride(), strict=True)
+    )
+
+
+def _block_rows(param: Tensor) -> int:
+    """Rows of a block. An accelerator takes the whole tensor: there a launch costs more."""
+    if param.device.type != "cpu":
+        return max(1, param.shape[0])
+    return max(1, _BLOCK_ELEMENTS * param.shape[0] // max(1, param.numel()))
+
+
+def _ungroup(left: Tensor, right: Tensor) -> CurvatureTerm:
+    return left.flatten(0, 1), right.expand(-1, left.shape[1], *right.shape[2:]).flatten(0, 1)

@@ -1,0 +1,314 @@
+"""AdaFisher and AdaFisherW as ``torch.optim`` optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from adafisher import checkpoint
+from adafisher.arguments import FactorOptions, check_group, check_model
+from adafisher.coverage import Coverage, warn_uncovered
+from adafisher.curvature import Curvature
+from adafisher.factors import factor_dtype
+from adafisher.fisher import CurvatureTerm, precondition_, scratch_elements, update_momentum_
+from adafisher.layers import SUPPORTED
+
+
+class AdaFisher(torch.optim.Optimizer):
+    r"""Momentum preconditioned by a diagonal block-Kronecker Fisher.
+
+    For every supported layer, with ``H`` the mean squared (bias-augmented) input and ``S`` the mean
+    squared output gradient over all rows,
+
+        H <- gamma_1 H + (1 - gamma_2) H_new        S <- gamma_1 S + (1 - gamma_2) S_new
+        F = minmax(H) kron minmax(S) + lambda
+        m <- beta m + (1 - beta) g
+        theta <- theta - lr * (m / (1 - beta^t)) / F
+
+    The first moment is kept raw and corrected on use: the recursion as printed would correct it
+    twice. Parameters outside supported layers take ``F = 1``.
+
+    Args:
+        model: The model, not its parameters: its layers are hooked.
+        lr: Learning rate (eta).
+        params: Parameters, or torch-style groups with ``lr``, ``beta``, ``damping``,
+            ``weight_decay`` or ``maximize`` of their own. All of the model's by default.
+        beta: Decay of the momentum.
+        damping: Added to the diagonal (lambda).
+        gammas: ``(gamma_1, gamma_2)`` of the running averages.
+        update_interval: Factors are refreshed at the optimizer's steps 0, ``update_interval``, ...
+        weight_decay: Added to the gradient, times the parameter (decoupled in ``AdaFisherW``).
+        normalize: Min-Max ``"after"`` the running average (paper), or each estimate ``"before"`` it
+            (released code).
+        factor_init: What the running averages start from, ``"zeros"`` or ``"ones"``. As Min-Max
+            removes the scale, zeros need no bias correction.
+        minmax_eps: Added to the range in Min-Max.
+        norm_layers: ``"per_channel"`` factors (v3, Proposition 3.1, whose input is taken raw as
+            printed), or ``"two_vector"``, the released code's.
+        maximize: Ascend instead of descend.
+
+    Raises:
+        ValueError: An argument is out of range, or a parameter is not of the model.
+        TypeError: ``model`` is not a module.
+
+    Example:
+        >>> model = torch.nn.Linear(3, 2)
+        >>> optimizer = AdaFisher(model, lr=1e-3)
+        >>> model(torch.ones(4, 3)).square().mean().backward()
+        >>> optimizer.step()
+        >>> optimizer.zero_grad()
+
+    Reference:
+        Martins Gomes, Zhang, Belilovsky, Wolf, Hosseini, "AdaFisher: Adaptive Second Order
+        Optimization via Fisher Information", ICLR 2025, arXiv 2405.16397.
+    """
+
+    _decoupled = False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: float = 1e-3,
+        *,
+        params: Iterable[Any] | None = None,
+        beta: float = 0.9,
+        damping: float = 1e-3,
+        gammas: tuple[float, float] = (0.92, 0.008),
+        update_interval: int = 1,
+        weight_decay: float = 0.0,
+        normalize: Literal["after", "before"] = "after",
+        factor_init: Literal["zeros", "ones"] = "zeros",
+        minmax_eps: float = 0.0,
+        norm_layers: Literal["per_channel", "two_vector"] = "per_channel",
+        maximize: bool = False,
+    ) -> None:
+        """See the class."""
+        check_model(model)
+        options = FactorOptions(
+            gammas=gammas,
+            update_interval=update_interval,
+            normalize=normalize,
+            factor_init=factor_init,
+            minmax_eps=minmax_eps,
+            norm_layers=norm_layers,
+        )
+        defaults = {
+            "lr": lr,
+            "beta": beta,
+            "damping": damping,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+        }
+        check_group(defaults)
+        self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+        self._curvature = Curvature(model, options)
+        self._scratch: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+        self._identity_steps: dict[str, int] = {}
+        try:
+            if not self._curvature.capture.layers:
+                raise ValueError(f"Invalid model: it has none of the layers {SUPPORTED}.")
+            super().__init__(model.parameters() if params is None else params, defaults)
+        except BaseException:
+            self.close()
+            raise
+        trainable = {name for _, name, param in self._parameters() if param.requires_grad}
+        warn_uncovered(type(self).__name__, self.coverage(), trainable)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters of the model, as ``torch.optim.Optimizer`` does.
+
+        Args:
+            param_group: ``params`` and any of the group's own hyperparameters. Left unchanged.
+
+        Raises:
+            ValueError: A hyperparameter is out of range or belongs to the whole optimizer, or a
+                parameter is not of the model or given twice.
+        """
+        group = dict(param_group)
+        check_group({**self.defaults, **group})
+        given = group["params"]
+        if not isinstance(given, set):  # torch refuses a set, whose order changes between runs
+            given = [given] if isinstance(given, Tensor) else list(given)
+            bare = [entry[1] if isinstance(entry, tuple) else entry for entry in given]
+            group["params"] = [self._named(i, entry) for i, entry in enumerate(bare)]
+            if len(set(bare)) < len(bare):
+                raise ValueError("Invalid params: a parameter is given twice.")
+        super().add_param_group(group)
+        self._curvature.capture.tracked.update(self.param_groups[-1]["params"])
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients, and with them the rows that were pooled beside them."""
+        super().zero_grad(set_to_none)
+        self._curvature.capture.clear()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take one step.
+
+        Args:
+            closure: Reevaluates the model and returns the loss.
+
+        Returns:
+            The closure's loss.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._curvature.refresh()
+        for group, name, param in self._parameters():
+            if param.grad is not None:
+                self._update(name, param, param.grad, group)
+        self._curvature.advance()
+        return loss
+
+    def coverage(self) -> Coverage:
+        """Which of the optimizer's parameters have curvature; costs nothing when not called."""
+        names = [(name, param in self._curvature.owners) for _, name, param in self._parameters()]
+        layers = self._curvature.capture.layers.items()
+        return Coverage(
+            curvature=tuple(name for name, covered in names if covered),
+            identity=tuple(name for name, covered in names if not covered),
+            identity_steps=dict(self._identity_steps),
+            dropped={name: layer.dropped for name, layer in layers if layer.dropped},
+        )
+
+    def close(self) -> None:
+        """Remove the hooks. Later steps use the factors as they are."""
+        self._curvature.capture.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """A snapshot as plain tensors and numbers; later steps do not change it.
+
+        Rows that are pooled for the next step are part of it, gradients are not.
+        """
+        return cast(dict[str, Any], checkpoint.copy(self._live_state()))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore a snapshot, hyperparameters included. The argument is neither kept nor changed.
+
+        Args:
+            state_dict: What ``state_dict`` returned.
+
+        Raises:
+            ValueError: It does not fit the model; nothing is changed then.
+        """
+        checkpoint.check(state_dict, self._live_state())
+        own = checkpoint.copy(state_dict)
+        curvature = own.pop("curvature")
+        super().load_state_dict(own)
+        self._identity_steps = curvature["identity_steps"]
+        self._curvature.load_state(curvature)
+
+    def _live_state(self) -> dict[str, Any]:
+        packed = super().state_dict()
+        packed["curvature"] = self._curvature.state() | {
+            "identity_steps": self._identity_steps,
+            "parameters": {name: list(p.shape) for _, name, p in self._parameters()},
+        }
+        return packed
+
+    def _named(self, position: int, param: Any) -> tuple[str, Any]:
+        if isinstance(param, Tensor) and param not in self._names:
+            raise ValueError(
+                f"Invalid params: entry {position} of shape {tuple(param.shape)} is not a "
+                "parameter of the model."
+            )
+        if isinstance(param, Tensor) and not param.is_floating_point():
+            raise ValueError(f"Invalid dtype of {self._names[param]}: {param.dtype}. Must be real.")
+        return self._names.get(param, ""), param  # torch refuses what is not a tensor
+
+    def _parameters(self) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+        for group in self.param_groups:
+            for name, param in zip(group["param_names"], group["params"], strict=True):
+                yield group, name, param
+
+    def _update(self, name: str, param: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+        if grad.is_sparse:
+            raise RuntimeError(f"AdaFisher takes no sparse gradients, but {name} has one.")
+        state = self.state[param]
+        if not state:
+            state["step"] = 0
+            state["exp_avg"] = torch.zeros_like(param, memory_format=torch.preserve_format)
+        state["step"] += 1
+        lr, beta, decay = group["lr"], group["beta"], group["weight_decay"]
+        update_momentum_(
+            state["exp_avg"],
+            grad,
+            param,
+            beta=beta,
+            weight_decay=0.0 if self._decoupled else decay,
+            maximize=group["maximize"],
+        )
+        if self._decoupled and decay:
+            param.mul_(1.0 - lr * decay)
+        terms = self._curvature.terms(param)
+        if not terms and param in self._curvature.owners:
+            self._identity_steps[name] = self._identity_steps.get(name, 0) + 1
+        precondition_(
+            param,
+            state["exp_avg"],
+            terms,
+            damping=group["damping"],
+            step_size=lr / (1.0 - beta ** state["step"]),
+            scratch=self._scratch_for(param, terms),
+        )
+
+    def _scratch_for(self, param: Tensor, terms: list[CurvatureTerm]) -> Tensor:
+        """A buffer that every parameter of this device and dtype reuses."""
+        key = (param.device, factor_dtype(param.dtype))
+        needed = scratch_elements(param, terms)
+        buffer = self._scratch.get(key)
+        if buffer is None or buffer.numel() < needed:
+            buffer = torch.empty(needed, device=key[0], dtype=key[1])
+            self._scratch[key] = buffer
+        return buffer
+
+
+class AdaFisherW(AdaFisher):
+    """AdaFisher with decoupled weight decay.
+
+        theta <- theta - lr * ((m / (1 - beta^t)) / F + weight_decay * theta)
+
+    The arguments are those of ``AdaFisher``, but ``weight_decay`` (kappa) is decoupled. Its default
+    of 1e-2 is the paper's for vision transformers (arXiv 2405.16397v3, Table 2).
+    """
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: float = 1e-3,
+        *,
+        params: Iterable[Any] | None = None,
+        beta: float = 0.9,
+        damping: float = 1e-3,
+        gammas: tuple[float, float] = (0.92, 0.008),
+        update_interval: int = 1,
+        weight_decay: float = 1e-2,
+        normalize: Literal["after", "before"] = "after",
+        factor_init: Literal["zeros", "ones"] = "zeros",
+        minmax_eps: float = 0.0,
+        norm_layers: Literal["per_channel", "two_vector"] = "per_channel",
+        maximize: bool = False,
+    ) -> None:
+        """See ``AdaFisher``."""
+        super().__init__(
+            model,
+            lr,
+            params=params,
+            beta=beta,
+            damping=damping,
+            gammas=gammas,
+            update_interval=update_interval,
+            weight_decay=weight_decay,
+            normalize=normalize,
+            factor_init=factor_init,
+            minmax_eps=minmax_eps,
+            norm_layers=norm_layers,
+            maximize=maximize,
+        )

@@ -1,0 +1,90 @@
+"""The folded convolution factor against explicit patches, over random geometries."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from adafisher.factors import conv_activation_sum, square_sum
+
+MODES = {
+    "zeros": "constant",
+    "reflect": "reflect",
+    "replicate": "replicate",
+    "circular": "circular",
+}
+
+
+@st.composite
+def geometries(draw: st.DrawFn) -> dict[str, Any]:
+    def pair(low: int, high: int) -> tuple[int, int]:
+        return draw(st.integers(low, high)), draw(st.integers(low, high))
+
+    return {
+        "kernel_size": pair(1, 4),
+        "stride": pair(1, 3),
+        "dilation": pair(1, 3),
+        "padding": (pair(0, 2), pair(0, 2)),
+        "groups": draw(st.sampled_from([1, 2, 4])),
+        "padding_mode": draw(st.sampled_from(sorted(MODES))),
+        "bias": draw(st.booleans()),
+    }
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(geometry=geometries(), size=st.tuples(st.integers(3, 8), st.integers(3, 8)))
+def test_folded_conv_factor_is_the_sum_over_patches(
+    geometry: dict[str, Any], size: tuple[int, int]
+) -> None:
+    x = torch.randn(2, 4, *size, dtype=torch.float64)
+    (top, bottom), (left, right) = geometry["padding"]
+    padded = F.pad(x, (left, right, top, bottom), mode=MODES[geometry["padding_mode"]])
+    extents = [
+        d * (k - 1) + 1 for d, k in zip(geometry["dilation"], geometry["kernel_size"], strict=True)
+    ]
+    assume(all(p >= e for p, e in zip(padded.shape[2:], extents, strict=True)))
+    patches = F.unfold(
+        padded, geometry["kernel_size"], geometry["dilation"], 0, geometry["stride"]
+    )  # [batch, channels * kernel, positions]
+    groups = geometry["groups"]
+    expected = patches.square().sum((0, 2)).reshape(groups, -1)
+    if geometry["bias"]:
+        rows = float(patches.shape[0] * patches.shape[2])
+        expected = torch.cat([expected, torch.full((groups, 1), rows, dtype=x.dtype)], 1)
+    output_size = [
+        (p - e) // s + 1
+        for p, e, s in zip(padded.shape[2:], extents, geometry["stride"], strict=True)
+    ]
+    ours = conv_activation_sum(x, output_size, **geometry)
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_one_and_three_spatial_axes() -> None:
+    for axes in (1, 3):
+        x = torch.randn(2, 3, *[5] * axes, dtype=torch.float64)
+        patches = x
+        for axis in range(2, 2 + axes):
+            patches = patches.unfold(axis, 2, 2)
+        sums = patches.square().sum((0, *range(2, 2 + axes))).reshape(1, -1)
+        ours = conv_activation_sum(
+            x,
+            [2] * axes,
+            kernel_size=[2] * axes,
+            stride=[2] * axes,
+            padding=[(0, 0)] * axes,
+            dilation=[1] * axes,
+            groups=1,
+            padding_mode="zeros",
+            bias=False,
+        )
+        torch.testing.assert_close(ours, sums)
+
+
+def test_half_precision_is_squared_in_float32() -> None:
+    x: Tensor = torch.full((4, 2), 300.0, dtype=torch.float16)
+    sums = square_sum(x, [0])
+    assert sums.dtype is torch.float32
+    assert torch.equal(sums, torch.full((2,), 360000.0))

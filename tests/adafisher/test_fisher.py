@@ -1,0 +1,72 @@
+"""Min-Max, the Kronecker diagonal and the preconditioned step as pure functions."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from adafisher.fisher import join_terms, min_max, precondition_, scratch_elements
+
+EPSILON = torch.finfo(torch.float64).eps
+
+
+def vector(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_min_max_spans_zero_to_one_whatever_the_scale() -> None:
+    x = vector(2.0, 5.0, 3.0)
+    expected = vector(0.0, 1.0, 1 / 3)
+    for scale in (1e-30, 1.0, 1e30):
+        torch.testing.assert_close(min_max(x * scale), expected, rtol=1e-14, atol=0)
+
+
+def test_min_max_adds_eps_to_the_range() -> None:
+    torch.testing.assert_close(min_max(vector(1.0, 3.0), eps=2.0), vector(0.0, 0.5))
+
+
+def test_min_max_runs_over_all_groups_together() -> None:
+    x = vector(0.0, 1.0, 2.0, 4.0).reshape(2, 2)
+    torch.testing.assert_close(min_max(x), x / 4)
+
+
+@pytest.mark.parametrize(
+    "values", [(0.0,), (3.0,), (0.0, 0.0), (7.0, 7.0), (1.0, 1.0 + 16 * EPSILON)]
+)
+def test_constant_factor_becomes_ones(values: tuple[float, ...]) -> None:
+    assert torch.equal(min_max(vector(*values)), torch.ones(len(values), dtype=torch.float64))
+
+
+def test_just_above_constant_is_scaled() -> None:
+    assert torch.equal(min_max(vector(1.0, 1.0 + 32 * EPSILON)), vector(0.0, 1.0))
+
+
+def test_denominator_is_the_diagonal_of_the_kronecker_product() -> None:
+    s, h = torch.rand(3, 3, dtype=torch.float64), torch.rand(4, 4, dtype=torch.float64)
+    full = torch.diagonal(torch.kron(s, h)).reshape(3, 4)
+    terms = [(torch.diagonal(s)[:, None], torch.diagonal(h)[None])]
+    param = torch.zeros(3, 4, dtype=torch.float64)
+    scratch = torch.empty(scratch_elements(param, terms), dtype=torch.float64)
+    precondition_(
+        param, torch.ones_like(param), terms, damping=0.25, step_size=-1.0, scratch=scratch
+    )
+    torch.testing.assert_close(1 / param - 0.25, full, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_precondition_divides_by_the_mean_of_the_terms(groups: int) -> None:
+    param, exp_avg = (torch.randn(4, 3, dtype=torch.float64) for _ in range(2))
+    left = torch.rand(groups, 4 // groups, 1, dtype=torch.float64)
+    right = torch.rand(groups, 1, 3, dtype=torch.float64)
+    other = torch.rand(4, 1, dtype=torch.float64), torch.rand(1, 3, dtype=torch.float64)
+    terms = join_terms([(left, right), other])
+    fisher_diag = ((left * right).reshape(4, 3) + other[0] * other[1]) / 2 + 0.1
+    expected = param - 0.5 * exp_avg / fisher_diag
+    scratch = torch.empty(scratch_elements(param, terms), dtype=torch.float64)
+    precondition_(param, exp_avg, terms, damping=0.1, step_size=0.5, scratch=scratch)
+    torch.testing.assert_close(param, expected, rtol=1e-14, atol=1e-14)
+
+
+def test_precondition_without_terms_is_the_identity() -> None:
+    param, exp_avg = vector(1.0, 2.0), vector(3.0, 4.0)
+    precondition_(param, exp_avg, [], damping=0.1, step_size=0.5, scratch=param[:0])
+    assert torch.equal(param, vector(-0.5, 0.0))

@@ -1,0 +1,252 @@
+"""Small models as named data: one for every layer kind and way of using it.
+
+A case gives a freshly seeded float64 model and the batches to train it on. ``id`` reads as the
+thing that the case is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and its batches.
+
+    Attributes:
+        id: Readable name.
+        build: Makes the model; called under a fixed seed.
+        shape: Shape of a batch.
+        tokens: Number of token ids if the input is integers, else 0.
+        covered: Whether every parameter belongs to a supported layer.
+    """
+
+    id: str
+    build: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    tokens: int = 0
+    covered: bool = True
+
+    def model(self, seed: int = 0) -> nn.Module:
+        """The model in float64, the same for the same seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.build().double()
+
+    def batch(self, index: int) -> Tensor:
+        """Batch number ``index``."""
+        generator = torch.Generator().manual_seed(1000 + index)
+        if self.tokens:
+            return torch.randint(self.tokens, self.shape, generator=generator)
+        return torch.randn(self.shape, generator=generator, dtype=torch.float64)
+
+
+def loss_of(output: Tensor, index: int) -> Tensor:
+    """Scaled mean squared distance to targets that depend on the batch number alone.
+
+    A step is up to lr / damping = 1 times the momentum with the defaults; the scale keeps training
+    stable, so that rounding errors do not grow.
+    """
+    generator = torch.Generator().manual_seed(2000 + index)
+    target = torch.randn(output.shape, generator=generator, dtype=torch.float64)
+    return 0.05 * (output - target.to(output.dtype)).square().mean()
+
+
+class Subclass(nn.Linear):
+    """A user's own linear layer."""
+
+
+class TwoHeads(nn.Module):
+    """Two linear layers that share one weight but not the bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.second = nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Chain them."""
+        return self.second(self.first(x).tanh())
+
+
+class TiedConvolutions(nn.Module):
+    """A grouped and a dense convolution that share one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grouped = nn.Conv2d(4, 4, 3, padding=1, groups=2)
+        self.dense = nn.Conv2d(2, 4, 3)
+        self.dense.weight = self.grouped.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Use the first two of the grouped layer's output channels."""
+        return self.dense(self.grouped(x)[:, :2].sigmoid())
+
+
+class Recurrent(nn.Module):
+    """One layer called three times, on inputs of different size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply it to all rows, then to half of them."""
+        x = self.cell(x).tanh()
+        x = self.cell(x).tanh()
+        return self.cell(x[: x.shape[0] // 2])
+
+
+class Keyword(nn.Module):
+    """A layer called with its input as a keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Call by keyword."""
+        return self.layer(input=x)
+
+
+class InputOverwritten(nn.Module):
+    """The input of a layer is changed in place after the layer read it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4)
+        self.head = nn.Linear(4, 3)
+        self.head.weight.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Overwrite the head's input; its weight is frozen, so autograd allows it."""
+        hidden = self.norm(x) * 1.0
+        output = self.head(hidden)
+        hidden.mul_(100.0)
+        return output
+
+
+class TokenModel(nn.Module):
+    """Embedding, free position parameter, norm, and a head tied to the embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(7, 4)
+        self.positions = nn.Parameter(torch.randn(5, 4) * 0.1)
+        self.norm = nn.LayerNorm(4)
+        self.mlp = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 4))
+        self.head = nn.Linear(4, 7, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits ``[batch, tokens, 7]``."""
+        x = self.embedding(tokens) + self.positions
+        return self.head(x + self.mlp(self.norm(x)))
+
+
+class Functional(nn.Module):
+    """A layer whose weight is read without calling the layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called = nn.Linear(4, 5)
+        self.read = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Use the second layer through ``functional``."""
+        return F.linear(self.called(x).tanh(), self.read.weight, self.read.bias)
+
+
+IMAGE = (3, 4, 6, 5)
+
+CASES = [
+    Case("linear", lambda: nn.Linear(4, 3), (5, 4)),
+    Case("linear_no_bias", lambda: nn.Linear(4, 3, bias=False), (5, 4)),
+    Case("linear_tokens", lambda: nn.Linear(4, 3), (2, 3, 4)),
+    Case("linear_unbatched", lambda: nn.Linear(4, 3), (4,)),
+    Case("linear_batch_of_one", lambda: nn.Linear(4, 3), (1, 4)),
+    Case("linear_single_output", lambda: nn.Linear(4, 1), (5, 4)),
+    Case("linear_subclass", lambda: Subclass(4, 3), (5, 4)),
+    Case("linear_keyword", Keyword, (5, 4)),
+    Case(
+        "mlp_inplace_relu",
+        lambda: nn.Sequential(nn.Linear(4, 6), nn.ReLU(inplace=True), nn.Linear(6, 3)),
+        (5, 4),
+    ),
+    Case("conv", lambda: nn.Conv2d(4, 3, 3), IMAGE),
+    Case("conv_no_bias", lambda: nn.Conv2d(4, 3, 3, bias=False), IMAGE),
+    Case("conv_pointwise", lambda: nn.Conv2d(4, 3, 1), IMAGE),
+    Case("conv_stride_padding", lambda: nn.Conv2d(4, 3, 3, stride=2, padding=1), IMAGE),
+    Case("conv_stride_above_kernel", lambda: nn.Conv2d(4, 3, 2, stride=3), IMAGE),
+    Case(
+        "conv_rectangular",
+        lambda: nn.Conv2d(4, 3, (3, 2), stride=(2, 1), padding=(0, 2), dilation=(1, 2)),
+        IMAGE,
+    ),
+    Case("conv_dilated", lambda: nn.Conv2d(4, 3, 2, dilation=(3, 2), padding=1), IMAGE),
+    Case("conv_same", lambda: nn.Conv2d(4, 3, 3, padding="same"), IMAGE),
+    Case("conv_same_even", lambda: nn.Conv2d(4, 3, (2, 4), padding="same"), IMAGE),
+    Case(
+        "conv_same_dilated_circular",
+        lambda: nn.Conv2d(4, 3, 2, padding="same", dilation=3, padding_mode="circular"),
+        IMAGE,
+    ),
+    Case("conv_valid", lambda: nn.Conv2d(4, 3, 2, padding="valid"), IMAGE),
+    Case("conv_reflect", lambda: nn.Conv2d(4, 3, 3, padding=2, padding_mode="reflect"), IMAGE),
+    Case(
+        "conv_replicate",
+        lambda: nn.Conv2d(4, 3, 3, padding=(2, 1), padding_mode="replicate"),
+        IMAGE,
+    ),
+    Case(
+        "conv_circular",
+        lambda: nn.Conv2d(4, 3, 3, stride=2, padding=(1, 2), padding_mode="circular"),
+        IMAGE,
+    ),
+    Case("conv_grouped", lambda: nn.Conv2d(4, 6, 3, padding=1, groups=2), IMAGE),
+    Case("conv_depthwise", lambda: nn.Conv2d(4, 8, 3, groups=4, bias=False), IMAGE),
+    Case("conv_grouped_dilated", lambda: nn.Conv2d(4, 2, 2, groups=2, dilation=2), IMAGE),
+    Case("conv_unbatched", lambda: nn.Conv2d(4, 3, 3, padding=1), (4, 6, 5)),
+    Case("conv_batch_of_one", lambda: nn.Conv2d(4, 3, 3), (1, 4, 6, 5)),
+    Case(
+        "conv_channels_last",
+        lambda: nn.Conv2d(4, 3, 3).to(memory_format=torch.channels_last),
+        IMAGE,
+    ),
+    Case("batch_norm_1d", lambda: nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3)), (6, 4)),
+    Case("batch_norm_1d_positions", lambda: nn.BatchNorm1d(4), (3, 4, 5)),
+    Case("batch_norm_2d", lambda: nn.BatchNorm2d(4), IMAGE),
+    Case("batch_norm_3d", lambda: nn.BatchNorm3d(4), (2, 4, 2, 3, 2)),
+    Case("batch_norm_eval", lambda: nn.BatchNorm2d(4).eval(), IMAGE),
+    Case("layer_norm", lambda: nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 3)), (5, 4)),
+    Case("layer_norm_tokens", lambda: nn.LayerNorm(4), (2, 3, 4)),
+    Case("layer_norm_two_axes", lambda: nn.LayerNorm((3, 4)), (5, 3, 4)),
+    Case("layer_norm_no_bias", lambda: nn.LayerNorm(4, bias=False), (5, 4)),
+    Case("layer_norm_unbatched", lambda: nn.LayerNorm(4), (4,)),
+    Case("tied_linear", TwoHeads, (5, 4)),
+    Case("tied_convolutions", TiedConvolutions, IMAGE),
+    Case("several_calls", Recurrent, (6, 4)),
+    Case("input_overwritten", InputOverwritten, (5, 4)),
+    Case("functional_use", Functional, (5, 4)),
+    Case("tokens_tied_head", TokenModel, (3, 5), tokens=7, covered=False),
+    Case(
+        "cnn_inplace",
+        lambda: nn.Sequential(
+            nn.Conv2d(4, 6, 3, padding=1, bias=False),
+            nn.BatchNorm2d(6),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(6, 6, 3, stride=2, groups=3),
+            nn.LeakyReLU(0.1, inplace=True),
+            nn.Flatten(),
+            nn.Linear(24, 3),
+        ),
+        IMAGE,
+    ),
+]
+BY_ID = {case.id: case for case in CASES}

@@ -1,0 +1,282 @@
+"""Slow, dense AdaFisher in float64, written from the equations and from no code of the suite.
+
+Every layer call is stored as explicit rows: inputs ``h_r`` (patches cut out one by one, augmented
+by a 1) and output gradients ``s_r``. The factors are full second-moment matrices whose diagonal is
+taken, and the Fisher is the diagonal of a full Kronecker product.
+
+    H = (1/R) sum_r h_r h_r^T,  S = (1/R) sum_r s_r s_r^T
+    H_avg <- gamma_1 H_avg + (1 - gamma_2) diag H,  likewise S_avg
+    F = diag(diag(S') kron diag(H')) + lambda,  ' = Min-Max
+    m_t = beta m_{t-1} + (1 - beta) g_t,  theta <- theta - lr m_t / (1 - beta^t) / F
+
+Reference: Martins Gomes et al. 2025, arXiv 2405.16397v3, equations (3)-(4), Proposition 3.1.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+EPSILON = {torch.float64: 2.0**-52, torch.float32: 2.0**-23}
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def min_max(x: Tensor, eps: float = 0.0) -> Tensor:
+    """Entry by entry; a constant vector becomes ones."""
+    values = x.flatten().tolist()
+    low, high = min(values), max(values)
+    if high - low <= 16 * EPSILON[x.dtype] * high:
+        return torch.ones_like(x)
+    scaled = [(value - low) / (high - low + eps) for value in values]
+    return torch.tensor(scaled, dtype=x.dtype).reshape(x.shape)
+
+
+def second_moment_diag(rows: Tensor) -> Tensor:
+    """Diagonal of the full matrix ``(1/R) sum_r row_r row_r^T``; rows ``[R, d]``."""
+    matrix = torch.zeros(rows.shape[1], rows.shape[1], dtype=rows.dtype)
+    for row in rows:
+        matrix += torch.outer(row, row)
+    return torch.diagonal(matrix / rows.shape[0]).clone()
+
+
+def kronecker_diagonal(s: Tensor, h: Tensor) -> Tensor:
+    """Diagonal of the full ``diag(s) kron diag(h)``, as ``[len(s), len(h)]``."""
+    full = torch.kron(torch.diag(s), torch.diag(h))
+    return torch.diagonal(full).reshape(len(s), len(h))
+
+
+def padded_index(i: int, size: int, mode: str) -> int | None:
+    """Where position ``i`` of the padded axis (0 is the first real entry) reads from."""
+    if 0 <= i < size:
+        return i
+    if mode == "zeros":
+        return None
+    if mode == "replicate":
+        return min(max(i, 0), size - 1)
+    if mode == "circular":
+        return i % size
+    return -i if i < 0 else 2 * (size - 1) - i
+
+
+def conv_patches(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """Patches ``[rows, groups, d_in]`` of ``x``, cut out entry by entry."""
+    if x.dim() == 3:
+        x = x[None]
+    channels = x.shape[1]
+    (kh, kw), (dh, dw), (sh, sw) = layer.kernel_size, layer.dilation, layer.stride
+    before: list[int] = []
+    total: list[int] = []
+    for axis, (k, d) in enumerate(((kh, dh), (kw, dw))):
+        if layer.padding == "valid":
+            before.append(0)
+            total.append(0)
+        elif layer.padding == "same":
+            before.append(d * (k - 1) // 2)
+            total.append(d * (k - 1))
+        else:
+            before.append(int(layer.padding[axis]))
+            total.append(2 * int(layer.padding[axis]))
+    height = (x.shape[2] + total[0] - dh * (kh - 1) - 1) // sh + 1
+    width = (x.shape[3] + total[1] - dw * (kw - 1) - 1) // sw + 1
+    rows = []
+    for image, i, j in itertools.product(x, range(height), range(width)):
+        patch = torch.zeros(channels, kh, kw, dtype=x.dtype)
+        for u, v in itertools.product(range(kh), range(kw)):
+            p = padded_index(i * sh + u * dh - before[0], x.shape[2], layer.padding_mode)
+            q = padded_index(j * sw + v * dw - before[1], x.shape[3], layer.padding_mode)
+            if p is not None and q is not None:
+                patch[:, u, v] = image[:, p, q]
+        rows.append(patch.reshape(layer.groups, -1))
+    return torch.stack(rows)
+
+
+@dataclass
+class Record:
+    """What one layer saw since the last step, and its running averages."""
+
+    inputs: list[Tensor] = field(default_factory=list)
+    grads: list[Tensor] = field(default_factory=list)
+    h: Tensor | None = None
+    s: Tensor | None = None
+
+
+def features_last(layer: nn.Module, x: Tensor) -> Tensor:
+    """Rows ``[R, features]`` of a tensor at a layer's output, or at a norm layer's input."""
+    if isinstance(layer, nn.Conv2d):
+        x = x if x.dim() == 4 else x[None]
+        return x.movedim(1, -1).reshape(-1, layer.out_channels)
+    if isinstance(layer, BATCH_NORMS):
+        return x.movedim(1, -1).reshape(-1, layer.num_features)
+    if isinstance(layer, nn.LayerNorm):
+        return x.reshape(-1, layer.weight.numel())
+    return x.reshape(-1, x.shape[-1])
+
+
+def estimate(layer: nn.Module, record: Record, norm_layers: str) -> tuple[Tensor, Tensor]:
+    """``(H, S)`` of all rows of a record; ``H`` is ``[groups, d_in (+ 1)]`` or ``[features]``."""
+    if isinstance(layer, (*BATCH_NORMS, nn.LayerNorm)):
+        if norm_layers == "two_vector":
+            return two_vector(layer, torch.cat(record.inputs), torch.cat(record.grads))
+        h = torch.cat([features_last(layer, x) for x in record.inputs])
+        s = torch.cat([features_last(layer, g) for g in record.grads])
+        return second_moment_diag(h), second_moment_diag(s)
+    s = torch.cat([features_last(layer, g) for g in record.grads])
+    if isinstance(layer, nn.Conv2d):
+        patches = torch.cat([conv_patches(layer, x) for x in record.inputs])
+    else:
+        patches = torch.cat([features_last(layer, x) for x in record.inputs])[:, None]
+    if layer.bias is not None:
+        patches = torch.cat([patches, torch.ones_like(patches[..., :1])], dim=-1)
+    h = torch.stack([second_moment_diag(patches[:, g]) for g in range(patches.shape[1])])
+    return h, second_moment_diag(s)
+
+
+def two_vector(layer: nn.Module, x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Released code: ``H = [sum_c a_c^2, C] / B^2``, ``S = (sum s)^2 / B``, sums before squares."""
+    batch, channels = x.shape[:2]
+    positions = x[0, 0].numel()
+    energy = 0.0
+    for c in range(channels):
+        energy += (float(x[:, c].sum()) / positions**2) ** 2
+    h = torch.tensor([energy / batch**2, channels / batch**2], dtype=x.dtype)
+    s = features_last(layer, grad).sum(0) ** 2 / batch
+    return h, s
+
+
+class ReferenceAdaFisher:
+    """Runs beside an optimizer under test, on a model of its own.
+
+    Args:
+        model: Model in float64, not shared with anyone.
+        norm_layers: ``per_channel`` or ``two_vector``.
+        decoupled: AdaFisherW's weight decay.
+        options: lr, beta, damping, gammas, update_interval, weight_decay, normalize, factor_init,
+            minmax_eps, maximize.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        norm_layers: str = "per_channel",
+        decoupled: bool = False,
+        **options: Any,
+    ) -> None:
+        self.model = model
+        self.norm_layers = norm_layers
+        self.decoupled = decoupled
+        self.options: dict[str, Any] = {
+            "lr": 1e-3,
+            "beta": 0.9,
+            "damping": 1e-3,
+            "gammas": (0.92, 0.008),
+            "update_interval": 1,
+            "weight_decay": 0.0,
+            "normalize": "after",
+            "factor_init": "zeros",
+            "minmax_eps": 0.0,
+            "maximize": False,
+        } | options
+        self.group_of: dict[str, dict[str, Any]] = {}
+        self.count = 0
+        self.steps: dict[str, int] = {}
+        self.momentum: dict[str, Tensor] = {}
+        self.records: dict[str, Record] = {}
+        kinds = (nn.Linear, nn.Conv2d, *BATCH_NORMS, nn.LayerNorm)
+        for name, module in model.named_modules():
+            if isinstance(module, kinds):
+                self.records[name] = Record()
+                module.register_forward_hook(self._hook(name), with_kwargs=True)
+
+    def _hook(self, name: str) -> Any:
+        def hook(
+            module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
+        ) -> None:
+            if not output.requires_grad:
+                return
+            x = (*args, *kwargs.values())[0].detach().clone()
+
+            def on_grad(grad: Tensor) -> None:
+                if any(p.requires_grad for p in module.parameters()):
+                    self.records[name].inputs.append(x)
+                    self.records[name].grads.append(grad.detach().clone())
+
+            output.register_hook(on_grad)
+
+        return hook
+
+    def _normalized(self, x: Tensor) -> Tensor:
+        return min_max(x, self.options["minmax_eps"])
+
+    def _refresh(self) -> None:
+        gamma_1, gamma_2 = self.options["gammas"]
+        for name, record in self.records.items():
+            if record.inputs and self.count % self.options["update_interval"] == 0:
+                new = estimate(self.model.get_submodule(name), record, self.norm_layers)
+                if all(torch.isfinite(x).all() for x in new):
+                    if self.options["normalize"] == "before":
+                        new = (self._normalized(new[0]), self._normalized(new[1]))
+                    if record.h is None:
+                        start = {"zeros": 0.0, "ones": 1.0}[self.options["factor_init"]]
+                        record.h = torch.full_like(new[0], start)
+                        record.s = torch.full_like(new[1], start)
+                    record.h = gamma_1 * record.h + (1 - gamma_2) * new[0]
+                    record.s = gamma_1 * record.s + (1 - gamma_2) * new[1]
+            record.inputs, record.grads = [], []
+
+    def curvatures(self, param: Tensor) -> list[Tensor]:
+        """``H' kron S'`` of every layer that ``param`` belongs to, without damping."""
+        found = []
+        for name, record in self.records.items():
+            layer = self.model.get_submodule(name)
+            if record.h is None or record.s is None:
+                continue
+            h, s = record.h, record.s
+            if self.options["normalize"] == "after":
+                h, s = self._normalized(h), self._normalized(s)
+            for role in ("weight", "bias"):
+                if getattr(layer, role) is param:
+                    found.append(self._block(layer, role, h, s).reshape(param.shape))
+        return found
+
+    def _block(self, layer: nn.Module, role: str, h: Tensor, s: Tensor) -> Tensor:
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            per_group = torch.chunk(s, h.shape[0])
+            pairs = zip(per_group, h, strict=True)
+            block = torch.cat([kronecker_diagonal(s_g, h_g) for s_g, h_g in pairs])
+            if layer.bias is None:
+                return block
+            return block[:, :-1] if role == "weight" else block[:, -1]
+        if self.norm_layers == "two_vector":
+            return s * (h[0] if role == "weight" else h[1])
+        return s * h if role == "weight" else s
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step of every parameter with a gradient."""
+        self._refresh()
+        for name, param in self.model.named_parameters():
+            if param.grad is None:
+                continue
+            o = self.options | self.group_of.get(name, {})
+            decay = o["weight_decay"]
+            grad = -param.grad if o["maximize"] else param.grad.clone()
+            if not self.decoupled:
+                grad = grad + decay * param
+            t = self.steps[name] = self.steps.get(name, 0) + 1
+            old = self.momentum.get(name, torch.zeros_like(param))
+            self.momentum[name] = o["beta"] * old + (1 - o["beta"]) * grad
+            corrected = self.momentum[name] / (1 - o["beta"] ** t)
+            blocks = self.curvatures(param)
+            fisher = torch.ones_like(param)
+            if blocks:
+                fisher = sum(blocks, torch.zeros_like(param)) / len(blocks) + o["damping"]
+            direction = corrected / fisher
+            if self.decoupled:
+                direction = direction + decay * param
+            param.copy_(param - o["lr"] * direction)
+        self.count += 1
