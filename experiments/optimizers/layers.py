@@ -1,0 +1,82 @@
+"""Which layers of a model have Kronecker factors, and why the others do not."""
+
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+# A subclass with a forward of its own has another Jacobian, so isinstance is not enough.
+FORWARDS = (nn.Linear.forward, nn.Conv2d.forward)
+
+
+class Layer(NamedTuple):
+    """A layer to precondition."""
+
+    name: str  # of the weight
+    module: nn.Linear | nn.Conv2d
+    bias: nn.Parameter | None  # None too where another module has the same bias
+
+
+def find_layers(model: nn.Module, max_dimension: int) -> tuple[dict[str, Layer], dict[str, str]]:
+    """Sorts the parameters of a model.
+
+    Args:
+        model: The model.
+        max_dimension: Largest factor.
+
+    Returns:
+        The layers to precondition by the name of their weight, and for every parameter outside
+        them the reason why it is left alone.
+    """
+    owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
+    layers: dict[str, Layer] = {}
+    left_alone: dict[str, str] = {}
+    for module_name, module in model.named_modules():
+        names = {key: f"{module_name}.{key}".lstrip(".") for key in module._parameters}
+        reason = _reason_to_leave(module, owners, max_dimension)
+        for key, param in module._parameters.items():
+            if param is not None and (reason is not None or owners[id(param)] > 1):
+                left_alone[names[key]] = reason or "shared by several modules"
+        if reason is None and isinstance(module, nn.Linear | nn.Conv2d):
+            bias = None if names["bias"] in left_alone else module._parameters["bias"]
+            layers[names["weight"]] = Layer(names["weight"], module, bias)
+    return layers, left_alone
+
+
+def watch_layers(
+    layers: dict[str, Layer], record: Callable[[str, Tensor, Tensor], None]
+) -> list[RemovableHandle]:
+    """Has a method called with name, input and output in every forward pass of a layer.
+
+    Args:
+        layers: Layers by name.
+        record: A bound method. Its object is referenced weakly: the hooks do not keep it alive.
+
+    Returns:
+        The handles that remove the hooks.
+    """
+    names = {id(layer.module): name for name, layer in layers.items()}
+    method = weakref.WeakMethod(record)
+
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
+        call = method()
+        # A deep copy of the model carries the hook along, but is not the model that is trained.
+        if call is not None and id(module) in names:
+            call(names[id(module)], args[0] if args else kwargs["input"], out)
+
+    return [layer.module.register_forward_hook(hook, with_kwargs=True) for layer in layers.values()]
+
+
+def _reason_to_leave(module: nn.Module, owners: Counter[int], max_dimension: int) -> str | None:
+    weight = module._parameters.get("weight")
+    if type(module).forward not in FORWARDS or weight is None:
+        return f"no factors for {type(module).__name__}"
+    if owners[id(weight)] > 1:
+        return "shared by several modules"
+    outputs = len(weight) // getattr(module, "groups", 1)
+    if max(outputs, weight[0].numel()) > max_dimension:
+        return f"a factor above {max_dimension}"
+    return None

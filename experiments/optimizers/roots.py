@@ -1,0 +1,75 @@
+"""Inverse roots of symmetric matrices, and their products with the axes of a tensor.
+
+Matrices are ``[d, d]``; an eigenproblem runs on a stack ``[n, d, d]`` of one size.
+"""
+
+import torch
+from torch import Tensor
+
+
+def inverse_root(statistics: Tensor, order: int, ridge: float) -> Tensor:
+    r"""Inverse roots of symmetric positive semi-definite matrices.
+
+    .. math::
+        (L + \varepsilon \lambda_{\max}(L) I)^{-1/p}
+
+    Args:
+        statistics: Stack of matrices L, ``[n, d, d]``.
+        order: Order of the root; p.
+        ridge: Share of the largest eigenvalue that is added to all; epsilon.
+
+    Returns:
+        The roots, ``[n, d, d]``.
+
+    Raises:
+        torch.linalg.LinAlgError: If the eigendecomposition does not converge.
+    """
+    eigenvalues, eigenvectors = torch.linalg.eigh(statistics)
+    # Eigenvalues that are zero come out as rounding noise of either sign. Its magnitude bounds the
+    # gain along such a direction; clamped at zero it would be the full (ridge)^(-1/p).
+    eigenvalues = eigenvalues.abs()
+    eigenvalues = eigenvalues + ridge * eigenvalues.amax(-1, keepdim=True)
+    scaled = eigenvectors * eigenvalues.pow(-1 / order).unsqueeze(-2)
+    return scaled @ eigenvectors.mT
+
+
+def robust_roots(statistics: list[Tensor], order: int, ridge: float) -> list[Tensor | None]:
+    """Inverse roots of matrices of one size, in one call where that works.
+
+    A stack that does not converge in its own precision is tried in float64, then matrix by matrix.
+
+    Args:
+        statistics: Matrices, ``[d, d]`` each.
+        order: Order of the root.
+        ridge: Ridge relative to the largest eigenvalue.
+
+    Returns:
+        For every matrix its root, ``[d, d]``, or ``None`` where no finite root was found.
+    """
+    stack = torch.stack(statistics)
+    for dtype in (stack.dtype, torch.float64):
+        try:
+            roots = inverse_root(stack.to(dtype), order, ridge).to(stack.dtype)
+        except torch.linalg.LinAlgError:
+            continue
+        if bool(roots.isfinite().all()):
+            return list(roots.unbind())
+    if len(statistics) == 1:
+        return [None]
+    return [root for one in statistics for root in robust_roots([one], order, ridge)]
+
+
+def precondition(grad: Tensor, roots: list[Tensor]) -> Tensor:
+    """Multiplies every axis of a gradient by its root: the mode products ``G x_1 R_1 ... x_k R_k``.
+
+    Args:
+        grad: Gradient, ``[d_1, ..., d_k]``.
+        roots: One symmetric matrix for each axis, ``[d_i, d_i]``.
+
+    Returns:
+        The preconditioned gradient, ``[d_1, ..., d_k]``.
+    """
+    for root in roots:
+        # Contracting the first axis puts the new one last: after k axes the order is the old one.
+        grad = torch.tensordot(grad, root, dims=([0], [0]))
+    return grad

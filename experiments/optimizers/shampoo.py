@@ -1,0 +1,206 @@
+"""Shampoo: one statistic and one inverse root for every axis of a parameter.
+
+Statistics and roots are ``[d, d]`` for an axis of size ``d``.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments.optimizers.roots import precondition, robust_roots
+from experiments.optimizers.transform import (
+    GradientTransform,
+    PreconditionedSGD,
+    check_count,
+    check_number,
+    copied,
+    loaded,
+)
+
+# Bounds the memory of one stacked eigenproblem: 64 MiB in float32.
+STACK_ELEMENTS = 2**24
+
+
+class ShampooPreconditioner(GradientTransform):
+    r"""Shampoo's transform without grafting, blocking or warm-up.
+
+    For a gradient with k axes and its unfolding :math:`G_{(i)}` along axis i,
+
+    .. math::
+        L_i \leftarrow L_i + G_{(i)} G_{(i)}^T, \quad
+        \hat g = g \times_1 L_1^{-1/2k} \cdots \times_k L_k^{-1/2k},
+
+    with :math:`L_i = \varepsilon I` at the start and each root ridged relative to the largest
+    eigenvalue of its statistic. Statistics grow every step, roots are refreshed every ``interval``.
+
+    Parameters with fewer than two axes, or with an axis above ``max_dimension``, keep their raw
+    gradient and are listed in ``left_alone``. A parameter without a gradient is skipped.
+
+    Args:
+        model: Model whose gradients are transformed. Tied parameters are one parameter.
+        interval: Steps between two refreshes of the roots; the first step always refreshes.
+        ridge: Start of the statistics and ridge of the roots; epsilon.
+        max_dimension: Largest axis; an axis of d costs two ``[d, d]`` matrices and O(d^3) time.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference:
+        Gupta, Koren and Singer, 2018, arXiv 1802.09568, Algorithms 1 and 2.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        interval: int = 1,
+        ridge: float = 1e-12,
+        max_dimension: int = 8192,
+    ) -> None:
+        check_count("interval", interval)
+        check_number("ridge", ridge, above=0)
+        check_count("max_dimension", max_dimension)
+        self.interval = interval
+        self.ridge = ridge
+        self.step = 0
+        self.skipped_refreshes = 0
+        self.skipped_gradients = 0
+        self.left_alone: dict[str, str] = {}
+        self._params: dict[str, nn.Parameter] = {}
+        self._statistics: dict[str, list[Tensor]] = {}
+        self._roots: dict[str, list[Tensor]] = {}
+        for name, param in model.named_parameters():
+            if param.ndim < 2:
+                self.left_alone[name] = "fewer than two axes"
+            elif max(param.shape) > max_dimension:
+                self.left_alone[name] = f"an axis above {max_dimension}"
+            else:
+                self._params[name] = param
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Adds the gradients to the statistics, refreshes roots when due, and preconditions."""
+        grads = {
+            name: param.grad.to(torch.promote_types(param.dtype, torch.float32))
+            for name, param in self._params.items()
+            if param.grad is not None
+        }
+        norms = [grad.norm() for grad in grads.values()]
+        # One non-finite gradient would stay in the sums for ever.
+        if not norms or bool(torch.stack([n.to(norms[0].device) for n in norms]).isfinite().all()):
+            self._accumulate(grads)
+        else:
+            self.skipped_gradients += 1
+        due = self.step % self.interval == 0
+        self._refresh([name for name in self._statistics if due or name not in self._roots])
+        for name, grad in grads.items():
+            if name in self._roots:
+                self._params[name].grad.copy_(  # type: ignore[union-attr]
+                    precondition(grad, self._roots[name])
+                )
+        self.step += 1
+
+    def _accumulate(self, grads: dict[str, Tensor]) -> None:
+        for name, grad in grads.items():
+            if name not in self._statistics:
+                self._statistics[name] = [
+                    self.ridge * torch.eye(size, dtype=grad.dtype, device=grad.device)
+                    for size in grad.shape
+                ]
+            for axis, statistic in enumerate(self._statistics[name]):
+                unfolded = grad.movedim(axis, 0).reshape(grad.shape[axis], -1)
+                statistic.addmm_(unfolded, unfolded.T)
+
+    def _refresh(self, names: list[str]) -> None:
+        stacks: dict[tuple[int, int, torch.dtype, torch.device], list[tuple[str, int]]]
+        stacks = defaultdict(list)
+        for name in names:
+            for axis, statistic in enumerate(self._statistics[name]):
+                order = 2 * len(self._statistics[name])
+                key = (len(statistic), order, statistic.dtype, statistic.device)
+                stacks[key].append((name, axis))
+        fresh: dict[tuple[str, int], Tensor | None] = {}
+        for (size, order, *_), members in stacks.items():
+            chunk = max(1, STACK_ELEMENTS // size**2)
+            for start in range(0, len(members), chunk):
+                part = members[start : start + chunk]
+                roots = robust_roots([self._statistics[n][a] for n, a in part], order, self.ridge)
+                fresh |= dict(zip(part, roots, strict=True))
+        for name in names:
+            new = [fresh[name, axis] for axis in range(len(self._statistics[name]))]
+            usable = [root for root in new if root is not None]
+            # All axes of a parameter change together: roots of two moments do not fit each other.
+            if len(usable) == len(new):
+                self._roots[name] = usable
+            else:
+                self.skipped_refreshes += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns a snapshot; statistics and roots by parameter name."""
+        return {
+            "step": self.step,
+            "skipped_refreshes": self.skipped_refreshes,
+            "skipped_gradients": self.skipped_gradients,
+            "statistics": copied(self._statistics),
+            "roots": copied(self._roots),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Copies a snapshot into the state; one of another model is a ``ValueError``."""
+        self._statistics = loaded(state_dict["statistics"], self._params)
+        self._roots = loaded(state_dict["roots"], self._params)
+        self.step = state_dict["step"]
+        self.skipped_refreshes = state_dict["skipped_refreshes"]
+        self.skipped_gradients = state_dict["skipped_gradients"]
+
+
+class Shampoo(PreconditionedSGD):
+    """Shampoo, then clipping, then SGD.
+
+    Args:
+        model: Model to train.
+        lr: Learning rate.
+        momentum: Momentum of SGD.
+        weight_decay: Coupled weight decay.
+        interval: Steps between two refreshes of the roots.
+        ridge: Start of the statistics and ridge of the roots.
+        max_dimension: Parameters with a longer axis keep their raw gradient.
+        max_norm: Clipping threshold of the preconditioned gradient; ``None`` for off.
+        params: Torch-style parameter groups; all parameters of ``model`` by default.
+
+    Example:
+        >>> model = nn.Linear(3, 2)
+        >>> optimizer = Shampoo(model, lr=0.1)
+        >>> model(torch.ones(4, 3)).square().mean().backward()
+        >>> optimizer.step()
+    """
+
+    transform: ShampooPreconditioner
+
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: float,
+        *,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        interval: int = 1,
+        ridge: float = 1e-12,
+        max_dimension: int = 8192,
+        max_norm: float | None = None,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]] | None = None,
+    ) -> None:
+        transform = ShampooPreconditioner(
+            model, interval=interval, ridge=ridge, max_dimension=max_dimension
+        )
+        super().__init__(
+            model.parameters() if params is None else params,
+            transform,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            max_norm=max_norm,
+        )
