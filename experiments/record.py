@@ -26,8 +26,8 @@ STATUSES = ("done", "diverged", "out_of_memory", "failed", "interrupted", "runni
 FINAL_STATUSES = ("done", "diverged")
 
 # What every identity must hold; further keys are allowed.
-RUN_KEYS = ("task", "model", "optimizer", "ruleset", "budget", "seed", "group_id")
-METRIC_KEYS = ("metric", "higher_is_better")
+TEXTS = ("task", "model", "optimizer", "ruleset", "budget", "group_id", "metric")
+NUMBERS = ("seed", "higher_is_better")
 
 
 class BrokenRecordError(ValueError):
@@ -145,15 +145,16 @@ def _read_status(path: Path) -> dict[str, Any]:
     if status.get("status") not in STATUSES:
         allowed = ", ".join(STATUSES)
         raise BrokenRecordError(f"{name}: status is {status.get('status')!r}, allowed: {allowed}")
-    identity = status.get("identity")
-    _require(name, status, ("run_id",))
-    _require(name, identity if isinstance(identity, dict) else {}, RUN_KEYS + METRIC_KEYS)
+    identity = status["identity"] if isinstance(status.get("identity"), dict) else {}
+    _require(name, status, ("run_id",), str)
+    _require(name, identity, TEXTS, str)
+    _require(name, identity, NUMBERS, int)
+    _require(name, {"hyperparameters": {}, **identity}, ("hyperparameters",), dict)
     return status
 
 
-def _require(name: str, mapping: Mapping[str, Any], keys: Iterable[str]) -> None:
-    missing = [key for key in keys if mapping.get(key) is None]
-    if missing:
+def _require(name: str, mapping: Mapping[str, Any], keys: Iterable[str], kind: type) -> None:
+    if missing := [key for key in keys if not isinstance(mapping.get(key), kind)]:
         raise BrokenRecordError(f"{name}: lacks {', '.join(missing)}")
 
 

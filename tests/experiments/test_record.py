@@ -84,6 +84,12 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "unknown status": ({"status": "finished"}, "'finished', allowed: done"),
     "no identity": ({"identity": None}, "lacks task, model"),
     "no group": ({"identity": {**IDENTITY, "group_id": None}}, "lacks group_id"),
+    "a number for a name": ({"identity": {**IDENTITY, "task": 5}}, "lacks task"),
+    "a word for a seed": ({"identity": {**IDENTITY, "seed": "one"}}, "lacks seed"),
+    "a list of hyperparameters": (
+        {"identity": {**IDENTITY, "hyperparameters": [1]}},
+        "lacks hyperparameters",
+    ),
     "no run id": ({"run_id": None}, "lacks run_id"),
 }
 

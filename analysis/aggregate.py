@@ -1,0 +1,183 @@
+"""Statistics over seeds: pure functions of arrays and of the frames that ``load`` makes.
+
+Every result states its statistic, its n and its level. Runs that did not end ``done`` are never
+part of a mean; they are counted beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import stdtrit
+
+LEVEL = 0.95
+GRID_POINTS = 101
+CURVE_COLUMNS = ("x", "n", "mean", "std", "low", "high")
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One number over seeds, and what became of the runs that are not in it.
+
+    Attributes:
+        n: Runs in the mean: those that ended ``done`` with a finite value.
+        mean: Arithmetic mean.
+        std: Sample standard deviation (divisor n - 1); ``None`` for n < 2.
+        low: Lower end of the two-sided Student-t interval of the mean; ``None`` for n < 2.
+        high: Its upper end.
+        expected: Seeds that any method of the same block has.
+        level: Confidence level of the interval.
+        source: Where the number comes from (run ids, command, ...); for the CSV.
+    """
+
+    n: int
+    mean: float | None = None
+    std: float | None = None
+    low: float | None = None
+    high: float | None = None
+    expected: int = 0
+    diverged: int = 0
+    failed: int = 0
+    out_of_memory: int = 0
+    incomplete: int = 0
+    level: float = LEVEL
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def note(self) -> str:
+        """Say n, and what became of the other runs: ``n=2/3, diverged 1/3``."""
+        total = max(
+            self.expected,
+            self.n + self.diverged + self.failed + self.out_of_memory + self.incomplete,
+        )
+        counts = {
+            "diverged": self.diverged,
+            "failed": self.failed,
+            "out of memory": self.out_of_memory,
+            "incomplete": self.incomplete,
+        }
+        ended = [f"{name} {count}/{total}" for name, count in counts.items() if count]
+        if self.n == 0 and ended:
+            return ", ".join(ended)
+        return ", ".join([f"n={self.n}" if self.n == total else f"n={self.n}/{total}", *ended])
+
+
+def moments(
+    values: npt.ArrayLike, *, level: float = LEVEL
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Reduce over the first axis, ignoring NaN: n, mean, std and a Student-t interval.
+
+    ``mean +- t(n - 1) * std / sqrt(n)``, with ``std`` the sample standard deviation (divisor
+    n - 1) and ``t`` the ``(1 + level) / 2`` quantile of Student's distribution (Student, 1908).
+
+    Args:
+        values: ``[seeds, ...]``; NaN where a seed has no value.
+        level: Confidence level, between 0 and 1.
+
+    Returns:
+        n, mean, std, low and high, each ``[...]``; std and interval are NaN where n < 2, the mean
+        where n = 0.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"Invalid level: {level}. Must be > 0 and < 1.")
+    array = np.asarray(values, dtype=np.float64)
+    present = ~np.isnan(array)
+    n = present.sum(axis=0).astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(present, array, 0.0).sum(axis=0) / n
+        squares = np.where(present, (array - mean) ** 2, 0.0).sum(axis=0)
+        std = np.where(n > 1, np.sqrt(squares / (n - 1)), np.nan)
+        half = stdtrit(n - 1, (1 + level) / 2) * std / np.sqrt(n)
+    return n, mean, std, mean - half, mean + half
+
+
+def summarize(
+    runs: pd.DataFrame,
+    result: str,
+    *,
+    expected: int,
+    source: Mapping[str, Any] | None = None,
+    level: float = LEVEL,
+) -> Summary:
+    """Summarize one group of runs.
+
+    Args:
+        runs: The group's rows of the run-level frame.
+        result: ``final`` or ``best_test``.
+        expected: Seeds that any method of the same block has.
+        source: Passed on to the summary.
+        level: Confidence level of the interval.
+    """
+    status = runs["status"]
+    values = pd.to_numeric(runs.loc[status == "done", result]).to_numpy(dtype=np.float64)
+    n, mean, std, low, high = (float(value) for value in moments(values, level=level))
+    return Summary(
+        n=int(n),
+        mean=_or_none(mean),
+        std=_or_none(std),
+        low=_or_none(low),
+        high=_or_none(high),
+        expected=expected,
+        diverged=int((status == "diverged").sum()),
+        failed=int((status == "failed").sum()),
+        out_of_memory=int((status == "out_of_memory").sum()),
+        incomplete=int(status.isin(["interrupted", "running"]).sum()),
+        level=level,
+        source=source or {},
+    )
+
+
+def curve(series: Sequence[tuple[Floats, Floats]], *, to_shortest: bool = False) -> pd.DataFrame:
+    """Average curves over seeds, pointwise on a common grid.
+
+    Each curve is interpolated linearly, and only between its own first and last point: beyond it
+    has no value, so n falls where curves of unequal length end.
+
+    Args:
+        series: For each seed its ``x`` (ascending) and ``y``, both ``[points]``.
+        to_shortest: Take an even grid of ``GRID_POINTS`` over the range that all seeds cover, as
+            for time, where no two seeds share a point; otherwise every x that any seed has.
+
+    Returns:
+        One row a grid point (``CURVE_COLUMNS``); see ``moments`` for the statistics.
+    """
+    series = [(x[np.isfinite(y)], y[np.isfinite(y)]) for x, y in series]
+    series = [(x, y) for x, y in series if x.size]
+    if not series:
+        return pd.DataFrame(columns=list(CURVE_COLUMNS), dtype=np.float64)
+    if to_shortest:
+        start, end = max(x[0] for x, _ in series), min(x[-1] for x, _ in series)
+        grid = np.linspace(start, end, GRID_POINTS) if start < end else np.array([end])
+    else:
+        grid = np.unique(np.concatenate([x for x, _ in series]))
+    values = np.array([np.interp(grid, x, y, left=np.nan, right=np.nan) for x, y in series])
+    columns = (grid, *moments(values))
+    return pd.DataFrame(dict(zip(CURVE_COLUMNS, columns, strict=True))).dropna(subset=["mean"])
+
+
+def series_of(
+    measurements: pd.DataFrame, run_ids: Sequence[str], metric: str, axis: str
+) -> list[tuple[Floats, Floats]]:
+    """Pick each run's curve of ``metric`` against ``axis``; runs without one are left out.
+
+    Returns:
+        For each run ``x`` and ``y``, both ``[points]``, ascending in ``x``.
+    """
+    chosen = measurements[
+        (measurements["metric"] == metric) & measurements["run_id"].isin(run_ids)
+    ].dropna(subset=[axis])
+    return [
+        (part[axis].to_numpy(dtype=np.float64), part["value"].to_numpy(dtype=np.float64))
+        for _, part in chosen.sort_values(["run_id", axis], kind="stable").groupby("run_id")
+    ]
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else value

@@ -1,0 +1,141 @@
+"""Which runs belong together, what they are called, and the command that makes them.
+
+A *group* is a configuration without its seed (``group_id``); a *block* is what methods are compared
+within: one task, model, setting and budget.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.load import SETTINGS
+
+BLOCK = ("task", "model", "setting", "budget")
+GROUP_COLUMNS = (
+    "group_id",
+    *BLOCK,
+    "title",
+    "optimizer",
+    "family",
+    "ruleset",
+    "label",
+    "metric",
+    "higher_is_better",
+    "expected",
+    "run_ids",
+    "command",
+    "hyperparameters",
+)
+
+
+def group_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """Name the groups of runs.
+
+    Args:
+        runs: The run-level frame of ``load.Results``.
+
+    Returns:
+        One row a group (``GROUP_COLUMNS``), by block, label and ruleset. ``title`` names the block
+        (model, setting and budget only where the task has several); ``label`` names the method,
+        with the hyperparameters that tell groups of one optimizer apart; ``expected`` counts the
+        seeds that any method of the block has.
+    """
+    if runs.empty:
+        return pd.DataFrame(columns=list(GROUP_COLUMNS))
+    shared = ["group_id", *BLOCK, "optimizer", "family", "ruleset", "metric", "higher_is_better"]
+    groups = runs.drop_duplicates("group_id")[[*shared, "hyperparameters", "settings"]].copy()
+    groups["title"] = _titles(groups)
+    groups["label"] = _labels(groups)
+    seeds = runs.groupby(list(BLOCK))["seed"].nunique()
+    groups["expected"] = [
+        int(seeds.loc[key]) for key in groups[list(BLOCK)].itertuples(index=False)
+    ]
+    members = dict(list(runs.groupby("group_id")))
+    groups["run_ids"] = [" ".join(members[key]["run_id"]) for key in groups["group_id"]]
+    groups["command"] = [command(members[key]) for key in groups["group_id"]]
+    order = ["title", "label", "ruleset", "group_id"]
+    return groups.sort_values(order).reset_index(drop=True)[list(GROUP_COLUMNS)]
+
+
+def command(runs: pd.DataFrame) -> str:
+    """The command that makes these runs: one run, or several that differ in their seed only.
+
+    It is written out from the identity; what a run changed in its task or model beyond that is in
+    its ``config.yaml`` alone.
+    """
+    seeds = ",".join(str(seed) for seed in runs["seed"])
+    sweep = ["-m"] if len(runs) > 1 else []
+    overrides = [*_overrides(runs.iloc[0]), f"seed={seeds}"]
+    return shlex.join(["python", "-m", "experiments.train", *sweep, *overrides])
+
+
+def _overrides(run: pd.Series) -> list[str]:
+    chosen = [f"{key}={run[key]}" for key in ("task", "model", "optimizer", "ruleset")]
+    budget = re.fullmatch(r"(\d+) (\w+)", str(run["budget"]))
+    if budget:
+        amount, kind = budget.groups()
+        chosen += [f"budget={kind}", f"budget.{kind}={amount}"]
+    chosen += [f"{SETTINGS[key]}={value}" for key, value in run["settings"].items()]
+    values = run["hyperparameters"].items()
+    return chosen + [f"optimizer.{key}={_hydra(value)}" for key, value in sorted(values)]
+
+
+def _hydra(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def _titles(groups: pd.DataFrame) -> list[str]:
+    """Name each group's block: the task, and what else is needed to tell its blocks apart."""
+    several = {
+        task: [key for key in BLOCK[1:] if block[key].nunique() > 1]
+        for task, block in groups.groupby("task")
+    }
+    return [
+        ", ".join([row["task"], *(row[key] or f"no {key}" for key in several[row["task"]])])
+        for _, row in groups.iterrows()
+    ]
+
+
+def _labels(groups: pd.DataFrame) -> list[str]:
+    labels = dict.fromkeys(groups.index, "")
+    for _, alike in groups.groupby([*BLOCK, "optimizer", "ruleset"]):
+        parts = _differences(
+            [
+                {**values, **settings}
+                for values, settings in zip(
+                    alike["hyperparameters"], alike["settings"], strict=True
+                )
+            ]
+        )
+        names = [
+            f"{name} ({part})" if part else name
+            for name, part in zip(alike["optimizer"], parts, strict=True)
+        ]
+        counts = Counter(names)
+        for index, name, group_id in zip(alike.index, names, alike["group_id"], strict=True):
+            # What differs is in neither (the task's or model's arguments): only the id tells.
+            labels[index] = name if counts[name] == 1 else f"{name} [{group_id[:6]}]"
+    return list(labels.values())
+
+
+def _differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For each setting, the values that are not the same in all of them: ``lr=0.01``."""
+    keys = sorted({key for values in settings for key in values})
+    differing = [
+        key for key in keys if len({json.dumps(values.get(key)) for values in settings}) > 1
+    ]
+    return [
+        ", ".join(f"{key}={_short(values[key])}" for key in differing if key in values)
+        for values in settings
+    ]
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else _hydra(value)

@@ -1,0 +1,47 @@
+"""Test metric by optimizer and task: mean ± sample standard deviation over seeds (n).
+
+``final`` is taken at the epoch that is best on validation (at the last epoch where there is no
+validation split); ``best_test`` is the best epoch on the test set itself.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from analysis.aggregate import Summary, summarize
+from analysis.groups import BLOCK, group_runs
+from analysis.load import RESULTS, Results
+from analysis.style import metric_label
+
+INDEX = ["optimizer", "ruleset"]
+COLUMNS = ["task", "metric", "result"]
+NOT_RUN = "not run"
+
+
+def build(results: Results) -> pd.DataFrame:
+    """Build the table.
+
+    Returns:
+        Index ``INDEX``; columns ``COLUMNS``, two for each block of comparable runs; cells are
+        ``Summary``, or ``NOT_RUN`` where a method has no run in that block.
+    """
+    groups = group_runs(results.runs)
+    rows = list(dict.fromkeys(sorted(zip(groups["label"], groups["ruleset"], strict=True))))
+    index = pd.MultiIndex.from_tuples(rows, names=INDEX)
+    cells: dict[tuple[str, str, str], dict[tuple[str, str], Summary]] = {}
+    members = dict(list(results.runs.groupby("group_id")))
+    for _, group in groups.iterrows():
+        arrow = "↑" if group["higher_is_better"] else "↓"
+        metric = f"{metric_label(group['metric'])} {arrow}"
+        source = {key: group[key] for key in (*BLOCK[1:], "run_ids", "command")}
+        source["hyperparameters"] = json.dumps(group["hyperparameters"], sort_keys=True)
+        for result in RESULTS:
+            column = cells.setdefault((group["title"], metric, result), {})
+            column[group["label"], group["ruleset"]] = summarize(
+                members[group["group_id"]], result, expected=group["expected"], source=source
+            )
+    columns = pd.MultiIndex.from_tuples(list(cells), names=COLUMNS)
+    values = [[column.get(row, NOT_RUN) for column in cells.values()] for row in rows]
+    return pd.DataFrame(values, index=index, columns=columns, dtype=object)

@@ -1,0 +1,47 @@
+"""A table on the terminal: whole where it fits, else one table a block."""
+
+from __future__ import annotations
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from analysis.load import NO_RUNS
+from analysis.render import blocks, cell_text, levels
+
+
+def print_table(table: pd.DataFrame, caption: str, console: Console) -> None:
+    """Print the table whole; a block at a time where it has but one or the whole is too wide."""
+    if table.empty:
+        console.print(Text(NO_RUNS))
+        return
+    whole = _drawn(table, "")
+    fits = Measurement.get(console, console.options, whole).maximum < console.width
+    if fits and table.columns.get_level_values(0).nunique() > 1:
+        console.print(whole)
+    else:
+        for name, part in blocks(table):
+            shared = levels(part.columns[0])[1:-1]
+            part = part.droplevel(list(range(part.columns.nlevels - 1)), axis="columns")
+            console.print(_drawn(part, ": ".join([name, *shared])))
+    console.print(Text(caption, style="dim"))
+
+
+def _drawn(table: pd.DataFrame, title: str) -> Table:
+    # Text, not str: square brackets of a label must not be read as rich's markup.
+    drawn = Table(
+        title=Text(title, style="bold") if title else None,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for name in table.index.names:
+        drawn.add_column(Text(str(name)), overflow="fold")
+    for column in table.columns:
+        drawn.add_column(Text("\n".join(levels(column))), justify="right", overflow="fold")
+    for key, row in table.iterrows():
+        drawn.add_row(*map(Text, levels(key)), *(Text(cell_text(cell, fold=True)) for cell in row))
+    return drawn

@@ -1,0 +1,147 @@
+import math
+import statistics
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from analysis.aggregate import GRID_POINTS, Summary, curve, moments, series_of, summarize
+
+VALUES = [97.1, 98.4, 96.9, 98.0]
+
+
+def runs(*ended: tuple[str, float | None]) -> pd.DataFrame:
+    return pd.DataFrame([{"status": status, "final": value} for status, value in ended])
+
+
+def test_mean_std_and_interval_are_those_of_statistics_and_scipy() -> None:
+    n, mean, std, low, high = moments(VALUES)
+
+    assert n == 4
+    assert mean == pytest.approx(statistics.mean(VALUES), rel=1e-12)
+    assert std == pytest.approx(statistics.stdev(VALUES), rel=1e-12)
+    expected = scipy.stats.t.interval(0.95, 3, statistics.mean(VALUES), scipy.stats.sem(VALUES))
+    assert (low, high) == pytest.approx(expected, rel=1e-12)
+
+
+def test_interval_by_hand() -> None:
+    # Mean 2, std 1, n 3; the table of Student's t gives 4.3027 for 2 degrees and 95 %.
+    _, mean, std, low, high = moments([1.0, 2.0, 3.0])
+
+    assert (mean, std) == (2.0, 1.0)
+    assert high - mean == pytest.approx(4.3027 / math.sqrt(3), abs=1e-4)
+    assert mean - low == pytest.approx(high - mean)
+
+
+def test_a_higher_level_is_a_wider_interval() -> None:
+    *_, low, high = moments(VALUES, level=0.99)
+    expected = scipy.stats.t.interval(0.99, 3, statistics.mean(VALUES), scipy.stats.sem(VALUES))
+    assert (low, high) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 95])
+def test_a_level_outside_its_bounds_is_refused(level: float) -> None:
+    with pytest.raises(ValueError, match=f"Invalid level: {level}"):
+        moments(VALUES, level=level)
+
+
+def test_equal_seeds_have_no_spread() -> None:
+    summary = summarize(runs(("done", 0.1), ("done", 0.1), ("done", 0.1)), "final", expected=3)
+
+    assert summary.std == pytest.approx(0.0, abs=1e-15)
+    assert summary.low == pytest.approx(0.1)
+
+
+def test_one_seed_has_a_mean_and_nothing_else() -> None:
+    summary = summarize(runs(("done", 98.0)), "final", expected=1)
+
+    assert (summary.n, summary.mean) == (1, 98.0)
+    assert (summary.std, summary.low, summary.high) == (None, None, None)
+    assert summary.note == "n=1"
+
+
+def test_runs_that_did_not_end_well_are_counted_and_not_averaged() -> None:
+    ended = runs(
+        ("done", 90.0),
+        ("done", 92.0),
+        ("diverged", 10.0),
+        ("failed", None),
+        ("out_of_memory", None),
+        ("interrupted", 50.0),
+        ("running", 60.0),
+    )
+    summary = summarize(ended, "final", expected=7)
+
+    assert (summary.n, summary.mean) == (2, 91.0)
+    assert summary.note == ("n=2/7, diverged 1/7, failed 1/7, out of memory 1/7, incomplete 2/7")
+
+
+NOTES = {
+    "all there": (Summary(n=3, mean=1.0, expected=3), "n=3"),
+    "one missing": (Summary(n=2, mean=1.0, expected=3), "n=2/3"),
+    "one diverged": (Summary(n=2, mean=1.0, expected=3, diverged=1), "n=2/3, diverged 1/3"),
+    "none left": (Summary(n=0, expected=3, diverged=1, failed=2), "diverged 1/3, failed 2/3"),
+    "done without a number": (Summary(n=0, expected=3), "n=0/3"),
+}
+
+
+@pytest.mark.parametrize(("summary", "note"), NOTES.values(), ids=NOTES.keys())
+def test_the_note_says_n_and_what_is_missing(summary: Summary, note: str) -> None:
+    assert summary.note == note
+
+
+def line(*points: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    x, y = zip(*points, strict=True)
+    return np.array(x), np.array(y)
+
+
+def test_curves_of_unequal_length_are_averaged_where_each_has_a_value() -> None:
+    band = curve([line((1, 10), (2, 20), (3, 30)), line((1, 14), (2, 24))])
+
+    assert list(band["x"]) == [1, 2, 3]
+    assert list(band["n"]) == [2, 2, 1]
+    assert list(band["mean"]) == [12, 22, 30]
+    assert band["std"].tolist()[:2] == pytest.approx([statistics.stdev([10, 14])] * 2)
+    assert band.loc[2, ["std", "low", "high"]].isna().all()
+    expected = scipy.stats.t.interval(0.95, 1, 12, scipy.stats.sem([10, 14]))
+    assert band.loc[0, ["low", "high"]].tolist() == pytest.approx(expected)
+
+
+def test_a_point_between_evaluations_is_interpolated() -> None:
+    band = curve([line((0, 0), (2, 20)), line((0, 2), (1, 12), (2, 22))])
+
+    assert band["mean"].tolist() == [1, 11, 21]
+
+
+def test_on_time_the_grid_is_what_all_seeds_cover() -> None:
+    band = curve([line((1, 1), (9, 9)), line((2, 2), (5, 5))], to_shortest=True)
+
+    assert len(band) == GRID_POINTS
+    assert (band["x"].iloc[0], band["x"].iloc[-1]) == (2, 5)
+    assert (band["n"] == 2).all()
+    assert band["mean"].tolist() == pytest.approx(band["x"].tolist())
+
+
+def test_points_that_are_not_finite_are_left_out() -> None:
+    band = curve([line((1, 1.0), (2, math.inf), (3, math.nan)), line((1, 3.0))])
+
+    assert band["mean"].tolist() == [2.0]
+
+
+def test_no_curves_make_no_band() -> None:
+    assert curve([]).empty
+    assert curve([line((1, math.nan))]).empty
+
+
+def test_series_are_those_of_the_runs_asked_for_in_order_of_the_axis() -> None:
+    columns = ["run_id", "step", "epoch", "train_seconds", "metric", "value"]
+    rows = [
+        ("a", 2, 2.0, 0.2, "loss", 1.0),
+        ("a", 1, 1.0, 0.1, "loss", 2.0),
+        ("a", 1, 1.0, 0.1, "other", 9.0),
+        ("b", 1, 1.0, 0.1, "loss", 7.0),
+    ]
+    ((x, y),) = series_of(pd.DataFrame(rows, columns=columns), ["a"], "loss", "train_seconds")
+
+    assert (x.tolist(), y.tolist()) == ([0.1, 0.2], [2.0, 1.0])

@@ -1,0 +1,177 @@
+import io
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures import (
+    test_metric_vs_epoch,
+    test_metric_vs_train_seconds,
+    train_loss_vs_epoch,
+    train_loss_vs_train_seconds,
+)
+from analysis.load import NO_RUNS, load_results
+from analysis.style import KNOWN
+
+MODULES = (
+    test_metric_vs_epoch,
+    test_metric_vs_train_seconds,
+    train_loss_vs_epoch,
+    train_loss_vs_train_seconds,
+)
+each_figure = pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__.split(".")[-1])
+
+
+def legend(ax: Axes) -> list[str]:
+    shown = ax.get_legend()
+    return [] if shown is None else [text.get_text() for text in shown.get_texts()]
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=50)
+    file.seek(0)
+    return matplotlib.image.imread(file)
+
+
+@each_figure
+def test_one_subplot_a_task_with_axes_named(module: Any, write_run: Any, runs_dir: Path) -> None:
+    for seed in (0, 1):
+        write_run("adam", seed, (80.0, 90.0, 95.0))
+        write_run("sgd", seed, (9.0, 8.0, 7.0), task="ptb", metric="perplexity")
+
+    figure = module.build(load_results(runs_dir))
+
+    left, right = figure.axes
+    assert left.get_title() == "digits (tuned hyperparameters)"
+    assert right.get_title() == "ptb (tuned hyperparameters)"
+    assert left.get_xlabel() in ("epoch", "training time (s)")
+    assert left.get_ylabel() in ("train loss (nats)", "test accuracy (%)")
+    assert legend(left) == ["adam (n=2)"]
+    (line,) = left.lines
+    assert line.get_color() == KNOWN["adam"].color
+    assert left.get_xlim()[0] == 0
+    assert left.get_xlim()[1] == pytest.approx(1.04 * line.get_xdata()[-1])
+    assert len(left.collections) == 1  # the band
+    image = pixels(figure)
+    assert image.ndim == 3
+    assert image[..., :3].std() > 0.05
+
+
+def test_the_line_is_the_mean_and_the_band_its_interval(write_run: Any, runs_dir: Path) -> None:
+    write_run("adam", 0, (80.0, 90.0))
+    write_run("adam", 1, (82.0, 94.0))
+
+    (ax,) = test_metric_vs_epoch.build(load_results(runs_dir)).axes
+
+    assert ax.lines[0].get_ydata().tolist() == [81.0, 92.0]
+    corners = ax.collections[0].get_paths()[0].vertices[:, 1]
+    # n = 2: std / sqrt(2) is half the difference, and t is 12.7062.
+    assert corners.max() == pytest.approx(92 + 12.7062 * 2, abs=1e-3)
+
+
+def test_on_time_the_line_ends_with_the_shortest_run(write_run: Any, runs_dir: Path) -> None:
+    write_run("adam", 0, (80.0, 90.0), seconds=1.0)
+    write_run("adam", 1, (80.0, 90.0), seconds=1.5)
+
+    figure = test_metric_vs_train_seconds.build(load_results(runs_dir))
+
+    x = figure.axes[0].lines[0].get_xdata()
+    assert (x[0], x[-1]) == (1.5, 2.0)
+    assert "up to the shortest run" in " ".join(figure.get_supxlabel().split())
+
+
+def test_a_single_seed_has_no_band(write_run: Any, runs_dir: Path) -> None:
+    write_run("adam", 0)
+    (ax,) = train_loss_vs_epoch.build(load_results(runs_dir)).axes
+    assert len(ax.collections) == 0
+    assert legend(ax) == ["adam (n=1)"]
+
+
+def test_a_diverged_run_is_drawn_apart_and_bends_no_axis(write_run: Any, runs_dir: Path) -> None:
+    write_run("adam", 0, (80.0, 90.0))
+    loss = [2.0, 1e30, float("nan")]
+    rows = [
+        {"step": i, "epoch": i, "train_seconds": i, "train_loss": y} for i, y in enumerate(loss)
+    ]
+    write_run("adam", 1, status="diverged", rows=rows)
+
+    (ax,) = train_loss_vs_epoch.build(load_results(runs_dir)).axes
+
+    assert legend(ax) == ["adam (n=1/2, diverged 1/2)"]
+    assert ax.get_ylim()[1] < 10
+    mean, thin, cross = ax.lines
+    assert mean.get_ydata().tolist() == [2.0, 1.0]
+    assert thin.get_ydata().tolist() == [2.0, 1e30]
+    assert (cross.get_marker(), cross.get_ydata()[0]) == ("x", ax.get_ylim()[1])
+
+
+@each_figure
+def test_a_method_without_a_finished_run_is_named(
+    module: Any, write_run: Any, runs_dir: Path
+) -> None:
+    write_run("adam", 0)
+    write_run("kfac", 0, status="failed", rows=[])
+    (ax,) = module.build(load_results(runs_dir)).axes
+    assert legend(ax) == ["adam (n=1)", "kfac (failed 1/1)"]
+
+
+@each_figure
+def test_nothing_finished_is_said(module: Any, write_run: Any, runs_dir: Path) -> None:
+    write_run("kfac", 0, status="failed", rows=[])
+    figure = module.build(load_results(runs_dir))
+    assert "No finished run." in [text.get_text() for text in figure.axes[0].texts]
+    pixels(figure)
+
+
+@each_figure
+def test_no_runs_name_the_command(module: Any, tmp_path: Path) -> None:
+    figure = module.build(load_results(tmp_path / "none"))
+    assert [text.get_text() for text in figure.axes[0].texts] == [NO_RUNS]
+    assert pixels(figure)[..., :3].std() > 0.01
+
+
+def test_loss_over_decades_is_logarithmic_and_accuracy_never(
+    write_run: Any, runs_dir: Path
+) -> None:
+    write_run("adam", values=tuple(float(value) for value in range(1, 40)))
+    results = load_results(runs_dir)
+    assert train_loss_vs_epoch.build(results).axes[0].get_yscale() == "log"
+    assert test_metric_vs_epoch.build(results).axes[0].get_yscale() == "linear"
+
+
+def test_variants_of_one_method_look_different(write_run: Any, runs_dir: Path) -> None:
+    for step in range(20):
+        write_run("adam", hyperparameters={"lr": 0.001 * (1 + step)})
+
+    (ax,) = train_loss_vs_epoch.build(load_results(runs_dir)).axes
+
+    shapes = {(line.get_marker(), str(line._dash_pattern)) for line in ax.lines}
+    assert len(shapes) == 20
+    assert {line.get_color() for line in ax.lines} == {KNOWN["adam"].color}
+
+
+@pytest.mark.filterwarnings("error")
+@each_figure
+def test_many_tasks_with_long_names_have_room(module: Any, write_run: Any, runs_dir: Path) -> None:
+    for task in ("cifar10_jpeg", "digits", "mnist", "ptb", "wikitext2"):
+        for index in range(12):
+            name = f"method_{index}_with_a_long_name"
+            write_run(name, task=task)
+            write_run(name, 1, task=task, status="interrupted")
+
+    figure = module.build(load_results(runs_dir))
+
+    image = pixels(figure)
+    boxes = [ax.get_window_extent() for ax in figure.axes[:5]]
+    assert all(box.height > 0.12 * image.shape[0] for box in boxes)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_names_are_never_mathematics(write_run: Any, runs_dir: Path) -> None:
+    write_run("$\\frac{a}$ <b>", task="$x$")
+    pixels(train_loss_vs_epoch.build(load_results(runs_dir)))

@@ -1,0 +1,97 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.load import MEASUREMENT_COLUMNS, RUN_COLUMNS, load_results, to_frames
+from experiments.record import load_runs
+
+
+def test_one_row_a_run_step_and_metric(write_run: Any, runs_dir: Path) -> None:
+    write_run(values=(90.0, 95.0), run_id="a")
+
+    measured = load_results(runs_dir).measurements
+
+    assert tuple(measured.columns) == MEASUREMENT_COLUMNS
+    rows = set(measured.itertuples(index=False, name=None))
+    assert rows == {
+        ("a", 10, 1.0, 1.0, "train_loss", 2.0),
+        ("a", 20, 2.0, 2.0, "train_loss", 1.0),
+        ("a", 10, 1.0, 1.0, "test_accuracy_percent", 90.0),
+        ("a", 20, 2.0, 2.0, "test_accuracy_percent", 95.0),
+    }
+
+
+def test_a_run_without_rows_is_a_row_all_the_same(write_run: Any, runs_dir: Path) -> None:
+    write_run(status="failed", reason="no memory", rows=[])
+
+    results = load_results(runs_dir)
+
+    assert results.runs[["status", "reason"]].values.tolist() == [["failed", "no memory"]]
+    assert results.measurements.empty
+
+
+def test_a_word_among_the_numbers_is_left_out(write_run: Any, runs_dir: Path) -> None:
+    rows = [
+        {"step": 1, "epoch": "first", "train_seconds": 1.0, "train_loss": 2.0},
+        {"step": 2, "epoch": 2.0, "train_seconds": 2.0, "train_loss": "low"},
+    ]
+    write_run(rows=rows)
+
+    measured = load_results(runs_dir).measurements
+
+    assert measured["value"].tolist() == [2.0]
+    assert measured["epoch"].isna().all()
+
+
+def test_results_are_taken_from_the_rows(write_run: Any, runs_dir: Path) -> None:
+    rows = [
+        {"step": 1, "epoch": 1.0, "validation_accuracy_percent": 9.0, "test_accuracy_percent": 5.0},
+        {"step": 2, "epoch": 2.0, "validation_accuracy_percent": 8.0, "test_accuracy_percent": 7.0},
+    ]
+    write_run(rows=rows)
+
+    run = load_results(runs_dir).runs.iloc[0]
+
+    assert (run["final"], run["best_test"], run["final_epoch"]) == (5.0, 7.0, 1.0)
+
+
+def test_the_order_of_the_runs_does_not_matter(write_run: Any, runs_dir: Path) -> None:
+    for optimizer in ("adam", "sgd"):
+        for seed in (0, 2, 10):
+            write_run(optimizer, seed)
+    runs, _ = load_runs(runs_dir)
+
+    forward, backward = to_frames(runs), to_frames(runs[::-1])
+
+    pd.testing.assert_frame_equal(forward.runs, backward.runs)
+    pd.testing.assert_frame_equal(forward.measurements, backward.measurements)
+    assert forward.runs["seed"].tolist() == [0, 2, 10, 0, 2, 10]
+
+
+def test_faults_are_named(write_run: Any, runs_dir: Path) -> None:
+    write_run(run_id="cut", seed=0)
+    with (runs_dir / "cut" / "metrics.jsonl").open("a") as file:
+        file.write('{"step"')
+    write_run(run_id="empty", seed=1, rows=[])
+    broken = write_run(run_id="broken", seed=2)
+    (broken / "status.json").write_text(json.dumps({"schema": 9}))
+
+    results = load_results(runs_dir)
+
+    assert [line.split("/")[0].split(":")[0] for line in results.broken] == [
+        "broken",
+        "cut",
+        "empty",
+    ]
+    assert "done, but without a finite test_accuracy_percent" in results.broken[2]
+
+
+def test_no_runs_make_empty_frames_with_every_column(tmp_path: Path) -> None:
+    results = load_results(tmp_path / "none")
+
+    assert tuple(results.runs.columns) == RUN_COLUMNS
+    assert tuple(results.measurements.columns) == MEASUREMENT_COLUMNS
+    assert results.runs.empty
+    assert results.measurements.empty

@@ -1,0 +1,184 @@
+import csv
+import io
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from analysis.aggregate import Summary
+from analysis.load import NO_RUNS
+from analysis.render import blocks, cell_text, latex, number, to_csv, to_html, to_latex, to_markdown
+from analysis.terminal import print_table
+
+EVIL = "a_b & <script>alert(1)</script> 5% $x$ | `y`"
+FULL = Summary(n=3, mean=98.1, std=0.25, low=97.5, high=98.7, expected=3, source={"command": "go"})
+LOST = Summary(n=0, expected=3, diverged=3)
+
+
+def table(rows: dict[str, list[object]], tasks: tuple[str, ...] = ("digits",)) -> pd.DataFrame:
+    columns = [(task, "accuracy (%) ↑", result) for task in tasks for result in ("final", "best")]
+    return pd.DataFrame(
+        list(rows.values()),
+        index=pd.MultiIndex.from_tuples([(n, "tuned") for n in rows], names=["optimizer", "rules"]),
+        columns=pd.MultiIndex.from_tuples(columns, names=["task", "metric", "result"]),
+        dtype=object,
+    )
+
+
+EMPTY = table({}, ())
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (FULL, "98.10 ± 0.25 (n=3)"),
+        (LOST, "diverged 3/3"),
+        (Summary(n=1, mean=5.0, expected=3), "5.00 (n=1/3)"),
+        (Summary(n=2, mean=5.0, std=0.001, expected=2), "5.00 ± <0.01 (n=2)"),
+        (Summary(n=2, mean=5.0, std=0.0, expected=2), "5.00 ± 0.00 (n=2)"),
+        ("not run", "not run"),
+    ],
+)
+def test_a_cell_in_words(cell: object, text: str) -> None:
+    assert cell_text(cell) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0.00"), (100.0, "100.00"), (1e-9, "1.00e-09"), (2.5e7, "2.50e+07")]
+)
+def test_numbers_stay_readable(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_csv_has_every_number_in_full() -> None:
+    built = table({"adam": [FULL, LOST], "sgd": ["not run", FULL]})
+
+    rows = list(csv.DictReader(io.StringIO(to_csv(built))))
+
+    assert len(rows) == 4
+    first = rows[0]
+    assert (first["optimizer"], first["task"], first["result"]) == ("adam", "digits", "final")
+    assert [float(first[key]) for key in ("mean", "std", "n", "ci_low", "ci_high", "ci_level")] == [
+        98.1,
+        0.25,
+        3,
+        97.5,
+        98.7,
+        0.95,
+    ]
+    assert (first["statistic"], first["command"]) == ("mean", "go")
+    assert (rows[1]["mean"], rows[1]["diverged"], rows[1]["note"]) == ("", "3", "diverged 3/3")
+    assert (rows[2]["n"], rows[2]["note"]) == ("0", "not run")
+
+
+def test_csv_survives_names_with_commas_and_quotes() -> None:
+    name = 'adam (betas=[0.9, 0.999], "x")'
+    rows = list(csv.DictReader(io.StringIO(to_csv(table({name: [FULL, FULL]})))))
+    assert rows[0]["optimizer"] == name
+
+
+def test_markdown_is_one_row_a_method_with_nothing_that_breaks_it() -> None:
+    text = to_markdown(table({EVIL: [FULL, LOST]}), "caption")
+
+    *_, last = text.strip().splitlines()
+    assert "<script>" not in text
+    assert last.replace(r"\|", "").count("|") == 5
+    assert last.endswith("| 98.10 ± 0.25 (n=3) | diverged 3/3 |")
+
+
+def test_latex_escapes_what_latex_reads() -> None:
+    assert latex(r"a_b & 5% $x$ #1 {y} \z ~ ^") == (
+        r"a\_b \& 5\% \$x\$ \#1 \{y\} \textbackslash{}z \textasciitilde{} \textasciicircum{}"
+    )
+
+
+def test_latex_is_a_booktabs_table() -> None:
+    text = to_latex(table({"adafisher_v3": [FULL, "not run"]}, ("digits",)), "caption")
+
+    assert text == "\n".join(
+        [
+            "% caption",
+            r"% \usepackage{booktabs}",
+            r"\begin{tabular}{llrr}",
+            r"\toprule",
+            r" &  & \multicolumn{2}{c}{digits} \\",
+            r"\cmidrule(lr){3-4}",
+            r" &  & \multicolumn{2}{c}{accuracy (\%) $\uparrow$} \\",
+            r"\cmidrule(lr){3-4}",
+            r"optimizer & rules & final & best \\",
+            r"\midrule",
+            r"adafisher\_v3 & tuned & 98.10 $\pm$ 0.25 (n=3) & not run \\",
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def test_html_is_escaped_and_scoped() -> None:
+    html = str(to_html(table({EVIL: [FULL, LOST]})))
+
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    assert '<th scope="row">' in html
+    assert "98.10 ± 0.25<small>n=3, 95% CI 97.50 to 98.70</small>" in html
+    assert '<td class="bad">diverged 3/3</td>' in html
+
+
+def test_many_blocks_are_written_below_each_other() -> None:
+    tasks = ("a", "b", "c", "d")
+    wide = table({"adam": [FULL] * 8}, tasks)
+    assert to_latex(wide, "").count(r"\begin{tabular}") == 4
+    assert to_markdown(wide, "").count("| --- |") == 4
+
+
+def test_a_block_has_one_row_for_each_method_that_is_missing_there() -> None:
+    none = ["not run", "not run"]
+    rows = {
+        "adam": [*none, FULL, FULL],
+        "adam (lr=0.1)": [FULL, FULL, *none],
+        "kfac (lr=1)": [*none, FULL, FULL],
+        "kfac (lr=2)": [*none, FULL, FULL],
+    }
+    (digits, first), (ptb, second) = blocks(table(rows, ("digits", "ptb")))
+
+    assert (digits, ptb) == ("digits", "ptb")
+    assert first.index.tolist() == [("adam (lr=0.1)", "tuned"), ("kfac", "")]
+    assert first.map(cell_text).iloc[:, 0].tolist() == ["98.10 ± 0.25 (n=3)", "not run"]
+    assert second.index.get_level_values(0).tolist() == ["adam", "kfac (lr=1)", "kfac (lr=2)"]
+
+
+@pytest.mark.parametrize("tasks", [("digits",), ("digits", "tinyshakespeare")])
+def test_the_terminal_table_fits_80_columns(tasks: tuple[str, ...]) -> None:
+    bad = Summary(n=1, mean=98.1, expected=3, diverged=1, failed=1)
+    names = ("adam (lr=0.01, betas=[0.9,0.999])", "adafisherw_released", "[red]odd[/red]")
+    built = table({name: [FULL, bad] * len(tasks) for name in names}, tasks)
+    console = Console(width=80, file=io.StringIO(), record=True)
+
+    print_table(built, "caption", console)
+
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("98.10 ± 0.25 (n=3)") == 3 * len(tasks)
+    assert "[red]odd[/red]" in text
+    assert "diverged 1/3" in text
+    assert all(task in text for task in tasks)
+
+
+def test_a_wide_terminal_gets_one_table() -> None:
+    built = table({"adam": [FULL] * 4}, ("digits", "ptb"))
+    console = Console(width=160, file=io.StringIO(), record=True)
+    print_table(built, "", console)
+    (row,) = (line for line in console.export_text().splitlines() if "adam" in line)
+    assert row.count("98.10") == 4
+
+
+def test_an_empty_table_says_what_makes_runs_in_every_format() -> None:
+    console = Console(width=80, file=io.StringIO(), record=True)
+    print_table(EMPTY, "", console)
+
+    assert NO_RUNS in console.export_text()
+    assert NO_RUNS in to_csv(EMPTY)
+    assert NO_RUNS in to_markdown(EMPTY, "")
+    assert NO_RUNS in to_latex(EMPTY, "")
+    assert NO_RUNS in to_html(EMPTY)

@@ -1,0 +1,231 @@
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.load import NO_RUNS
+from analysis.report import main
+
+ROOT = Path(__file__).parents[2]
+FIGURES = (
+    "test_metric_vs_epoch",
+    "test_metric_vs_train_seconds",
+    "train_loss_vs_epoch",
+    "train_loss_vs_train_seconds",
+)
+EVIL = "<script>alert('&')</script>"
+
+
+class Page(HTMLParser):
+    """Collects tags, and the addresses that a browser would load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def written(out: Path) -> set[str]:
+    files = (path for path in out.rglob("*") if path.is_file())
+    return {str(path.relative_to(out)) for path in files if not path.name.startswith(".")}
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+ALL = {f"tables/results.{ending}" for ending in ("csv", "md", "tex")}
+ALL |= {f"figures/{name}.{ending}" for name in FIGURES for ending in ("png", "pdf")}
+ALL |= {"report.html"}
+
+
+def test_everything_is_written_and_the_table_printed(
+    write_run: Any, runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (0, 1, 2):
+        write_run("adam", seed)
+    write_run("sgd", 0, status="diverged", reason="loss is nan at step 12", run_id="gone")
+    write_run("sgd", 1, status="running", run_id="on")
+
+    assert run("--runs", runs_dir, "--out", tmp_path / "out") == 0
+
+    assert written(tmp_path / "out") == ALL
+    output, errors = capsys.readouterr()
+    assert "95.00 ± 0.00 (n=3)" in output
+    assert "diverged 1/3" in output
+    assert "diverged: digits, sgd, seed 0 (gone): loss is nan at step 12" in output
+    assert "running: digits, sgd, seed 1 (on)" in [line.strip() for line in output.splitlines()]
+    assert errors == ""
+    assert (tmp_path / "out/figures/train_loss_vs_epoch.pdf").read_bytes().startswith(b"%PDF")
+    assert (tmp_path / "out/figures/train_loss_vs_epoch.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_the_page_is_self_contained_and_escaped(
+    write_run: Any, runs_dir: Path, tmp_path: Path
+) -> None:
+    write_run(EVIL, 0, run_id="a")
+    write_run(EVIL, 1, run_id="b", status="failed", reason=f"{EVIL} & more", rows=[])
+    (runs_dir / "<script>alert(2)<").mkdir()
+
+    assert run("--runs", runs_dir, "--out", tmp_path / "out") == 0
+
+    text = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == []
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert all(address.startswith(("#", "data:image/png;base64,")) for address in page.addresses)
+    assert page.tags.count("img") == text.count("<img alt=") == len(FIGURES)
+    assert not re.search(r"url\(|@import|https?://", text)
+    assert text.count("&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt; &amp; more") == 1
+    assert "&lt;script&gt;alert(2)&lt;/status.json: missing" in text
+    assert "python -m experiments.train" in text
+    assert "prefers-color-scheme: dark" in text
+    assert 'name="viewport"' in text
+    assert "@media print" in text
+
+
+def test_broken_records_are_named_on_stderr_and_in_the_page(
+    write_run: Any, runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run("adam", 0)
+    (write_run("adam", 1, run_id="torn") / "status.json").write_text("{")
+
+    assert run("--runs", runs_dir, "--out", tmp_path / "out") == 0
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: torn/status.json: not readable as JSON")
+    assert "torn/status.json" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("make_folder", [True, False], ids=["empty", "absent"])
+def test_without_runs_everything_says_what_makes_some(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make_folder: bool
+) -> None:
+    if make_folder:
+        (tmp_path / "runs").mkdir()
+
+    assert run("--runs", tmp_path / "runs", "--out", tmp_path / "out") == 0
+
+    assert written(tmp_path / "out") == ALL
+    assert NO_RUNS in capsys.readouterr().out
+    for name in ("tables/results.md", "tables/results.csv", "tables/results.tex", "report.html"):
+        assert NO_RUNS in (tmp_path / "out" / name).read_text(encoding="utf-8")
+
+
+def test_the_same_runs_give_the_same_bytes(write_run: Any, runs_dir: Path, tmp_path: Path) -> None:
+    for optimizer in ("adam", "sgd"):
+        for seed in (0, 1):
+            write_run(optimizer, seed)
+    other = tmp_path / "copied"
+    other.mkdir()
+    for folder in sorted(runs_dir.iterdir(), reverse=True):
+        shutil.copytree(folder, other / folder.name)
+
+    run("--runs", runs_dir, "--out", tmp_path / "one")
+    run("--runs", other, "--out", tmp_path / "two")
+
+    for name in ALL:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_figures_are_drawn_again_when_the_runs_have_changed(
+    write_run: Any, runs_dir: Path, tmp_path: Path
+) -> None:
+    arguments = ("--runs", runs_dir, "--out", tmp_path, "--only", FIGURES[0])
+    png, pdf = (tmp_path / f"figures/{FIGURES[0]}.{ending}" for ending in ("png", "pdf"))
+    write_run("adam", 0)
+    run(*arguments)
+    first, drawn_at = png.read_bytes(), png.stat().st_mtime_ns
+
+    run(*arguments)
+    assert png.stat().st_mtime_ns == drawn_at
+
+    pdf.unlink()
+    run(*arguments)
+    assert pdf.exists()
+
+    write_run("adam", 1, (50.0, 60.0))
+    run(*arguments)
+    assert png.read_bytes() != first
+
+
+PARTS = {
+    "tables": (["--tables-only"], {name for name in ALL if name.startswith("tables/")}),
+    "figures": (["--figures-only"], {name for name in ALL if name.startswith("figures/")}),
+    "one figure": (
+        ["--figures-only", "--only", FIGURES[0]],
+        {f"figures/{FIGURES[0]}.png", f"figures/{FIGURES[0]}.pdf"},
+    ),
+    "one table": (["--only", "results"], {name for name in ALL if "results" in name}),
+}
+
+
+@pytest.mark.parametrize(("options", "expected"), PARTS.values(), ids=PARTS.keys())
+def test_a_part_is_all_that_is_written(
+    write_run: Any, runs_dir: Path, tmp_path: Path, options: list[str], expected: set[str]
+) -> None:
+    write_run()
+    assert run("--runs", runs_dir, "--out", tmp_path / "out", *options) == 0
+    assert written(tmp_path / "out") == expected
+
+
+def test_mistakes_are_one_line_and_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    mistakes: dict[str, list[object]] = {
+        "--runs is not a folder": ["--runs", file, "--out", tmp_path],
+        "cannot write": ["--runs", tmp_path / "none", "--out", file / "out"],
+        "Must be one of: results, test_metric_vs_epoch": ["--only", "nonsense", "--out", tmp_path],
+        "Must be one of: results.": ["--tables-only", "--only", FIGURES[0], "--out", tmp_path],
+    }
+    for says, arguments in mistakes.items():
+        assert run(*arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        assert says in line
+
+
+def test_tables_need_neither_matplotlib_nor_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from analysis.report import main; code = main(sys.argv[1:]); "
+        "sys.exit(code or 'matplotlib' in sys.modules or 'torch' in sys.modules)"
+    )
+    arguments = ["--tables-only", "--runs", str(tmp_path), "--out", str(tmp_path / "out")]
+    subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, check=True)
+
+
+def test_an_ascii_terminal_still_gets_its_table(
+    write_run: Any, runs_dir: Path, tmp_path: Path
+) -> None:
+    write_run("adam", 0)
+    write_run("adam", 1)
+    command = [sys.executable, "-m", "analysis.report", "--tables-only", "--runs", str(runs_dir)]
+    ended = subprocess.run(
+        [*command, "--out", str(tmp_path / "out")],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "95.00" in ended.stdout

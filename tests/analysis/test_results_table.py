@@ -1,0 +1,73 @@
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.aggregate import Summary
+from analysis.load import load_results
+from analysis.render import cell_text
+from analysis.tables.results import build
+
+
+def test_optimizers_by_tasks(write_run: Any, runs_dir: Path) -> None:
+    finals = {0: 95.0, 1: 96.5, 2: 94.0}
+    for seed, value in finals.items():
+        write_run("adam", seed, (97.0, value))
+    perplexity = {"metric": "perplexity", "higher_is_better": False, "task": "ptb"}
+    write_run("sgd", 0, (30.0, 20.0), **perplexity)
+
+    table = build(load_results(runs_dir))
+
+    assert table.index.tolist() == [("adam", "tuned"), ("sgd", "tuned")]
+    assert table.columns.tolist() == [
+        ("digits", "accuracy (%) ↑", "final"),
+        ("digits", "accuracy (%) ↑", "best_test"),
+        ("ptb", "perplexity ↓", "final"),
+        ("ptb", "perplexity ↓", "best_test"),
+    ]
+    final = table.loc[("adam", "tuned"), ("digits", "accuracy (%) ↑", "final")]
+    assert isinstance(final, Summary)
+    assert final.mean == pytest.approx(statistics.mean(finals.values()))
+    assert final.std == pytest.approx(statistics.stdev(finals.values()))
+    texts = table.map(cell_text).to_numpy().tolist()
+    assert texts == [
+        ["95.17 ± 1.26 (n=3)", "97.00 ± 0.00 (n=3)", "not run", "not run"],
+        ["not run", "not run", "20.00 (n=1)", "20.00 (n=1)"],
+    ]
+
+
+def test_what_did_not_finish_is_in_the_table(write_run: Any, runs_dir: Path) -> None:
+    for seed in range(3):
+        write_run("adam", seed)
+        write_run("sgd", seed, status="diverged")
+    write_run("kfac", 0)
+    write_run("kfac", 1)
+    write_run("shampoo", 0)
+    write_run("shampoo", 1, status="out_of_memory", rows=[])
+    write_run("shampoo", 2, status="running")
+
+    texts = build(load_results(runs_dir)).map(cell_text).iloc[:, 0].tolist()
+
+    assert texts == [
+        "95.00 ± 0.00 (n=3)",
+        "95.00 ± 0.00 (n=2/3)",
+        "diverged 3/3",
+        "95.00 (n=1/3, out of memory 1/3, incomplete 1/3)",
+    ]
+
+
+def test_rulesets_are_rows_of_their_own(write_run: Any, runs_dir: Path) -> None:
+    write_run("adam", ruleset="tuned")
+    write_run("adam", ruleset="default")
+    table = build(load_results(runs_dir))
+    assert table.index.tolist() == [("adam", "default"), ("adam", "tuned")]
+
+
+def test_a_number_names_its_runs_and_command(write_run: Any, runs_dir: Path) -> None:
+    write_run("adam", 0, run_id="first")
+    write_run("adam", 1, run_id="second")
+    cell = build(load_results(runs_dir)).iloc[0, 0]
+    assert cell.source["run_ids"] == "first second"
+    assert cell.source["command"].startswith("python -m experiments.train -m task=digits")
+    assert (cell.source["model"], cell.source["budget"]) == ("small_cnn", "2 epochs")
