@@ -1,0 +1,1 @@
+"""Tasks: a data set, its fixed splits, its metric and its batches."""

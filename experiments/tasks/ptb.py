@@ -1,0 +1,47 @@
+"""Penn Treebank by words, in Mikolov's preprocessing (2010), with its splits."""
+
+from pathlib import Path
+
+from experiments.tasks.files import DataFile, read_verified
+from experiments.tasks.task import Task
+from experiments.tasks.words import word_task
+
+FOLDER = "ptb"
+FILES = (
+    DataFile(
+        ("ptb.train.txt.xz", "ptb.train.txt"),
+        "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
+    ),
+    DataFile(
+        ("ptb.valid.txt.xz", "ptb.valid.txt"),
+        "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
+    ),
+    DataFile(
+        ("ptb.test.txt.xz", "ptb.test.txt"),
+        "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
+    ),
+)
+HINT = (
+    f"Set data_dir=FOLDER (with make: DATA=FOLDER) to a folder that holds {FOLDER}/ with "
+    "ptb.train.txt, ptb.valid.txt and ptb.test.txt."
+)
+
+
+def build(*, data_dir: Path, cache_dir: Path, context: int) -> Task:
+    """Build the task.
+
+    Args:
+        data_dir: Holds the folder ``ptb``.
+        cache_dir: Not used.
+        context: Words a window.
+
+    Raises:
+        UserError: If a file is missing, truncated, or another one.
+    """
+    return word_task("ptb", folder=data_dir / FOLDER, files=FILES, hint=HINT, context=context)
+
+
+def check(data_dir: Path, **keywords: object) -> None:
+    """Raise ``UserError`` if the data are not as ``build`` needs them; arguments as there."""
+    for file in FILES:
+        read_verified(data_dir / FOLDER, file, hint=HINT)

@@ -1,0 +1,103 @@
+"""What the training loop knows of a task: three splits, batches and metrics.
+
+Every task classifies rows: the model gives ``[..., classes]``, the targets are int64 ``[...]``, and
+``IGNORE`` marks rows that do not count.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+IGNORE = -100
+"""Target of a padded row: neither the loss nor a metric counts it."""
+
+
+class Split(ABC):
+    """A fixed set of samples, held in memory."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of samples: images, or token windows."""
+
+    @abstractmethod
+    def batches(
+        self, batch_size: int, *, seed: int | None = None, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield ``(inputs, targets)`` for one pass over the split, the ragged last batch included.
+
+        Args:
+            batch_size: Samples a batch.
+            seed: None reads in order and without augmentation (evaluation). A number shuffles and
+                augments; it fixes every random draw sample by sample.
+            start: Batches to leave out at the beginning. Those that follow are the same for every
+                ``start``.
+        """
+
+    def num_batches(self, batch_size: int) -> int:
+        """Return how many batches one pass yields."""
+        return math.ceil(len(self) / batch_size)
+
+    def _index_batches(
+        self, batch_size: int, start: int, generator: torch.Generator | None
+    ) -> Iterator[Tensor]:
+        """Yield the sample indices of each batch, ``[batch]``; shuffled if there is a generator."""
+        if batch_size < 1:
+            raise ValueError(f"Invalid batch_size: {batch_size}. Must be >= 1.")
+        if start < 0:
+            raise ValueError(f"Invalid start: {start}. Must be >= 0.")
+        order = torch.arange(len(self))
+        if generator is not None:
+            order = torch.randperm(len(self), generator=generator)
+        for first in range(start * batch_size, len(self), batch_size):
+            yield order[first : first + batch_size]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set with its splits and its metric.
+
+    Attributes:
+        name: Name of the task, the stem of its YAML.
+        metric: ``accuracy_percent`` or ``perplexity``.
+        higher_is_better: Direction of ``metric``.
+        unit: What throughput counts: ``images`` or ``tokens``.
+        train: Samples to train on.
+        validation: Samples cut from train, or the official part; None where there is none.
+        test: Samples that no choice may depend on.
+        model_arguments: What the model has to know of the data.
+        checksums: sha256 of what was read, by file.
+    """
+
+    name: str
+    metric: str
+    higher_is_better: bool
+    unit: str
+    train: Split
+    validation: Split | None
+    test: Split
+    model_arguments: dict[str, int]
+    checksums: dict[str, str] = field(default_factory=dict)
+
+    def metrics(self, loss_sum: float, correct: int, count: int) -> dict[str, float]:
+        """Turn sums over all rows of a split into the task's metrics.
+
+        Args:
+            loss_sum: Cross-entropy summed over the rows that count.
+            correct: How many of them have their largest logit at the target.
+            count: How many rows count (``target != IGNORE``).
+
+        Returns:
+            ``loss``, the mean over rows, and the value of ``metric``.
+        """
+        loss = loss_sum / count
+        if self.metric == "accuracy_percent":
+            return {"loss": loss, "accuracy_percent": 100.0 * correct / count}
+        try:
+            perplexity = math.exp(loss)
+        except OverflowError:
+            perplexity = math.inf
+        return {"loss": loss, "perplexity": perplexity}

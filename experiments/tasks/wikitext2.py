@@ -1,0 +1,48 @@
+"""WikiText-2 by words (Merity et al., 2016, arXiv 1609.07843), official splits."""
+
+from pathlib import Path
+
+from experiments.tasks.files import DataFile, read_verified
+from experiments.tasks.task import Task
+from experiments.tasks.words import word_task
+
+FOLDER = "wikitext-2"
+FILES = (
+    DataFile(
+        ("train.txt.xz", "train.txt", "wiki.train.tokens"),
+        "9e9fa1ad55b1c2c95b08e37dd8e653f638fac2c6de904b79e813611eefbc985f",
+    ),
+    DataFile(
+        ("valid.txt", "valid.txt.xz", "wiki.valid.tokens"),
+        "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8",
+    ),
+    DataFile(
+        ("test.txt", "test.txt.xz", "wiki.test.tokens"),
+        "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
+    ),
+)
+HINT = (
+    f"Set data_dir=FOLDER (with make: DATA=FOLDER) to a folder that holds {FOLDER}/ with the "
+    "WikiText-2 files."
+)
+
+
+def build(*, data_dir: Path, cache_dir: Path, context: int) -> Task:
+    """Build the task.
+
+    Args:
+        data_dir: Holds the folder ``wikitext-2``.
+        cache_dir: Not used.
+        context: Words a window.
+
+    Raises:
+        UserError: If a file is missing, truncated, or another one.
+    """
+    folder = data_dir / FOLDER
+    return word_task("wikitext2", folder=folder, files=FILES, hint=HINT, context=context)
+
+
+def check(data_dir: Path, **keywords: object) -> None:
+    """Raise ``UserError`` if the data are not as ``build`` needs them; arguments as there."""
+    for file in FILES:
+        read_verified(data_dir / FOLDER, file, hint=HINT)

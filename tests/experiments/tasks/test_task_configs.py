@@ -1,0 +1,50 @@
+import inspect
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments import build
+
+CONF = Path(__file__).parents[3] / "conf" / "task"
+SUITE_KEYS = {"defaults", "_target_", "_partial_", *build.SUITE_KEYS["task"]}
+FILES = sorted(CONF.glob("*.yaml"))
+CNN_TASKS = {"digits", "mnist", "cifar10", "cifar10_jpeg"}
+LANGUAGE_TASKS = {"tinyshakespeare", "wikitext2", "ptb"}
+
+
+def test_the_tasks_of_the_suite_are_there():
+    assert {path.stem for path in FILES} >= CNN_TASKS | LANGUAGE_TASKS
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_config_gives_every_argument_and_no_other(path):
+    config = yaml.safe_load(path.read_text())
+    module, builder = config["_target_"].rsplit(".", 1)
+    arguments = inspect.signature(getattr(import_module(module), builder)).parameters
+    given = set(config) - SUITE_KEYS
+    assert set(arguments) == given | {"data_dir", "cache_dir"}
+    assert set(config) >= SUITE_KEYS
+    assert config["name"] == path.stem
+    assert path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_check_takes_the_same_keywords(path):
+    config = yaml.safe_load(path.read_text())
+    check = import_module(config["_target_"].rsplit(".", 1)[0]).check
+    keywords = {key: value for key, value in config.items() if key not in SUITE_KEYS}
+    inspect.signature(check).bind(Path(), **keywords)
+
+
+@pytest.mark.parametrize("name", sorted(LANGUAGE_TASKS - {"tinyshakespeare"}))
+def test_word_level_tasks_join_no_published_row(name):
+    # The paper's perplexities are over a BPE vocabulary.
+    assert yaml.safe_load((CONF / f"{name}.yaml").read_text())["published_as"] is None
+
+
+def test_no_task_but_cifar10_joins_its_published_rows():
+    joined = {path.stem: yaml.safe_load(path.read_text())["published_as"] for path in FILES}
+    assert joined["cifar10"] == "cifar10"
+    assert joined["cifar10_jpeg"] is None
