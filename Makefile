@@ -128,7 +128,7 @@ smoke: setup
 	@folder=`mktemp -d` || exit 1; \
 	trap 'rm -rf "$$folder"' EXIT; trap 'exit 130' INT TERM; \
 	$(python) -m experiments.train --multirun optimizer=all task=digits,tinyshakespeare seed=0 \
-	  budget=steps budget.steps=2 tracking=none runs_dir="\"$$folder\"" $(ARGS)
+	  budget=steps budget.steps=2 tracking=none runs_dir="\"$$folder\"" $(parallel) $(ARGS)
 
 # The record of a finished set-up, .venv/installed, holds what was installed and where: a fresh checkout changes the
 # times of its files, and never their text. .venv/unfinished marks a set-up that runs or was cut off. pip is trusted

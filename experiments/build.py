@@ -61,9 +61,8 @@ def build(config: Mapping[str, Any]) -> Built:
     task = build_task(config)
     seeding.seed_global(config["seed"], "init")
     model = build_model(config["model"], task).to(device)
-    section = config["task"]
-    batch_size = _positive(section, "batch_size")
-    steps_per_epoch = task.train.num_batches(batch_size)
+    counts = sizes(config["task"])
+    steps_per_epoch = task.train.num_batches(counts["batch_size"])
     total_steps = budget.total_steps(config["budget"], steps_per_epoch=steps_per_epoch)
     schedule = _construct("schedule", config["schedule"])
     return Built(
@@ -72,9 +71,7 @@ def build(config: Mapping[str, Any]) -> Built:
         optimizer=build_optimizer(config["optimizer"], model),
         schedule=schedule(total_steps=total_steps, steps_per_epoch=steps_per_epoch),
         device=device,
-        batch_size=batch_size,
-        eval_batch_size=_positive(section, "eval_batch_size"),
-        evaluations_per_epoch=_positive(section, "evaluations_per_epoch"),
+        **counts,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         observes_logits=bool(config["optimizer"]["needs"]["logits"]),
@@ -140,11 +137,19 @@ def _call(
         raise UserError(f"{kind}={config[kind]['name']}: {_first_line(error)}") from error
 
 
-def _positive(section: Mapping[str, Any], key: str) -> int:
-    value = section[key]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(f"Invalid task.{key}: {value}. Must be a whole number >= 1.")
-    return value
+def sizes(section: Mapping[str, Any]) -> dict[str, int]:
+    """The counts of a task's section that the loop reads.
+
+    Raises:
+        UserError: If one is not a positive whole number.
+    """
+    counts = {
+        key: section[key] for key in ("batch_size", "eval_batch_size", "evaluations_per_epoch")
+    }
+    for key, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(f"Invalid task.{key}: {value}. Must be a whole number >= 1.")
+    return counts
 
 
 def _first_line(error: Exception) -> str:

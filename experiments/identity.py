@@ -29,7 +29,7 @@ def group_id(config: Config) -> str:
 
 def hyperparameters(section: Config) -> dict[str, Any]:
     """The values of an optimizer's section, without what only the suite reads."""
-    hidden = ("_target_", "_partial_", "name", "family", "needs", *NOTES)
+    hidden = ("_target_", "_partial_", "_convert_", "name", "family", "needs", *NOTES)
     return {key: value for key, value in section.items() if key not in hidden}
 
 

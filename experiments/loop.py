@@ -118,12 +118,13 @@ class Trainer:
             group["lr"] = base * factor
         logits, targets = self._forward(inputs, targets)
         loss = F.cross_entropy(logits, targets, ignore_index=IGNORE)
-        if built.observes_logits:
-            built.optimizer.observe(logits)  # type: ignore[attr-defined]  # the flag says it is there
+        counted = targets != IGNORE
+        if built.observes_logits:  # the flag says that the method is there
+            built.optimizer.observe(logits[counted])  # type: ignore[attr-defined]
         loss.backward()
         built.optimizer.step()
         built.optimizer.zero_grad(set_to_none=True)
-        return loss.item(), int((targets != IGNORE).sum())
+        return loss.item(), int(counted.sum())
 
     def _forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Logits ``[rows, classes]`` and targets ``[rows]``."""

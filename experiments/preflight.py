@@ -51,6 +51,16 @@ def resolve(config: DictConfig) -> Config:
     return plain
 
 
+def composed(overrides: list[str]) -> Config:
+    """The resolved config of one job, of which nothing else is checked.
+
+    Raises:
+        UserError: If it does not compose.
+    """
+    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
+        return resolve(_compose(overrides))
+
+
 def check(overrides: list[str]) -> Config:
     """Compose, type-check and try out every value that the overrides name.
 
@@ -72,7 +82,7 @@ def check(overrides: list[str]) -> Config:
             if first is None:
                 first = config
                 _check_writable(Path(config["runs_dir"]))
-            _try_optimizer(config)
+            _try_values(config)
             key = repr(sorted(config["task"].items())) + config["data_dir"]
             if key not in checked_tasks:
                 checked_tasks.add(key)
@@ -172,12 +182,14 @@ def _kind(value: Any) -> str:
     return "text" if isinstance(value, str) else type(value).__name__
 
 
-def _try_optimizer(config: Config) -> None:
+def _try_values(config: Config) -> None:
     """Make the optimizer once, for a model of one layer, so that it refuses bad values now."""
     import torch
 
-    from experiments import budget, build
+    from experiments import budget, build, tracking
 
+    tracking.check_mode(config["tracking"]["mode"])
+    build.sizes(config["task"])
     budget.total_steps(config["budget"], steps_per_epoch=1)
     build.pick_device(config["device"])
     build.build_optimizer(config["optimizer"], torch.nn.Linear(2, 2))

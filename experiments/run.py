@@ -8,6 +8,7 @@ import json
 import resource
 import sys
 import traceback
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,17 +57,30 @@ def execute(config: Mapping[str, Any], *, position: str = "") -> Outcome:
             return Outcome(run_id, label, *earlier, skipped=True)
         if config["threads"] is not None:
             torch.set_num_threads(config["threads"])
-        built = build(config)
-        return _Attempt(config, folder, built, display).run()
+        with warnings.catch_warnings(record=True) as caught:
+            # A remark, as on parameters without curvature, belongs into the record of this run.
+            warnings.simplefilter("always", UserWarning)
+            built = build(config)
+        remarks = [str(warning.message) for warning in caught]
+        if not position:  # in a sweep every seed would repeat them
+            for remark in remarks:
+                display.line(remark)
+        return _Attempt(config, folder, built, display, remarks).run()
 
 
 class _Attempt:
     """One attempt at a run whose lock is held."""
 
     def __init__(
-        self, config: Mapping[str, Any], folder: RunFolder, built: Built, display: Display
+        self,
+        config: Mapping[str, Any],
+        folder: RunFolder,
+        built: Built,
+        display: Display,
+        remarks: list[str],
     ) -> None:
         self.config, self.folder, self.built, self.display = config, folder, built, display
+        self.remarks = remarks
         self.identity = identity.describe(config, built.task)
         self.stop = stopping.StopRequest()
         self.rows: list[dict[str, Any]] = []
@@ -113,7 +127,7 @@ class _Attempt:
         folder.create()
         folder.write(CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(dict(self.config))).encode())
         facts = environment.describe(device=self.built.device, checksums=self.built.task.checksums)
-        folder.write_json(ENVIRONMENT_FILE, facts)
+        folder.write_json(ENVIRONMENT_FILE, facts | {"remarks": self.remarks})
         self._write_status("running", None)
         if self.trainer.counters.step:
             self.display.line(f"resumed after step {self.trainer.counters.step}")

@@ -101,10 +101,18 @@ def open_mirror(
     return mirror
 
 
-def _resolve(mode: str) -> Literal["none", "offline", "online"]:
-    """Decide between online and offline without ever asking the user or waiting for the network."""
+def check_mode(mode: str) -> None:
+    """Refuse a mode that is none of ``MODES``.
+
+    Raises:
+        UserError: Names the value and what is allowed.
+    """
     if mode not in MODES:
         raise UserError(f"Invalid tracking.mode: {mode!r}. Must be one of: {', '.join(MODES)}.")
+
+
+def _resolve(mode: str) -> Literal["none", "offline", "online"]:
+    """Decide between online and offline without ever asking the user or waiting for the network."""
     forced = os.environ.get("WANDB_MODE")
     if mode == "none" or forced == "disabled":
         return "none"

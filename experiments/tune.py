@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from scipy.stats import qmc
 
 from experiments import budget, commandline, identity, preflight
@@ -112,7 +111,8 @@ def tune(optimizer: str, task: str, trials: int, overrides: Sequence[str]) -> Pa
     """
     base = [*overrides, "ruleset=default", f"seed={SEED}", "tracking=none"]
     base += [f"optimizer={optimizer}", f"task={task}"]
-    config = _compose(base)
+    single = [item for item in commandline.normalise(base) if not item.startswith("hydra")]
+    config = preflight.composed(single)
     config["runs_dir"] = str(Path(config["runs_dir"]) / TRIALS_DIR)
     candidates = points(config["optimizer"]["search"]["lr"], trials)
     values = ",".join(str(value) for value in candidates)
@@ -133,12 +133,6 @@ def tune(optimizer: str, task: str, trials: int, overrides: Sequence[str]) -> Pa
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, _render(config, results, **facts).encode())
     return path
-
-
-def _compose(overrides: list[str]) -> dict[str, Any]:
-    single = [item for item in commandline.normalise(overrides) if not item.startswith("hydra")]
-    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        return preflight.resolve(compose("train", overrides=single))
 
 
 def _read(config: Mapping[str, Any], value: float) -> Run | None:

@@ -5,16 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from experiments import commandline, preflight
 
 Config = dict[str, Any]
-
-
-def compose_config(*overrides: str) -> Config:
-    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        return preflight.resolve(compose("train", overrides=list(overrides)))
 
 
 @pytest.fixture
@@ -30,6 +24,6 @@ def make_config(tmp_path: Path) -> Callable[..., Config]:
             f"runs_dir={tmp_path / 'runs'}",
             f"cache_dir={tmp_path / 'cache'}",
         ]
-        return compose_config(*commandline.normalise([*defaults, *short, *overrides]))
+        return preflight.composed(commandline.normalise([*defaults, *short, *overrides]))
 
     return make

@@ -4,12 +4,13 @@ import errno
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 
 from experiments import identity, run, store
-from experiments.build import Built
+from experiments.build import Built, build
 from experiments.errors import UserError
 from experiments.loop import Trainer
 from experiments.record import CHECKPOINT_FILE, METRICS_FILE, STATUS_FILE, load_run
@@ -23,8 +24,6 @@ class Killed(BaseException):
 
 
 def folder_of(config) -> RunFolder:
-    from pathlib import Path
-
     return RunFolder(Path(config["runs_dir"]), identity.run_id(config))
 
 
@@ -302,8 +301,6 @@ def test_a_batch_is_the_same_for_every_method(make_config, monkeypatch):
 
 
 def test_built_says_what_the_loop_must_give(make_config):
-    from experiments.build import build
-
     built = build(make_config("optimizer=kfac"))
     assert isinstance(built, Built)
     assert built.observes_logits

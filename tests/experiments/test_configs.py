@@ -1,0 +1,120 @@
+"""Every YAML composes, is named like its file, and says all that the suite reads."""
+
+import importlib
+import inspect
+
+import pytest
+import yaml
+
+from experiments import build, commandline, identity
+from experiments.preflight import composed
+
+OPTIMIZERS = commandline.choices("optimizer")
+TASKS = commandline.choices("task")
+MODELS = commandline.choices("model")
+RULE_FILES = sorted(
+    path for folder in ("tuned", "paper") for path in (commandline.CONF / folder).glob("*/*.yaml")
+)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizer(name):
+    section = composed([f"optimizer={name}"])["optimizer"]
+    assert section["name"] == name
+    assert set(section["needs"]) == {"model", "logits"}
+    assert section["family"]
+    text = (commandline.CONF / "optimizer" / f"{name}.yaml").read_text()
+    assert text.startswith("# ")  # the source
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_search_space_is_three_decades_around_the_default(name):
+    section = composed([f"optimizer={name}"])["optimizer"]
+    space = section["search"]["lr"]
+    assert space["high"] / space["low"] == pytest.approx(1000)
+    assert space["low"] * 1000**0.5 == pytest.approx(section["lr"], rel=0.1)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_hyperparameter_is_written_out(name):
+    """A default that a new release of a library changes must not change a run."""
+    section = composed([f"optimizer={name}"])["optimizer"]
+    module, _, attribute = section["_target_"].rpartition(".")
+    signature = inspect.signature(getattr(importlib.import_module(module), attribute))
+    # What selects an implementation or the parameters, and never the result.
+    technical = {"params", "model", "foreach", "capturable", "differentiable", "fused"}
+    technical |= {"maximize"}  # a loss is minimised
+    expected = set(signature.parameters) - technical
+    assert set(identity.hyperparameters(section)) - technical == expected
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_task(name):
+    config = composed([f"task={name}"])
+    section = config["task"]
+    assert section["name"] == name
+    assert config["model"]["name"] in MODELS
+    module = importlib.import_module(section["_target_"].rpartition(".")[0])
+    assert callable(module.check)
+    assert (commandline.CONF / "task" / f"{name}.yaml").read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model(name):
+    config = composed([f"model={name}"])
+    assert config["model"]["name"] == name
+    assert set(build.SUITE_KEYS["model"]) - set(config["model"]) == set()
+
+
+@pytest.mark.parametrize("path", RULE_FILES, ids=lambda path: "/".join(path.parts[-3:]))
+def test_a_ruleset_only_sets_what_the_method_has(path):
+    content = yaml.safe_load(path.read_text())
+    assert set(content) == {"ruleset", "optimizer"}
+    assert content["ruleset"] == path.parts[-3]
+    section = composed([f"optimizer={path.stem}"])["optimizer"]
+    assert set(content["optimizer"]) <= set(identity.hyperparameters(section))
+
+
+def test_tuned_values_are_taken_where_there_are_some():
+    path = commandline.CONF / "tuned" / "digits" / "adam.yaml"
+    tuned = yaml.safe_load(path.read_text())["optimizer"]["lr"]
+    config = composed(["ruleset=tuned", "optimizer=adam", "task=digits"])
+    assert (config["ruleset"], config["optimizer"]["lr"]) == ("tuned", tuned)
+    typed = composed(["ruleset=tuned", "optimizer=adam", "task=digits", "optimizer.lr=7"])
+    assert typed["optimizer"]["lr"] == 7
+    other = composed(["ruleset=tuned", "optimizer=adam", "task=cifar10_jpeg"])
+    assert other["ruleset"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "lr"),
+    [
+        (["task=cifar10", "optimizer=kfac"], 0.3),  # spec of the released CNN configuration
+        (["task=wikitext2", "optimizer=adamw"], 1e-5),  # Table 5's rate of AdamW
+        (["task=wikitext2", "optimizer=shampoo"], 0.003),
+    ],
+)
+def test_published_values_are_looked_up_by_the_family_of_the_model(overrides, lr):
+    config = composed(["ruleset=paper", *overrides])
+    assert (config["ruleset"], config["optimizer"]["lr"]) == ("paper", lr)
+
+
+def test_a_shipped_task_has_tuned_values_for_every_method():
+    for task in ("digits", "tinyshakespeare"):
+        assert commandline.choices(f"tuned/{task}") == OPTIMIZERS
+
+
+@pytest.mark.parametrize(
+    "path", sorted((commandline.CONF / "tuned").glob("*/*.yaml")), ids=lambda path: path.stem
+)
+def test_a_tuned_file_holds_its_ledger(path):
+    """At least eight trials of which the chosen one is the best."""
+    lines = path.read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("#   lr"))
+    trials = [line.removeprefix("#").split() for line in lines[start + 1 :] if line[:1] == "#"]
+    assert len(trials) >= 8
+    (chosen,) = [trial for trial in trials if trial[-1] == "chosen"]
+    assert float(chosen[0]) == yaml.safe_load(path.read_text())["optimizer"]["lr"]
+    sign = -1 if "accuracy" in lines[start] else 1
+    scores = [(sign * float(t[1]), float(t[2])) for t in trials if t[1][0].isdigit()]
+    assert (sign * float(chosen[1]), float(chosen[2])) == min(scores)

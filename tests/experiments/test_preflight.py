@@ -1,0 +1,68 @@
+"""A mistake that can be known before a run starts is one line: the value and what is allowed."""
+
+import pytest
+
+from experiments import preflight
+from experiments.commandline import normalise
+from experiments.errors import UserError
+
+
+@pytest.fixture
+def check(tmp_path):
+    def call(*overrides):
+        folders = [f"runs_dir={tmp_path / 'runs'}", f"data_dir={tmp_path / 'data'}"]
+        return preflight.check(normalise(["optimizer=adam", *folders, *overrides]))
+
+    return call
+
+
+def test_good_input_passes(check):
+    assert check("seed=0,1", "task=digits,tinyshakespeare")["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optimizer=adamm"], r"Unknown optimizer: 'adamm'\. Did you mean: adam"),
+        (["optimizer=sgd,adafischer"], r"Unknown optimizer: 'adafischer'.*adafisher"),
+        (["task=digit"], r"Unknown task: 'digit'\. Did you mean: digits"),
+        (["task=xyzzy"], r"Unknown task: 'xyzzy'\. Known: .*digits.*tinyshakespeare"),
+        (["model=resnet"], r"Unknown model: 'resnet'.*resnet18"),
+        (["schedule=cosin"], r"Unknown schedule: 'cosin'.*cosine"),
+        (["experiment=none_such"], r"Unknown experiment: 'none_such'"),
+        (["optimizer.lrr=1"], r"Unknown key: 'optimizer\.lrr'\. Did you mean: optimizer\.lr"),
+        (["optimzer=adam"], r"Unknown key: 'optimzer'\. Did you mean: optimizer"),
+        (["optimizer.lr=abc"], r"Invalid optimizer\.lr: 'abc'\. Must be a number"),
+        (["optimizer.lr=0.1,abc"], r"Invalid optimizer\.lr: 'abc'\. Must be a number"),
+        (["optimizer.lr=-1"], r"optimizer=adam: Invalid learning rate: -1"),
+        (["optimizer.lr=nan"], r"optimizer=adam: Invalid learning rate: nan"),
+        (["optimizer.betas=[0.9]"], r"Invalid optimizer\.betas: \[0\.9\]\. Must be a list of 2"),
+        (["optimizer.amsgrad=3"], r"Invalid optimizer\.amsgrad: 3\. Must be true or false"),
+        (["optimizer=adafisher", "optimizer.damping=0"], r"adafisher: Invalid damping: 0"),
+        (["optimizer=adafisher", "optimizer.normalize=x"], r"Invalid normalize: 'x'.*after"),
+        (["optimizer=kfac", "optimizer.damping=-1"], r"optimizer=kfac: .*damping.*-1"),
+        (["optimizer=shampoo", "optimizer.interval=0"], r"optimizer=shampoo: .*interval.*0"),
+        (["+optimizer.foo=1"], r"optimizer=adam: .*unexpected keyword argument 'foo'"),
+        (["seed=-1"], r"Invalid seed: -1\. Must be >= 0"),
+        (["seed=x"], r"Invalid seed: 'x'\. Must be a whole number"),
+        (["seed=1.5"], r"Invalid seed: 1\.5\. Must be a whole number"),
+        (["seed=["], r".+"),
+        (["threads=0"], r"Invalid threads: 0\. Must be a whole number >= 1, or null"),
+        (["device=tpu"], r"Invalid device: 'tpu'\. Must be one of: auto, cpu"),
+        (["budget=steps"], r"Missing value: budget\.steps"),
+        (["budget.epochs=0"], r"Invalid budget\.epochs: 0\. Must be a whole number >= 1"),
+        (["task.batch_size=0"], r"Invalid task\.batch_size: 0\. Must be a whole number >= 1"),
+        (["tracking.mode=on"], r"Invalid tracking\.mode: 'on'\. Must be one of: auto"),
+        (["task=mnist"], r"mnist"),
+        (["task=cifar10_jpeg"], r"cifar10-jpeg\.tar\.xz"),
+        (["task=wikitext2"], r"wikitext"),
+        (["task=ptb"], r"ptb"),
+        (["task=cifar10"], r"cifar"),
+        (["runs_dir=/dev/null/x"], r"Cannot write to runs_dir /dev/null/x: Not a directory"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line(check, overrides, message):
+    with pytest.raises(UserError, match=message) as caught:
+        check(*overrides)
+    assert "\n" not in str(caught.value)

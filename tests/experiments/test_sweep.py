@@ -1,0 +1,144 @@
+"""A sweep as a user runs it: child processes, one failing run, Ctrl-C, kill -9, a second sweep."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.record import load_runs
+
+ROOT = Path(__file__).resolve().parents[2]
+SWEEP = [sys.executable, "-m", "experiments.train", "--multirun", "tracking=none", "task=digits"]
+
+
+def command(runs: Path, *overrides: str) -> list[str]:
+    return [*SWEEP, f"runs_dir={runs}", *overrides]
+
+
+def sweep(runs: Path, *overrides: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(runs, *overrides), cwd=ROOT, capture_output=True, text=True, check=False, **options
+    )
+
+
+def measurements(runs: Path):
+    return {
+        run.run_id: [{k: v for k, v in row.items() if k != "train_seconds"} for row in run.rows]
+        for run in load_runs(runs)[0]
+    }
+
+
+def test_a_bad_run_is_a_row_and_the_others_finish(tmp_path):
+    rates = "optimizer.lr=0.1,1e30,0.2"
+    first = sweep(tmp_path, "optimizer=sgd", rates, "budget=steps", "budget.steps=3")
+    assert first.returncode == 1
+    assert "sweep of 3: 1 diverged, 2 done (0 from before)" in first.stderr
+    assert "loss is nan at step" in first.stderr or "loss is inf at step" in first.stderr
+    assert "Traceback" not in first.stderr
+    statuses = sorted(run.status for run in load_runs(tmp_path)[0])
+    assert statuses == ["diverged", "done", "done"]
+
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json*")}
+    permuted = ["budget.steps=3", rates, "budget=steps", "optimizer=sgd"]
+    again = sweep(tmp_path, *permuted)
+    assert again.returncode == 1
+    assert "(3 from before)" in again.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json*")} == before
+
+
+def test_a_mistake_ends_a_sweep_before_it_starts(tmp_path):
+    result = sweep(tmp_path / "runs", "optimizer=sgd,adamm")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: Unknown optimizer: 'adamm'")
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists() or not load_runs(tmp_path / "runs")[0]
+
+
+def test_jobs_side_by_side_measure_the_same(tmp_path):
+    arguments = ["optimizer=adam", "seed=0,1", "budget=steps", "budget.steps=20", "threads=1"]
+    parallel = [*arguments, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    assert sweep(tmp_path / "a", *arguments).returncode == 0
+    result = sweep(tmp_path / "b", *parallel)
+    assert result.returncode == 0, result.stderr
+    assert "sweep of 2: 2 done (0 from before)" in result.stderr
+    assert measurements(tmp_path / "a") == measurements(tmp_path / "b")
+    assert len(measurements(tmp_path / "a")) == 2
+
+
+def wait_for_rows(runs: Path, count: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if sum(len(p.read_text().splitlines()) for p in runs.glob("*/metrics.jsonl")) >= count:
+            return
+        assert process.poll() is None, "the sweep ended before it could be stopped"
+        time.sleep(0.02)
+    pytest.fail("no measurements within two minutes")
+
+
+LONG = ["optimizer=adam", "seed=0,1", "budget.epochs=60", "threads=1"]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    runs = tmp_path_factory.mktemp("unbroken")
+    assert sweep(runs, *LONG).returncode == 0
+    return measurements(runs)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
+def test_a_stopped_sweep_goes_on_where_it_was(tmp_path, unbroken, sent):
+    process = subprocess.Popen(
+        command(tmp_path, *LONG), cwd=ROOT, stderr=subprocess.PIPE, text=True, process_group=0
+    )
+    wait_for_rows(tmp_path, 5, process)
+    began = time.monotonic()
+    os.killpg(process.pid, sent)  # as a terminal does: to the sweep and its child alike
+    _, told = process.communicate(timeout=60)
+    assert "Traceback" not in told
+    if sent == signal.SIGINT:
+        assert process.returncode == 130
+        assert time.monotonic() - began < 5
+        (run,) = load_runs(tmp_path)[0]
+        assert run.status == "interrupted"
+        assert run.reason.startswith("SIGINT")
+    # The state that was saved counts: only what is missing is trained again.
+    result = sweep(tmp_path, *LONG)
+    assert result.returncode == 0, result.stderr
+    assert "resumed after step" in result.stderr
+    assert measurements(tmp_path) == unbroken
+
+
+def test_a_killed_child_is_a_row_and_goes_on_when_asked_again(tmp_path, unbroken):
+    process = subprocess.Popen(
+        command(tmp_path, *LONG), cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    wait_for_rows(tmp_path, 5, process)
+    children = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+    )
+    os.kill(int(children.stdout.split()[0]), signal.SIGKILL)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "sweep of 2: 1 done, 1 interrupted" in told
+    reasons = {run.status: run.reason for run in load_runs(tmp_path)[0]}
+    assert reasons["interrupted"] == "the run's process was killed by SIGKILL"
+    assert sweep(tmp_path, *LONG).returncode == 0
+    assert measurements(tmp_path) == unbroken
+
+
+def test_two_sweeps_at_once_train_each_run_once(tmp_path, unbroken):
+    both = [
+        subprocess.Popen(command(tmp_path, *LONG), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    told = [process.communicate(timeout=240)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert measurements(tmp_path) == unbroken
+    assert not list((tmp_path / ".set-aside").glob("*"))
+    states = [json.loads(p.read_text())["status"] for p in tmp_path.glob("*/status.json")]
+    assert states == ["done", "done"]
