@@ -69,7 +69,8 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure:
     rows = max(1, -(-len(blocks) // columns))
     with mpl.rc_context(RC):
         longest = max((len(block) for _, block in blocks), default=0)
-        height = 4.3 + 0.12 * longest  # room for the legend below
+        # Room for the legend below: two columns while there are few methods, maybe one for many.
+        height = 4.3 + 0.12 * longest + 0.1 * max(0, longest - 12)
         figure = Figure(figsize=(6.2 * columns, height * rows + 0.4), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for ax in axes[len(blocks) :]:

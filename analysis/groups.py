@@ -80,7 +80,8 @@ def _overrides(run: pd.Series) -> list[str]:
     chosen = [f"{key}={run[key]}" for key in ("task", "model", "optimizer", "ruleset")]
     budget = re.fullmatch(r"(\d+) (\w+)", str(run["budget"]))
     if budget:
-        amount, kind = budget.groups()
+        amount, unit = budget.groups()
+        kind = f"{unit.removesuffix('s')}s"  # "1 epoch" is budget.epochs=1
         chosen += [f"budget={kind}", f"budget.{kind}={amount}"]
     chosen += [f"{SETTINGS[key]}={value}" for key, value in run["settings"].items()]
     values = run["hyperparameters"].items()

@@ -16,7 +16,7 @@ def describe(budget: Mapping[str, Any]) -> str:
         '5 epochs'
     """
     kind, amount = _only(budget)
-    return f"{amount} {kind}"
+    return f"{amount} {kind if amount > 1 else kind.removesuffix('s')}"
 
 
 def total_steps(budget: Mapping[str, Any], *, steps_per_epoch: int) -> int:

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from experiments import checkpoint, environment, identity, stopping
 from experiments.build import Built, build
-from experiments.display import Display
+from experiments.display import Display, show_log
 from experiments.errors import UserError, refusal
 from experiments.loop import DivergedError, StoppedError, Trainer
 from experiments.outcome import EXIT_CODES, Outcome
@@ -211,6 +211,7 @@ def _one_line(error: BaseException) -> str:
 
 def main() -> int:
     """Execute the config on standard input; the last line of standard output is the outcome."""
+    show_log()
     request = json.load(sys.stdin)
     config = request["config"]
     try:

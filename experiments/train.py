@@ -1,6 +1,5 @@
 """The entry point: `python -m experiments.train task=digits optimizer=adafisher seed=0`."""
 
-import logging
 import sys
 
 import hydra
@@ -10,6 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from experiments import commandline, preflight, sweep
+from experiments.display import show_log
 from experiments.errors import report_user_errors
 from experiments.outcome import EXIT_CODES
 
@@ -31,7 +31,7 @@ def job(config: DictConfig) -> None:
 
 def main() -> None:
     """Check what was typed, then hand it to Hydra."""
-    logging.basicConfig(format="%(message)s")
+    show_log()
     arguments, _ = get_args_parser().parse_known_args()
     with report_user_errors():
         overrides = commandline.normalise(arguments.overrides)

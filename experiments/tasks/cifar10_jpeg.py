@@ -52,7 +52,7 @@ def build(
     augmentation = Augmentation(crop_padding=crop_padding, flip=flip, cutout_size=cutout_size)
     archive = read_verified(data_dir, FILE, hint=HINT)
     arrays = cached_arrays(
-        cache_dir, f"cifar10-jpeg-{FILE.sha256}", lambda: decode_archive(archive)
+        cache_dir, f"cifar10_jpeg-{FILE.sha256}", lambda: decode_archive(archive)
     )
 
     def tensors(split: str) -> tuple[Tensor, Tensor]:

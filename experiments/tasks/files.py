@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import logging
 import lzma
 import os
 import time
@@ -15,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from experiments.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 _UNPACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".xz": lzma.decompress}
 _STALE_SECONDS = 3600.0
@@ -115,6 +118,7 @@ def cached_arrays(
         np.load(stream, allow_pickle=False) as stored,
     ):
         return {name: stored[name] for name in stored.files}
+    logger.info("decoding %s: once, then it is read from %s", key.partition("-")[0], cache_dir)
     arrays = build()
     with suppress(OSError):
         _write_atomically(path, arrays)

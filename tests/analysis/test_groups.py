@@ -122,3 +122,11 @@ def test_the_command_holds_every_choice_and_survives_a_shell(
         "optimizer.lr=1e-05",
         "seed=0,1",
     ]
+
+
+def test_one_epoch_is_a_budget_in_epochs(write_run: Any, runs_dir: Path) -> None:
+    write_run(budget="1 epoch")
+
+    (command,) = group_runs(load_results(runs_dir).runs)["command"]
+
+    assert {"budget=epochs", "budget.epochs=1"} <= set(shlex.split(command))

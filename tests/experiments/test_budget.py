@@ -12,6 +12,14 @@ def test_total_steps(config, steps):
 
 
 @pytest.mark.parametrize(
+    ("config", "text"),
+    [({"epochs": 3}, "3 epochs"), ({"epochs": 1}, "1 epoch"), ({"steps": 30}, "30 steps")],
+)
+def test_in_words(config, text):
+    assert budget.describe(config) == text
+
+
+@pytest.mark.parametrize(
     "config", [{}, {"epochs": 0}, {"epochs": 1.5}, {"steps": "4"}, {"days": 1}, {"steps": True}]
 )
 def test_refuses_what_is_no_budget(config):
