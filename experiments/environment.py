@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -30,7 +29,6 @@ def describe(*, device: torch.device, checksums: Mapping[str, str]) -> dict[str,
         "threads": torch.get_num_threads(),
         "device": _device_name(device),
         "code": code_version(Path(__file__).parent),
-        "command": [Path(sys.executable).name, *sys.argv],
         "data_sha256": dict(checksums),
     }
 
