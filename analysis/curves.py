@@ -84,9 +84,9 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure:
             suffix = f" ({rulesets[0]} hyperparameters)" if len(rulesets) == 1 else ""
             ax.set_title(_plain(f"{title}{suffix}"), pad=10)
             ax.set(xlabel=AXIS_LABELS[axis], ylabel=metric_label(shown))
-            if axis == "epoch":
-                ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             draw_block(ax, _lines(results, block, shown, axis), percent=shown.endswith("_percent"))
+            if axis == "epoch" and ax.get_xlim()[1] > 2:  # else parts of an epoch are the ticks
+                ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         note = NOTE + (ON_TIME if axis == "train_seconds" else "")
         figure.supxlabel(textwrap.fill(note, 88 * columns), fontsize=9, color="#444444")
     return figure
