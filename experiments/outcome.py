@@ -3,7 +3,14 @@
 import json
 from dataclasses import asdict, dataclass
 
-EXIT_CODES = {"done": 0, "diverged": 1, "failed": 1, "out_of_memory": 1, "interrupted": 130}
+EXIT_CODES = {
+    "done": 0,
+    "diverged": 1,
+    "failed": 1,
+    "out_of_memory": 1,
+    "interrupted": 130,
+    "refused": 2,  # no status of a run: the user's input stood in its way
+}
 
 
 @dataclass(frozen=True)

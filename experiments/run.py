@@ -1,10 +1,5 @@
-"""One run in this process: from a resolved config to a finished record.
+"""One run in this process: from a resolved config to a finished record."""
 
-`python -m experiments.run` reads the config as JSON from standard input; a sweep starts it so that
-the death of a run is a row in its record and nothing more.
-"""
-
-import json
 import resource
 import sys
 import traceback
@@ -18,10 +13,9 @@ from omegaconf import OmegaConf
 
 from experiments import checkpoint, environment, identity, stopping
 from experiments.build import Built, build
-from experiments.display import Display, show_log
-from experiments.errors import UserError, refusal
+from experiments.display import Display
 from experiments.loop import DivergedError, StoppedError, Trainer
-from experiments.outcome import EXIT_CODES, Outcome
+from experiments.outcome import Outcome
 from experiments.record import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
@@ -207,29 +201,3 @@ def _tensor_bytes(value: Any) -> int:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:500]
-
-
-def main() -> int:
-    """Execute the config on standard input; the last line of standard output is the outcome."""
-    show_log()
-    request = json.load(sys.stdin)
-    config = request["config"]
-    try:
-        outcome = execute(config, position=request["position"])
-        code = EXIT_CODES[outcome.status]
-    except KeyboardInterrupt:
-        outcome = Outcome(
-            identity.run_id(config), identity.label(config), "interrupted", "before training"
-        )
-        code = EXIT_CODES["interrupted"]
-    except (UserError, OSError) as error:
-        line = refusal(error)
-        if line is None:
-            raise
-        outcome, code = Outcome(identity.run_id(config), identity.label(config), "failed", line), 2
-    print(outcome.to_line(), end="", flush=True)
-    return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

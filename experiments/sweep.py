@@ -53,7 +53,7 @@ def execute_job(config: Mapping[str, Any], *, number: int, parallel: int) -> Non
     outcome, code = _run_child(dict(config), position, jobs)
     if outcome is None:
         outcome = _end_of_dead_child(folder, label, code)
-    if code == 2:
+    if code == EXIT_CODES["refused"]:
         display.line(f"error: {outcome.reason}")
     _note(outcome)
 
@@ -94,7 +94,7 @@ def _print_summary(outcomes: list[Outcome], size: int) -> None:
     counts = Counter(outcome.status for outcome in outcomes)
     parts = [f"{count} {status}" for status, count in sorted(counts.items())]
     if size > len(outcomes):
-        parts.append(f"{size - len(outcomes)} not run")
+        parts.append(f"{size - len(outcomes)} not finished")
     earlier = sum(outcome.skipped for outcome in outcomes)
     lines = [f"sweep of {size}: {', '.join(parts)} ({earlier} from before)"]
     lines += [
@@ -113,10 +113,12 @@ def _run_child(config: dict[str, Any], position: str, jobs: int) -> tuple[Outcom
         config["threads"] = max(1, (os.cpu_count() or 1) // jobs)
     # The libraries below torch read their thread counts when they are loaded.
     environment = os.environ | {"OMP_NUM_THREADS": str(config["threads"])}
+    # On a busy machine a thread that spins for its siblings keeps them from running.
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if jobs > 1:
         environment[PLAIN_VARIABLE] = "1"
     child = subprocess.Popen(
-        [sys.executable, "-m", "experiments.run"],
+        [sys.executable, "-m", "experiments.child"],
         cwd=Path(__file__).parent.parent,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

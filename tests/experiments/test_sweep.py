@@ -113,6 +113,22 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path, unbroken, sent):
     assert measurements(tmp_path) == unbroken
 
 
+def test_ctrl_c_while_a_run_starts_leaves_no_traceback(tmp_path):
+    process = subprocess.Popen(
+        command(tmp_path, *LONG), cwd=ROOT, stderr=subprocess.PIPE, text=True, process_group=0
+    )
+    find = ["pgrep", "-P", str(process.pid), "-f", "experiments.child"]
+    while subprocess.run(find, stdout=subprocess.DEVNULL, check=False).returncode:
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.3)  # the child's interpreter is up and loads torch
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    assert "2 not finished" in told
+
+
 def test_a_killed_child_is_a_row_and_goes_on_when_asked_again(tmp_path, unbroken):
     process = subprocess.Popen(
         command(tmp_path, *LONG), cwd=ROOT, stderr=subprocess.PIPE, text=True
