@@ -15,8 +15,10 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments import commandline
+from experiments import commandline, identity
 from experiments.errors import UserError
+from experiments.record import BrokenRecordError
+from experiments.store import RunFolder
 
 Config = dict[str, Any]
 _UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
@@ -47,7 +49,7 @@ def resolve(config: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise UserError(f"config: {_first_line(error)}") from error
     for key in ("data_dir", "runs_dir", "cache_dir"):
-        plain[key] = str(Path(plain[key]).expanduser().absolute())
+        plain[key] = str(Path(str(plain[key])).expanduser().absolute())
     return plain
 
 
@@ -78,10 +80,12 @@ def check(overrides: list[str]) -> Config:
     with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
         for job in _samples(overrides):
             config = resolve(_compose(job))
-            _check_types(job, config)
             if first is None:
                 first = config
                 _check_writable(Path(config["runs_dir"]))
+            if _is_done(config):  # its values have proved themselves, and torch need not be loaded
+                continue
+            _check_types(job, config)
             _try_values(config)
             key = repr(sorted(config["task"].items())) + config["data_dir"]
             if key not in checked_tasks:
@@ -204,6 +208,15 @@ def _check_data(config: Config) -> None:
         Path(config["data_dir"]),
         **{key: value for key, value in section.items() if key in accepted},
     )
+
+
+def _is_done(config: Config) -> bool:
+    folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
+    try:
+        run = folder.read()
+    except BrokenRecordError:
+        return False
+    return run is not None and run.status == "done"
 
 
 def _check_writable(folder: Path) -> None:
