@@ -115,7 +115,7 @@ class KFACPreconditioner(GradientTransform):
         self._generator = torch.Generator().manual_seed(seed)
         self._layers, self.left_alone = find_layers(model, max_dimension)
         if self.left_alone:
-            log.info("K-FAC leaves the gradient as it is: %s", self.left_alone)
+            log.debug("K-FAC leaves the gradient as it is: %s", self.left_alone)
         self._inverses: dict[str, list[Tensor]] = {}  # A's, B's
         self._running: dict[str, list[Tensor]] = {}  # A's, B's
         self._pools: dict[str, _Pool] = {}
