@@ -63,6 +63,29 @@ def composed(overrides: list[str]) -> Config:
         return resolve(_compose(overrides))
 
 
+def with_grid(overrides: list[str]) -> list[str]:
+    """Spell out the grid of an experiment file, so that what is typed replaces parts of it.
+
+    Hydra's own sweeper would run both values of a key that the file and the user give.
+
+    Args:
+        overrides: Those of a sweep.
+
+    Returns:
+        The overrides, with those of ``hydra.sweeper.params`` before them.
+
+    Raises:
+        UserError: If the experiment does not compose.
+    """
+    chosen = [item for item in overrides if item.startswith("experiment=")]
+    if not chosen:
+        return overrides
+    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
+        params = _compose(chosen, hydra=True).hydra.sweeper.params or {}
+    grid = [f"{key}={value}" for key, value in params.items()]
+    return [*commandline.normalise([*grid, *overrides]), "hydra.sweeper.params=null"]
+
+
 def check(overrides: list[str]) -> Config:
     """Compose, type-check and try out every value that the overrides name.
 
@@ -103,9 +126,9 @@ def _samples(overrides: list[str]) -> Iterator[list[str]]:
         raise UserError(_first_line(error)) from error
 
 
-def _compose(job: list[str]) -> DictConfig:
+def _compose(job: list[str], *, hydra: bool = False) -> DictConfig:
     try:
-        return compose("train", overrides=job)
+        return compose("train", overrides=job, return_hydra_config=hydra)
     except MissingConfigException as error:
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
         if not group:

@@ -35,6 +35,8 @@ def main() -> None:
     arguments, _ = get_args_parser().parse_known_args()
     with report_user_errors():
         overrides = commandline.normalise(arguments.overrides)
+        if arguments.multirun:
+            overrides = preflight.with_grid(overrides)
         typed = [item for item in sys.argv[1:] if item not in arguments.overrides]
         sys.argv[1:] = [*typed, *overrides]
         if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:

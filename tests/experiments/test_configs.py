@@ -6,12 +6,13 @@ import inspect
 import pytest
 import yaml
 
-from experiments import build, commandline, identity
+from experiments import build, commandline, identity, preflight
 from experiments.preflight import composed
 
 OPTIMIZERS = commandline.choices("optimizer")
 TASKS = commandline.choices("task")
 MODELS = commandline.choices("model")
+EXPERIMENTS = commandline.choices("experiment")
 RULE_FILES = sorted(
     path for folder in ("tuned", "paper") for path in (commandline.CONF / folder).glob("*/*.yaml")
 )
@@ -64,6 +65,21 @@ def test_model(name):
     config = composed([f"model={name}"])
     assert config["model"]["name"] == name
     assert set(build.SUITE_KEYS["model"]) - set(config["model"]) == set()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment(name):
+    text = (commandline.CONF / "experiment" / f"{name}.yaml").read_text()
+    assert f"experiment={name}" in text  # the header has the command
+    for job in commandline.samples(preflight.with_grid([f"experiment={name}"])):
+        assert composed([item for item in job if not item.startswith("hydra")])["task"]["name"]
+
+
+def test_what_is_typed_replaces_the_grid_of_an_experiment():
+    typed = ["experiment=schedules", "seed=7", "optimizer=adam"]
+    jobs = commandline.jobs(preflight.with_grid(typed))
+    assert len(jobs) == 2
+    assert {item for job in jobs for item in job if item.startswith("seed")} == {"seed=7"}
 
 
 @pytest.mark.parametrize("path", RULE_FILES, ids=lambda path: "/".join(path.parts[-3:]))

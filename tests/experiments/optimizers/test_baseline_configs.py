@@ -1,5 +1,3 @@
-import inspect
-import math
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from torch import Tensor, nn
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -105,24 +103,6 @@ def test_loss_falls_with_the_defaults(name, task):
         optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
     assert sum(losses[-10:]) / 10 < 0.8 * losses[0]
-
-
-@pytest.mark.parametrize("name", BASELINES)
-def test_every_hyperparameter_is_written_out(name):
-    config = optimizer_config(name)
-    signature = inspect.signature(get_class(config["_target_"]).__init__).parameters
-    expected = set(signature) - {"self", "model", "params"} - EXECUTION
-    assert set(config) - SUITE_KEYS == expected
-
-
-@pytest.mark.parametrize("name", BASELINES)
-def test_search_space_is_three_decades_around_the_default(name):
-    config = optimizer_config(name)
-    space = config["search"]["lr"]
-    assert space["scale"] == "log"
-    assert math.log10(space["high"] / space["low"]) == pytest.approx(3)
-    middle = math.log10(space["high"] * space["low"]) / 2
-    assert middle == pytest.approx(math.log10(config["lr"]), abs=0.03)
 
 
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: f"{path.parent.name}-{path.stem}")
