@@ -29,6 +29,7 @@ class FactorOptions:
         factor_init: Start of the running averages.
         minmax_eps: Added to the range in Min-Max.
         norm_layers: Form of the norm-layer factors.
+        embeddings: Whether embeddings have factors.
     """
 
     gammas: tuple[float, float]
@@ -37,6 +38,7 @@ class FactorOptions:
     factor_init: str
     minmax_eps: float
     norm_layers: str
+    embeddings: bool = False
 
     def __post_init__(self) -> None:
         """Check every value; ``gammas`` may come as any pair."""
@@ -47,6 +49,8 @@ class FactorOptions:
         if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
             raise ValueError(f"Invalid update_interval: {interval!r}. Must be a whole number >= 1.")
         _check_number("minmax_eps", self.minmax_eps, low=0.0)
+        if not isinstance(self.embeddings, bool):
+            raise ValueError(f"Invalid embeddings: {self.embeddings!r}. Must be True or False.")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(

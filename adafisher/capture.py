@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from adafisher.calls import Calls, in_transform, overrides_forward, reads_children
 from adafisher.fisher import update_average_
 from adafisher.layers import Factors, LayerRule, find_rule
 
@@ -76,7 +77,8 @@ class Layer:
     def roles(self) -> list[tuple[str, nn.Parameter]]:
         """Parameters that get curvature from this layer, with their role."""
         # A parametrized weight is computed, not a parameter: it is absent from _parameters.
-        own = ((role, self.module._parameters.get(role)) for role in ("weight", "bias"))
+        names = (("weight", self.rule.weight), ("bias", self.rule.bias))
+        own = ((role, self.module._parameters.get(name)) for role, name in names)
         return [(role, param) for role, param in own if param is not None]
 
     def estimate(self) -> Factors:
@@ -109,26 +111,47 @@ class Capture:
         tracked: Parameters whose curvature is wanted; a layer without a trainable one is skipped.
     """
 
-    def __init__(self, model: nn.Module, norm_layers: str) -> None:
+    def __init__(self, model: nn.Module, norm_layers: str, embeddings: bool = False) -> None:
         """Find the supported layers of ``model`` and hook them.
 
         Args:
             model: Model to watch.
             norm_layers: Form of the norm-layer factors, see ``layers.find_rule``.
+            embeddings: Whether embeddings have factors.
         """
         self.layers: dict[str, Layer] = {}
         self.armed = True
         self.tracked: set[Tensor] = set()
-        handles: list[RemovableHandle] = []
+        self._hooked: list[tuple[nn.Module, Layer]] = []
+        self._read: dict[nn.Module, list[Layer]] = {}
         for name, module in model.named_modules():
-            rule = find_rule(module, norm_layers)
-            if rule is None or _is_bypassed(model, name):
+            found = find_rule(module, norm_layers, embeddings)
+            if found is None or _has_separate_projections(module):
                 continue
-            layer = Layer(name, module, rule)
-            if layer.roles():
-                self.layers[name] = layer
-                hook = _ForwardHook(self, layer)
-                handles.append(module.register_forward_hook(hook, with_kwargs=True))
+            layer = Layer(name, module, found.rule)
+            if not layer.roles():
+                continue
+            self.layers[name] = layer
+            parent = model.get_submodule(name.rpartition(".")[0]) if name else None
+            if parent is not None and reads_children(parent):
+                self._read.setdefault(parent, []).append(layer)
+            elif reads_children(module) or (
+                not found.registered and overrides_forward(module, found.base)
+            ):
+                self._read.setdefault(module, []).append(layer)
+            else:
+                self._hooked.append((module, layer))
+        self._register()
+
+    def _register(self) -> None:
+        handles: list[RemovableHandle] = []
+        for module, layer in self._hooked:
+            hook = _ForwardHook(self, layer)
+            handles.append(module.register_forward_hook(hook, with_kwargs=True))
+        for module, layers in self._read.items():
+            reader = _Reader(self, layers)
+            handles.append(module.register_forward_pre_hook(_Enter(reader)))
+            handles.append(module.register_forward_hook(_Leave(reader), always_call=True))
         # The model must not keep a dropped optimizer alive, nor go on computing for it.
         self.close: Callable[[], Any] = weakref.finalize(self, _remove, handles)
 
@@ -144,16 +167,23 @@ class Capture:
         )
 
     @torch.no_grad()
-    def watch(self, layer: Layer, x: Tensor, output: Tensor) -> None:
+    def watch(self, layer: Layer, x: Tensor, output: Tensor, call: Any = None) -> None:
         """Take the input statistic now, and pool it once the output's gradient arrives.
 
         Args:
             layer: Layer that was called.
             x: Its input.
             output: Its output, part of a graph.
+            call: What the layer did, where that is not its type's forward pass.
         """
-        activation_sum = layer.rule.activation_sum(layer.module, x.detach(), output)
-        rows = layer.rule.rows(layer.module, output)
+        if in_transform():
+            raise RuntimeError(
+                f"AdaFisher cannot follow torch.func through layer {layer.name!r}, as it leaves no "
+                ".grad: call backward(), or close() the optimizer first."
+            )
+        source = layer.module if call is None else call
+        activation_sum = layer.rule.activation_sum(source, x.detach(), output)
+        rows = layer.rule.rows(source, output)
         capture_ref = weakref.ref(self)
 
         def on_grad(grad: Tensor) -> None:
@@ -161,7 +191,7 @@ class Capture:
             if capture is None or not capture.wants(layer):
                 return
             with torch.no_grad():
-                grad_sum = layer.rule.grad_sum(layer.module, grad.detach())
+                grad_sum = layer.rule.grad_sum(source, grad.detach())
                 layer.pool.add(activation_sum, grad_sum, rows)
 
         output.register_hook(on_grad)
@@ -193,6 +223,64 @@ class _ForwardHook:
         self._capture = self._layer = _nothing
 
 
+class _Reader:
+    """Watches the functional calls of layers while their module's forward pass lasts."""
+
+    def __init__(self, capture: Capture, layers: list[Layer]) -> None:
+        self._capture: Callable[[], Capture | None] = weakref.ref(capture)
+        self._layers = [weakref.ref(layer) for layer in layers]
+        self._entered: list[Calls | None] = []
+
+    def enter(self) -> None:
+        """Start, if a layer is wanted; an inner call of the same module is part of the outer."""
+        capture = self._capture()
+        layers = [layer for layer in (ref() for ref in self._layers) if layer is not None]
+        calls = None
+        if (
+            capture is not None
+            and torch.is_grad_enabled()
+            and not self._entered
+            and not torch.compiler.is_compiling()
+            and any(capture.wants(layer) for layer in layers)
+        ):
+            calls = Calls(layers, self._see)
+            calls.__enter__()
+        self._entered.append(calls)
+
+    def leave(self) -> None:
+        """Stop; also after an exception, even one raised before ``enter``."""
+        calls = self._entered.pop() if self._entered else None
+        if calls is not None:
+            calls.__exit__(None, None, None)
+
+    def _see(self, layer: Layer, x: Tensor, output: Tensor, call: Any) -> None:
+        capture = self._capture()
+        if capture is not None and output.requires_grad and capture.wants(layer):
+            capture.watch(layer, x, output, call)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._capture, self._layers, self._entered = _nothing, [], []
+
+
+@dataclass(frozen=True)
+class _Enter:
+    reader: _Reader
+
+    def __call__(self, _module: nn.Module, _args: Any) -> None:
+        self.reader.enter()
+
+
+@dataclass(frozen=True)
+class _Leave:
+    reader: _Reader
+
+    def __call__(self, _module: nn.Module, _args: Any, _output: Any) -> None:
+        self.reader.leave()
+
+
 def _nothing() -> None:
     return None
 
@@ -202,10 +290,9 @@ def _remove(handles: list[RemovableHandle]) -> None:
         handle.remove()
 
 
-def _is_bypassed(model: nn.Module, name: str) -> bool:
-    """Whether a parent reads the layer's weight without calling it, as attention does."""
-    parent = model.get_submodule(name.rpartition(".")[0])
-    return isinstance(parent, nn.MultiheadAttention)
+def _has_separate_projections(module: nn.Module) -> bool:
+    """Attention whose key or value has a width of its own: its projections take the identity."""
+    return isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is None
 
 
 def _add_ragged(a: Tensor, b: Tensor) -> Tensor:

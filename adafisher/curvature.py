@@ -32,7 +32,7 @@ class Curvature:
             options: How the averages are kept.
         """
         self.options = options
-        self.capture = Capture(model, options.norm_layers)
+        self.capture = Capture(model, options.norm_layers, options.embeddings)
         self.owners: dict[Tensor, list[tuple[Layer, str]]] = {}
         for layer in self.capture.layers.values():
             for role, param in layer.roles():

@@ -108,6 +108,76 @@ def conv_activation_sum(
     return _augment(energy.reshape(groups, -1), positions if bias else None)
 
 
+def conv_transpose_activation_sum(
+    x: Tensor,
+    output_size: Sequence[int],
+    *,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    bias: bool,
+) -> Tensor:
+    """Row sum of the squared, bias-augmented patches of a transposed convolution.
+
+    It is the convolution, by the flipped kernel, of the input with ``stride - 1`` zeros stuffed
+    between its entries. The rows are the patches of that at every sample and output position, so
+    the kernel's entry ``k`` meets the input at ``i`` where ``stride * i + dilation * k - padding``
+    is an output position,
+
+        H_sum[c, k] = sum_i M[c, i] [0 <= stride * i + dilation * k - padding < output_size]
+
+    with ``M = sum_b x_b * x_b``, an axis at a time.
+
+    Args:
+        x: Layer input, ``[batch, channels, *spatial]``, any number of spatial axes.
+        output_size: Spatial size of the layer's output.
+        kernel_size: Kernel size, one number an axis.
+        stride: Stride, one number an axis.
+        padding: Padding that is cut off the output, one number an axis.
+        dilation: Dilation, one number an axis.
+        groups: Number of groups.
+        bias: Whether the layer has a bias: every patch is then augmented by a 1.
+
+    Returns:
+        ``[groups, channels / groups * prod(kernel_size) (+ 1)]``, the kernel not flipped.
+    """
+    energy = square_sum(x, (0,))
+    positions = x.shape[0]
+    axes = zip(kernel_size, stride, padding, dilation, output_size, strict=True)
+    for axis, (kernel, step, cut, spacing, size) in enumerate(axes, start=1):
+        i = torch.arange(energy.shape[axis], device=x.device)
+        k = torch.arange(kernel, device=x.device)
+        reached = step * i[:, None] + spacing * k - cut
+        meets = ((reached >= 0) & (reached < size)).to(energy.dtype)
+        energy = torch.tensordot(energy, meets, dims=([axis], [0])).movedim(-1, axis)
+        positions *= size
+    return _augment(energy.reshape(groups, -1), positions if bias else None)
+
+
+def token_counts(
+    tokens: Tensor, num_embeddings: int, padding_idx: int | None, dtype: torch.dtype
+) -> Tensor:
+    """Row sum of the squared one-hot vectors of the tokens, which is how often each occurs.
+
+    Args:
+        tokens: Integers of any shape.
+        num_embeddings: Size of the vocabulary.
+        padding_idx: Token whose vector is constant: its one-hot vector is zero.
+        dtype: Dtype of the result.
+
+    Returns:
+        ``[1, num_embeddings]``.
+    """
+    flat = tokens.reshape(-1)
+    counts = torch.zeros(num_embeddings, dtype=dtype, device=tokens.device)
+    counts.index_add_(0, flat, torch.ones(flat.shape, dtype=dtype, device=tokens.device))
+    if padding_idx is not None:
+        counts[padding_idx] = 0.0
+    return counts.unsqueeze(0)
+
+
 def channel_square_sum(x: Tensor) -> Tensor:
     """Row sum of squares per channel.
 

@@ -1,192 +1,159 @@
-"""Which layers have curvature, and how their factors become the curvature of a parameter.
+"""Which layers have curvature, built in and registered.
 
-A ``LayerRule`` ties a module type to the pure functions of ``factors``. The first rule whose type
-the module is an instance of counts, so a subclass counts as its base.
-
-Format: ``activation_diag`` is ``[groups, d_in (+ 1)]`` (one group but for grouped convolutions),
-``grad_diag`` is ``[d_out]``; norm layers have both of the shape of their weight, or, in the
-released code's form, ``activation_diag`` of shape ``[2]``.
+The first rule whose type the module is an instance of counts, so a subclass counts as its base.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from adafisher import factors
+from adafisher.affine import AFFINE_RULES, EMBEDDING, affine_term, transposed_term
 from adafisher.fisher import CurvatureTerm
+from adafisher.norms import NORM_RULES, scale_term
+from adafisher.rule import Factors, LayerRule
 
-Factors = tuple[Tensor, Tensor]
+__all__ = [
+    "NORM_LAYERS",
+    "SUPPORTED",
+    "Factors",
+    "Found",
+    "LayerRule",
+    "find_rule",
+    "register_layer",
+]
+
+NORM_LAYERS = tuple(NORM_RULES)
+SUPPORTED = (
+    "Linear, Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, "
+    "MultiheadAttention, BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm, GroupNorm, "
+    "InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, LayerNorm, RMSNorm, "
+    "Embedding (with embeddings=True), or of a registered type"
+)
+_REGISTERED: dict[type[nn.Module], LayerRule] = {}
+_FORMS = ("linear", "transposed", "scale")
 
 
-def _means(activation_sum: Tensor, grad_sum: Tensor, rows: int) -> Factors:
-    return activation_sum / rows, grad_sum / rows
-
-
-@dataclass(frozen=True)
-class LayerRule:
-    """How one kind of layer gets its curvature.
+class Found(NamedTuple):
+    """A module's rule.
 
     Attributes:
-        name: Name in messages and in ``state_dict``.
-        activation_sum: ``(module, input, output) -> Tensor``, the pooled statistic of the input.
-        grad_sum: ``(module, output_grad) -> Tensor``, the pooled statistic of the gradient.
-        rows: ``(module, output) -> int``, the rows that the two sums run over.
-        term: ``(module, role, activation_diag, grad_diag) -> (left, right)``, whose product is the
-            curvature of ``role`` (``weight`` or ``bias``), without damping.
-        estimate: ``(activation_sum, grad_sum, rows) -> (activation_diag, grad_diag)``.
+        rule: The rule.
+        base: The type that it was found by.
+        registered: Whether a user registered that type.
     """
 
-    name: str
-    activation_sum: Callable[[Any, Tensor, Tensor], Tensor]
-    grad_sum: Callable[[Any, Tensor], Tensor]
-    rows: Callable[[Any, Tensor], int]
-    term: Callable[[Any, str, Tensor, Tensor], CurvatureTerm]
-    estimate: Callable[[Tensor, Tensor, int], Factors] = _means
+    rule: LayerRule
+    base: type[nn.Module]
+    registered: bool
 
 
-def _affine_term(
-    module: nn.Module, role: str, activation_diag: Tensor, grad_diag: Tensor
-) -> CurvatureTerm:
-    """Terms of a linear or convolution layer: ``[groups, out / groups, ...]`` if grouped."""
-    weight: Any = module.weight
-    groups = activation_diag.shape[0]
-    if role == "bias":
-        right = activation_diag[:, -1:]
-    else:
-        width = weight[0].numel()
-        right = activation_diag[:, :width].reshape(groups, 1, *weight.shape[1:])
-    left = grad_diag.reshape(groups, -1, *[1] * (right.dim() - 2))
-    return (left[0], right[0]) if groups == 1 else (left, right)
-
-
-def _linear_rows(module: nn.Linear, output: Tensor) -> int:
-    return output.numel() // max(1, module.out_features)
-
-
-def _batched(module: nn.Conv2d, x: Tensor) -> Tensor:
-    return x if x.dim() == len(module.kernel_size) + 2 else x.unsqueeze(0)
-
-
-def _conv_padding(module: nn.Conv2d) -> list[tuple[int, int]]:
-    """Padding before and after each axis. ``same`` puts the odd one after, as torch does."""
-    if module.padding == "valid":
-        return [(0, 0)] * len(module.kernel_size)
-    if module.padding == "same":
-        totals = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-        return [(total // 2, total - total // 2) for total in totals]
-    return [(int(side), int(side)) for side in module.padding]
-
-
-def _conv_activation_sum(module: nn.Conv2d, x: Tensor, output: Tensor) -> Tensor:
-    return factors.conv_activation_sum(
-        _batched(module, x),
-        output.shape[-len(module.kernel_size) :],
-        kernel_size=module.kernel_size,
-        stride=module.stride,
-        padding=_conv_padding(module),
-        dilation=module.dilation,
-        groups=module.groups,
-        padding_mode=module.padding_mode,
-        bias=module.bias is not None,
-    )
-
-
-def _per_channel_term(
-    _module: nn.Module, role: str, activation_diag: Tensor, grad_diag: Tensor
-) -> CurvatureTerm:
-    """``H' S'`` for the scale, ``S'`` for the shift, whose input is the constant 1."""
-    one = activation_diag.new_ones(()).expand_as(activation_diag)
-    return grad_diag, activation_diag if role == "weight" else one
-
-
-def _two_vector_term(
-    _module: nn.Module, role: str, activation_diag: Tensor, grad_diag: Tensor
-) -> CurvatureTerm:
-    return grad_diag, activation_diag[0 if role == "weight" else 1].expand_as(grad_diag)
-
-
-def _layer_norm_axes(module: nn.LayerNorm) -> int:
-    return len(module.normalized_shape)
-
-
-def _with_rows(module: nn.LayerNorm, x: Tensor) -> Tensor:
-    return x if x.dim() > _layer_norm_axes(module) else x.unsqueeze(0)
-
-
-def _leading_sum(x: Tensor, trailing: int) -> Tensor:
-    return x.to(factors.factor_dtype(x.dtype)).sum(list(range(x.dim() - trailing)))
-
-
-_LINEAR = LayerRule(
-    name="Linear",
-    activation_sum=lambda m, x, y: factors.linear_activation_sum(x, bias=m.bias is not None),
-    grad_sum=lambda m, g: factors.trailing_square_sum(g, 1),
-    rows=_linear_rows,
-    term=_affine_term,
-)
-_CONV2D = LayerRule(
-    name="Conv2d",
-    activation_sum=_conv_activation_sum,
-    grad_sum=lambda m, g: factors.channel_square_sum(_batched(m, g)),
-    rows=lambda m, y: y.numel() // m.out_channels,
-    term=_affine_term,
-)
-_BATCH_NORM = LayerRule(
-    name="BatchNorm",
-    activation_sum=lambda m, x, y: factors.channel_square_sum(x),
-    grad_sum=lambda m, g: factors.channel_square_sum(g),
-    rows=lambda m, y: y.numel() // m.num_features,
-    term=_per_channel_term,
-)
-_LAYER_NORM = LayerRule(
-    name="LayerNorm",
-    activation_sum=lambda m, x, y: factors.trailing_square_sum(x, _layer_norm_axes(m)),
-    grad_sum=lambda m, g: factors.trailing_square_sum(g, _layer_norm_axes(m)),
-    rows=lambda m, y: y.shape[: y.dim() - _layer_norm_axes(m)].numel(),
-    term=_per_channel_term,
-)
-_BATCH_NORM_TWO_VECTOR = LayerRule(
-    name="BatchNorm (two_vector)",
-    activation_sum=lambda m, x, y: factors.two_vector_activation_sum(x),
-    grad_sum=lambda m, g: _leading_sum(g.movedim(1, -1), 1),
-    rows=lambda m, y: y.shape[0],
-    term=_two_vector_term,
-    estimate=factors.two_vector_factors,
-)
-_LAYER_NORM_TWO_VECTOR = LayerRule(
-    name="LayerNorm (two_vector)",
-    activation_sum=lambda m, x, y: factors.two_vector_activation_sum(_with_rows(m, x)),
-    grad_sum=lambda m, g: _leading_sum(_with_rows(m, g), _layer_norm_axes(m)),
-    rows=lambda m, y: _with_rows(m, y).shape[0],
-    term=_two_vector_term,
-    estimate=factors.two_vector_factors,
-)
-
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_AFFINE_RULES: list[tuple[Any, LayerRule]] = [(nn.Linear, _LINEAR), (nn.Conv2d, _CONV2D)]
-_NORM_RULES: dict[str, list[tuple[Any, LayerRule]]] = {
-    "per_channel": [(_BATCH_NORMS, _BATCH_NORM), (nn.LayerNorm, _LAYER_NORM)],
-    "two_vector": [
-        (_BATCH_NORMS, _BATCH_NORM_TWO_VECTOR),
-        (nn.LayerNorm, _LAYER_NORM_TWO_VECTOR),
-    ],
-}
-NORM_LAYERS = tuple(_NORM_RULES)
-SUPPORTED = "Linear, Conv2d, BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm"
-
-
-def find_rule(module: nn.Module, norm_layers: str) -> LayerRule | None:
+def find_rule(module: nn.Module, norm_layers: str, embeddings: bool = False) -> Found | None:
     """The rule of a module, or None where it has no curvature.
 
     Args:
         module: Any module.
         norm_layers: ``per_channel`` (paper v3, Proposition 3.1) or ``two_vector`` (released code).
+        embeddings: Whether ``nn.Embedding`` has curvature.
     """
-    for types, rule in _AFFINE_RULES + _NORM_RULES[norm_layers]:
-        if isinstance(module, types):
-            return rule
+    for base in type(module).__mro__:
+        if base in _REGISTERED:
+            return Found(_REGISTERED[base], base, registered=True)
+    rules = AFFINE_RULES + NORM_RULES[norm_layers]
+    if embeddings:
+        rules = [*rules, (nn.Embedding, EMBEDDING)]
+    for base, rule in rules:
+        if isinstance(module, base):
+            return Found(rule, base, registered=False)
     return None
+
+
+def register_layer(
+    kind: type[nn.Module],
+    *,
+    form: Literal["linear", "transposed", "scale"] = "linear",
+    weight: str = "weight",
+    bias: str | None = "bias",
+    input_rows: Callable[[Any, Tensor], Tensor] | None = None,
+    grad_rows: Callable[[Any, Tensor], Tensor] | None = None,
+) -> None:
+    """Give curvature to a layer of your own, in every optimizer that is built afterwards.
+
+    With rows ``h_r`` of the layer's input and ``s_r`` of the gradient at its output,
+
+        linear        y_r = W h_r + b            W ``[d_out, *d_in]``    F = S' kron H' + lambda
+        transposed    y_r = W^T h_r + b          W ``[d_in, d_out]``
+        scale         y_r = w * f(h_r) + b       w ``[*features]``       F = H' * S' + lambda
+
+    The layer is called with its input first and returns one tensor. Subclasses count as ``kind``;
+    registering a type again replaces it.
+
+    Args:
+        kind: Type of the layer.
+        form: How the parameters act.
+        weight: Attribute that holds ``W`` or ``w``.
+        bias: Attribute that holds ``b``, which may be absent or None.
+        input_rows: ``(layer, input) -> h``, ``[rows, d_in]``; by default the last axis of the input
+            is ``d_in`` and all others are rows.
+        grad_rows: ``(layer, grad) -> s``, ``[rows, d_out]``, of the gradient at the output; by
+            default as ``input_rows``.
+
+    Raises:
+        ValueError: ``form`` is none of the three.
+        TypeError: ``kind`` is not a subclass of ``torch.nn.Module``.
+
+    Example:
+        >>> import torch
+        >>> class Scale(nn.Module):
+        ...     def __init__(self, width):
+        ...         super().__init__()
+        ...         self.gamma = nn.Parameter(torch.ones(width))
+        ...
+        ...     def forward(self, x):
+        ...         return x * self.gamma
+        >>> register_layer(Scale, form="scale", weight="gamma")
+    """
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise TypeError(f"Invalid kind: {kind!r}. Must be a subclass of torch.nn.Module.")
+    if form not in _FORMS:
+        raise ValueError(f"Invalid form: {form!r}. Must be one of {', '.join(_FORMS)}.")
+    of_input, of_grad = input_rows or _last_axis, grad_rows or _last_axis
+    bias_name = bias or ""
+
+    def activation_sum(module: Any, x: Tensor, _output: Tensor) -> Tensor:
+        rows = of_input(module, x)
+        if form == "scale":
+            return factors.square_sum(rows, (0,))
+        return factors.linear_activation_sum(
+            rows, bias=getattr(module, bias_name, None) is not None
+        )
+
+    def term(module: Any, role: str, activation_diag: Tensor, grad_diag: Tensor) -> CurvatureTerm:
+        own = getattr(module, weight)
+        if form == "scale":
+            left, right = scale_term(module, role, activation_diag, grad_diag)
+            return left.reshape(own.shape), right.reshape(own.shape)
+        return (affine_term if form == "linear" else transposed_term)(
+            _Weight(own), role, activation_diag, grad_diag
+        )
+
+    _REGISTERED[kind] = LayerRule(
+        name=kind.__qualname__,
+        activation_sum=activation_sum,
+        grad_sum=lambda m, g: factors.square_sum(of_grad(m, g), (0,)),
+        rows=lambda m, y: of_grad(m, y).shape[0],
+        term=term,
+        weight=weight,
+        bias=bias_name,
+    )
+
+
+class _Weight(NamedTuple):
+    weight: Tensor
+
+
+def _last_axis(_module: Any, x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1])

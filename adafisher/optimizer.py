@@ -48,6 +48,8 @@ class AdaFisher(torch.optim.Optimizer):
         minmax_eps: Added to the range in Min-Max.
         norm_layers: ``"per_channel"`` factors (v3, Proposition 3.1, whose input is taken raw as
             printed), or ``"two_vector"``, the released code's.
+        embeddings: Give ``nn.Embedding`` curvature, as the linear layer on one-hot inputs that it
+            is: ``activation_diag`` is how often each token occurs.
         maximize: Ascend instead of descend.
 
     Raises:
@@ -83,6 +85,7 @@ class AdaFisher(torch.optim.Optimizer):
         factor_init: Literal["zeros", "ones"] = "zeros",
         minmax_eps: float = 0.0,
         norm_layers: Literal["per_channel", "two_vector"] = "per_channel",
+        embeddings: bool = False,
         maximize: bool = False,
     ) -> None:
         """See the class."""
@@ -94,6 +97,7 @@ class AdaFisher(torch.optim.Optimizer):
             factor_init=factor_init,
             minmax_eps=minmax_eps,
             norm_layers=norm_layers,
+            embeddings=embeddings,
         )
         defaults = {
             "lr": lr,
@@ -294,6 +298,7 @@ class AdaFisherW(AdaFisher):
         factor_init: Literal["zeros", "ones"] = "zeros",
         minmax_eps: float = 0.0,
         norm_layers: Literal["per_channel", "two_vector"] = "per_channel",
+        embeddings: bool = False,
         maximize: bool = False,
     ) -> None:
         """See ``AdaFisher``."""
@@ -310,5 +315,6 @@ class AdaFisherW(AdaFisher):
             factor_init=factor_init,
             minmax_eps=minmax_eps,
             norm_layers=norm_layers,
+            embeddings=embeddings,
             maximize=maximize,
         )

@@ -23,6 +23,11 @@ from torch import Tensor, nn
 
 EPSILON = {torch.float64: 2.0**-52, torch.float32: 2.0**-23}
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+CHANNEL_NORMS = (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm)
+TRAILING_NORMS = (nn.LayerNorm, nn.RMSNorm)
+CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def min_max(x: Tensor, eps: float = 0.0) -> Tensor:
@@ -62,15 +67,20 @@ def padded_index(i: int, size: int, mode: str) -> int | None:
     return -i if i < 0 else 2 * (size - 1) - i
 
 
-def conv_patches(layer: nn.Conv2d, x: Tensor) -> Tensor:
+def batched(layer: Any, x: Tensor) -> Tensor:
+    """With the batch axis that convolutions and instance norm may leave out."""
+    axes = {"1d": 1, "2d": 2, "3d": 3}[type(layer).__name__[-2:]]
+    return x if x.dim() == axes + 2 else x[None]
+
+
+def conv_patches(layer: Any, x: Tensor) -> Tensor:
     """Patches ``[rows, groups, d_in]`` of ``x``, cut out entry by entry."""
-    if x.dim() == 3:
-        x = x[None]
-    channels = x.shape[1]
-    (kh, kw), (dh, dw), (sh, sw) = layer.kernel_size, layer.dilation, layer.stride
+    x = batched(layer, x)
+    channels, sizes = x.shape[1], x.shape[2:]
+    kernel, dilation, stride = layer.kernel_size, layer.dilation, layer.stride
     before: list[int] = []
     total: list[int] = []
-    for axis, (k, d) in enumerate(((kh, dh), (kw, dw))):
+    for axis, (k, d) in enumerate(zip(kernel, dilation, strict=True)):
         if layer.padding == "valid":
             before.append(0)
             total.append(0)
@@ -80,18 +90,77 @@ def conv_patches(layer: nn.Conv2d, x: Tensor) -> Tensor:
         else:
             before.append(int(layer.padding[axis]))
             total.append(2 * int(layer.padding[axis]))
-    height = (x.shape[2] + total[0] - dh * (kh - 1) - 1) // sh + 1
-    width = (x.shape[3] + total[1] - dw * (kw - 1) - 1) // sw + 1
+    outputs = [
+        range((n + t - d * (k - 1) - 1) // s + 1)
+        for n, t, d, k, s in zip(sizes, total, dilation, kernel, stride, strict=True)
+    ]
     rows = []
-    for image, i, j in itertools.product(x, range(height), range(width)):
-        patch = torch.zeros(channels, kh, kw, dtype=x.dtype)
-        for u, v in itertools.product(range(kh), range(kw)):
-            p = padded_index(i * sh + u * dh - before[0], x.shape[2], layer.padding_mode)
-            q = padded_index(j * sw + v * dw - before[1], x.shape[3], layer.padding_mode)
-            if p is not None and q is not None:
-                patch[:, u, v] = image[:, p, q]
+    for image, *position in itertools.product(x, *outputs):
+        patch = torch.zeros(channels, *kernel, dtype=x.dtype)
+        for offset in itertools.product(*map(range, kernel)):
+            source = [
+                padded_index(i * s + u * d - p, n, layer.padding_mode)
+                for i, s, u, d, p, n in zip(
+                    position, stride, offset, dilation, before, sizes, strict=True
+                )
+            ]
+            if None not in source:
+                patch[(slice(None), *offset)] = image[(slice(None), *source)]
         rows.append(patch.reshape(layer.groups, -1))
     return torch.stack(rows)
+
+
+def transposed_patches(layer: Any, x: Tensor, output_size: list[int]) -> Tensor:
+    """Patches of the zero-stuffed input, ``[rows, groups, d_in]``, the kernel in weight order.
+
+    A transposed convolution is the convolution of the stuffed input by the flipped kernel:
+    ``y[o] = sum_k w[k] stuffed[o + padding - dilation * k]``.
+    """
+    x = batched(layer, x)
+    channels, sizes, kernel = x.shape[1], x.shape[2:], layer.kernel_size
+    stuffed_sizes = [(n - 1) * s + 1 for n, s in zip(sizes, layer.stride, strict=True)]
+    stuffed = torch.zeros(x.shape[0], channels, *stuffed_sizes, dtype=x.dtype)
+    for position in itertools.product(*map(range, sizes)):
+        place = [i * s for i, s in zip(position, layer.stride, strict=True)]
+        stuffed[(slice(None), slice(None), *place)] = x[(slice(None), slice(None), *position)]
+    rows = []
+    for image, *position in itertools.product(stuffed, *map(range, output_size)):
+        patch = torch.zeros(channels, *kernel, dtype=x.dtype)
+        for offset in itertools.product(*map(range, kernel)):
+            source = [
+                o + p - d * k
+                for o, p, d, k in zip(position, layer.padding, layer.dilation, offset, strict=True)
+            ]
+            if all(0 <= i < n for i, n in zip(source, stuffed_sizes, strict=True)):
+                patch[(slice(None), *offset)] = image[(slice(None), *source)]
+        rows.append(patch.reshape(layer.groups, -1))
+    return torch.stack(rows)
+
+
+class ExplicitAttention(nn.Module):
+    """``nn.MultiheadAttention(batch_first=True)``, written out, with the same parameters."""
+
+    def __init__(self, width: int, heads: int, bias: bool = True) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.empty(3 * width)) if bias else None
+        self.out_proj = nn.Linear(width, width, bias=bias)
+        self.seen: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """``[batch, time, width]`` each."""
+        self.seen = []
+        for part, x in enumerate((query, key, value)):
+            rows = slice(part * x.shape[-1], (part + 1) * x.shape[-1])
+            output = x @ self.in_proj_weight[rows].T
+            if self.in_proj_bias is not None:
+                output = output + self.in_proj_bias[rows]
+            self.seen.append((x, output))
+        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for _, y in self.seen)
+        scores = (q @ k.transpose(-1, -2)) / q.shape[-1] ** 0.5
+        mixed: Tensor = self.out_proj((scores.softmax(-1) @ v).transpose(1, 2).flatten(-2))
+        return mixed
 
 
 @dataclass
@@ -106,30 +175,59 @@ class Record:
 
 def features_last(layer: nn.Module, x: Tensor) -> Tensor:
     """Rows ``[R, features]`` of a tensor at a layer's output, or at a norm layer's input."""
-    if isinstance(layer, nn.Conv2d):
-        x = x if x.dim() == 4 else x[None]
-        return x.movedim(1, -1).reshape(-1, layer.out_channels)
-    if isinstance(layer, BATCH_NORMS):
-        return x.movedim(1, -1).reshape(-1, layer.num_features)
-    if isinstance(layer, nn.LayerNorm):
+    if isinstance(layer, (*CONVS, *TRANSPOSED, *INSTANCE_NORMS)):
+        x = batched(layer, x)
+    if isinstance(layer, (*CONVS, *TRANSPOSED, *CHANNEL_NORMS)):
+        return x.movedim(1, -1).reshape(-1, x.shape[1])
+    if isinstance(layer, TRAILING_NORMS):
         return x.reshape(-1, layer.weight.numel())
     return x.reshape(-1, x.shape[-1])
 
 
-def estimate(layer: nn.Module, record: Record, norm_layers: str) -> tuple[Tensor, Tensor]:
+def one_hot(layer: nn.Embedding, tokens: Tensor) -> Tensor:
+    """Rows ``[R, num_embeddings]``; that of the padding token is zero."""
+    rows = torch.zeros(tokens.numel(), layer.num_embeddings, dtype=torch.float64)
+    for row, token in zip(rows, tokens.flatten().tolist(), strict=True):
+        if token != layer.padding_idx:
+            row[token] = 1.0
+    return rows
+
+
+def estimate(layer: Any, record: Record, norm_layers: str) -> tuple[Tensor, Tensor]:
     """``(H, S)`` of all rows of a record; ``H`` is ``[groups, d_in (+ 1)]`` or ``[features]``."""
-    if isinstance(layer, (*BATCH_NORMS, nn.LayerNorm)):
+    if isinstance(layer, (*CHANNEL_NORMS, *TRAILING_NORMS)):
         if norm_layers == "two_vector":
             return two_vector(layer, torch.cat(record.inputs), torch.cat(record.grads))
         h = torch.cat([features_last(layer, x) for x in record.inputs])
         s = torch.cat([features_last(layer, g) for g in record.grads])
         return second_moment_diag(h), second_moment_diag(s)
+    if isinstance(layer, ExplicitAttention):
+        hs, ss = [], []
+        for part in range(3):
+            x = torch.cat([features_last(layer, x) for x in record.inputs[part::3]])
+            ss.append(
+                second_moment_diag(
+                    torch.cat([features_last(layer, g) for g in record.grads[part::3]])
+                )
+            )
+            hs.append(second_moment_diag(torch.cat([x, torch.ones_like(x[:, :1])], -1)))
+        return torch.stack(hs), torch.cat(ss)
     s = torch.cat([features_last(layer, g) for g in record.grads])
-    if isinstance(layer, nn.Conv2d):
+    if isinstance(layer, CONVS):
         patches = torch.cat([conv_patches(layer, x) for x in record.inputs])
+    elif isinstance(layer, TRANSPOSED):
+        axes = len(layer.kernel_size)
+        patches = torch.cat(
+            [
+                transposed_patches(layer, x, list(g.shape[-axes:]))
+                for x, g in zip(record.inputs, record.grads, strict=True)
+            ]
+        )
+    elif isinstance(layer, nn.Embedding):
+        patches = torch.cat([one_hot(layer, x) for x in record.inputs])[:, None]
     else:
         patches = torch.cat([features_last(layer, x) for x in record.inputs])[:, None]
-    if layer.bias is not None:
+    if getattr(layer, "bias", None) is not None:
         patches = torch.cat([patches, torch.ones_like(patches[..., :1])], dim=-1)
     h = torch.stack([second_moment_diag(patches[:, g]) for g in range(patches.shape[1])])
     return h, second_moment_diag(s)
@@ -180,13 +278,17 @@ class ReferenceAdaFisher:
             "factor_init": "zeros",
             "minmax_eps": 0.0,
             "maximize": False,
+            "embeddings": False,
         } | options
         self.group_of: dict[str, dict[str, Any]] = {}
         self.count = 0
         self.steps: dict[str, int] = {}
         self.momentum: dict[str, Tensor] = {}
         self.records: dict[str, Record] = {}
-        kinds = (nn.Linear, nn.Conv2d, *BATCH_NORMS, nn.LayerNorm)
+        kinds: tuple[type[nn.Module], ...] = (
+            *(nn.Linear, *CONVS, *TRANSPOSED, *CHANNEL_NORMS, *TRAILING_NORMS, ExplicitAttention),
+            *([nn.Embedding] if self.options["embeddings"] else []),
+        )
         for name, module in model.named_modules():
             if isinstance(module, kinds):
                 self.records[name] = Record()
@@ -198,6 +300,9 @@ class ReferenceAdaFisher:
         ) -> None:
             if not output.requires_grad:
                 return
+            if isinstance(module, ExplicitAttention):
+                self._attend(name, module)
+                return
             x = (*args, *kwargs.values())[0].detach().clone()
 
             def on_grad(grad: Tensor) -> None:
@@ -208,6 +313,18 @@ class ReferenceAdaFisher:
             output.register_hook(on_grad)
 
         return hook
+
+    def _attend(self, name: str, module: ExplicitAttention) -> None:
+        record = self.records[name]
+        start = len(record.inputs)
+        for part, (x, output) in enumerate(module.seen):
+            record.inputs.append(x.detach().clone())
+            record.grads.append(torch.zeros(()))
+
+            def on_grad(grad: Tensor, place: int = start + part) -> None:
+                record.grads[place] = grad.detach().clone()
+
+            output.register_hook(on_grad)
 
     def _normalized(self, x: Tensor) -> Tensor:
         return min_max(x, self.options["minmax_eps"])
@@ -238,19 +355,28 @@ class ReferenceAdaFisher:
             h, s = record.h, record.s
             if self.options["normalize"] == "after":
                 h, s = self._normalized(h), self._normalized(s)
+            prefix = "in_proj_" if isinstance(layer, ExplicitAttention) else ""
             for role in ("weight", "bias"):
-                if getattr(layer, role) is param:
+                if getattr(layer, prefix + role, None) is param:
                     found.append(self._block(layer, role, h, s).reshape(param.shape))
         return found
 
-    def _block(self, layer: nn.Module, role: str, h: Tensor, s: Tensor) -> Tensor:
-        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+    def _block(self, layer: Any, role: str, h: Tensor, s: Tensor) -> Tensor:
+        if isinstance(layer, nn.Embedding):
+            return kronecker_diagonal(h[0], s)
+        if isinstance(layer, (nn.Linear, *CONVS, *TRANSPOSED, ExplicitAttention)):
             per_group = torch.chunk(s, h.shape[0])
-            pairs = zip(per_group, h, strict=True)
-            block = torch.cat([kronecker_diagonal(s_g, h_g) for s_g, h_g in pairs])
-            if layer.bias is None:
-                return block
-            return block[:, :-1] if role == "weight" else block[:, -1]
+            blocks = [kronecker_diagonal(s_g, h_g) for s_g, h_g in zip(per_group, h, strict=True)]
+            has_bias = isinstance(layer, ExplicitAttention) or layer.bias is not None
+            if role == "bias":
+                return torch.cat(blocks)[:, -1]
+            weights = [block[:, :-1] if has_bias else block for block in blocks]
+            if isinstance(layer, TRANSPOSED):  # the weight has the inputs first
+                weights = [
+                    w.reshape(len(s_g), -1, *layer.kernel_size).transpose(0, 1)
+                    for w, s_g in zip(weights, per_group, strict=True)
+                ]
+            return torch.cat(weights)
         if self.norm_layers == "two_vector":
             return s * (h[0] if role == "weight" else h[1])
         return s * h if role == "weight" else s

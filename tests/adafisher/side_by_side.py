@@ -20,7 +20,9 @@ class SideBySide:
 
     def __init__(self, case: Case, *, decoupled: bool = False, **options: Any) -> None:
         self.case = case
-        self.model, self.reference_model = case.model(), case.model()
+        self.model, self.reference_model = case.model(), case.reference_model()
+        if case.embeddings:
+            options["embeddings"] = True
         optimizer = AdaFisherW if decoupled else AdaFisher
         self.optimizer = optimizer(self.model, **options)
         options.pop("params", None)

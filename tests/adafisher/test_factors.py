@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
-from adafisher.factors import conv_activation_sum, square_sum
+from adafisher.factors import conv_activation_sum, conv_transpose_activation_sum, square_sum
+from tests.reference import conv_patches, transposed_patches
 
 MODES = {
     "zeros": "constant",
@@ -59,6 +60,71 @@ def test_folded_conv_factor_is_the_sum_over_patches(
         for p, e, s in zip(padded.shape[2:], extents, geometry["stride"], strict=True)
     ]
     ours = conv_activation_sum(x, output_size, **geometry)
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+
+
+def augmented_square_sum(patches: Tensor, *, bias: bool) -> Tensor:
+    """Sum over the rows of ``[rows, groups, d_in]``."""
+    if bias:
+        patches = torch.cat([patches, torch.ones_like(patches[..., :1])], -1)
+    return patches.square().sum(0)
+
+
+@st.composite
+def small_layers(draw: st.DrawFn) -> tuple[Any, Tensor]:
+    """A (transposed) convolution over one to three axes, and an input that fits it."""
+    axes = draw(st.integers(1, 3))
+    transposed = draw(st.booleans())
+
+    def each(low: int, high: int) -> tuple[int, ...]:
+        return tuple(draw(st.integers(low, high)) for _ in range(axes))
+
+    kernel, stride, dilation, padding = each(1, 3), each(1, 3), each(1, 2), each(0, 2)
+    groups = draw(st.sampled_from([1, 2]))
+    kind: Any = getattr(nn, f"Conv{'Transpose' * transposed}{axes}d")
+    options: dict[str, Any] = {"bias": draw(st.booleans()), "groups": groups, "dilation": dilation}
+    if transposed:
+        options["output_padding"] = tuple(
+            draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True)
+        )
+    layer = kind(2 * groups, groups, kernel, stride, padding, **options).double()
+    x = torch.randn(2, 2 * groups, *each(1, 4), dtype=torch.float64)
+    try:
+        layer(x)
+    except RuntimeError:  # the output would be empty
+        assume(False)
+    return layer, x
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(case=small_layers())
+def test_layers_of_any_number_of_axes_against_patches_cut_out_one_by_one(
+    case: tuple[Any, Tensor],
+) -> None:
+    layer, x = case
+    output_size = list(layer(x).shape[2:])
+    geometry = {
+        "kernel_size": layer.kernel_size,
+        "stride": layer.stride,
+        "dilation": layer.dilation,
+        "groups": layer.groups,
+        "bias": layer.bias is not None,
+    }
+    if layer.transposed:
+        patches = transposed_patches(layer, x, output_size)
+        ours = conv_transpose_activation_sum(x, output_size, padding=layer.padding, **geometry)
+        # The patches are those of the layer only if they give its output.
+        weight = layer.weight.unflatten(0, (layer.groups, -1)).movedim(2, 1).flatten(2)
+    else:
+        patches = conv_patches(layer, x)
+        sides = [(side, side) for side in layer.padding]
+        ours = conv_activation_sum(x, output_size, padding=sides, padding_mode="zeros", **geometry)
+        weight = layer.weight.unflatten(0, (layer.groups, -1)).flatten(2)
+    output = torch.einsum("rgi,goi->rgo", patches, weight).flatten(1)
+    if layer.bias is not None:
+        output = output + layer.bias
+    torch.testing.assert_close(output, layer(x).movedim(1, -1).reshape(output.shape))
+    expected = augmented_square_sum(patches, bias=layer.bias is not None)
     torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
 
 

@@ -119,7 +119,7 @@ def test_decoupled_decay_defaults_to_the_papers() -> None:
 def test_covered_models_do_not_warn(case: Case) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        coverage = AdaFisher(case.model()).coverage()
+        coverage = AdaFisher(case.model(), embeddings=case.embeddings).coverage()
     assert coverage.identity == ()
     assert coverage.curvature == tuple(name for name, _ in case.model().named_parameters())
 
@@ -153,10 +153,11 @@ def test_coverage_counts_steps_without_an_estimate() -> None:
     assert side.optimizer.coverage().identity_steps == {"read.weight": 3, "read.bias": 3}
 
 
-def test_attention_that_bypasses_its_projection_is_declared() -> None:
-    with pytest.warns(UserWarning, match=r"4 of 6 .*out_proj"):
-        optimizer = AdaFisher(nn.Sequential(nn.MultiheadAttention(4, 2), nn.Linear(4, 2)))
-    assert optimizer.coverage().curvature == ("1.weight", "1.bias")
+def test_attention_with_widths_of_its_own_is_declared() -> None:
+    attention = nn.MultiheadAttention(4, 2, kdim=3, vdim=5, add_bias_kv=True)
+    with pytest.warns(UserWarning, match=r"6 of 8 .*q_proj_weight.*in_proj_bias, bias_k, bias_v"):
+        optimizer = AdaFisher(attention)
+    assert optimizer.coverage().curvature == ("out_proj.weight", "out_proj.bias")
 
 
 def test_parametrized_weight_is_declared() -> None:
@@ -217,7 +218,7 @@ def test_arguments_out_of_range(
         (lambda m: AdaFisher(m.parameters()), TypeError, "generator. Must be a torch.nn.Module"),
         (lambda m: AdaFisher(nn.DataParallel(m)), ValueError, "DataParallel. Must be the module"),
         (lambda m: AdaFisher(torch.compile(m)), ValueError, "before it is wrapped or compiled"),
-        (lambda m: AdaFisher(nn.Embedding(3, 2)), ValueError, "none of the layers Linear, Conv2d"),
+        (lambda m: AdaFisher(nn.Embedding(3, 2)), ValueError, "none of the layers Linear, Conv1d"),
         (
             lambda m: AdaFisher(m, params=[m.weight, nn.Parameter(torch.ones(7))]),
             ValueError,

@@ -1,0 +1,172 @@
+"""Calls of ``torch.nn.functional`` inside a module, for layers that a hook cannot read.
+
+A layer's hook sees what goes into its module and what comes out. That is not what its weight sees
+where a subclass overrides ``forward`` (a norm followed by an activation, a norm over another axis),
+nor where a parent reads the weight without calling the layer (attention). There every functional
+call with the very parameter as its weight is seen instead, while the forward pass of that module
+lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from types import FunctionType, SimpleNamespace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from adafisher.rule import LayerRule
+
+See = Callable[[Any, Tensor, Tensor, Any], None]
+
+# Parents that hand their children's weights to a function, by name, so that nothing is imported.
+_READERS = (
+    "torch.nn.modules.activation.MultiheadAttention",
+    "torchvision.models.swin_transformer.ShiftedWindowAttention",
+)
+_CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_CONV_TRANSPOSE = (
+    *("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
+)
+_STATISTICS = ("input", "running_mean", "running_var", "weight", "bias")
+_SIGNATURES: dict[Callable[..., Any], tuple[str, tuple[str, ...]]] = {
+    # function: start of the rule's name, names of the positional arguments
+    F.linear: ("Linear", ("input", "weight", "bias")),
+    F.conv1d: ("Conv1d", _CONV),
+    F.conv2d: ("Conv2d", _CONV),
+    F.conv3d: ("Conv3d", _CONV),
+    F.conv_transpose1d: ("ConvTranspose1d", _CONV_TRANSPOSE),
+    F.conv_transpose2d: ("ConvTranspose2d", _CONV_TRANSPOSE),
+    F.conv_transpose3d: ("ConvTranspose3d", _CONV_TRANSPOSE),
+    F.batch_norm: ("BatchNorm", _STATISTICS),
+    F.instance_norm: ("InstanceNorm", _STATISTICS),
+    F.group_norm: ("GroupNorm", ("input", "num_groups", "weight", "bias")),
+    F.layer_norm: ("LayerNorm", ("input", "normalized_shape", "weight", "bias")),
+    F.rms_norm: ("RMSNorm", ("input", "normalized_shape", "weight")),
+    F.embedding: ("Embedding", ("input", "weight", "padding_idx")),
+}
+
+
+def reads_children(module: nn.Module) -> bool:
+    """Whether the module is known to use its child layers without calling them."""
+    return any(
+        f"{kind.__module__}.{kind.__qualname__}" in _READERS for kind in type(module).__mro__
+    )
+
+
+def overrides_forward(module: nn.Module, base: type[nn.Module]) -> bool:
+    """Whether the module's forward pass is not that of the layer it counts as."""
+    methods = ("forward", "_conv_forward")
+    return "forward" in vars(module) or any(
+        getattr(type(module), name, None) is not getattr(base, name, None) for name in methods
+    )
+
+
+class Calls(TorchFunctionMode):
+    """Reports the functional calls of some layers while it is entered."""
+
+    def __init__(self, layers: Iterable[Any], see: See) -> None:
+        """Prepare to watch.
+
+        Args:
+            layers: ``capture.Layer``s whose weights to look for.
+            see: Told ``(layer, input, output, call)`` for every such call.
+        """
+        super().__init__()
+        self._layers = list(layers)
+        self._see = see
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call ``func`` and look at it."""
+        kwargs = kwargs or {}
+        if func is F.multi_head_attention_forward:
+            with self:  # or what it calls in turn would not be seen
+                return _attention_body()(*args, **kwargs)
+        output = func(*args, **kwargs)
+        if func in _SIGNATURES:
+            kind, names = _SIGNATURES[func]
+            call = dict(zip(names, args, strict=False)) | kwargs
+            self._look(kind, call, output)
+        return output
+
+    def _look(self, kind: str, call: dict[str, Any], output: Tensor) -> None:
+        weight = call.get("weight")
+        if weight is None or not isinstance(output, Tensor):
+            return
+        for layer in self._layers:
+            own = layer.module._parameters.get(layer.rule.weight)
+            if own is None:
+                continue
+            if weight is own and _is_of(layer.rule, kind):
+                self._see(layer, call["input"], output, _as_layer(kind, call))
+                return
+            if layer.rule.name == "MultiheadAttention" and kind == "Linear":
+                parts = _packed_parts(weight, own)
+                if parts is not None:
+                    self._see(layer, call["input"], output, SimpleNamespace(parts=parts))
+                    return
+
+
+def _is_of(rule: LayerRule, kind: str) -> bool:
+    return rule.name.removesuffix(" (two_vector)") == kind
+
+
+def _as_layer(kind: str, call: dict[str, Any]) -> SimpleNamespace:
+    """The arguments of a call under the names that a layer has for them."""
+    weight = call["weight"]
+    layer = SimpleNamespace(**call)
+    layer.bias = call.get("bias")
+    if kind.startswith("Conv"):
+        axes = weight.dim() - 2
+        layer.kernel_size = tuple(weight.shape[2:])
+        layer.groups = call.get("groups", 1)
+        layer.padding_mode = "zeros"
+        for name, default in (("stride", 1), ("padding", 0), ("dilation", 1)):
+            value = call.get(name, default)
+            if isinstance(value, int):
+                value = (value,) * axes
+            setattr(layer, name, tuple(value) * axes if len(value) == 1 else value)
+    if kind == "Embedding":
+        layer.num_embeddings = weight.shape[0]
+        padding = call.get("padding_idx")
+        layer.padding_idx = padding if padding is None else padding % weight.shape[0]
+    return layer
+
+
+def _packed_parts(weight: Tensor, packed: Tensor) -> slice | None:
+    """Which of query, key and value a slice of the packed weight projects."""
+    if weight is packed:
+        return slice(0, 3)
+    if weight._base is not packed or weight.shape[1:] != packed.shape[1:]:
+        return None
+    width = packed.shape[0] // 3
+    first = (weight.storage_offset() - packed.storage_offset()) // packed.stride(0)
+    return slice(first // width, (first + weight.shape[0]) // width)
+
+
+def _attention_body() -> Callable[..., Any]:
+    """Torch's own attention function, that does not hand itself to the mode again."""
+    function: Any = F.multi_head_attention_forward
+    body = FunctionType(
+        function.__code__,
+        {**vars(F), "has_torch_function": lambda _tensors: False},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    body.__kwdefaults__ = function.__kwdefaults__
+    return body
+
+
+def in_transform() -> bool:
+    """Whether a ``torch.func`` transform is running."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
