@@ -191,10 +191,11 @@ class Capture:
             if capture is None or not capture.wants(layer):
                 return
             with torch.no_grad():
-                grad_sum = layer.rule.grad_sum(source, grad.detach())
+                grad_sum = layer.rule.grad_sum(source, grad.detach().view(shape))
                 layer.pool.add(activation_sum, grad_sum, rows)
 
-        output.register_hook(on_grad)
+        shape = output.shape
+        _own_tensor(output).register_hook(on_grad)
 
 
 class _ForwardHook:
@@ -293,6 +294,20 @@ def _remove(handles: list[RemovableHandle]) -> None:
 def _has_separate_projections(module: nn.Module) -> bool:
     """Attention whose key or value has a width of its own: its projections take the identity."""
     return isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is None
+
+
+def _own_tensor(output: Tensor) -> Tensor:
+    """The tensor to hook. A change in place of a view unhooks the view, but not what it views."""
+    base = output._base
+    if (
+        base is not None
+        and base.grad_fn is not None
+        and base.numel() == output.numel()
+        and base.is_contiguous()
+        and output.is_contiguous()
+    ):
+        return base
+    return output
 
 
 def _add_ragged(a: Tensor, b: Tensor) -> Tensor:

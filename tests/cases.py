@@ -295,6 +295,24 @@ class MixedTokens(nn.Module):
         return output
 
 
+def mixed_image(*, inplace: bool) -> nn.Module:
+    """Most layer kinds of vision models in one; a single output."""
+    return nn.Sequential(
+        nn.Conv2d(4, 6, 3, padding=1, groups=2, bias=False),
+        nn.GroupNorm(3, 6),
+        nn.SiLU(inplace=inplace),
+        nn.ConvTranspose2d(6, 4, 2, stride=2, bias=False),
+        nn.InstanceNorm2d(4, affine=True),
+        nn.ReLU(inplace=inplace),
+        nn.Flatten(2),
+        nn.Conv1d(4, 5, 3, stride=5, bias=False),
+        nn.BatchNorm1d(5),
+        nn.AdaptiveAvgPool1d(4),
+        nn.Flatten(),
+        nn.Linear(20, 1),
+    )
+
+
 IMAGE = (3, 4, 6, 5)
 LINE = (3, 4, 7)
 VOLUME = (2, 4, 4, 3, 4)
@@ -312,6 +330,18 @@ CASES = [
         "mlp_inplace_relu",
         lambda: nn.Sequential(nn.Linear(4, 6), nn.ReLU(inplace=True), nn.Linear(6, 3)),
         (5, 4),
+    ),
+    Case(
+        "tokens_inplace_relu",  # of a linear layer on three axes torch returns a view
+        lambda: nn.Sequential(nn.Linear(4, 6), nn.ReLU(inplace=True), nn.Linear(6, 3)),
+        (2, 3, 4),
+        reference=lambda: nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)),
+    ),
+    Case(
+        "conv_unbatched_inplace_relu",
+        lambda: nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU(inplace=True), nn.Conv2d(6, 3, 3)),
+        (4, 6, 5),
+        reference=lambda: nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU(), nn.Conv2d(6, 3, 3)),
     ),
     Case("conv", lambda: nn.Conv2d(4, 3, 3), IMAGE),
     Case("conv_no_bias", lambda: nn.Conv2d(4, 3, 3, bias=False), IMAGE),
@@ -463,21 +493,9 @@ CASES = [
     ),
     Case(
         "mixed_image",
-        lambda: nn.Sequential(
-            nn.Conv2d(4, 6, 3, padding=1, groups=2, bias=False),
-            nn.GroupNorm(3, 6),
-            nn.SiLU(inplace=True),
-            nn.ConvTranspose2d(6, 4, 2, stride=2, bias=False),
-            nn.InstanceNorm2d(4, affine=True),
-            nn.ReLU(inplace=True),
-            nn.Flatten(2),
-            nn.Conv1d(4, 5, 3, stride=5),
-            nn.BatchNorm1d(5),
-            nn.AdaptiveAvgPool1d(4),
-            nn.Flatten(),
-            nn.Linear(20, 1),
-        ),
+        lambda: mixed_image(inplace=True),
         IMAGE,
+        reference=lambda: mixed_image(inplace=False),
     ),
     Case(
         "mixed_tokens",
