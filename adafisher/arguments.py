@@ -67,6 +67,7 @@ def check_group(group: Mapping[str, Any]) -> None:
     Raises:
         ValueError: A value is out of range, or belongs to the whole optimizer.
     """
+    check_not_differentiable(group.get("differentiable", False))
     for option in fields(FactorOptions):
         if option.name in group:
             raise ValueError(
@@ -79,6 +80,22 @@ def check_group(group: Mapping[str, Any]) -> None:
     _check_number("weight_decay", group["weight_decay"], low=0.0)
     if not isinstance(group["maximize"], bool):
         raise ValueError(f"Invalid maximize: {group['maximize']!r}. Must be True or False.")
+
+
+def check_not_differentiable(differentiable: object) -> None:
+    """Refuse to differentiate through the step.
+
+    Args:
+        differentiable: Argument of the optimizer.
+
+    Raises:
+        ValueError: It is not False.
+    """
+    if differentiable is not False:
+        raise ValueError(
+            f"Invalid differentiable: {differentiable!r}. Must be False: the factors are taken by "
+            "hooks that leave no graph, so no gradient could flow through them."
+        )
 
 
 def check_model(model: object) -> None:

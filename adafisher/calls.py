@@ -170,3 +170,19 @@ def _attention_body() -> Callable[..., Any]:
 def in_transform() -> bool:
     """Whether a ``torch.func`` transform is running."""
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def refuse_capture(tensor: Tensor) -> None:
+    """Refuse to be captured in a CUDA graph.
+
+    Args:
+        tensor: What is worked on; on any other device there is nothing to ask.
+
+    Raises:
+        RuntimeError: The current stream is capturing.
+    """
+    if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            "AdaFisher cannot be captured in a CUDA graph: a replay runs no hooks and no Python, "
+            "so rows, step counts and refreshes would stand still."
+        )

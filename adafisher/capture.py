@@ -19,7 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from adafisher.calls import Calls, in_transform, overrides_forward, reads_children
+from adafisher.calls import (
+    Calls,
+    in_transform,
+    overrides_forward,
+    reads_children,
+    refuse_capture,
+)
 from adafisher.fisher import update_average_
 from adafisher.layers import Factors, LayerRule, find_rule
 
@@ -74,6 +80,10 @@ class Layer:
     dropped: int = 0
     pool: Pool = field(default_factory=Pool)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the rule, which is made of functions; the capture finds it again."""
+        return {key: value for key, value in vars(self).items() if key != "rule"}
+
     def roles(self) -> list[tuple[str, nn.Parameter]]:
         """Parameters that get curvature from this layer, with their role."""
         # A parametrized weight is computed, not a parameter: it is absent from _parameters.
@@ -119,13 +129,14 @@ class Capture:
             norm_layers: Form of the norm-layer factors, see ``layers.find_rule``.
             embeddings: Whether embeddings have factors.
         """
+        self._kinds = norm_layers, embeddings
         self.layers: dict[str, Layer] = {}
         self.armed = True
         self.tracked: set[Tensor] = set()
         self._hooked: list[tuple[nn.Module, Layer]] = []
         self._read: dict[nn.Module, list[Layer]] = {}
         for name, module in model.named_modules():
-            found = find_rule(module, norm_layers, embeddings)
+            found = find_rule(module, *self._kinds)
             if found is None or _has_separate_projections(module):
                 continue
             layer = Layer(name, module, found.rule)
@@ -143,7 +154,27 @@ class Capture:
                 self._hooked.append((module, layer))
         self._register()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the hooks, which belong to this model."""
+        state = {key: value for key, value in vars(self).items() if key != "close"}
+        return state | {"_closed": not self.close.alive}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Hook the model that came along, copied or unpickled."""
+        closed = state.pop("_closed")
+        vars(self).update(state)
+        for layer in self.layers.values():
+            found = find_rule(layer.module, *self._kinds)
+            if found is None:
+                raise RuntimeError(f"The type of layer {layer.name!r} is not registered here.")
+            layer.rule = found.rule
+        self._register()
+        if closed:
+            self.close()
+
     def _register(self) -> None:
+        for module in {module for module, _ in self._hooked} | set(self._read):
+            _remove_dead_hooks(module)
         handles: list[RemovableHandle] = []
         for module, layer in self._hooked:
             hook = _ForwardHook(self, layer)
@@ -153,12 +184,23 @@ class Capture:
             handles.append(module.register_forward_pre_hook(_Enter(reader)))
             handles.append(module.register_forward_hook(_Leave(reader), always_call=True))
         # The model must not keep a dropped optimizer alive, nor go on computing for it.
-        self.close: Callable[[], Any] = weakref.finalize(self, _remove, handles)
+        self.close = weakref.finalize(self, _remove, handles)
 
     def clear(self) -> None:
         """Forget the rows of every layer."""
         for layer in self.layers.values():
             layer.pool.clear()
+
+    def unseen(self) -> list[str]:
+        """Layers that a gradient reached though no rows of theirs were pooled."""
+        if not self.close.alive:  # then none are pooled, as asked for
+            return []
+        return [
+            layer.name
+            for layer in self.layers.values()
+            if not layer.pool.rows
+            and any(param.grad is not None and param in self.tracked for _, param in layer.roles())
+        ]
 
     def wants(self, layer: Layer) -> bool:
         """Whether a tracked parameter of the layer is being trained in this step."""
@@ -181,6 +223,7 @@ class Capture:
                 f"AdaFisher cannot follow torch.func through layer {layer.name!r}, as it leaves no "
                 ".grad: call backward(), or close() the optimizer first."
             )
+        refuse_capture(output)
         source = layer.module if call is None else call
         activation_sum = layer.rule.activation_sum(source, x.detach(), output)
         rows = layer.rule.rows(source, output)
@@ -208,6 +251,12 @@ class _ForwardHook:
     def __call__(
         self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
+        if torch.compiler.is_compiling():
+            _outside_of_the_graph(self._see, args, kwargs, output)
+        else:
+            self._see(args, kwargs, output)
+
+    def _see(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         capture, layer = self._capture(), self._layer()
         if capture is None or layer is None:
             return
@@ -241,7 +290,6 @@ class _Reader:
             capture is not None
             and torch.is_grad_enabled()
             and not self._entered
-            and not torch.compiler.is_compiling()
             and any(capture.wants(layer) for layer in layers)
         ):
             calls = Calls(layers, self._see)
@@ -271,7 +319,10 @@ class _Enter:
     reader: _Reader
 
     def __call__(self, _module: nn.Module, _args: Any) -> None:
-        self.reader.enter()
+        if torch.compiler.is_compiling():
+            _outside_of_the_graph(self.reader.enter)
+        else:
+            self.reader.enter()
 
 
 @dataclass(frozen=True)
@@ -279,11 +330,31 @@ class _Leave:
     reader: _Reader
 
     def __call__(self, _module: nn.Module, _args: Any, _output: Any) -> None:
-        self.reader.leave()
+        if torch.compiler.is_compiling():
+            _outside_of_the_graph(self.reader.leave)
+        else:
+            self.reader.leave()
+
+
+@torch._disable_dynamo
+def _outside_of_the_graph(function: Callable[..., None], *args: Any) -> None:
+    """Call a hook between two compiled graphs: what it pools and when is no part of a graph."""
+    function(*args)
 
 
 def _nothing() -> None:
     return None
+
+
+def _remove_dead_hooks(module: nn.Module) -> None:
+    """Take away the hooks that a copied module brought along."""
+    for hooks in (module._forward_hooks, module._forward_pre_hooks):
+        for key, hook in list(hooks.items()):
+            own: Any = hook.reader if isinstance(hook, _Enter | _Leave) else hook
+            if isinstance(own, _ForwardHook | _Reader) and own._capture is _nothing:
+                del hooks[key]
+                module._forward_hooks_with_kwargs.pop(key, None)
+                module._forward_hooks_always_called.pop(key, None)
 
 
 def _remove(handles: list[RemovableHandle]) -> None:

@@ -38,3 +38,34 @@ def warn_uncovered(optimizer: str, coverage: Coverage, trainable: Collection[str
             f"supported layer and take plain momentum (curvature 1): {', '.join(uncovered)}",
             stacklevel=4,
         )
+
+
+def warn_unseen(layers: Collection[str]) -> None:
+    """Warn of layers whose parameters have gradients that no hook has seen.
+
+    Args:
+        layers: Their names.
+    """
+    warnings.warn(
+        f"AdaFisher: no rows came with the gradients of {_quoted(layers)}, so these layers take "
+        "plain momentum (curvature 1). Their weights are read without calling them, the model was "
+        "compiled and run before the optimizer was built, or the gradients were set by hand.",
+        stacklevel=5,
+    )
+
+
+def warn_dropped(layers: Collection[str]) -> None:
+    """Warn of estimates that are not finite.
+
+    Args:
+        layers: Names of their layers.
+    """
+    warnings.warn(
+        f"AdaFisher: dropped an estimate that is not finite, of {_quoted(layers)}. "
+        "coverage().dropped counts these and later ones.",
+        stacklevel=5,
+    )
+
+
+def _quoted(names: Collection[str]) -> str:
+    return ", ".join(map(repr, names))

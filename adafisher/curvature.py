@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -10,8 +11,10 @@ from torch import Tensor, nn
 from adafisher import checkpoint
 from adafisher.arguments import FactorOptions
 from adafisher.capture import Capture, Layer
+from adafisher.coverage import warn_dropped, warn_unseen
 from adafisher.fisher import CurvatureTerm, all_finite, join_terms, min_max
 from adafisher.layers import Factors
+from adafisher.scaling import Scale, divide
 
 
 class Curvature:
@@ -38,19 +41,26 @@ class Curvature:
             for role, param in layer.roles():
                 self.owners.setdefault(param, []).append((layer, role))
         self.step_count = 0
+        self._warned: set[str] = set()
         self._terms: dict[Tensor, list[CurvatureTerm]] = {}
 
     def terms(self, param: Tensor) -> list[CurvatureTerm]:
         """Curvature of a parameter as of the last refresh; empty where there is no estimate."""
         return self._terms.get(param, [])
 
-    def refresh(self) -> None:
-        """Take the pooled rows into the averages, if this is a step for it."""
+    def refresh(self, loss_scale: Scale = 1.0) -> None:
+        """Take the pooled rows into the averages, if this is a step for it.
+
+        Args:
+            loss_scale: What the loss of these rows was multiplied by.
+        """
         if not self.capture.armed:
             return
         fresh = [layer for layer in self.capture.layers.values() if layer.pool.rows]
-        estimates = [layer.estimate() for layer in fresh]
+        self._warn_once(warn_unseen, self.capture.unseen())
+        estimates = [(h, divide(s, loss_scale)) for h, s in (layer.estimate() for layer in fresh)]
         start = float(self.options.factor_init == "ones")
+        dropped: list[str] = []
         for layer, estimate, finite in zip(fresh, estimates, all_finite(estimates), strict=True):
             if finite:
                 if self.options.normalize == "before":
@@ -58,6 +68,8 @@ class Curvature:
                 layer.average(estimate, self.options.gammas, start)
             else:
                 layer.dropped += 1
+                dropped.append(layer.name)
+        self._warn_once(warn_dropped, dropped)
         self.capture.clear()
         self._rebuild()
 
@@ -83,6 +95,11 @@ class Curvature:
             checkpoint.unpack_layer(layer, state["layers"][name])
         self._rebuild()
         self._arm()
+
+    def _warn_once(self, warn: Callable[[list[str]], None], names: list[str]) -> None:
+        if names and warn.__name__ not in self._warned:
+            self._warned.add(warn.__name__)
+            warn(names)
 
     def _arm(self) -> None:
         self.capture.armed = self.step_count % self.options.update_interval == 0

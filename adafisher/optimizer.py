@@ -9,12 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from adafisher import checkpoint
-from adafisher.arguments import FactorOptions, check_group, check_model
+from adafisher.arguments import (
+    FactorOptions,
+    check_group,
+    check_model,
+    check_not_differentiable,
+)
+from adafisher.calls import refuse_capture
 from adafisher.coverage import Coverage, warn_uncovered
 from adafisher.curvature import Curvature
 from adafisher.factors import factor_dtype
 from adafisher.fisher import CurvatureTerm, precondition_, scratch_elements, update_momentum_
 from adafisher.layers import SUPPORTED
+from adafisher.scaling import LossScale, Scale, unscale_
 
 
 class AdaFisher(torch.optim.Optimizer):
@@ -51,6 +58,11 @@ class AdaFisher(torch.optim.Optimizer):
         embeddings: Give ``nn.Embedding`` curvature, as the linear layer on one-hot inputs that it
             is: ``activation_diag`` is how often each token occurs.
         maximize: Ascend instead of descend.
+        loss_scale: Needed with a ``GradScaler`` only if ``unscale_`` is called before the step: the
+            scaler, or a number, or a function that returns the scale. With a function the scaler
+            unscales and skips by itself, which Lightning wants when it clips; gradients must then
+            be cleared by the optimizer's ``zero_grad``.
+        differentiable: Refused; there for the message.
 
     Raises:
         ValueError: An argument is out of range, or a parameter is not of the model.
@@ -87,9 +99,13 @@ class AdaFisher(torch.optim.Optimizer):
         norm_layers: Literal["per_channel", "two_vector"] = "per_channel",
         embeddings: bool = False,
         maximize: bool = False,
+        loss_scale: Any = None,
+        differentiable: bool = False,
     ) -> None:
         """See the class."""
         check_model(model)
+        check_not_differentiable(differentiable)
+        self._loss_scale = LossScale(loss_scale)
         options = FactorOptions(
             gammas=gammas,
             update_interval=update_interval,
@@ -157,17 +173,46 @@ class AdaFisher(torch.optim.Optimizer):
 
         Returns:
             The closure's loss.
+
+        Raises:
+            RuntimeError: A ``GradScaler`` has unscaled the gradients and ``loss_scale`` is not
+                given, a gradient is sparse, or a CUDA graph is being captured.
         """
+        refuse_capture(self.param_groups[0]["params"][0])
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._curvature.refresh()
+        scale = self._take_scale()
+        if scale is None:
+            self._curvature.capture.clear()
+            return loss
+        self._curvature.refresh(scale)
         for group, name, param in self._parameters():
             if param.grad is not None:
                 self._update(name, param, param.grad, group)
         self._curvature.advance()
         return loss
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Torch's protocol: the scaler leaves unscaling and skipping to this optimizer."""
+        return not self._loss_scale.is_function
+
+    def _take_scale(self) -> Scale | None:
+        """The scale of the pooled rows; None if gradients overflowed, so that the step is skipped.
+
+        ``GradScaler.step`` sets ``found_inf``, and ``grad_scale`` unless gradients are unscaled.
+        """
+        found_inf: Tensor | None = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return None
+        handed_over: Tensor | None = getattr(self, "grad_scale", None)
+        if handed_over is not None:
+            unscale_((param for _, _, param in self._parameters()), handed_over)
+        pooled = any(layer.pool.rows for layer in self._curvature.capture.layers.values())
+        after_unscale = found_inf is not None and pooled
+        return self._loss_scale.read(handed_over, after_unscale=after_unscale)
 
     def coverage(self) -> Coverage:
         """Which of the optimizer's parameters have curvature; costs nothing when not called."""
@@ -183,6 +228,17 @@ class AdaFisher(torch.optim.Optimizer):
     def close(self) -> None:
         """Remove the hooks. Later steps use the factors as they are."""
         self._curvature.capture.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle takes along: the layers, and so the model, with the factors."""
+        own = ("_names", "_curvature", "_identity_steps", "_loss_scale")
+        state: dict[str, Any] = super().__getstate__()
+        return state | {name: getattr(self, name) for name in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take a state over. The hooks are on the model that came with it."""
+        super().__setstate__(state)
+        self._scratch = {}
 
     def state_dict(self) -> dict[str, Any]:
         """A snapshot as plain tensors and numbers; later steps do not change it.
@@ -300,6 +356,8 @@ class AdaFisherW(AdaFisher):
         norm_layers: Literal["per_channel", "two_vector"] = "per_channel",
         embeddings: bool = False,
         maximize: bool = False,
+        loss_scale: Any = None,
+        differentiable: bool = False,
     ) -> None:
         """See ``AdaFisher``."""
         super().__init__(
@@ -317,4 +375,6 @@ class AdaFisherW(AdaFisher):
             norm_layers=norm_layers,
             embeddings=embeddings,
             maximize=maximize,
+            loss_scale=loss_scale,
+            differentiable=differentiable,
         )

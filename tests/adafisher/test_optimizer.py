@@ -149,7 +149,9 @@ def test_frozen_parameters_are_not_warned_of() -> None:
 def test_coverage_counts_steps_without_an_estimate() -> None:
     case = BY_ID["functional_use"]
     side = SideBySide(case)
-    side.train(range(3))
+    with pytest.warns(UserWarning, match="no rows came with the gradients of 'read'") as caught:
+        side.train(range(3))
+    assert len(caught) == 1
     assert side.optimizer.coverage().identity_steps == {"read.weight": 3, "read.bias": 3}
 
 
@@ -197,6 +199,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"normalize": "never"}, r"Invalid normalize: 'never'. Must be one of after, before"),
     ({"factor_init": 1}, r"Invalid factor_init: 1. Must be one of zeros, ones"),
     ({"norm_layers": "x"}, r"Invalid norm_layers: 'x'. Must be one of per_channel, two_vector"),
+    ({"embeddings": 1}, r"Invalid embeddings: 1. Must be True or False"),
+    ({"loss_scale": 0}, r"Invalid loss_scale: 0. Must be a finite number > 0"),
+    ({"loss_scale": float("inf")}, r"Invalid loss_scale: inf"),
+    ({"loss_scale": True}, r"Invalid loss_scale: True. Must be a number, a GradScaler, a func"),
+    ({"loss_scale": "auto"}, r"Invalid loss_scale: 'auto'"),
+    ({"differentiable": True}, r"Invalid differentiable: True. Must be False: the factors"),
     ({"maximize": 1}, r"Invalid maximize: 1. Must be True or False"),
 ]
 
@@ -237,6 +245,11 @@ def test_arguments_out_of_range(
             lambda m: AdaFisher(m, params=[{"params": [m.weight], "damping": -1}]),
             ValueError,
             "Invalid damping: -1",
+        ),
+        (
+            lambda m: AdaFisher(m, params=[{"params": [m.weight], "differentiable": True}]),
+            ValueError,
+            "Invalid differentiable: True. Must be False",
         ),
     ],
 )

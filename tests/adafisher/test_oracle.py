@@ -12,6 +12,7 @@ from tests.cases import BY_ID, CASES, Case, loss_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*in no supported layer:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*no rows came with the gradients of 'read':UserWarning"),
     pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning"),
 ]
 
