@@ -10,7 +10,6 @@ afterwards (the reason that f-dangel/singd gives for tensor hooks).
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,14 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from adafisher.calls import (
-    Calls,
-    in_transform,
-    overrides_forward,
-    reads_children,
-    refuse_capture,
-)
+from adafisher.calls import in_transform, overrides_forward, reads_children, refuse_capture
 from adafisher.fisher import update_average_
+from adafisher.hooks import Enter, ForwardHook, Leave, Reader, remove, remove_dead_hooks
 from adafisher.layers import Factors, LayerRule, find_rule
 
 
@@ -174,17 +168,17 @@ class Capture:
 
     def _register(self) -> None:
         for module in {module for module, _ in self._hooked} | set(self._read):
-            _remove_dead_hooks(module)
+            remove_dead_hooks(module)
         handles: list[RemovableHandle] = []
         for module, layer in self._hooked:
-            hook = _ForwardHook(self, layer)
+            hook = ForwardHook(self, layer)
             handles.append(module.register_forward_hook(hook, with_kwargs=True))
         for module, layers in self._read.items():
-            reader = _Reader(self, layers)
-            handles.append(module.register_forward_pre_hook(_Enter(reader)))
-            handles.append(module.register_forward_hook(_Leave(reader), always_call=True))
+            reader = Reader(self, layers)
+            handles.append(module.register_forward_pre_hook(Enter(reader)))
+            handles.append(module.register_forward_hook(Leave(reader), always_call=True))
         # The model must not keep a dropped optimizer alive, nor go on computing for it.
-        self.close = weakref.finalize(self, _remove, handles)
+        self.close = weakref.finalize(self, remove, handles)
 
     def clear(self) -> None:
         """Forget the rows of every layer."""
@@ -239,127 +233,6 @@ class Capture:
 
         shape = output.shape
         _own_tensor(output).register_hook(on_grad)
-
-
-class _ForwardHook:
-    """Forward hook that holds its capture weakly; a copied or unpickled one does nothing."""
-
-    def __init__(self, capture: Capture, layer: Layer) -> None:
-        self._capture: Callable[[], Capture | None] = weakref.ref(capture)
-        self._layer: Callable[[], Layer | None] = weakref.ref(layer)
-
-    def __call__(
-        self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
-        if torch.compiler.is_compiling():
-            _outside_of_the_graph(self._see, args, kwargs, output)
-        else:
-            self._see(args, kwargs, output)
-
-    def _see(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        capture, layer = self._capture(), self._layer()
-        if capture is None or layer is None:
-            return
-        if not isinstance(output, Tensor):  # a subclass of its own kind: identity, and counted
-            return
-        if output.requires_grad and torch.is_grad_enabled() and capture.wants(layer):
-            x = args[0] if args else next(iter(kwargs.values()))
-            capture.watch(layer, x, output)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._capture = self._layer = _nothing
-
-
-class _Reader:
-    """Watches the functional calls of layers while their module's forward pass lasts."""
-
-    def __init__(self, capture: Capture, layers: list[Layer]) -> None:
-        self._capture: Callable[[], Capture | None] = weakref.ref(capture)
-        self._layers = [weakref.ref(layer) for layer in layers]
-        self._entered: list[Calls | None] = []
-
-    def enter(self) -> None:
-        """Start, if a layer is wanted; an inner call of the same module is part of the outer."""
-        capture = self._capture()
-        layers = [layer for layer in (ref() for ref in self._layers) if layer is not None]
-        calls = None
-        if (
-            capture is not None
-            and torch.is_grad_enabled()
-            and not self._entered
-            and any(capture.wants(layer) for layer in layers)
-        ):
-            calls = Calls(layers, self._see)
-            calls.__enter__()
-        self._entered.append(calls)
-
-    def leave(self) -> None:
-        """Stop; also after an exception, even one raised before ``enter``."""
-        calls = self._entered.pop() if self._entered else None
-        if calls is not None:
-            calls.__exit__(None, None, None)
-
-    def _see(self, layer: Layer, x: Tensor, output: Tensor, call: Any) -> None:
-        capture = self._capture()
-        if capture is not None and output.requires_grad and capture.wants(layer):
-            capture.watch(layer, x, output, call)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._capture, self._layers, self._entered = _nothing, [], []
-
-
-@dataclass(frozen=True)
-class _Enter:
-    reader: _Reader
-
-    def __call__(self, _module: nn.Module, _args: Any) -> None:
-        if torch.compiler.is_compiling():
-            _outside_of_the_graph(self.reader.enter)
-        else:
-            self.reader.enter()
-
-
-@dataclass(frozen=True)
-class _Leave:
-    reader: _Reader
-
-    def __call__(self, _module: nn.Module, _args: Any, _output: Any) -> None:
-        if torch.compiler.is_compiling():
-            _outside_of_the_graph(self.reader.leave)
-        else:
-            self.reader.leave()
-
-
-@torch._disable_dynamo
-def _outside_of_the_graph(function: Callable[..., None], *args: Any) -> None:
-    """Call a hook between two compiled graphs: what it pools and when is no part of a graph."""
-    function(*args)
-
-
-def _nothing() -> None:
-    return None
-
-
-def _remove_dead_hooks(module: nn.Module) -> None:
-    """Take away the hooks that a copied module brought along."""
-    for hooks in (module._forward_hooks, module._forward_pre_hooks):
-        for key, hook in list(hooks.items()):
-            own: Any = hook.reader if isinstance(hook, _Enter | _Leave) else hook
-            if isinstance(own, _ForwardHook | _Reader) and own._capture is _nothing:
-                del hooks[key]
-                module._forward_hooks_with_kwargs.pop(key, None)
-                module._forward_hooks_always_called.pop(key, None)
-
-
-def _remove(handles: list[RemovableHandle]) -> None:
-    for handle in handles:
-        handle.remove()
 
 
 def _has_separate_projections(module: nn.Module) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from adafisher.capture import Layer
+from adafisher.factors import factor_dtype
 
 FACTORS = ("activation_diag", "grad_diag")
 SUMS = ("activation_sum", "grad_sum")
@@ -43,9 +44,10 @@ def pack_layer(layer: Layer) -> dict[str, Any]:
 
 
 def unpack_layer(layer: Layer, packed: dict[str, Any]) -> None:
-    """Put a layer's state back, onto the device of its parameters."""
-    device = layer.roles()[0][1].device
-    found = {name: packed[name].to(device) for name in TENSORS if name in packed}
+    """Put a layer's state back, onto the device of its parameters and in the dtype they ask for."""
+    param = layer.roles()[0][1]
+    dtype = factor_dtype(param.dtype)
+    found = {name: packed[name].to(param.device, dtype) for name in TENSORS if name in packed}
     layer.dropped, layer.pool.rows = packed["dropped"], packed["rows"]
     for name in FACTORS:
         setattr(layer, name, found.get(name))
@@ -75,6 +77,12 @@ def check(state_dict: dict[str, Any], current: dict[str, Any]) -> None:
     for i, (saved, group) in enumerate(zip(saved_groups, groups, strict=True)):
         _compare(f"parameter of group {i}", saved["param_names"], group["param_names"])
     saved, own = state_dict["curvature"], current["curvature"]
+    for key in ("step", "options", "parameters", "layers"):
+        if key not in saved:
+            raise ValueError(f"Invalid state_dict: its 'curvature' has no {key!r}.")
+    for key in saved["options"]:
+        if key not in own["options"]:
+            raise ValueError(f"Invalid state_dict: its option {key!r} is not known here.")
     for what, entry in (("shape of", "parameters"), ("layer", "layers")):
         _compare(what, _described(saved[entry]), _described(own[entry]))
 

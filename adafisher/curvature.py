@@ -48,6 +48,12 @@ class Curvature:
         """Curvature of a parameter as of the last refresh; empty where there is no estimate."""
         return self._terms.get(param, [])
 
+    def tensors(self, layer: Layer) -> list[Tensor | None]:
+        """All that is kept for a layer: averages, waiting rows, and the terms of its parameters."""
+        kept = [layer.activation_diag, layer.grad_diag]
+        kept += [layer.pool.activation_sum, layer.pool.grad_sum]
+        return kept + [t for _, param in layer.roles() for pair in self.terms(param) for t in pair]
+
     def refresh(self, loss_scale: Scale = 1.0) -> None:
         """Take the pooled rows into the averages, if this is a step for it.
 

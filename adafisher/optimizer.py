@@ -22,6 +22,7 @@ from adafisher.factors import factor_dtype
 from adafisher.fisher import CurvatureTerm, precondition_, scratch_elements, update_momentum_
 from adafisher.layers import SUPPORTED
 from adafisher.scaling import LossScale, Scale, unscale_
+from adafisher.stats import CurvatureStats, curvature_stats
 
 
 class AdaFisher(torch.optim.Optimizer):
@@ -63,6 +64,16 @@ class AdaFisher(torch.optim.Optimizer):
             unscales and skips by itself, which Lightning wants when it clips; gradients must then
             be cleared by the optimizer's ``zero_grad``.
         differentiable: Refused; there for the message.
+
+    Refused, with the reason in the message: ``differentiable=True`` and sparse gradients; passes
+    under ``torch.func`` transforms; capture in a CUDA graph; a ``GradScaler`` after ``unscale_``
+    without ``loss_scale``; a wrapped or compiled model (pass the one inside; to compile that,
+    before or after, is fine, and its graph breaks at each layer).
+
+    Identity, and listed by ``coverage()``: parameters in no supported layer; the projections of
+    ``nn.MultiheadAttention`` with a ``kdim`` or ``vdim`` of its own; parametrized weights; layers
+    whose weight a module reads or changes without calling them, other than those that ``calls``
+    knows. The latter are warned of once, and counted in ``coverage().identity_steps``.
 
     Raises:
         ValueError: An argument is out of range, or a parameter is not of the model.
@@ -224,6 +235,13 @@ class AdaFisher(torch.optim.Optimizer):
             identity_steps=dict(self._identity_steps),
             dropped={name: layer.dropped for name, layer in layers if layer.dropped},
         )
+
+    def curvature_stats(self) -> CurvatureStats:
+        """Spread of ``F / damping``, effective step, dropped estimates and memory of the factors.
+
+        It is computed when called, a parameter at a time, and waits for the device.
+        """
+        return curvature_stats(self._parameters(), self._curvature)
 
     def close(self) -> None:
         """Remove the hooks. Later steps use the factors as they are."""

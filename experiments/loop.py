@@ -152,7 +152,15 @@ class Trainer:
         for name, split in (("validation", built.task.validation), ("test", built.task.test)):
             if split is not None:
                 row |= {f"{name}_{key}": value for key, value in self.evaluate(split).items()}
-        return row
+        return row | self._curvature_columns()
+
+    def _curvature_columns(self) -> Row:
+        """What an optimizer with ``curvature_stats`` says of its curvature as a whole."""
+        stats = getattr(self.built.optimizer, "curvature_stats", None)
+        if stats is None:
+            return {}
+        columns = stats().overall._asdict()
+        return {f"curvature_{k}": value for k, value in columns.items() if math.isfinite(value)}
 
     @torch.no_grad()
     def evaluate(self, split: Split) -> dict[str, float]:

@@ -199,3 +199,104 @@ def test_number_of_groups_must_agree() -> None:
     restored = AdaFisherW(model, params=[{"params": [model.weight]}, {"params": [model.bias]}])
     restored.load_state_dict(state)
     assert [group["lr"] for group in restored.param_groups] == [0.5, 1e-3]
+
+
+@pytest.mark.parametrize(
+    ("saved", "loaded"),
+    [
+        (torch.float64, torch.float32),
+        (torch.float32, torch.float64),
+        (torch.float32, torch.bfloat16),
+    ],
+)
+@pytest.mark.parametrize("halfway", [False, True])
+def test_state_is_loaded_into_another_dtype(
+    saved: torch.dtype, loaded: torch.dtype, halfway: bool
+) -> None:
+    source = CNN.model().to(saved)
+    optimizer = AdaFisher(source)
+
+    def step(model: nn.Module, own: AdaFisher, index: int, dtype: torch.dtype) -> None:
+        loss_of(model(CNN.batch(index).to(dtype)), index).backward()
+        own.step()
+        own.zero_grad()
+
+    for index in range(2):
+        step(source, optimizer, index, saved)
+    if halfway:
+        loss_of(source(CNN.batch(5).to(saved)), 5).backward()
+    other = CNN.model().to(loaded)
+    other.load_state_dict(source.state_dict())
+    restored = AdaFisher(other)
+    restored.load_state_dict(optimizer.state_dict())
+    factors = torch.promote_types(loaded, torch.float32)
+    for layer in restored.state_dict()["curvature"]["layers"].values():
+        tensors = [value for value in layer.values() if isinstance(value, torch.Tensor)]
+        assert len(tensors) == (4 if halfway else 2)
+        assert {tensor.dtype for tensor in tensors} == {factors}
+    assert restored.state[other[0].weight]["exp_avg"].dtype is loaded
+    step(other, restored, 7, loaded)
+    assert all(torch.isfinite(p).all() for p in other.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("saved", "loaded"), [("cpu", "cuda"), ("cuda", "cpu")])
+def test_state_is_loaded_onto_another_device(saved: str, loaded: str) -> None:
+    source = CNN.model().to(saved)
+    optimizer = AdaFisher(source)
+    loss_of(source(CNN.batch(0).to(saved)).cpu(), 0).backward()
+    optimizer.step()
+    other = CNN.model().to(loaded)
+    restored = AdaFisher(other)
+    restored.load_state_dict(optimizer.state_dict())
+    loss_of(other(CNN.batch(1).to(loaded)).cpu(), 1).backward()
+    restored.step()
+    for layer in restored.state_dict()["curvature"]["layers"].values():
+        assert layer["grad_diag"].device.type == loaded
+
+
+@pytest.mark.parametrize("case_id", ["mixed_image", "mixed_tokens"])
+@pytest.mark.parametrize("steps", [0, 2])
+def test_every_layer_kind_is_restored(case_id: str, steps: int, tmp_path: Path) -> None:
+    case = BY_ID[case_id]
+    models = case.model(), case.model()
+    optimizers = [AdaFisher(m, embeddings=case.embeddings) for m in models]
+
+    def run(i: int, indices: range) -> None:
+        for index in indices:
+            loss_of(models[i](case.batch(index)), index).backward()
+            optimizers[i].step()
+            optimizers[i].zero_grad()
+
+    run(0, range(steps))
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers[1].load_state_dict(through_file(optimizers[0].state_dict(), tmp_path))
+    for i in (0, 1):
+        run(i, range(steps, steps + 3))
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "difference"),
+    [
+        (lambda c: c.pop("layers"), "its 'curvature' has no 'layers'"),
+        (lambda c: c.pop("step"), "its 'curvature' has no 'step'"),
+        (lambda c: c["options"].update(colour=1), "its option 'colour' is not known here"),
+    ],
+)
+def test_damaged_state_is_refused(spoil: Callable[[Any], Any], difference: str) -> None:
+    optimizer = AdaFisher(CNN.model())
+    state = optimizer.state_dict()
+    spoil(state["curvature"])
+    with pytest.raises(ValueError, match=difference):
+        optimizer.load_state_dict(state)
+
+
+def test_state_with_other_embeddings_is_refused() -> None:
+    model = build(lambda: nn.Embedding(5, 4), lambda: nn.Linear(4, 3))
+    state = AdaFisher(model, embeddings=True).state_dict()
+    with pytest.warns(UserWarning, match=r"0\.weight"):
+        plain = AdaFisher(model)
+    with pytest.raises(ValueError, match="layer '0: Embedding' stands where the model has '1: Lin"):
+        plain.load_state_dict(state)

@@ -49,6 +49,24 @@ def test_a_run_leaves_a_whole_record(make_config):
     assert environment["packages"]["torch"] == torch.__version__.partition("+")[0]
 
 
+def test_curvature_is_logged_at_each_evaluation_by_methods_that_tell_of_it(make_config):
+    found = {}
+    for method in ("adafisher", "adam"):
+        config = make_config(f"optimizer={method}", "budget=epochs", "budget.epochs=2")
+        run.execute(config)
+        rows = load_run(folder_of(config).path).rows
+        found[method] = [{k: v for k, v in r.items() if k.startswith("curvature_")} for r in rows]
+    assert found["adam"] == [{}, {}]
+    for columns in found["adafisher"]:
+        assert 1.0 <= columns["curvature_min"] <= columns["curvature_percentile_1"]
+        assert columns["curvature_percentile_1"] <= columns["curvature_median"]
+        assert columns["curvature_median"] <= columns["curvature_percentile_99"]
+        assert columns["curvature_percentile_99"] <= columns["curvature_max"]
+        assert 0 < columns["curvature_effective_lr"] <= 1.0  # lr / damping
+        assert columns["curvature_dropped"] == 0
+        assert columns["curvature_memory_bytes"] > 0
+
+
 def test_a_finished_run_is_skipped(make_config):
     config = make_config()
     run.execute(config)

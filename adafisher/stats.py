@@ -1,0 +1,184 @@
+"""How far the curvature spreads, and what step it leaves: read on demand, kept nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from adafisher.curvature import Curvature
+from adafisher.factors import factor_dtype
+from adafisher.fisher import CurvatureTerm
+
+_SAMPLE = 1 << 20  # entries of a parameter that are sorted; of larger ones every n-th
+_LEVELS = (0.01, 0.5, 0.99)
+
+
+class Spread(NamedTuple):
+    """Spread of ``F / damping`` over the entries of some parameters, and what belongs to it.
+
+    ``F / damping`` is 1 where the curvature is least and ``1 + 1 / damping`` where it is largest.
+    Without an estimate there are no entries, and the five numbers and ``effective_lr`` are nan.
+
+    Attributes:
+        min: Least.
+        percentile_1: One entry in a hundred is below. Of a parameter of more than 2^20 entries,
+            evenly spaced ones stand for all in this and the next two.
+        median: Half are below.
+        percentile_99: One in a hundred is above.
+        max: Largest.
+        effective_lr: Mean of ``lr / F``, by which the bias-corrected momentum is multiplied.
+        entries: Number of entries.
+        dropped: Estimates that were dropped because they were not finite.
+        memory_bytes: Factors, their normalised form and waiting rows. Momentum is not in it.
+    """
+
+    min: float
+    percentile_1: float
+    median: float
+    percentile_99: float
+    max: float
+    effective_lr: float
+    entries: int
+    dropped: int
+    memory_bytes: int
+
+
+class CurvatureStats(NamedTuple):
+    """What ``curvature_stats()`` returns.
+
+    Attributes:
+        overall: Over every parameter that has curvature, one of several layers counted once.
+        layers: The same for each layer by name; a parameter of several layers is in each of them.
+    """
+
+    overall: Spread
+    layers: dict[str, Spread]
+
+
+@dataclass
+class Entries:
+    """Entries of one parameter's ``F / damping``: a sorted sample, and exact sums.
+
+    Attributes:
+        sample: Sorted, ``[n]``.
+        weight: Entries that one of the sample stands for.
+        low: Least of all entries.
+        high: Largest of all entries.
+        step_sum: Sum of ``lr / F`` over all entries.
+        count: All entries.
+    """
+
+    sample: Tensor
+    weight: float
+    low: float
+    high: float
+    step_sum: float
+    count: int
+
+
+def curvature_stats(
+    parameters: Iterable[tuple[dict[str, Any], str, Tensor]], curvature: Curvature
+) -> CurvatureStats:
+    """Gather the statistics of an optimizer, a parameter at a time.
+
+    Args:
+        parameters: Group, name and parameter of everything that is optimized.
+        curvature: Where their terms come from.
+    """
+    entries = {
+        param: entries_of(param, curvature.terms(param), damping=group["damping"], lr=group["lr"])
+        for group, _, param in parameters
+    }
+    layers, held = {}, {}
+    for name, layer in curvature.capture.layers.items():
+        held[name] = curvature.tensors(layer)
+        layers[name] = spread(
+            [entries.get(param) for _, param in layer.roles()],
+            dropped=layer.dropped,
+            memory_bytes=memory_bytes(held[name]),
+        )
+    overall = spread(
+        entries.values(),
+        dropped=sum(layer.dropped for layer in layers.values()),
+        memory_bytes=memory_bytes(tensor for tensors in held.values() for tensor in tensors),
+    )
+    return CurvatureStats(overall, layers)
+
+
+@torch.no_grad()
+def entries_of(
+    param: Tensor, terms: Sequence[CurvatureTerm], *, damping: float, lr: float
+) -> Entries | None:
+    """Form ``F = mean_i left_i * right_i + damping`` of a parameter and take its entries.
+
+    Args:
+        param: Parameter, any shape.
+        terms: One pair for every layer that it belongs to.
+        damping: Added to the diagonal.
+        lr: Learning rate of the parameter.
+
+    Returns:
+        The entries, or None without a term.
+    """
+    if not terms or not param.numel():
+        return None
+    shape = param.shape
+    if terms[0][0].dim() > param.dim():
+        shape = param.unflatten(0, terms[0][0].shape[:2]).shape
+    fisher_diag = torch.zeros(shape, dtype=factor_dtype(param.dtype), device=param.device)
+    for left, right in terms:
+        fisher_diag.addcmul_(left, right)
+    flat = fisher_diag.div_(len(terms)).add_(damping).flatten()
+    spacing = -(-flat.numel() // _SAMPLE)
+    sample = flat[::spacing].sort().values
+    low, high = torch.aminmax(flat)
+    return Entries(
+        sample=sample.double().cpu() / damping,
+        weight=flat.numel() / sample.numel(),
+        low=float(low) / damping,
+        high=float(high) / damping,
+        step_sum=lr * float(flat.reciprocal().sum(dtype=torch.float64)),
+        count=flat.numel(),
+    )
+
+
+def spread(parts: Iterable[Entries | None], *, dropped: int, memory_bytes: int) -> Spread:
+    """Put the entries of several parameters together.
+
+    Args:
+        parts: Entries of each parameter, or None.
+        dropped: For ``Spread.dropped``.
+        memory_bytes: For ``Spread.memory_bytes``.
+    """
+    found = [part for part in parts if part is not None]
+    if not found:
+        nan = float("nan")
+        return Spread(nan, nan, nan, nan, nan, nan, 0, dropped, memory_bytes)
+    count = sum(part.count for part in found)
+    values, order = torch.cat([part.sample for part in found]).sort()
+    weights = torch.cat([part.sample.new_full(part.sample.shape, part.weight) for part in found])
+    below = weights[order].cumsum(0)
+    levels = torch.tensor([level * count for level in _LEVELS], dtype=below.dtype)
+    places = torch.searchsorted(below, levels).clamp_(max=values.numel() - 1)
+    low, median, high = values[places].tolist()
+    return Spread(
+        min=min(part.low for part in found),
+        percentile_1=low,
+        median=median,
+        percentile_99=high,
+        max=max(part.high for part in found),
+        effective_lr=sum(part.step_sum for part in found) / count,
+        entries=count,
+        dropped=dropped,
+        memory_bytes=memory_bytes,
+    )
+
+
+def memory_bytes(tensors: Iterable[Any]) -> int:
+    """Bytes of the memory behind some tensors, each piece counted once; None is skipped."""
+    storages = [t.untyped_storage() for t in tensors if t is not None]
+    return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
