@@ -221,9 +221,9 @@ class AdaFisher(torch.optim.Optimizer):
         handed_over: Tensor | None = getattr(self, "grad_scale", None)
         if handed_over is not None:
             unscale_((param for _, _, param in self._parameters()), handed_over)
-        pooled = any(layer.pool.rows for layer in self._curvature.capture.layers.values())
-        after_unscale = found_inf is not None and pooled
-        return self._loss_scale.read(handed_over, after_unscale=after_unscale)
+        if not any(layer.pool.rows for layer in self._curvature.capture.layers.values()):
+            return 1.0  # nothing to divide, and a scaler's own number waits for the device
+        return self._loss_scale.read(handed_over, after_unscale=found_inf is not None)
 
     def coverage(self) -> Coverage:
         """Which of the optimizer's parameters have curvature; costs nothing when not called."""
