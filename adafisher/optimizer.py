@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from adafisher import checkpoint
-from adafisher.arguments import FactorOptions, check_group, check_model
+from adafisher.arguments import FactorOptions, check_execution, check_group, check_model
 from adafisher.coverage import Coverage, warn_uncovered
 from adafisher.curvature import Curvature
-from adafisher.factors import factor_dtype
-from adafisher.fisher import CurvatureTerm, precondition_, scratch_elements, update_momentum_
 from adafisher.layers import SUPPORTED
+from adafisher.update import Rule, Stepper, Update
 
 
 class AdaFisher(torch.optim.Optimizer):
@@ -49,6 +48,12 @@ class AdaFisher(torch.optim.Optimizer):
         norm_layers: ``"per_channel"`` factors (v3, Proposition 3.1, whose input is taken raw as
             printed), or ``"two_vector"``, the released code's.
         maximize: Ascend instead of descend.
+        foreach: Batch the calls of all parameters (True, which takes as much memory again as they
+            do), of none (False), or of the small ones (None).
+        fused: Take the step of large parameters in one pass over memory, by ``torch.compile``: on
+            CUDA (None), also on the CPU (True), where compiling takes tens of seconds once, or
+            never (False). It warns where it cannot compile, and takes the plain step. Neither
+            choice changes the result by more than rounding.
 
     Raises:
         ValueError: An argument is out of range, or a parameter is not of the model.
@@ -84,9 +89,12 @@ class AdaFisher(torch.optim.Optimizer):
         minmax_eps: float = 0.0,
         norm_layers: Literal["per_channel", "two_vector"] = "per_channel",
         maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
     ) -> None:
         """See the class."""
         check_model(model)
+        check_execution(foreach, fused)
         options = FactorOptions(
             gammas=gammas,
             update_interval=update_interval,
@@ -105,7 +113,7 @@ class AdaFisher(torch.optim.Optimizer):
         check_group(defaults)
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
         self._curvature = Curvature(model, options)
-        self._scratch: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+        self._stepper = Stepper(foreach=foreach, fused=fused)
         self._identity_steps: dict[str, int] = {}
         try:
             if not self._curvature.capture.layers:
@@ -159,9 +167,11 @@ class AdaFisher(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self._curvature.refresh()
-        for group, name, param in self._parameters():
-            if param.grad is not None:
-                self._update(name, param, param.grad, group)
+        self._stepper.run(
+            self._update(name, param, param.grad, group)
+            for group, name, param in self._parameters()
+            if param.grad is not None
+        )
         self._curvature.advance()
         return loss
 
@@ -226,7 +236,7 @@ class AdaFisher(torch.optim.Optimizer):
             for name, param in zip(group["param_names"], group["params"], strict=True):
                 yield group, name, param
 
-    def _update(self, name: str, param: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, name: str, param: Tensor, grad: Tensor, group: dict[str, Any]) -> Update:
         if grad.is_sparse:
             raise RuntimeError(f"AdaFisher takes no sparse gradients, but {name} has one.")
         state = self.state[param]
@@ -235,37 +245,18 @@ class AdaFisher(torch.optim.Optimizer):
             state["exp_avg"] = torch.zeros_like(param, memory_format=torch.preserve_format)
         state["step"] += 1
         lr, beta, decay = group["lr"], group["beta"], group["weight_decay"]
-        update_momentum_(
-            state["exp_avg"],
-            grad,
-            param,
-            beta=beta,
-            weight_decay=0.0 if self._decoupled else decay,
-            maximize=group["maximize"],
-        )
-        if self._decoupled and decay:
-            param.mul_(1.0 - lr * decay)
         terms = self._curvature.terms(param)
         if not terms and param in self._curvature.owners:
             self._identity_steps[name] = self._identity_steps.get(name, 0) + 1
-        precondition_(
-            param,
-            state["exp_avg"],
-            terms,
+        rule = Rule(
+            beta=beta,
+            coupled_decay=0.0 if self._decoupled else decay,
+            shrink=lr * decay if self._decoupled else 0.0,
             damping=group["damping"],
-            step_size=lr / (1.0 - beta ** state["step"]),
-            scratch=self._scratch_for(param, terms),
+            maximize=group["maximize"],
         )
-
-    def _scratch_for(self, param: Tensor, terms: list[CurvatureTerm]) -> Tensor:
-        """A buffer that every parameter of this device and dtype reuses."""
-        key = (param.device, factor_dtype(param.dtype))
-        needed = scratch_elements(param, terms)
-        buffer = self._scratch.get(key)
-        if buffer is None or buffer.numel() < needed:
-            buffer = torch.empty(needed, device=key[0], dtype=key[1])
-            self._scratch[key] = buffer
-        return buffer
+        step_size = lr / (1.0 - beta ** state["step"])
+        return Update(param, grad, state["exp_avg"], terms, step_size, rule)
 
 
 class AdaFisherW(AdaFisher):
@@ -295,6 +286,8 @@ class AdaFisherW(AdaFisher):
         minmax_eps: float = 0.0,
         norm_layers: Literal["per_channel", "two_vector"] = "per_channel",
         maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
     ) -> None:
         """See ``AdaFisher``."""
         super().__init__(
@@ -311,4 +304,6 @@ class AdaFisherW(AdaFisher):
             minmax_eps=minmax_eps,
             norm_layers=norm_layers,
             maximize=maximize,
+            foreach=foreach,
+            fused=fused,
         )

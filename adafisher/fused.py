@@ -1,0 +1,137 @@
+"""The step in one pass over memory, by ``torch.compile``: five accesses a parameter.
+
+One function serves every parameter: it sees matrices of any size and its hyperparameters as a
+tensor, so that neither a new shape nor a new learning rate compiles it again. Where it cannot be
+compiled, the plain step is taken instead, and said so once.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from adafisher.factors import factor_dtype
+
+SCALARS = ("beta", "coupled_decay", "keep", "sign", "step_size", "damping")
+_MIN_SIDE = 2  # sides of 0 and 1 are constants to the compiler, and would compile it again
+
+
+def fused_step_(
+    param: Tensor,
+    grad: Tensor,
+    exp_avg: Tensor,
+    left: Tensor,
+    right: Tensor,
+    scalars: Tensor,
+) -> None:
+    """The step of a matrix, in place.
+
+        m <- beta m + (1 - beta) (sign g + coupled theta)
+        theta <- keep theta - step_size m / (left right + damping)
+
+    Args:
+        param: ``theta``, ``[rows, columns]``.
+        grad: ``g``, ``[rows, columns]``.
+        exp_avg: ``m``, ``[rows, columns]``.
+        left: ``[rows, 1]``.
+        right: ``[1, columns]``.
+        scalars: ``SCALARS``, one entry each; ``sign`` is -1 to ascend, ``keep`` what decoupled
+            weight decay leaves.
+    """
+    beta, coupled, keep, sign, step_size, damping = scalars.unbind()
+    direction = sign * grad + coupled * param
+    momentum = exp_avg + (1.0 - beta) * (direction - exp_avg)
+    exp_avg.copy_(momentum)
+    param.copy_(keep * param - step_size * momentum / (left * right + damping))
+
+
+def as_matrices(
+    param: Tensor, grad: Tensor, exp_avg: Tensor, left: Tensor, right: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None:
+    """The arguments of ``fused_step_`` as views, or None where they are not such matrices.
+
+    Args:
+        param: Any shape whose first axis is that of ``left``.
+        grad: Same shape.
+        exp_avg: Same shape.
+        left: ``[rows, 1, ...]``.
+        right: ``[1, ...]``, broadcasts to the trailing axes.
+    """
+    dims = param.dim()
+    if dims < 2 or left.dim() != dims or right.shape != (1, *param.shape[1:]):
+        return None
+    # Axes in the order in which they lie in memory, so that channels_last is a matrix too.
+    strides = param.stride()
+    order = [0, *sorted(range(1, dims), key=lambda axis: -strides[axis])]
+    tensors = [t.permute(order) for t in (param, grad, exp_avg)]
+    rows, columns = param.shape[0], param[0].numel()
+    dtypes = {t.dtype for t in (*tensors, left, right)}
+    is_plain = all(t.is_contiguous() for t in tensors) and dtypes == {factor_dtype(param.dtype)}
+    if not is_plain or min(rows, columns) < _MIN_SIDE:
+        return None
+    views = [t.reshape(rows, columns) for t in tensors]
+    views += [left.reshape(rows, 1), right.permute(order).reshape(1, columns)]
+    # Detached, as the compiler tells views of one base from views of another.
+    p, g, m, a, b = (view.detach() for view in views)
+    return p, g, m, a, b
+
+
+@cache
+@torch.no_grad()
+def _compiled(device: torch.device, dtype: torch.dtype) -> Callable[..., None]:
+    """The compiled step, tried on a matrix of zeros, so that a failure leaves no half step."""
+    step = cast(Callable[..., None], torch.compile(fused_step_, dynamic=True, fullgraph=True))
+    # Unequal sides, or the compiler takes them for one; large, as it decides on threads by them.
+    rows, columns = 512, 1031
+    zeros = [torch.zeros(rows, columns, device=device, dtype=dtype) for _ in range(3)]
+    sides = zeros[0][:, :1].clone(), zeros[0][:1].clone()
+    step(*zeros, *sides, torch.ones(len(SCALARS), device=device, dtype=dtype))
+    return step
+
+
+class FusedStep:
+    """The compiled step, or none where it does not compile.
+
+    Attributes:
+        failure: Why the plain step is taken instead, None while nothing failed.
+    """
+
+    def __init__(self) -> None:
+        """Compile nothing yet."""
+        self.failure: str | None = None
+        self._packed: tuple[Any, Tensor] | None = None
+
+    def __call__(self, matrices: Sequence[Tensor], scalars: tuple[float, ...]) -> bool:
+        """Take the step of a matrix.
+
+        Args:
+            matrices: Of ``as_matrices``.
+            scalars: ``SCALARS``.
+
+        Returns:
+            False if it was not taken, because it cannot be compiled. The first time, this warns.
+        """
+        if self.failure is not None:
+            return False
+        device, dtype = matrices[0].device, matrices[0].dtype
+        try:
+            step = _compiled(device, dtype)
+        except Exception as error:  # compilers' errors have no type in common
+            reason = (str(error).strip() or "no reason given").splitlines()[0]
+            self.failure = f"{type(error).__name__}: {reason}"
+            warnings.warn(
+                "The fused step does not compile here, the plain one is taken instead: "
+                + self.failure,
+                stacklevel=2,
+            )
+            return False
+        key = (scalars, device, dtype)
+        if self._packed is None or self._packed[0] != key:
+            self._packed = (key, torch.tensor(scalars, device=device, dtype=dtype))
+        step(*matrices, self._packed[1])
+        return True
