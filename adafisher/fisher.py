@@ -33,7 +33,11 @@ def min_max(x: Tensor, eps: float = 0.0) -> Tensor:
     Returns:
         Entries in [0, 1], shaped as ``x``.
     """
-    low, high = torch.aminmax(x)
+    return min_max_between(x, *torch.aminmax(x), eps)
+
+
+def min_max_between(x: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
+    """``min_max`` with the extremes given, which broadcast to ``x``."""
     spread = high - low
     constant = spread <= _CONSTANT_ULPS * torch.finfo(x.dtype).eps * high
     return torch.where(constant, torch.ones_like(x), (x - low) / (spread + eps))
@@ -53,12 +57,6 @@ def update_average_(average: Tensor, estimate: Tensor, gammas: tuple[float, floa
         ``average``.
     """
     return average.mul_(gammas[0]).add_(estimate, alpha=1.0 - gammas[1])
-
-
-def all_finite(estimates: Sequence[tuple[Tensor, Tensor]]) -> list[bool]:
-    """Whether both factors of each estimate are finite; the device is waited for once."""
-    flags = [torch.isfinite(a).all() & torch.isfinite(b).all() for a, b in estimates]
-    return torch.stack([flag.to(flags[0].device) for flag in flags]).tolist() if flags else []
 
 
 def join_terms(terms: list[CurvatureTerm]) -> list[CurvatureTerm]:
