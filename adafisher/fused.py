@@ -62,23 +62,29 @@ def as_matrices(
         left: ``[rows, 1, ...]``.
         right: ``[1, ...]``, broadcasts to the trailing axes.
     """
-    dims = param.dim()
-    if dims < 2 or left.dim() != dims or right.shape != (1, *param.shape[1:]):
+    shape = param.shape
+    if len(shape) < 2 or left.dim() != len(shape) or right.shape != (1, *shape[1:]):
         return None
-    # Axes in the order in which they lie in memory, so that channels_last is a matrix too.
-    strides = param.stride()
-    order = [0, *sorted(range(1, dims), key=lambda axis: -strides[axis])]
-    tensors = [t.permute(order) for t in (param, grad, exp_avg)]
-    rows, columns = param.shape[0], param[0].numel()
-    dtypes = {t.dtype for t in (*tensors, left, right)}
-    is_plain = all(t.is_contiguous() for t in tensors) and dtypes == {factor_dtype(param.dtype)}
-    if not is_plain or min(rows, columns) < _MIN_SIDE:
+    if not param.is_contiguous():
+        # Axes in the order in which they lie in memory, so that channels_last is a matrix too.
+        strides = param.stride()
+        order = [0, *sorted(range(1, len(shape)), key=lambda axis: -strides[axis])]
+        param, grad, exp_avg, right = (t.permute(order) for t in (param, grad, exp_avg, right))
+    rows, columns = shape[0], shape[1:].numel()
+    dtype = factor_dtype(param.dtype)
+    for t in (param, grad, exp_avg):
+        if t.dtype is not dtype or not t.is_contiguous():
+            return None
+    if not left.dtype is right.dtype is dtype or min(rows, columns) < _MIN_SIDE:
         return None
-    views = [t.reshape(rows, columns) for t in tensors]
-    views += [left.reshape(rows, 1), right.permute(order).reshape(1, columns)]
     # Detached, as the compiler tells views of one base from views of another.
-    p, g, m, a, b = (view.detach() for view in views)
-    return p, g, m, a, b
+    return (
+        param.view(rows, columns).detach(),
+        grad.view(rows, columns).detach(),
+        exp_avg.view(rows, columns).detach(),
+        left.reshape(rows, 1).detach(),
+        right.reshape(1, columns).detach(),
+    )
 
 
 @cache
