@@ -85,8 +85,10 @@ class Stepper:
         """
         batches: dict[Any, list[Update]] = {}
         for update in updates:
+            param = update.param
+            if not param.numel():  # a shard may be empty
+                continue
             if self._is_batched(update):
-                param = update.param
                 key = (update.rule, bool(update.terms), param.device, param.dtype)
                 batches.setdefault(key, []).append(update)
             elif not self._step_fused(update):

@@ -5,6 +5,7 @@ shared, still gives sound ratios. Both wall and processor time are kept.
 """
 
 import copy
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -150,6 +151,7 @@ def _peak_bytes(contender: Contender, problem: Problem) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         _train(contender, problem)
         return held + torch.cuda.max_memory_allocated(device) - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's notes would cut the table up
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         _train(contender, problem)
     assert profiler.profiler is not None
