@@ -10,14 +10,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from adafisher.factors import factor_dtype
 
+Matrices = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+Scalars = tuple[float, ...]
+
 SCALARS = ("beta", "coupled_decay", "keep", "sign", "step_size", "damping")
+CALL_SIZE = 8  # matrices of a call; what is missing is filled up
+_ARGUMENTS = 5
 _MIN_SIDE = 2  # sides of 0 and 1 are constants to the compiler, and would compile it again
 
 
@@ -52,7 +57,7 @@ def fused_step_(
 
 def as_matrices(
     param: Tensor, grad: Tensor, exp_avg: Tensor, left: Tensor, right: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None:
+) -> Matrices | None:
     """The arguments of ``fused_step_`` as views, or None where they are not such matrices.
 
     Args:
@@ -87,17 +92,30 @@ def as_matrices(
     )
 
 
+def fused_steps_(scalars: Tensor, *matrices: Tensor) -> None:
+    """``fused_step_`` of several matrices, as a call costs as much as a small matrix.
+
+    Args:
+        scalars: ``[count, len(SCALARS)]``.
+        matrices: Five for each, of ``as_matrices``.
+    """
+    for i, own in enumerate(scalars.unbind()):
+        param, grad, exp_avg, left, right = matrices[_ARGUMENTS * i : _ARGUMENTS * (i + 1)]
+        fused_step_(param, grad, exp_avg, left, right, own)
+
+
 @cache
 @torch.no_grad()
 def _compiled(device: torch.device, dtype: torch.dtype) -> Callable[..., None]:
-    """The compiled step, tried on a matrix of zeros, so that a failure leaves no half step."""
-    step = cast(Callable[..., None], torch.compile(fused_step_, dynamic=True, fullgraph=True))
-    # Unequal sides, or the compiler takes them for one; large, as it decides on threads by them.
-    rows, columns = 512, 1031
-    zeros = [torch.zeros(rows, columns, device=device, dtype=dtype) for _ in range(3)]
-    sides = zeros[0][:, :1].clone(), zeros[0][:1].clone()
-    step(*zeros, *sides, torch.ones(len(SCALARS), device=device, dtype=dtype))
-    return step
+    """The compiled steps, tried on matrices of zeros, so that a failure leaves no half step."""
+    steps = cast(Callable[..., None], torch.compile(fused_steps_, dynamic=True, fullgraph=True))
+    matrices: list[Tensor] = []
+    # No two sides are equal, or the compiler takes them for one; and they are large, as it
+    # decides on threads by them.
+    for i in range(CALL_SIZE):
+        matrices += _zeros(256 + 2 * i, 1025 + 2 * i, device, dtype)
+    steps(torch.ones(CALL_SIZE, len(SCALARS), device=device, dtype=dtype), *matrices)
+    return steps
 
 
 class FusedStep:
@@ -110,23 +128,23 @@ class FusedStep:
     def __init__(self) -> None:
         """Compile nothing yet."""
         self.failure: str | None = None
-        self._packed: tuple[Any, Tensor] | None = None
 
-    def __call__(self, matrices: Sequence[Tensor], scalars: tuple[float, ...]) -> bool:
-        """Take the step of a matrix.
+    def __call__(self, matrices: Sequence[Matrices], scalars: Sequence[Scalars]) -> bool:
+        """Take the steps of matrices of one device and dtype.
 
         Args:
             matrices: Of ``as_matrices``.
-            scalars: ``SCALARS``.
+            scalars: ``SCALARS`` of each.
 
         Returns:
-            False if it was not taken, because it cannot be compiled. The first time, this warns.
+            False if they were not taken, because they cannot be compiled. The first time, this
+            warns.
         """
         if self.failure is not None:
             return False
-        device, dtype = matrices[0].device, matrices[0].dtype
+        device, dtype = matrices[0][0].device, matrices[0][0].dtype
         try:
-            step = _compiled(device, dtype)
+            steps = _compiled(device, dtype)
         except Exception as error:  # compilers' errors have no type in common
             reason = (str(error).strip() or "no reason given").splitlines()[0]
             self.failure = f"{type(error).__name__}: {reason}"
@@ -136,8 +154,23 @@ class FusedStep:
                 stacklevel=2,
             )
             return False
-        key = (scalars, device, dtype)
-        if self._packed is None or self._packed[0] != key:
-            self._packed = (key, torch.tensor(scalars, device=device, dtype=dtype))
-        step(*matrices, self._packed[1])
+        missing = -len(matrices) % CALL_SIZE
+        tensors = [t for each in matrices for t in each]
+        tensors += _fill(device, dtype)[: _ARGUMENTS * missing]
+        rows = [*scalars, *[(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)] * missing]
+        for i in range(0, len(rows), CALL_SIZE):
+            packed = torch.tensor(rows[i : i + CALL_SIZE], device=device, dtype=dtype)
+            steps(packed, *tensors[_ARGUMENTS * i : _ARGUMENTS * (i + CALL_SIZE)])
         return True
+
+
+@cache
+def _fill(device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+    """Matrices that fill a call up; each its own, as the compiler tells repeated ones apart."""
+    return [t for _ in range(CALL_SIZE) for t in _zeros(_MIN_SIDE, _MIN_SIDE, device, dtype)]
+
+
+def _zeros(rows: int, columns: int, device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+    """The five matrices of an empty step."""
+    shapes = [(rows, columns)] * 3 + [(rows, 1), (1, columns)]
+    return [torch.zeros(shape, device=device, dtype=dtype) for shape in shapes]

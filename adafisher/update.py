@@ -17,7 +17,7 @@ from torch import Tensor
 
 from adafisher.factors import factor_dtype
 from adafisher.fisher import CurvatureTerm, precondition_, update_momentum_
-from adafisher.fused import FusedStep, as_matrices
+from adafisher.fused import FusedStep, Matrices, Scalars, as_matrices
 
 _BLOCK_ELEMENTS = 1 << 19  # 2 MiB in float32: fewer calls than 1 MiB, and still within the cache
 _SMALL_ELEMENTS = 1 << 14  # below, a batched call costs less than the parameter's own
@@ -84,6 +84,7 @@ class Stepper:
             updates: Their steps, in any order.
         """
         batches: dict[Any, list[Update]] = {}
+        fused: dict[Any, list[tuple[Update, Matrices]]] = {}
         for update in updates:
             param = update.param
             if not param.numel():  # a shard may be empty
@@ -91,28 +92,30 @@ class Stepper:
             if self._is_batched(update):
                 key = (update.rule, bool(update.terms), param.device, param.dtype)
                 batches.setdefault(key, []).append(update)
-            elif not self._step_fused(update):
+            elif matrices := self._matrices(update):
+                fused.setdefault((param.device, param.dtype), []).append((update, matrices))
+            else:
                 self._step_blocks(update)
         for batch in batches.values():
             step_batch_(batch)
+        for pairs in fused.values():
+            scalars = [_scalars(update) for update, _ in pairs]
+            if not self._fused_step([matrices for _, matrices in pairs], scalars):
+                for update, _ in pairs:
+                    self._step_blocks(update)
 
     def _is_batched(self, update: Update) -> bool:
         if self.foreach is False or len(update.terms) > 1:
             return False
         return self.foreach is True or update.param.numel() <= _SMALL_ELEMENTS
 
-    def _step_fused(self, update: Update) -> bool:
-        """One parameter in one pass, or False if it was not taken."""
-        param, grad, exp_avg, terms, step_size, rule = update
+    def _matrices(self, update: Update) -> Matrices | None:
+        """What the compiled step takes, or None where it is not wanted or not possible."""
+        param, grad, exp_avg, terms = update[:4]
         wanted = param.is_cuda if self.fused is None else self.fused
         if not wanted or len(terms) != 1:
-            return False
-        matrices = as_matrices(param, grad, exp_avg, *terms[0])
-        if matrices is None:
-            return False
-        keep, sign = 1.0 - rule.shrink, -1.0 if rule.maximize else 1.0
-        scalars = (rule.beta, rule.coupled_decay, keep, sign, step_size, rule.damping)
-        return self._fused_step(matrices, scalars)
+            return None
+        return as_matrices(param, grad, exp_avg, *terms[0])
 
     def _step_blocks(self, update: Update) -> None:
         """One parameter, a block of rows at a time."""
@@ -237,6 +240,12 @@ def _split(x: Tensor, rows: int, param: Tensor) -> Sequence[Tensor]:
     if x.shape[0] == 1:
         return (x,) * -(-param.shape[0] // rows)
     return cast(Sequence[Tensor], x.split(rows))
+
+
+def _scalars(update: Update) -> Scalars:
+    rule = update.rule
+    keep, sign = 1.0 - rule.shrink, -1.0 if rule.maximize else 1.0
+    return rule.beta, rule.coupled_decay, keep, sign, update.step_size, rule.damping
 
 
 def _pairs(flat: Sequence[Tensor]) -> list[CurvatureTerm]:

@@ -119,11 +119,12 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Takes the function that is compiled as it stands; collects the shapes that it saw."""
     shapes: list[tuple[int, ...]] = []
 
-    def step(param: torch.Tensor, *rest: torch.Tensor) -> None:
-        shapes.append(tuple(param.shape))
-        fused.fused_step_(param, *rest)
+    def steps(scalars: torch.Tensor, *matrices: torch.Tensor) -> None:
+        assert len(scalars) == fused.CALL_SIZE
+        shapes.extend(tuple(param.shape) for param in matrices[::5])
+        fused.fused_steps_(scalars, *matrices)
 
-    monkeypatch.setattr(fused, "_compiled", lambda device, dtype: step)
+    monkeypatch.setattr(fused, "_compiled", lambda device, dtype: steps)
     return shapes
 
 
@@ -140,7 +141,15 @@ def test_fused_function_agrees_under_every_rule(rule: str, uncompiled: list[Any]
 
 def test_channels_last_weights_are_matrices(uncompiled: list[Any]) -> None:
     assert_same(LARGE[2], {"fused": True})
-    assert uncompiled == [(64, 48 * 9)] * STEPS
+    assert uncompiled.count((64, 48 * 9)) == STEPS
+
+
+def test_a_call_takes_a_fixed_number_of_matrices(uncompiled: list[Any]) -> None:
+    depth = fused.CALL_SIZE + 1
+    case = Case("deep", lambda: nn.Sequential(*[nn.Linear(5, 5) for _ in range(depth)]), (4, 5))
+    assert_same(case, {"foreach": False, "fused": True})
+    assert uncompiled.count((5, 5)) == STEPS * depth
+    assert len(uncompiled) == STEPS * 2 * fused.CALL_SIZE
 
 
 @pytest.mark.slow
