@@ -1,9 +1,8 @@
 """How the step of many parameters is carried out: a block at a time, in batches, or compiled.
 
-All ways take the step of ``fisher`` and agree up to rounding. What differs is how often memory is
-read: on the CPU a large parameter is taken in blocks, so that its momentum and its denominators
-are still in the cache when they are needed; small ones go through ``torch._foreach``, because the
-calls cost more than the arithmetic.
+All ways agree up to rounding. On the CPU a large parameter is taken in blocks, so that its momentum
+and its denominators are still in the cache when they are needed; small ones go through
+``torch._foreach``, because the calls cost more than the arithmetic.
 """
 
 from __future__ import annotations
