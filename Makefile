@@ -45,7 +45,7 @@ is_supported := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 can_make_venv := import ensurepip, venv; $(is_supported)
 can_install := import pip; $(is_supported)
 
-.PHONY: help sweep report tables figures tune test lint type smoke setup clean .jobs
+.PHONY: help sweep report tables figures tune bench test lint type smoke setup clean .jobs
 
 ## Print this page. It needs no set-up.
 help:
@@ -99,6 +99,13 @@ tune: .jobs setup
 	@printf 'Tune: %s on %s, %s trials each.\n' $(call quote,$(OPT)) $(call quote,$(TASK)) $(call quote,$(TRIALS))
 	@$(python) -m experiments.tune $(call quote,optimizer=$(OPT)) $(call quote,task=$(TASK)) \
 	  $(call quote,trials=$(TRIALS)) $(folders) $(parallel) $(ARGS)
+
+## Measure what the optimizer costs beside AdamW, in time and memory; out/bench/ gets the numbers.
+## Variables: OUT ARGS
+## Example:   make bench ARGS='--models resnet18 --batches 128,256 --threads 2'
+bench: setup
+	@echo "Bench: AdaFisher beside AdamW."
+	@$(python) -m experiments.bench --out $(call quote,$(OUT)) $(ARGS)
 
 ## Run the tests, without those marked slow or gpu.
 ## Variables: ARGS

@@ -98,6 +98,23 @@ def check_not_differentiable(differentiable: object) -> None:
         )
 
 
+def check_execution(foreach: object, fused: object) -> None:
+    """Check how the step is to be carried out.
+
+    Args:
+        foreach: Whether parameters are batched.
+        fused: Whether the step is compiled.
+
+    Raises:
+        ValueError: One is neither a truth value nor None, or both are True.
+    """
+    for name, value in (("foreach", foreach), ("fused", fused)):
+        if value is not None and not isinstance(value, bool):
+            raise ValueError(f"Invalid {name}: {value!r}. Must be True, False or None.")
+    if foreach and fused:
+        raise ValueError("Invalid fused: True with foreach=True. Must be at most one of them.")
+
+
 def check_model(model: object) -> None:
     """Refuse what the layers cannot be read from.
 

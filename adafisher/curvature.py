@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from adafisher import checkpoint
 from adafisher.arguments import FactorOptions
+from adafisher.batched import all_finite, min_max_all
 from adafisher.capture import Capture, Layer
 from adafisher.coverage import warn_dropped, warn_unseen
-from adafisher.fisher import CurvatureTerm, all_finite, join_terms, min_max
+from adafisher.fisher import CurvatureTerm, join_terms
 from adafisher.layers import Factors
 from adafisher.scaling import Scale, divide
 
@@ -67,10 +68,11 @@ class Curvature:
         estimates = [(h, divide(s, loss_scale)) for h, s in (layer.estimate() for layer in fresh)]
         start = float(self.options.factor_init == "ones")
         dropped: list[str] = []
-        for layer, estimate, finite in zip(fresh, estimates, all_finite(estimates), strict=True):
+        finites = all_finite(estimates)
+        if self.options.normalize == "before":
+            estimates = self._min_max(estimates)
+        for layer, estimate, finite in zip(fresh, estimates, finites, strict=True):
             if finite:
-                if self.options.normalize == "before":
-                    estimate = self._min_max(estimate)
                 layer.average(estimate, self.options.gammas, start)
             else:
                 layer.dropped += 1
@@ -110,17 +112,15 @@ class Curvature:
     def _arm(self) -> None:
         self.capture.armed = self.step_count % self.options.update_interval == 0
 
-    def _min_max(self, factors: Factors) -> Factors:
-        eps = self.options.minmax_eps
-        return min_max(factors[0], eps), min_max(factors[1], eps)
+    def _min_max(self, factors: list[Factors]) -> list[Factors]:
+        flat = min_max_all([x for pair in factors for x in pair], self.options.minmax_eps)
+        return list(zip(flat[::2], flat[1::2], strict=True))
 
     def _rebuild(self) -> None:
-        usable: dict[Layer, Factors] = {}
-        for layer in self.capture.layers.values():
-            averages = layer.averages()
-            if averages is not None:
-                after = self.options.normalize == "after"
-                usable[layer] = self._min_max(averages) if after else averages
+        found = {layer: layer.averages() for layer in self.capture.layers.values()}
+        usable = {layer: averages for layer, averages in found.items() if averages is not None}
+        if self.options.normalize == "after":
+            usable = dict(zip(usable, self._min_max(list(usable.values())), strict=True))
         self._terms = {
             param: join_terms(
                 [

@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_CHUNK_ELEMENTS = 1 << 20  # 4 MiB in float32: few calls, as threads meet after each; still cached
+
 
 def factor_dtype(dtype: torch.dtype) -> torch.dtype:
     """Dtype of the factors of a tensor: float64 stays, everything narrower becomes float32."""
@@ -30,6 +32,8 @@ def factor_dtype(dtype: torch.dtype) -> torch.dtype:
 def square_sum(x: Tensor, dims: Sequence[int]) -> Tensor:
     """Sum of squares over ``dims``, accumulated in at least float32.
 
+    Nothing of the size of ``x`` is allocated where its first axis is summed.
+
     Args:
         x: Any shape.
         dims: Axes to sum over; no axis gives the squares themselves.
@@ -37,9 +41,35 @@ def square_sum(x: Tensor, dims: Sequence[int]) -> Tensor:
     Returns:
         ``x`` squared without ``dims``.
     """
-    x = x.to(factor_dtype(x.dtype))
-    squares = x * x
-    return squares.sum(tuple(dims)) if dims else squares
+    if not dims:
+        return x.to(factor_dtype(x.dtype)).square()
+    if x.device.type == "cpu" and 0 in dims:
+        return folded_square_sum(x, dims)
+    return reduced_square_sum(x, dims)
+
+
+def folded_square_sum(x: Tensor, dims: Sequence[int]) -> Tensor:
+    """``square_sum`` by folding the first axis, a cache-sized chunk at a time onto the sum so far.
+
+    On the CPU this takes a third of the time of squaring first, which writes the squares out, and
+    the norms of ``torch.linalg`` do not vectorise over outer axes.
+    """
+    dtype = factor_dtype(x.dtype)
+    leading = next((i for i, axis in enumerate(dims) if i != axis), len(dims))
+    if leading > 1 and x.is_contiguous():
+        x, dims = x.flatten(0, leading - 1), [0, *(axis - leading + 1 for axis in dims[leading:])]
+    chunk = max(1, _CHUNK_ELEMENTS * x.shape[0] // max(1, x.numel()))
+    first, *others = x.split(chunk)
+    total = first.to(dtype).square()
+    for part in others:
+        part = part.to(dtype)
+        total[: part.shape[0]].addcmul_(part, part)
+    return total.sum(tuple(dims))
+
+
+def reduced_square_sum(x: Tensor, dims: Sequence[int]) -> Tensor:
+    """``square_sum`` as one reduction, which is what an accelerator does best."""
+    return torch.linalg.vector_norm(x, dim=tuple(dims), dtype=factor_dtype(x.dtype)).square_()
 
 
 def linear_activation_sum(x: Tensor, *, bias: bool) -> Tensor:

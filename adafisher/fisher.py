@@ -16,7 +16,6 @@ from torch import Tensor
 CurvatureTerm = tuple[Tensor, Tensor]
 
 _CONSTANT_ULPS = 16
-_BLOCK_ELEMENTS = 1 << 18  # 1 MiB in float32: within a core's cache, and few calls a parameter
 
 
 def min_max(x: Tensor, eps: float = 0.0) -> Tensor:
@@ -34,7 +33,11 @@ def min_max(x: Tensor, eps: float = 0.0) -> Tensor:
     Returns:
         Entries in [0, 1], shaped as ``x``.
     """
-    low, high = torch.aminmax(x)
+    return min_max_between(x, *torch.aminmax(x), eps)
+
+
+def min_max_between(x: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
+    """``min_max`` with the extremes given, which broadcast to ``x``."""
     spread = high - low
     constant = spread <= _CONSTANT_ULPS * torch.finfo(x.dtype).eps * high
     return torch.where(constant, torch.ones_like(x), (x - low) / (spread + eps))
@@ -54,12 +57,6 @@ def update_average_(average: Tensor, estimate: Tensor, gammas: tuple[float, floa
         ``average``.
     """
     return average.mul_(gammas[0]).add_(estimate, alpha=1.0 - gammas[1])
-
-
-def all_finite(estimates: Sequence[tuple[Tensor, Tensor]]) -> list[bool]:
-    """Whether both factors of each estimate are finite; the device is waited for once."""
-    flags = [torch.isfinite(a).all() & torch.isfinite(b).all() for a, b in estimates]
-    return torch.stack([flag.to(flags[0].device) for flag in flags]).tolist() if flags else []
 
 
 def join_terms(terms: list[CurvatureTerm]) -> list[CurvatureTerm]:
@@ -109,7 +106,7 @@ def precondition_(
     exp_avg: Tensor,
     terms: Sequence[CurvatureTerm],
     *,
-    damping: float,
+    damping: Tensor,
     step_size: float,
     scratch: Tensor,
 ) -> None:
@@ -117,56 +114,24 @@ def precondition_(
 
         F = mean_i left_i * right_i + damping
 
-    Without a term ``F`` is 1. The denominator is formed a block of rows at a time in ``scratch``,
-    which therefore stays in the cache; nothing of the parameter's size is allocated.
+    Nothing of the parameter's size is allocated: ``F`` is formed in ``scratch``.
 
     Args:
         param: Parameter, changed in place.
         exp_avg: Raw momentum, same shape.
-        terms: One pair for every layer that the parameter belongs to.
-        damping: ``lambda`` of equation (4).
+        terms: One pair for every layer that the parameter belongs to, at least one.
+        damping: ``lambda`` of equation (4), shaped as the right side of the first term: the CPU
+            adds a row at full speed, and one number at a seventh of that.
         step_size: Learning rate over the bias correction.
-        scratch: Buffer of ``scratch_elements(param, terms)`` elements or more.
+        scratch: Buffer that can hold a tensor of the parameter's shape and strides.
     """
-    if not terms:
-        param.add_(exp_avg, alpha=-step_size)
-        return
-    left = terms[0][0]
-    if left.dim() > param.dim():
-        param, exp_avg = (t.unflatten(0, left.shape[:2]) for t in (param, exp_avg))
-    rows = _block_rows(param)
-    for start in range(0, param.shape[0], rows):
-        block = param[start : start + rows]
-        fisher_diag = scratch.as_strided(block.shape, block.stride())
-        for i, term in enumerate(terms):
-            a, b = (t if t.shape[0] == 1 else t[start : start + rows] for t in term)
-            if i == 0:
-                torch.mul(a, b, out=fisher_diag)
-            else:
-                fisher_diag.addcmul_(a, b)
-        if len(terms) > 1:
-            fisher_diag.div_(len(terms))
-        fisher_diag.add_(damping)
-        block.addcdiv_(exp_avg[start : start + rows], fisher_diag, value=-step_size)
-
-
-def scratch_elements(param: Tensor, terms: Sequence[CurvatureTerm]) -> int:
-    """Elements of scratch memory that ``precondition_`` needs for this parameter."""
-    if not terms:
-        return 0
-    if terms[0][0].dim() > param.dim():
-        param = param.unflatten(0, terms[0][0].shape[:2])
-    block = param[: _block_rows(param)]
-    return 1 + sum(
-        (size - 1) * stride for size, stride in zip(block.shape, block.stride(), strict=True)
-    )
-
-
-def _block_rows(param: Tensor) -> int:
-    """Rows of a block. An accelerator takes the whole tensor: there a launch costs more."""
-    if param.device.type != "cpu":
-        return max(1, param.shape[0])
-    return max(1, _BLOCK_ELEMENTS * param.shape[0] // max(1, param.numel()))
+    fisher_diag = scratch.as_strided(param.shape, param.stride())
+    weight = 1.0 / len(terms)
+    (left, right), *others = terms
+    torch.addcmul(damping, left, right, value=weight, out=fisher_diag)
+    for left, right in others:
+        fisher_diag.addcmul_(left, right, value=weight)
+    param.addcdiv_(exp_avg, fisher_diag, value=-step_size)
 
 
 def _ungroup(left: Tensor, right: Tensor) -> CurvatureTerm:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from adafisher import checkpoint
 from adafisher.arguments import (
     FactorOptions,
+    check_execution,
     check_group,
     check_model,
     check_not_differentiable,
@@ -18,11 +19,10 @@ from adafisher.arguments import (
 from adafisher.calls import refuse_capture
 from adafisher.coverage import Coverage, warn_uncovered
 from adafisher.curvature import Curvature
-from adafisher.factors import factor_dtype
-from adafisher.fisher import CurvatureTerm, precondition_, scratch_elements, update_momentum_
 from adafisher.layers import SUPPORTED
 from adafisher.scaling import LossScale, Scale, unscale_
 from adafisher.stats import CurvatureStats, curvature_stats
+from adafisher.update import Rule, Stepper, Update
 
 
 class AdaFisher(torch.optim.Optimizer):
@@ -63,6 +63,12 @@ class AdaFisher(torch.optim.Optimizer):
             scaler, or a number, or a function that returns the scale. With a function the scaler
             unscales and skips by itself, which Lightning wants when it clips; gradients must then
             be cleared by the optimizer's ``zero_grad``.
+        foreach: Batch the calls of all parameters (True, which takes as much memory again as they
+            do), of none (False), or of the small ones (None).
+        fused: Take the step of large parameters in one pass over memory, by ``torch.compile``: on
+            CUDA (None), also on the CPU (True), where compiling takes tens of seconds once, or
+            never (False). It warns where it cannot compile, and takes the plain step. Neither
+            choice changes the result by more than rounding.
         differentiable: Refused; there for the message.
 
     Refused, with the reason in the message: ``differentiable=True`` and sparse gradients; passes
@@ -110,11 +116,14 @@ class AdaFisher(torch.optim.Optimizer):
         norm_layers: Literal["per_channel", "two_vector"] = "per_channel",
         embeddings: bool = False,
         maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
         loss_scale: Any = None,
         differentiable: bool = False,
     ) -> None:
         """See the class."""
         check_model(model)
+        check_execution(foreach, fused)
         check_not_differentiable(differentiable)
         self._loss_scale = LossScale(loss_scale)
         options = FactorOptions(
@@ -136,7 +145,7 @@ class AdaFisher(torch.optim.Optimizer):
         check_group(defaults)
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
         self._curvature = Curvature(model, options)
-        self._scratch: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+        self._stepper = Stepper(foreach=foreach, fused=fused)
         self._identity_steps: dict[str, int] = {}
         try:
             if not self._curvature.capture.layers:
@@ -199,9 +208,11 @@ class AdaFisher(torch.optim.Optimizer):
             self._curvature.capture.clear()
             return loss
         self._curvature.refresh(scale)
-        for group, name, param in self._parameters():
-            if param.grad is not None:
-                self._update(name, param, param.grad, group)
+        self._stepper.run(
+            self._update(name, param, param.grad, group)
+            for group, name, param in self._parameters()
+            if param.grad is not None
+        )
         self._curvature.advance()
         return loss
 
@@ -249,14 +260,9 @@ class AdaFisher(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle takes along: the layers, and so the model, with the factors."""
-        own = ("_names", "_curvature", "_identity_steps", "_loss_scale")
+        own = ("_names", "_curvature", "_identity_steps", "_loss_scale", "_stepper")
         state: dict[str, Any] = super().__getstate__()
         return state | {name: getattr(self, name) for name in own}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take a state over. The hooks are on the model that came with it."""
-        super().__setstate__(state)
-        self._scratch = {}
 
     def state_dict(self) -> dict[str, Any]:
         """A snapshot as plain tensors and numbers; later steps do not change it.
@@ -304,7 +310,7 @@ class AdaFisher(torch.optim.Optimizer):
             for name, param in zip(group["param_names"], group["params"], strict=True):
                 yield group, name, param
 
-    def _update(self, name: str, param: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, name: str, param: Tensor, grad: Tensor, group: dict[str, Any]) -> Update:
         if grad.is_sparse:
             raise RuntimeError(f"AdaFisher takes no sparse gradients, but {name} has one.")
         state = self.state[param]
@@ -313,37 +319,18 @@ class AdaFisher(torch.optim.Optimizer):
             state["exp_avg"] = torch.zeros_like(param, memory_format=torch.preserve_format)
         state["step"] += 1
         lr, beta, decay = group["lr"], group["beta"], group["weight_decay"]
-        update_momentum_(
-            state["exp_avg"],
-            grad,
-            param,
-            beta=beta,
-            weight_decay=0.0 if self._decoupled else decay,
-            maximize=group["maximize"],
-        )
-        if self._decoupled and decay:
-            param.mul_(1.0 - lr * decay)
         terms = self._curvature.terms(param)
         if not terms and param in self._curvature.owners:
             self._identity_steps[name] = self._identity_steps.get(name, 0) + 1
-        precondition_(
-            param,
-            state["exp_avg"],
-            terms,
+        rule = Rule(
+            beta=beta,
+            coupled_decay=0.0 if self._decoupled else decay,
+            shrink=lr * decay if self._decoupled else 0.0,
             damping=group["damping"],
-            step_size=lr / (1.0 - beta ** state["step"]),
-            scratch=self._scratch_for(param, terms),
+            maximize=group["maximize"],
         )
-
-    def _scratch_for(self, param: Tensor, terms: list[CurvatureTerm]) -> Tensor:
-        """A buffer that every parameter of this device and dtype reuses."""
-        key = (param.device, factor_dtype(param.dtype))
-        needed = scratch_elements(param, terms)
-        buffer = self._scratch.get(key)
-        if buffer is None or buffer.numel() < needed:
-            buffer = torch.empty(needed, device=key[0], dtype=key[1])
-            self._scratch[key] = buffer
-        return buffer
+        step_size = lr / (1.0 - beta ** state["step"])
+        return Update(param, grad, state["exp_avg"], terms, step_size, rule)
 
 
 class AdaFisherW(AdaFisher):
@@ -374,6 +361,8 @@ class AdaFisherW(AdaFisher):
         norm_layers: Literal["per_channel", "two_vector"] = "per_channel",
         embeddings: bool = False,
         maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
         loss_scale: Any = None,
         differentiable: bool = False,
     ) -> None:
@@ -393,6 +382,8 @@ class AdaFisherW(AdaFisher):
             norm_layers=norm_layers,
             embeddings=embeddings,
             maximize=maximize,
+            foreach=foreach,
+            fused=fused,
             loss_scale=loss_scale,
             differentiable=differentiable,
         )

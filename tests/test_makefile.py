@@ -50,6 +50,14 @@ def test_sweep_hands_every_variable_on(ready: Checkout) -> None:
     assert report[2:] == ["--runs", "my runs", "--out", "my out"]
 
 
+def test_bench(ready: Checkout) -> None:
+    assert ready.make("bench", "OUT=my out", "ARGS=--quick --models resnet18").returncode == 0
+    (program,) = ready.programs()
+    assert program == [
+        *("-m", "experiments.bench", "--out", "my out", "--quick", "--models", "resnet18")
+    ]
+
+
 @pytest.mark.parametrize(
     ("fail", "reports"),
     [

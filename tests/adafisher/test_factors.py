@@ -2,13 +2,21 @@
 
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from adafisher.factors import conv_activation_sum, conv_transpose_activation_sum, square_sum
+from adafisher import factors
+from adafisher.factors import (
+    conv_activation_sum,
+    conv_transpose_activation_sum,
+    folded_square_sum,
+    reduced_square_sum,
+    square_sum,
+)
 from tests.reference import conv_patches, transposed_patches
 
 MODES = {
@@ -154,3 +162,25 @@ def test_half_precision_is_squared_in_float32() -> None:
     sums = square_sum(x, [0])
     assert sums.dtype is torch.float32
     assert torch.equal(sums, torch.full((2,), 360000.0))
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 24, 50, 1 << 18])
+@pytest.mark.parametrize("dims", [[0], range(2), [0, 2], [0, 1, 3], [0, 2, 3]])
+@pytest.mark.parametrize("shape", [(5, 2, 3, 4), (1, 2, 3, 4), (0, 2, 3, 4)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_square_sums_without_squares(
+    monkeypatch: pytest.MonkeyPatch,
+    chunk: int,
+    dims: list[int],
+    shape: tuple[int, ...],
+    layout: torch.memory_format,
+) -> None:
+    monkeypatch.setattr(factors, "_CHUNK_ELEMENTS", chunk)
+    x = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=layout)
+    expected = (x * x).sum(tuple(dims))
+    for way in (folded_square_sum, reduced_square_sum):
+        torch.testing.assert_close(way(x, dims), expected, rtol=1e-13, atol=1e-13)
+        half = x.bfloat16()
+        assert way(half, dims).dtype is torch.float32
+        squares = half.float().square().sum(tuple(dims))
+        torch.testing.assert_close(way(half, dims), squares, rtol=1e-5, atol=1e-5)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from adafisher.fisher import join_terms, min_max, precondition_, scratch_elements
+from adafisher.fisher import join_terms, min_max, precondition_
+from adafisher.update import Rule, Stepper, Update
 
 EPSILON = torch.finfo(torch.float64).eps
 
@@ -45,9 +46,14 @@ def test_denominator_is_the_diagonal_of_the_kronecker_product() -> None:
     full = torch.diagonal(torch.kron(s, h)).reshape(3, 4)
     terms = [(torch.diagonal(s)[:, None], torch.diagonal(h)[None])]
     param = torch.zeros(3, 4, dtype=torch.float64)
-    scratch = torch.empty(scratch_elements(param, terms), dtype=torch.float64)
+    damping, scratch = torch.full((1, 4), 0.25, dtype=torch.float64), torch.empty_like(param)
     precondition_(
-        param, torch.ones_like(param), terms, damping=0.25, step_size=-1.0, scratch=scratch
+        param,
+        torch.ones_like(param),
+        terms,
+        damping=damping,
+        step_size=-1.0,
+        scratch=scratch,
     )
     torch.testing.assert_close(1 / param - 0.25, full, rtol=1e-14, atol=1e-14)
 
@@ -61,12 +67,6 @@ def test_precondition_divides_by_the_mean_of_the_terms(groups: int) -> None:
     terms = join_terms([(left, right), other])
     fisher_diag = ((left * right).reshape(4, 3) + other[0] * other[1]) / 2 + 0.1
     expected = param - 0.5 * exp_avg / fisher_diag
-    scratch = torch.empty(scratch_elements(param, terms), dtype=torch.float64)
-    precondition_(param, exp_avg, terms, damping=0.1, step_size=0.5, scratch=scratch)
+    rule = Rule(beta=0.0, coupled_decay=0.0, shrink=0.0, damping=0.1, maximize=False)
+    Stepper().run([Update(param, exp_avg.clone(), exp_avg, terms, 0.5, rule)])
     torch.testing.assert_close(param, expected, rtol=1e-14, atol=1e-14)
-
-
-def test_precondition_without_terms_is_the_identity() -> None:
-    param, exp_avg = vector(1.0, 2.0), vector(3.0, 4.0)
-    precondition_(param, exp_avg, [], damping=0.1, step_size=0.5, scratch=param[:0])
-    assert torch.equal(param, vector(-0.5, 0.0))
