@@ -73,11 +73,15 @@ class Layer:
     dropped: int = 0
     pool: Pool = field(default_factory=Pool)
 
-    def roles(self) -> list[tuple[str, nn.Parameter]]:
-        """Parameters that get curvature from this layer, with their role."""
+    def __post_init__(self) -> None:
+        """Keep the parameters: within forward, fully_shard puts others in their place."""
         # A parametrized weight is computed, not a parameter: it is absent from _parameters.
         own = ((role, self.module._parameters.get(role)) for role in ("weight", "bias"))
-        return [(role, param) for role, param in own if param is not None]
+        self._roles = [(role, param) for role, param in own if param is not None]
+
+    def roles(self) -> list[tuple[str, nn.Parameter]]:
+        """Parameters that get curvature from this layer, with their role."""
+        return self._roles
 
     def estimate(self) -> Factors:
         """Factors of the pooled rows, of which there must be some."""

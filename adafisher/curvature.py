@@ -13,6 +13,7 @@ from adafisher.capture import Capture, Layer
 from adafisher.fisher import CurvatureTerm, all_finite, join_terms, min_max
 from adafisher.layers import Factors
 
+from adafisher.sharding import shard_terms
 
 class Curvature:
     """The factors of a model: collected by hooks, averaged at each refresh, normalised for use.
@@ -99,12 +100,15 @@ class Curvature:
                 after = self.options.normalize == "after"
                 usable[layer] = self._min_max(averages) if after else averages
         self._terms = {
-            param: join_terms(
-                [
-                    layer.rule.term(layer.module, role, *usable[layer])
-                    for layer, role in owners
-                    if layer in usable
-                ]
+            param: shard_terms(
+                join_terms(
+                    [
+                        layer.rule.term(layer.module, role, *usable[layer])
+                        for layer, role in owners
+                        if layer in usable
+                    ]
+                ),
+                param,
             )
             for param, owners in self.owners.items()
         }

@@ -57,7 +57,7 @@ def _affine_term(
     if role == "bias":
         right = activation_diag[:, -1:]
     else:
-        width = weight[0].numel()
+        width = weight.shape[1:].numel()  # of the shape: indexing a sharded weight gathers it
         right = activation_diag[:, :width].reshape(groups, 1, *weight.shape[1:])
     left = grad_diag.reshape(groups, -1, *[1] * (right.dim() - 2))
     return (left[0], right[0]) if groups == 1 else (left, right)

@@ -16,6 +16,7 @@ from adafisher.factors import factor_dtype
 from adafisher.fisher import CurvatureTerm, precondition_, scratch_elements, update_momentum_
 from adafisher.layers import SUPPORTED
 
+from adafisher.sharding import check_shards, local, place_like
 
 class AdaFisher(torch.optim.Optimizer):
     r"""Momentum preconditioned by a diagonal block-Kronecker Fisher.
@@ -97,6 +98,7 @@ class AdaFisher(torch.optim.Optimizer):
         )
         defaults = {
             "lr": lr,
+        check_shards(model)
             "beta": beta,
             "damping": damping,
             "weight_decay": weight_decay,
@@ -236,7 +238,7 @@ class AdaFisher(torch.optim.Optimizer):
         state["step"] += 1
         lr, beta, decay = group["lr"], group["beta"], group["weight_decay"]
         update_momentum_(
-            state["exp_avg"],
+            exp_avg,
             grad,
             param,
             beta=beta,
@@ -245,12 +247,14 @@ class AdaFisher(torch.optim.Optimizer):
         )
         if self._decoupled and decay:
             param.mul_(1.0 - lr * decay)
-        terms = self._curvature.terms(param)
-        if not terms and param in self._curvature.owners:
+        terms = self._curvature.terms(whole)
+        if not terms and whole in self._curvature.owners:
             self._identity_steps[name] = self._identity_steps.get(name, 0) + 1
+        whole, param, grad = param, local(param), local(grad)
+        exp_avg = local(state["exp_avg"])
         precondition_(
             param,
-            state["exp_avg"],
+            exp_avg,
             terms,
             damping=group["damping"],
             step_size=lr / (1.0 - beta ** state["step"]),

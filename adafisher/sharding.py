@@ -1,0 +1,129 @@
+"""Parameters that ``fully_shard`` splits: which slice of a curvature term a rank needs.
+
+Every rank holds the whole factors, which are two vectors a layer and whose Min-Max runs over all
+entries, but only its own slice of each parameter, gradient and momentum. As the curvature of entry
+``(i, j)`` is ``left[i] * right[j]``, a rank steps its shard with the same slice of the two.
+
+A sharded tensor is a ``DTensor``; it is told by its ``device_mesh``, so that nothing of
+``torch.distributed`` is imported by those who do not use it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adafisher.fisher import CurvatureTerm
+
+
+def is_sharded(tensor: Any) -> bool:
+    """Whether a tensor is spread over the ranks of a device mesh."""
+    return hasattr(tensor, "device_mesh")
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's part of a tensor, sharing its memory; a plain tensor is its own part."""
+    part: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    return part
+
+
+def place_like(tensor: Tensor, param: Tensor) -> Tensor:
+    """Spread, or gather, a tensor of the parameter's global shape as the parameter is.
+
+    Args:
+        tensor: Sharded or plain; a sharded one is gathered, for which all ranks have to call.
+        param: Sharded or plain.
+
+    Returns:
+        The same values: sharded as ``param`` is, or plain where ``param`` is plain.
+    """
+    layout: Any = param
+    if is_sharded(tensor):
+        given: Any = tensor
+        if is_sharded(param) and given.placements == layout.placements:
+            return tensor
+        tensor = given.full_tensor()
+    if not is_sharded(param):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    # Every rank has all values, so none has to be sent (src_data_rank=None).
+    return distribute_tensor(tensor, layout.device_mesh, layout.placements, src_data_rank=None)
+
+
+def check_shards(model: nn.Module) -> None:
+    """Refuse sharded parameters whose curvature is not a slice of the whole.
+
+    Args:
+        model: Model whose parameters are plain or sharded by ``fully_shard``.
+
+    Raises:
+        ValueError: A parameter is sharded in another way.
+    """
+    sharded: dict[str, Any] = {n: p for n, p in model.named_parameters() if is_sharded(p)}
+    for name, param in sharded.items():
+        kinds = [type(placement).__name__ for placement in param.placements]
+        if set(kinds) - {"Shard", "Replicate"} or kinds.count("Shard") > 1:
+            raise ValueError(
+                f"Invalid placement of {name}: {param.placements}. "
+                "Must be sharded once, by fully_shard alone (no tensor parallelism)."
+            )
+    if sharded and not any(_is_fully_sharded(module) for module in model.modules()):
+        raise ValueError(
+            f"Invalid placement of {next(iter(sharded))}: tensor parallelism, whose layers see "
+            "only a part of their inputs. Must be a model sharded by fully_shard."
+        )
+
+
+def shard_terms(terms: list[CurvatureTerm], param: Tensor) -> list[CurvatureTerm]:
+    """The part of a parameter's curvature terms that belongs to this rank's shard.
+
+    Args:
+        terms: Pairs that broadcast to the whole parameter or to its grouped view, in one layout.
+        param: The parameter, sharded or plain.
+
+    Returns:
+        Pairs that broadcast to ``local(param)`` or to its grouped view.
+    """
+    if not terms or not is_sharded(param):
+        return terms
+    dim, start, stop = _bounds(param)
+    if stop - start == param.shape[dim]:
+        return terms
+    left = terms[0][0]
+    if left.dim() == param.dim():
+        return [(_slice(a, dim, start, stop), _slice(b, dim, start, stop)) for a, b in terms]
+    if dim > 0:
+        return [(a, _slice(b, dim + 1, start, stop)) for a, b in terms]
+    width = left.shape[1]  # channels of a group
+    if start % width == 0 and stop % width == 0:
+        return [
+            (a[start // width : stop // width], b[start // width : stop // width]) for a, b in terms
+        ]
+    # The cut goes through a group: no grouped view of the shard exists.
+    group = torch.arange(start, stop, device=left.device) // width
+    return [(a.flatten(0, 1)[start:stop], b[:, 0][group]) for a, b in terms]
+
+
+def _bounds(param: Tensor) -> tuple[int, int, int]:
+    """Axis, first and one past the last index of this rank's shard, cut as ``torch.chunk`` does."""
+    layout: Any = param
+    for mesh_dim, placement in enumerate(layout.placements):
+        if placement.is_shard():
+            dim = placement.dim % param.dim()
+            size = param.shape[dim]
+            chunk = -(-size // layout.device_mesh.size(mesh_dim))
+            start = min(size, chunk * layout.device_mesh.get_local_rank(mesh_dim))
+            return dim, start, min(size, start + chunk)
+    return 0, 0, param.shape[0] if param.dim() else 0
+
+
+def _slice(term: Tensor, dim: int, start: int, stop: int) -> Tensor:
+    """Cut an axis, unless the term is constant along it."""
+    return term if term.shape[dim] == 1 else term.narrow(dim, start, stop - start)
+
+
+def _is_fully_sharded(module: nn.Module) -> bool:
+    return any(kind.__name__ == "FSDPModule" for kind in type(module).__mro__)
