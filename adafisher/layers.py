@@ -166,7 +166,7 @@ _LAYER_NORM_TWO_VECTOR = LayerRule(
     estimate=factors.two_vector_factors,
 )
 
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _AFFINE_RULES: list[tuple[Any, LayerRule]] = [(nn.Linear, _LINEAR), (nn.Conv2d, _CONV2D)]
 _NORM_RULES: dict[str, list[tuple[Any, LayerRule]]] = {
     "per_channel": [(_BATCH_NORMS, _BATCH_NORM), (nn.LayerNorm, _LAYER_NORM)],
@@ -176,7 +176,7 @@ _NORM_RULES: dict[str, list[tuple[Any, LayerRule]]] = {
     ],
 }
 NORM_LAYERS = tuple(_NORM_RULES)
-SUPPORTED = "Linear, Conv2d, BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm"
+SUPPORTED = "Linear, Conv2d, BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm, LayerNorm"
 
 
 def find_rule(module: nn.Module, norm_layers: str) -> LayerRule | None:
