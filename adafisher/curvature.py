@@ -10,29 +10,33 @@ from torch import Tensor, nn
 from adafisher import checkpoint
 from adafisher.arguments import FactorOptions
 from adafisher.capture import Capture, Layer
+from adafisher.distributed import Synchronizer
 from adafisher.fisher import CurvatureTerm, all_finite, join_terms, min_max
 from adafisher.layers import Factors
-
 from adafisher.sharding import shard_terms
+
 
 class Curvature:
     """The factors of a model: collected by hooks, averaged at each refresh, normalised for use.
 
     Attributes:
         options: How the averages are kept.
+        synchronizer: Pools the rows of all ranks.
         capture: The hooks and the layers with their averages.
         owners: Layers and roles of every parameter in a supported layer, matched by identity.
         step_count: Optimizer steps so far; decides when to refresh.
     """
 
-    def __init__(self, model: nn.Module, options: FactorOptions) -> None:
+    def __init__(self, model: nn.Module, options: FactorOptions, process_group: Any = None) -> None:
         """Hook the supported layers of ``model``.
 
         Args:
             model: Model to watch.
             options: How the averages are kept.
+            process_group: Ranks whose rows are pooled, see ``distributed.Synchronizer``.
         """
         self.options = options
+        self.synchronizer = Synchronizer(process_group)
         self.capture = Capture(model, options.norm_layers)
         self.owners: dict[Tensor, list[tuple[Layer, str]]] = {}
         for layer in self.capture.layers.values():
@@ -45,12 +49,20 @@ class Curvature:
         """Curvature of a parameter as of the last refresh; empty where there is no estimate."""
         return self._terms.get(param, [])
 
+    def start_refresh(self) -> None:
+        """Send off what the other ranks need; ``refresh`` waits for theirs."""
+        if self.capture.armed:
+            self.synchronizer.start(list(self.capture.layers.values()))
+
     def refresh(self) -> None:
         """Take the pooled rows into the averages, if this is a step for it."""
         if not self.capture.armed:
             return
+        ranks = self.synchronizer.finish()
         fresh = [layer for layer in self.capture.layers.values() if layer.pool.rows]
         estimates = [layer.estimate() for layer in fresh]
+        if ranks > 1:  # each rank's output gradients are ``ranks`` times those of the mean loss
+            estimates = [(h, s / ranks**2) for h, s in estimates]
         start = float(self.options.factor_init == "ones")
         for layer, estimate, finite in zip(fresh, estimates, all_finite(estimates), strict=True):
             if finite:

@@ -38,6 +38,7 @@ class LayerRule:
         term: ``(module, role, activation_diag, grad_diag) -> (left, right)``, whose product is the
             curvature of ``role`` (``weight`` or ``bias``), without damping.
         estimate: ``(activation_sum, grad_sum, rows) -> (activation_diag, grad_diag)``.
+        ragged: Whether the length of ``activation_sum`` varies from call to call.
     """
 
     name: str
@@ -46,6 +47,7 @@ class LayerRule:
     rows: Callable[[Any, Tensor], int]
     term: Callable[[Any, str, Tensor, Tensor], CurvatureTerm]
     estimate: Callable[[Tensor, Tensor, int], Factors] = _means
+    ragged: bool = False
 
 
 def _affine_term(
@@ -164,6 +166,7 @@ _LAYER_NORM_TWO_VECTOR = LayerRule(
     rows=lambda m, y: _with_rows(m, y).shape[0],
     term=_two_vector_term,
     estimate=factors.two_vector_factors,
+    ragged=True,  # one entry a token
 )
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)

@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 
 from adafisher import checkpoint
 from adafisher.arguments import FactorOptions, check_group, check_model
@@ -50,10 +51,18 @@ class AdaFisher(torch.optim.Optimizer):
         norm_layers: ``"per_channel"`` factors (v3, Proposition 3.1, whose input is taken raw as
             printed), or ``"two_vector"``, the released code's.
         maximize: Ascend instead of descend.
+        process_group: Processes that average their gradients, and whose rows are pooled. None is
+            all of ``torch.distributed`` once it is initialised, where every process has to call
+            ``step`` then; False is this process alone.
 
     Raises:
         ValueError: An argument is out of range, or a parameter is not of the model.
-        TypeError: ``model`` is not a module.
+        TypeError: ``model`` is not a module, or ``process_group`` is not a process group.
+
+    Distributed: the optimizer is built on the model itself, which is then wrapped in
+    ``DistributedDataParallel``; ``fully_shard`` comes before the optimizer. Rows are pooled at
+    ``step``, so that ``no_sync`` needs nothing more. Gradients have to be averaged, not summed,
+    for the numbers of one process. ``distributed`` says why they are the same.
 
     Example:
         >>> model = torch.nn.Linear(3, 2)
@@ -85,6 +94,7 @@ class AdaFisher(torch.optim.Optimizer):
         minmax_eps: float = 0.0,
         norm_layers: Literal["per_channel", "two_vector"] = "per_channel",
         maximize: bool = False,
+        process_group: dist.ProcessGroup | Literal[False] | None = None,
     ) -> None:
         """See the class."""
         check_model(model)
@@ -106,7 +116,7 @@ class AdaFisher(torch.optim.Optimizer):
         }
         check_group(defaults)
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
-        self._curvature = Curvature(model, options)
+        self._curvature = Curvature(model, options, process_group)
         self._scratch: dict[tuple[torch.device, torch.dtype], Tensor] = {}
         self._identity_steps: dict[str, int] = {}
         try:
@@ -160,6 +170,7 @@ class AdaFisher(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._curvature.start_refresh()
         self._curvature.refresh()
         for group, name, param in self._parameters():
             if param.grad is not None:
@@ -304,6 +315,7 @@ class AdaFisherW(AdaFisher):
         super().__init__(
             model,
             lr,
+        process_group: dist.ProcessGroup | Literal[False] | None = None,
             params=params,
             beta=beta,
             damping=damping,
@@ -316,3 +328,4 @@ class AdaFisherW(AdaFisher):
             norm_layers=norm_layers,
             maximize=maximize,
         )
+            process_group=process_group,

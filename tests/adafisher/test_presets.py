@@ -178,5 +178,5 @@ def test_preset_file_is_complete(path: Path) -> None:
     optimizer = build(path.stem, nn.Linear(2, 2))
     assert isinstance(optimizer, AdaFisherW) is ("rw" in path.stem)
     given = set(config) - {"_target_", "_partial_", *NOT_ARGUMENTS}
-    taken = set(AdaFisher.__init__.__annotations__) - {"model", "params", "return"}
+    taken = set(AdaFisher.__init__.__annotations__) - {"model", "params", "process_group", "return"}
     assert given == taken
