@@ -16,8 +16,8 @@ from adafisher.curvature import Curvature
 from adafisher.factors import factor_dtype
 from adafisher.fisher import CurvatureTerm, precondition_, scratch_elements, update_momentum_
 from adafisher.layers import SUPPORTED
-
 from adafisher.sharding import check_shards, local, place_like
+
 
 class AdaFisher(torch.optim.Optimizer):
     r"""Momentum preconditioned by a diagonal block-Kronecker Fisher.
@@ -98,6 +98,7 @@ class AdaFisher(torch.optim.Optimizer):
     ) -> None:
         """See the class."""
         check_model(model)
+        check_shards(model)
         options = FactorOptions(
             gammas=gammas,
             update_interval=update_interval,
@@ -108,7 +109,6 @@ class AdaFisher(torch.optim.Optimizer):
         )
         defaults = {
             "lr": lr,
-        check_shards(model)
             "beta": beta,
             "damping": damping,
             "weight_decay": weight_decay,
@@ -211,9 +211,12 @@ class AdaFisher(torch.optim.Optimizer):
         """
         checkpoint.check(state_dict, self._live_state())
         own = checkpoint.copy(state_dict)
+        own["state"] = checkpoint.by_position(own.get("state", {}))
         curvature = own.pop("curvature")
         super().load_state_dict(own)
-        self._identity_steps = curvature["identity_steps"]
+        for param, entry in self.state.items():
+            entry["exp_avg"] = place_like(entry["exp_avg"], param)
+        self._identity_steps = curvature.get("identity_steps", {})
         self._curvature.load_state(curvature)
 
     def _live_state(self) -> dict[str, Any]:
@@ -247,6 +250,8 @@ class AdaFisher(torch.optim.Optimizer):
             state["step"] = 0
             state["exp_avg"] = torch.zeros_like(param, memory_format=torch.preserve_format)
         state["step"] += 1
+        whole, param, grad = param, local(param), local(grad)
+        exp_avg = local(state["exp_avg"])
         lr, beta, decay = group["lr"], group["beta"], group["weight_decay"]
         update_momentum_(
             exp_avg,
@@ -261,8 +266,8 @@ class AdaFisher(torch.optim.Optimizer):
         terms = self._curvature.terms(whole)
         if not terms and whole in self._curvature.owners:
             self._identity_steps[name] = self._identity_steps.get(name, 0) + 1
-        whole, param, grad = param, local(param), local(grad)
-        exp_avg = local(state["exp_avg"])
+        if not param.numel():  # a shard may be empty: its terms have no grouped view
+            return
         precondition_(
             param,
             exp_avg,
@@ -310,12 +315,12 @@ class AdaFisherW(AdaFisher):
         minmax_eps: float = 0.0,
         norm_layers: Literal["per_channel", "two_vector"] = "per_channel",
         maximize: bool = False,
+        process_group: dist.ProcessGroup | Literal[False] | None = None,
     ) -> None:
         """See ``AdaFisher``."""
         super().__init__(
             model,
             lr,
-        process_group: dist.ProcessGroup | Literal[False] | None = None,
             params=params,
             beta=beta,
             damping=damping,
@@ -327,5 +332,5 @@ class AdaFisherW(AdaFisher):
             minmax_eps=minmax_eps,
             norm_layers=norm_layers,
             maximize=maximize,
-        )
             process_group=process_group,
+        )
