@@ -16,7 +16,7 @@ from adafisher.curvature import Curvature
 from adafisher.factors import factor_dtype
 from adafisher.fisher import CurvatureTerm, precondition_, scratch_elements, update_momentum_
 from adafisher.layers import SUPPORTED
-from adafisher.sharding import check_shards, local, place_like
+from adafisher.sharding import check_shards, local, mesh_group, place_like
 
 
 class AdaFisher(torch.optim.Optimizer):
@@ -51,9 +51,9 @@ class AdaFisher(torch.optim.Optimizer):
         norm_layers: ``"per_channel"`` factors (v3, Proposition 3.1, whose input is taken raw as
             printed), or ``"two_vector"``, the released code's.
         maximize: Ascend instead of descend.
-        process_group: Processes that average their gradients, and whose rows are pooled. None is
-            all of ``torch.distributed`` once it is initialised, where every process has to call
-            ``step`` then; False is this process alone.
+        process_group: Processes that average their gradients, and whose rows are pooled; each of
+            them has to call ``step``. None is the mesh of a sharded model, and otherwise all of
+            ``torch.distributed`` once it is initialised. False is this process alone.
 
     Raises:
         ValueError: An argument is out of range, or a parameter is not of the model.
@@ -116,6 +116,7 @@ class AdaFisher(torch.optim.Optimizer):
         }
         check_group(defaults)
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+        process_group = mesh_group(model) if process_group is None else process_group
         self._curvature = Curvature(model, options, process_group)
         self._scratch: dict[tuple[torch.device, torch.dtype], Tensor] = {}
         self._identity_steps: dict[str, int] = {}

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 
 from adafisher.fisher import CurvatureTerm
 
@@ -75,6 +76,32 @@ def check_shards(model: nn.Module) -> None:
             f"Invalid placement of {next(iter(sharded))}: tensor parallelism, whose layers see "
             "only a part of their inputs. Must be a model sharded by fully_shard."
         )
+
+
+def mesh_group(model: nn.Module) -> Any:
+    """Ranks that a model is sharded over.
+
+    Args:
+        model: Model that ``check_shards`` passes.
+
+    Returns:
+        Their process group; None if that is all processes, or the model is not sharded.
+
+    Raises:
+        ValueError: A mesh of several axes leaves processes out, so that no group is known.
+    """
+    for name, param in model.named_parameters():
+        if is_sharded(param):
+            mesh: Any = param.device_mesh  # type: ignore[attr-defined]
+            if mesh.ndim == 1:
+                return mesh.get_group()
+            if mesh.size() == dist.get_world_size():
+                return None
+            raise ValueError(
+                f"Invalid process_group: None. Must be given, as the mesh of {name} has "
+                f"{mesh.ndim} axes and {mesh.size()} of {dist.get_world_size()} processes."
+            )
+    return None
 
 
 def shard_terms(terms: list[CurvatureTerm], param: Tensor) -> list[CurvatureTerm]:
