@@ -172,10 +172,12 @@ class AdaFisher(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self._curvature.start_refresh()
-        self._curvature.refresh()
-        for group, name, param in self._parameters():
-            if param.grad is not None:
-                self._update(name, param, param.grad, group)
+        for waits in (False, True):  # what has no curvature need not wait for the other ranks
+            if waits:
+                self._curvature.refresh()
+            for group, name, param in self._parameters():
+                if param.grad is not None and (param in self._curvature.owners) is waits:
+                    self._update(name, param, param.grad, group)
         self._curvature.advance()
         return loss
 
