@@ -77,7 +77,10 @@ def check(state_dict: dict[str, Any], current: dict[str, Any]) -> None:
     """
     for key in ("param_groups", "curvature"):
         if key not in state_dict:
-            raise ValueError(f"Invalid state_dict: it has no {key!r}, so it is not AdaFisher's.")
+            raise ValueError(
+                f"Invalid state_dict: it has no {key!r}, so it is not AdaFisher's "
+                "(get_optimizer_state_dict of torch drops it: save optimizer.state_dict())."
+            )
     saved_groups, groups = state_dict["param_groups"], current["param_groups"]
     if len(saved_groups) != len(groups):
         raise ValueError(
