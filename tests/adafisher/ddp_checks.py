@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.parallel import DistributedDataParallel
 
 from adafisher import AdaFisher
 from tests.adafisher.ranks import checks
 from tests.adafisher.shares import ONE_EMPTY, UNEVEN, Shared, loss_of
+from tests.adafisher.sync_norm import sync_forward
 from tests.cases import BY_ID, Case
 
 STEPS = range(8)
@@ -63,28 +66,6 @@ class Optional(nn.Module):
     def forward(self, x: Tensor, extra: bool) -> Tensor:
         x = self.first(x).tanh()
         return self.last(self.extra(x).tanh() if extra else x)
-
-
-class _AllSum(torch.autograd.Function):
-    @staticmethod
-    def forward(_ctx: Any, x: Tensor) -> Tensor:
-        x = x.clone()
-        dist.all_reduce(x)
-        return x
-
-    @staticmethod
-    def backward(_ctx: Any, *grads: Tensor) -> Tensor:
-        return _AllSum.forward(None, grads[0])
-
-
-def sync_forward(norm: nn.SyncBatchNorm, x: Tensor) -> Tensor:
-    """What SyncBatchNorm computes in training, of which torch has no CPU version."""
-    axes = [axis for axis in range(x.dim()) if axis != 1]
-    shape = [-1 if axis == 1 else 1 for axis in range(x.dim())]
-    count = _AllSum.apply(x.new_tensor(x.numel() // x.shape[1]))
-    x = x - (_AllSum.apply(x.sum(axes)) / count).reshape(shape)
-    var = (_AllSum.apply(x.square().sum(axes)) / count).reshape(shape)
-    return x / (var + norm.eps).sqrt() * norm.weight.reshape(shape) + norm.bias.reshape(shape)
 
 
 def follows_one_process(_folder: Path, *, case: Case, **options: Any) -> None:
@@ -197,6 +178,24 @@ def one_all_reduce_a_refresh(_folder: Path) -> None:
     assert counts == [0, 0, 1, 0, 0, 1]
 
 
+def identity_does_not_wait(_folder: Path) -> None:
+    """Free parameters are stepped between the launch of the all-reduce and the wait for it."""
+    shared = Shared(BY_ID["tokens_tied_head"], wrap=DistributedDataParallel)
+    synchronizer = shared.optimizer._curvature.synchronizer
+    calls = mock.Mock()
+    calls.start.side_effect, calls.finish.side_effect = synchronizer.start, synchronizer.finish
+    calls.update.side_effect = shared.optimizer._update
+    with (
+        mock.patch.object(synchronizer, "start", calls.start),
+        mock.patch.object(synchronizer, "finish", calls.finish),
+        mock.patch.object(shared.optimizer, "_update", calls.update),
+    ):
+        shared.train(range(1))
+    names = [call.args[0] if call[0] == "update" else call[0] for call in calls.mock_calls]
+    assert names[:3] == ["start", "positions", "finish"]
+    assert "positions" not in names[3:]
+
+
 def group_is_a_choice(_folder: Path) -> None:
     """Alone, in pairs, and all together give what each of them saw."""
     rank, world = dist.get_rank(), dist.get_world_size()
@@ -215,6 +214,31 @@ def group_is_a_choice(_folder: Path) -> None:
     first = rank // 2 * 2
     assert found == [squares[rank], sum(squares[first : first + 2]) / 2, sum(squares) / world]
     assert copy.deepcopy(optimizer._curvature.synchronizer)._group() is dist.group.WORLD
+
+
+def built_before_the_group(_folder: Path) -> None:
+    with mock.patch.object(dist, "is_initialized", return_value=False):
+        shared = Shared(MLP)
+    shared.model = DistributedDataParallel(shared.bare)
+    shared.train(STEPS)
+
+
+class OldSharding(FullyShardedDataParallel):
+    """FSDP1 as far as it comes without an accelerator."""
+
+    def __init__(self, module: nn.Module) -> None:
+        nn.Module.__init__(self)
+        self._fsdp_wrapped_module = module
+
+
+def wrapped_models(_folder: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^Invalid model: DistributedDataParallel\..*model\.module"
+    ):
+        AdaFisher(DistributedDataParallel(MLP.model()))
+    for model in (OldSharding(MLP.model()), nn.Sequential(OldSharding(MLP.model()))):
+        with pytest.raises(ValueError, match=r"^Invalid model: FullyShardedData.*fully_shard ins"):
+            AdaFisher(model)
 
 
 F32 = torch.float32
@@ -237,5 +261,8 @@ CHECKS = checks(
     ("lengths_differ", lengths_differ, {}),
     ("not_finite_on_one_rank", not_finite_on_one_rank, {}),
     ("one_all_reduce_a_refresh", one_all_reduce_a_refresh, {}),
+    ("identity_does_not_wait", identity_does_not_wait, {}),
     ("group_is_a_choice", group_is_a_choice, {}),
+    ("built_before_the_group", built_before_the_group, {}),
+    ("wrapped_models", wrapped_models, {}),
 )

@@ -14,14 +14,14 @@ import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
 from adafisher import AdaFisher
 from tests.adafisher.ddp_checks import F32, PLAIN_CNN, RELEASED, STEPS
 from tests.adafisher.ranks import checks
-from tests.adafisher.shares import ONE_EMPTY, UNEVEN, Shared
+from tests.adafisher.shares import ONE_EMPTY, UNEVEN, Shared, gathered
 from tests.cases import BY_ID, Case
 
 # Odd sizes: shards of unequal length, empty ones, and cuts through a group of channels.
@@ -136,6 +136,36 @@ def tensor_parallel(_folder: Path) -> None:
         AdaFisher(model)
 
 
+def half_precision(_folder: Path) -> None:
+    """Layers compute in bfloat16, parameters and factors stay in float32."""
+    model = whole(MLP.model().float(), mp_policy=MixedPrecisionPolicy(param_dtype=torch.bfloat16))
+    optimizer = AdaFisher(model)
+    before = [gathered(param) for param in model.parameters()]
+    output = model(MLP.batch(dist.get_rank()).float())
+    assert output.dtype is torch.bfloat16
+    output.square().mean().backward()
+    optimizer.step()
+    assert optimizer.coverage().identity_steps == {}
+    for param, old in zip(model.parameters(), before, strict=True):
+        assert param.dtype is F32
+        assert torch.isfinite(gathered(param)).all()
+        assert not torch.equal(gathered(param), old)
+    for layer in optimizer._curvature.capture.layers.values():
+        assert [factor.dtype for factor in layer.averages() or ()] == [F32, F32]
+
+
+def mesh_of_a_part(_folder: Path) -> None:
+    """Two pairs with a model each: a pair pools its own rows."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("model", "shards"))
+    model = whole(nn.Linear(1, 2, bias=False), mesh=mesh["shards"])
+    optimizer = AdaFisher(model, gammas=(0.0, 0.0))
+    model(torch.full((1, 1), 2.0 ** dist.get_rank())).sum().backward()
+    optimizer.step()
+    averages = optimizer._curvature.capture.layers[""].averages()
+    assert averages is not None
+    assert float(averages[0]) == ([1 + 4, 16 + 64][dist.get_rank() // 2]) / 2
+
+
 def only_four(check: Callable[..., None]) -> Callable[..., None]:
     def run(folder: Path, **keywords: Any) -> None:
         if dist.get_world_size() == 4:
@@ -161,6 +191,8 @@ CHECKS = checks(
     ("norms", norms, {}),
     ("norms_released", norms, RELEASED),
     ("pairs", only_four(follows_one_process), {"case": MLP, "prepare": replicated_pairs}),
+    ("mesh_of_a_part", only_four(mesh_of_a_part), {}),
+    ("half_precision", half_precision, {}),
     ("saves", saves, {}),
     ("sharded_afterwards", sharded_afterwards, {}),
     ("tensor_parallel", tensor_parallel, {}),

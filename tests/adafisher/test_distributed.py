@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from adafisher import AdaFisher
-from tests.adafisher import ddp_checks, fsdp_checks, ranks
+from tests.adafisher import ddp_checks, fsdp_checks, gpu_checks, ranks
 from tests.adafisher.shares import loss_of
 
 
@@ -19,11 +19,13 @@ class Ends(NamedTuple):
     ends: dict[str, str]
 
 
-def fixture_of(module: str, world: int) -> Any:
+def fixture_of(module: str, world: int, device: str = "cpu") -> Any:
     @pytest.fixture(scope="module")
     def run(tmp_path_factory: pytest.TempPathFactory) -> Ends:
+        if device == "cuda" and torch.cuda.device_count() < world:
+            pytest.skip(f"needs {world} accelerators")
         folder = tmp_path_factory.mktemp(f"world_{world}")
-        return Ends(folder, ranks.run(world, module, folder))
+        return Ends(folder, ranks.run(world, module, folder, device))
 
     return run
 
@@ -32,6 +34,7 @@ ddp_two = fixture_of(ddp_checks.__name__, 2)
 ddp_four = fixture_of(ddp_checks.__name__, 4)
 fsdp_two = fixture_of(fsdp_checks.__name__, 2)
 fsdp_four = fixture_of(fsdp_checks.__name__, 4)
+gpu_two = fixture_of(gpu_checks.__name__, 2, "cuda")
 
 
 @pytest.mark.parametrize("check", ddp_checks.CHECKS)
@@ -54,6 +57,12 @@ def test_fully_shard_on_two_ranks(check: str, fsdp_two: Ends) -> None:
 @pytest.mark.parametrize("check", fsdp_checks.CHECKS)
 def test_fully_shard_on_four_ranks(check: str, fsdp_four: Ends) -> None:
     assert fsdp_four.ends[check] == ranks.PASSED, fsdp_four.ends[check]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("check", gpu_checks.CHECKS)
+def test_nccl_on_two_ranks(check: str, gpu_two: Ends) -> None:
+    assert gpu_two.ends[check] == ranks.PASSED, gpu_two.ends[check]
 
 
 def test_saved_on_two_ranks_loads_on_one(fsdp_two: Ends) -> None:
