@@ -119,19 +119,22 @@ def shard_terms(terms: list[CurvatureTerm], param: Tensor) -> list[CurvatureTerm
     dim, start, stop = _bounds(param)
     if stop - start == param.shape[dim]:
         return terms
-    left = terms[0][0]
-    if left.dim() == param.dim():
-        return [(_slice(a, dim, start, stop), _slice(b, dim, start, stop)) for a, b in terms]
-    if dim > 0:
-        return [(a, _slice(b, dim + 1, start, stop)) for a, b in terms]
-    width = left.shape[1]  # channels of a group
+    grouped = terms[0][0].dim() - param.dim()
+    if not grouped or dim > 0:
+        axis = dim + grouped
+        return [(_slice(a, axis, start, stop), _slice(b, axis, start, stop)) for a, b in terms]
+    width = param.shape[0] // terms[0][0].shape[0]  # of a group
     if start % width == 0 and stop % width == 0:
-        return [
-            (a[start // width : stop // width], b[start // width : stop // width]) for a, b in terms
-        ]
+        groups = slice(start // width, stop // width)
+        return [(a[groups], b[groups]) for a, b in terms]
     # The cut goes through a group: no grouped view of the shard exists.
-    group = torch.arange(start, stop, device=left.device) // width
-    return [(a.flatten(0, 1)[start:stop], b[:, 0][group]) for a, b in terms]
+    index = torch.arange(start, stop, device=terms[0][0].device)
+    return [(_rows(a, index, width), _rows(b, index, width)) for a, b in terms]
+
+
+def _rows(term: Tensor, index: Tensor, width: int) -> Tensor:
+    """Entries of the first axis of the parameter, from a term in the grouped view."""
+    return term[:, 0][index // width] if term.shape[1] == 1 else term.flatten(0, 1)[index]
 
 
 def _bounds(param: Tensor) -> tuple[int, int, int]:
