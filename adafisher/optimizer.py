@@ -200,6 +200,11 @@ class AdaFisher(torch.optim.Optimizer):
         """A snapshot as plain tensors and numbers; later steps do not change it.
 
         Rows that are pooled for the next step are part of it, gradients are not.
+
+        Of a sharded parameter the momentum is a ``DTensor``, as in torch; the factors are whole,
+        and the same on all ranks. ``torch.distributed.checkpoint`` takes the state between two
+        steps (pooled rows are those of one rank). What it wrote loads in place into an optimizer
+        that has taken a step, or by ``dcp_to_torch_save`` into any, sharded or not.
         """
         return cast(dict[str, Any], checkpoint.copy(self._live_state()))
 
