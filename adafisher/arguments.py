@@ -131,10 +131,22 @@ def check_model(model: object) -> None:
             "itself, not model.parameters()."
         )
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    if isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
+    if isinstance(model, wrappers):
+        raise ValueError(
+            f"Invalid model: {type(model).__name__}. Must be the module before it is wrapped "
+            "or compiled: pass model.module."
+        )
+    if hasattr(model, "_orig_mod"):
         raise ValueError(
             f"Invalid model: {type(model).__name__}. Must be the module before it is wrapped "
             "or compiled."
+        )
+    # By name: to import FSDP1 takes a second.
+    mro = (kind.__name__ for module in model.modules() for kind in type(module).__mro__)
+    if "FullyShardedDataParallel" in mro:
+        raise ValueError(
+            "Invalid model: FullyShardedDataParallel flattens its parameters. "
+            "Must be sharded by torch.distributed.fsdp.fully_shard instead."
         )
 
 

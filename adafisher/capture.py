@@ -74,16 +74,20 @@ class Layer:
     dropped: int = 0
     pool: Pool = field(default_factory=Pool)
 
+    def __post_init__(self) -> None:
+        """Keep the parameters: within forward, fully_shard puts others in their place."""
+        # A parametrized weight is computed, not a parameter: it is absent from _parameters.
+        names = (("weight", self.rule.weight), ("bias", self.rule.bias))
+        own = ((role, self.module._parameters.get(name)) for role, name in names)
+        self._roles = [(role, param) for role, param in own if param is not None]
+
     def __getstate__(self) -> dict[str, Any]:
         """Without the rule, which is made of functions; the capture finds it again."""
         return {key: value for key, value in vars(self).items() if key != "rule"}
 
     def roles(self) -> list[tuple[str, nn.Parameter]]:
         """Parameters that get curvature from this layer, with their role."""
-        # A parametrized weight is computed, not a parameter: it is absent from _parameters.
-        names = (("weight", self.rule.weight), ("bias", self.rule.bias))
-        own = ((role, self.module._parameters.get(name)) for role, name in names)
-        return [(role, param) for role, param in own if param is not None]
+        return self._roles
 
     def estimate(self) -> Factors:
         """Factors of the pooled rows, of which there must be some."""

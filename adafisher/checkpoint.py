@@ -31,6 +31,18 @@ def copy(tree: Any) -> Any:
     return tree
 
 
+def by_position(state: dict[Any, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """Undo what ``torch.distributed.checkpoint`` does to the number keys of ``state``.
+
+    It reads them back as strings. Loading in place, it puts tensors under the number and the rest
+    under the string. An empty ``state`` it leaves out.
+    """
+    merged: dict[int, dict[str, Any]] = {}
+    for key, entry in state.items():
+        merged.setdefault(int(key), {}).update(entry)
+    return merged
+
+
 def pack_layer(layer: Layer) -> dict[str, Any]:
     """State of a layer: its kind, counters, running factors and pooled rows."""
     packed: dict[str, Any] = {
@@ -65,9 +77,12 @@ def check(state_dict: dict[str, Any], current: dict[str, Any]) -> None:
     Raises:
         ValueError: They differ in parameters or layers.
     """
-    for key in ("state", "param_groups", "curvature"):
+    for key in ("param_groups", "curvature"):
         if key not in state_dict:
-            raise ValueError(f"Invalid state_dict: it has no {key!r}, so it is not AdaFisher's.")
+            raise ValueError(
+                f"Invalid state_dict: it has no {key!r}, so it is not AdaFisher's "
+                "(get_optimizer_state_dict of torch drops it: save optimizer.state_dict())."
+            )
     saved_groups, groups = state_dict["param_groups"], current["param_groups"]
     if len(saved_groups) != len(groups):
         raise ValueError(

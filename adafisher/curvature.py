@@ -13,9 +13,11 @@ from adafisher.arguments import FactorOptions
 from adafisher.batched import all_finite, min_max_all
 from adafisher.capture import Capture, Layer
 from adafisher.coverage import warn_dropped, warn_unseen
+from adafisher.distributed import Synchronizer
 from adafisher.fisher import CurvatureTerm, join_terms
 from adafisher.layers import Factors
 from adafisher.scaling import Scale, divide
+from adafisher.sharding import shard_terms
 
 
 class Curvature:
@@ -23,19 +25,22 @@ class Curvature:
 
     Attributes:
         options: How the averages are kept.
+        synchronizer: Pools the rows of all ranks.
         capture: The hooks and the layers with their averages.
         owners: Layers and roles of every parameter in a supported layer, matched by identity.
         step_count: Optimizer steps so far; decides when to refresh.
     """
 
-    def __init__(self, model: nn.Module, options: FactorOptions) -> None:
+    def __init__(self, model: nn.Module, options: FactorOptions, process_group: Any = None) -> None:
         """Hook the supported layers of ``model``.
 
         Args:
             model: Model to watch.
             options: How the averages are kept.
+            process_group: Ranks whose rows are pooled, see ``distributed.Synchronizer``.
         """
         self.options = options
+        self.synchronizer = Synchronizer(process_group)
         self.capture = Capture(model, options.norm_layers, options.embeddings)
         self.owners: dict[Tensor, list[tuple[Layer, str]]] = {}
         for layer in self.capture.layers.values():
@@ -55,6 +60,11 @@ class Curvature:
         kept += [layer.pool.activation_sum, layer.pool.grad_sum]
         return kept + [t for _, param in layer.roles() for pair in self.terms(param) for t in pair]
 
+    def start_refresh(self) -> None:
+        """Send off what the other ranks need; ``refresh`` waits for theirs."""
+        if self.capture.armed:
+            self.synchronizer.start(list(self.capture.layers.values()))
+
     def refresh(self, loss_scale: Scale = 1.0) -> None:
         """Take the pooled rows into the averages, if this is a step for it.
 
@@ -63,9 +73,13 @@ class Curvature:
         """
         if not self.capture.armed:
             return
+        ranks = self.synchronizer.finish()
         fresh = [layer for layer in self.capture.layers.values() if layer.pool.rows]
+        # Only now: a layer that another rank has called has rows here too.
         self._warn_once(warn_unseen, self.capture.unseen())
         estimates = [(h, divide(s, loss_scale)) for h, s in (layer.estimate() for layer in fresh)]
+        if ranks > 1:  # each rank's output gradients are ``ranks`` times those of the mean loss
+            estimates = [(h, s / ranks**2) for h, s in estimates]
         start = float(self.options.factor_init == "ones")
         dropped: list[str] = []
         finites = all_finite(estimates)
@@ -122,12 +136,15 @@ class Curvature:
         if self.options.normalize == "after":
             usable = dict(zip(usable, self._min_max(list(usable.values())), strict=True))
         self._terms = {
-            param: join_terms(
-                [
-                    layer.rule.term(layer.module, role, *usable[layer])
-                    for layer, role in owners
-                    if layer in usable
-                ]
+            param: shard_terms(
+                join_terms(
+                    [
+                        layer.rule.term(layer.module, role, *usable[layer])
+                        for layer, role in owners
+                        if layer in usable
+                    ]
+                ),
+                param,
             )
             for param, owners in self.owners.items()
         }

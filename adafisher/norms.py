@@ -8,6 +8,7 @@ does not tell from the features.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -54,6 +55,7 @@ def _batched(module: Any, x: Tensor) -> Tensor:
     return x.unsqueeze(0) if x.dim() == bare else x
 
 
+@cache  # one rule for all kinds of one name
 def _channel_rule(name: str) -> LayerRule:
     return LayerRule(
         name=name,
@@ -74,6 +76,7 @@ def _trailing_rule(name: str) -> LayerRule:
     )
 
 
+@cache
 def _channel_rule_two_vector(name: str) -> LayerRule:
     return LayerRule(
         name=f"{name} (two_vector)",
@@ -93,11 +96,13 @@ def _trailing_rule_two_vector(name: str) -> LayerRule:
         rows=lambda m, y: _with_rows(m, y).shape[0],
         term=_two_vector_term,
         estimate=factors.two_vector_factors,
+        ragged=True,  # one entry a token
     )
 
 
 _CHANNELS: list[tuple[Any, str]] = [
-    (_BatchNorm, "BatchNorm"),  # 1d to 3d and SyncBatchNorm
+    (nn.SyncBatchNorm, "BatchNorm"),  # has a forward of its own: first, or it counts as a subclass
+    (_BatchNorm, "BatchNorm"),  # 1d to 3d
     (nn.GroupNorm, "GroupNorm"),
     (nn.modules.instancenorm._InstanceNorm, "InstanceNorm"),
 ]

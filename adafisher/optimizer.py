@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 
 from adafisher import checkpoint
 from adafisher.arguments import (
@@ -21,6 +22,7 @@ from adafisher.coverage import Coverage, warn_uncovered
 from adafisher.curvature import Curvature
 from adafisher.layers import SUPPORTED
 from adafisher.scaling import LossScale, Scale, unscale_
+from adafisher.sharding import check_shards, local, mesh_group, place_like
 from adafisher.stats import CurvatureStats, curvature_stats
 from adafisher.update import Rule, Stepper, Update
 
@@ -69,6 +71,9 @@ class AdaFisher(torch.optim.Optimizer):
             CUDA (None), also on the CPU (True), where compiling takes tens of seconds once, or
             never (False). It warns where it cannot compile, and takes the plain step. Neither
             choice changes the result by more than rounding.
+        process_group: Processes that average their gradients, and whose rows are pooled; each of
+            them has to call ``step``. None is the mesh of a sharded model, and otherwise all of
+            ``torch.distributed`` once it is initialised. False is this process alone.
         differentiable: Refused; there for the message.
 
     Refused, with the reason in the message: ``differentiable=True`` and sparse gradients; passes
@@ -83,7 +88,12 @@ class AdaFisher(torch.optim.Optimizer):
 
     Raises:
         ValueError: An argument is out of range, or a parameter is not of the model.
-        TypeError: ``model`` is not a module.
+        TypeError: ``model`` is not a module, or ``process_group`` is not a process group.
+
+    Distributed: the optimizer is built on the model itself, which is then wrapped in
+    ``DistributedDataParallel``; ``fully_shard`` comes before the optimizer. Rows are pooled at
+    ``step``, so that ``no_sync`` needs nothing more. Gradients have to be averaged, not summed,
+    for the numbers of one process. ``distributed`` says why they are the same.
 
     Example:
         >>> model = torch.nn.Linear(3, 2)
@@ -119,10 +129,12 @@ class AdaFisher(torch.optim.Optimizer):
         foreach: bool | None = None,
         fused: bool | None = None,
         loss_scale: Any = None,
+        process_group: dist.ProcessGroup | Literal[False] | None = None,
         differentiable: bool = False,
     ) -> None:
         """See the class."""
         check_model(model)
+        check_shards(model)
         check_execution(foreach, fused)
         check_not_differentiable(differentiable)
         self._loss_scale = LossScale(loss_scale)
@@ -144,7 +156,8 @@ class AdaFisher(torch.optim.Optimizer):
         }
         check_group(defaults)
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
-        self._curvature = Curvature(model, options)
+        process_group = mesh_group(model) if process_group is None else process_group
+        self._curvature = Curvature(model, options, process_group)
         self._stepper = Stepper(foreach=foreach, fused=fused)
         self._identity_steps: dict[str, int] = {}
         try:
@@ -207,12 +220,15 @@ class AdaFisher(torch.optim.Optimizer):
         if scale is None:
             self._curvature.capture.clear()
             return loss
-        self._curvature.refresh(scale)
-        self._stepper.run(
-            self._update(name, param, param.grad, group)
-            for group, name, param in self._parameters()
-            if param.grad is not None
-        )
+        self._curvature.start_refresh()
+        for waits in (False, True):  # what has no curvature need not wait for the other ranks
+            if waits:
+                self._curvature.refresh(scale)
+            self._stepper.run(
+                self._update(name, param, param.grad, group)
+                for group, name, param in self._parameters()
+                if param.grad is not None and (param in self._curvature.owners) is waits
+            )
         self._curvature.advance()
         return loss
 
@@ -268,6 +284,11 @@ class AdaFisher(torch.optim.Optimizer):
         """A snapshot as plain tensors and numbers; later steps do not change it.
 
         Rows that are pooled for the next step are part of it, gradients are not.
+
+        Of a sharded parameter the momentum is a ``DTensor``, as in torch; the factors are whole,
+        and the same on all ranks. ``torch.distributed.checkpoint`` takes the state between two
+        steps (pooled rows are those of one rank). What it wrote loads in place into an optimizer
+        that has taken a step, or by ``dcp_to_torch_save`` into any, sharded or not.
         """
         return cast(dict[str, Any], checkpoint.copy(self._live_state()))
 
@@ -282,9 +303,12 @@ class AdaFisher(torch.optim.Optimizer):
         """
         checkpoint.check(state_dict, self._live_state())
         own = checkpoint.copy(state_dict)
+        own["state"] = checkpoint.by_position(own.get("state", {}))
         curvature = own.pop("curvature")
         super().load_state_dict(own)
-        self._identity_steps = curvature["identity_steps"]
+        for param, entry in self.state.items():
+            entry["exp_avg"] = place_like(entry["exp_avg"], param)
+        self._identity_steps = curvature.get("identity_steps", {})
         self._curvature.load_state(curvature)
 
     def _live_state(self) -> dict[str, Any]:
@@ -318,9 +342,11 @@ class AdaFisher(torch.optim.Optimizer):
             state["step"] = 0
             state["exp_avg"] = torch.zeros_like(param, memory_format=torch.preserve_format)
         state["step"] += 1
+        whole, param, grad = param, local(param), local(grad)
+        exp_avg = local(state["exp_avg"])
         lr, beta, decay = group["lr"], group["beta"], group["weight_decay"]
-        terms = self._curvature.terms(param)
-        if not terms and param in self._curvature.owners:
+        terms = self._curvature.terms(whole)
+        if not terms and whole in self._curvature.owners:
             self._identity_steps[name] = self._identity_steps.get(name, 0) + 1
         rule = Rule(
             beta=beta,
@@ -330,7 +356,7 @@ class AdaFisher(torch.optim.Optimizer):
             maximize=group["maximize"],
         )
         step_size = lr / (1.0 - beta ** state["step"])
-        return Update(param, grad, state["exp_avg"], terms, step_size, rule)
+        return Update(param, grad, exp_avg, terms, step_size, rule)
 
 
 class AdaFisherW(AdaFisher):
@@ -364,6 +390,7 @@ class AdaFisherW(AdaFisher):
         foreach: bool | None = None,
         fused: bool | None = None,
         loss_scale: Any = None,
+        process_group: dist.ProcessGroup | Literal[False] | None = None,
         differentiable: bool = False,
     ) -> None:
         """See ``AdaFisher``."""
@@ -385,5 +412,6 @@ class AdaFisherW(AdaFisher):
             foreach=foreach,
             fused=fused,
             loss_scale=loss_scale,
+            process_group=process_group,
             differentiable=differentiable,
         )

@@ -40,6 +40,7 @@ class LayerRule:
         estimate: ``(activation_sum, grad_sum, rows) -> (activation_diag, grad_diag)``.
         weight: Name of the parameter in the role ``weight``.
         bias: Name of the parameter in the role ``bias``.
+        ragged: Whether the length of ``activation_sum`` varies from call to call.
     """
 
     name: str
@@ -50,3 +51,4 @@ class LayerRule:
     estimate: Callable[[Tensor, Tensor, int], Factors] = means
     weight: str = "weight"
     bias: str = "bias"
+    ragged: bool = False

@@ -12,6 +12,7 @@ from torch import Tensor
 from adafisher.curvature import Curvature
 from adafisher.factors import factor_dtype
 from adafisher.fisher import CurvatureTerm
+from adafisher.sharding import local
 
 _SAMPLE = 1 << 20  # entries of a parameter that are sorted; of larger ones every n-th
 _LEVELS = (0.01, 0.5, 0.99)
@@ -90,7 +91,9 @@ def curvature_stats(
         curvature: Where their terms come from.
     """
     entries = {
-        param: entries_of(param, curvature.terms(param), damping=group["damping"], lr=group["lr"])
+        param: entries_of(  # of a sharded parameter this rank's part
+            local(param), curvature.terms(param), damping=group["damping"], lr=group["lr"]
+        )
         for group, _, param in parameters
     }
     layers, held = {}, {}

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from adafisher import AdaFisher, layers, register_layer
+from adafisher.calls import overrides_forward
 from tests.reference import ReferenceAdaFisher
 
 
@@ -125,9 +126,14 @@ def test_bad_registrations() -> None:
 
 
 def test_sync_batch_norm_has_the_rule_of_batch_norm() -> None:
-    found = layers.find_rule(nn.SyncBatchNorm(4), "per_channel")
+    module = nn.SyncBatchNorm(4)
+    found = layers.find_rule(module, "per_channel")
+    plain = layers.find_rule(nn.BatchNorm2d(4), "per_channel")
     assert found is not None
-    assert found == layers.find_rule(nn.BatchNorm2d(4), "per_channel")
+    assert plain is not None
+    assert found.rule == plain.rule
+    # Its forward pass is its own: it must not be watched as a subclass that overrides another's.
+    assert not overrides_forward(module, found.base)
 
 
 def test_embeddings_have_curvature_only_when_asked() -> None:

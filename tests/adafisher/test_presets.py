@@ -179,6 +179,6 @@ def test_preset_file_is_complete(path: Path) -> None:
     assert isinstance(optimizer, AdaFisherW) is ("rw" in path.stem)
     given = set(config) - {"_target_", "_partial_", *NOT_ARGUMENTS}
     # What never changes the result, and what belongs to the training loop.
-    others = {"foreach", "fused", "loss_scale", "differentiable"}
+    others = {"foreach", "fused", "loss_scale", "process_group", "differentiable"}
     taken = set(AdaFisher.__init__.__annotations__) - {"model", "params", "return"} - others
     assert given == taken
