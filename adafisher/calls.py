@@ -90,7 +90,7 @@ class Calls(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.multi_head_attention_forward:
             with self:  # or what it calls in turn would not be seen
-                return _attention_body()(*args, **kwargs)
+                return _ATTENTION_BODY(*args, **kwargs)
         output = func(*args, **kwargs)
         if func in _SIGNATURES:
             kind, names = _SIGNATURES[func]
@@ -165,6 +165,9 @@ def _attention_body() -> Callable[..., Any]:
     )
     body.__kwdefaults__ = function.__kwdefaults__
     return body
+
+
+_ATTENTION_BODY = _attention_body()  # made once: a compiler cannot trace the making of a function
 
 
 def in_transform() -> bool:
