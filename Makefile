@@ -100,12 +100,12 @@ tune: .jobs setup
 	@$(python) -m experiments.tune $(call quote,optimizer=$(OPT)) $(call quote,task=$(TASK)) \
 	  $(call quote,trials=$(TRIALS)) $(folders) $(parallel) $(ARGS)
 
-## Measure what the optimizer costs beside AdamW, in time and memory; out/bench/ gets the numbers.
+## Measure costs as ratios to a peer in the same process; out/bench/ gets the numbers.
 ## Variables: OUT ARGS
-## Example:   make bench ARGS='--models resnet18 --batches 128,256 --threads 2'
+## Example:   make bench ARGS='adafisher --models resnet18 --batches 128,256 --threads 2'
 bench: setup
-	@echo "Bench: AdaFisher beside AdamW."
-	@$(python) -m experiments.bench --out $(call quote,$(OUT)) $(ARGS)
+	@echo "Bench: ratios to a peer in the same process."
+	@$(python) -m experiments.bench $(ARGS) --out $(call quote,$(OUT))
 
 ## Run the tests, without those marked slow or gpu.
 ## Variables: ARGS

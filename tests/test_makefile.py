@@ -51,10 +51,14 @@ def test_sweep_hands_every_variable_on(ready: Checkout) -> None:
 
 
 def test_bench(ready: Checkout) -> None:
-    assert ready.make("bench", "OUT=my out", "ARGS=--quick --models resnet18").returncode == 0
+    assert (
+        ready.make("bench", "OUT=my out", "ARGS=adafisher --quick --models resnet18").returncode
+        == 0
+    )
     (program,) = ready.programs()
     assert program == [
-        *("-m", "experiments.bench", "--out", "my out", "--quick", "--models", "resnet18")
+        *("-m", "experiments.bench", "adafisher", "--quick", "--models", "resnet18"),
+        *("--out", "my out"),
     ]
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from experiments import bench
-from experiments.contest import Problem, Seconds, measure
+from experiments.bench import adafisher as bench
+from experiments.bench.__main__ import main
+from experiments.bench.contest import Problem, Seconds, measure
 from experiments.errors import UserError
 
 
@@ -75,11 +76,13 @@ def test_results_are_printed_and_written_with_their_environment(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(bench, "problem", lambda name, batch, device: tiny)
-    bench.main(["--models", "resnet18", "--quick", "--device", "cpu", "--out", str(tmp_path)])
+    main(
+        ["adafisher", "--models", "resnet18", "--quick", "--device", "cpu", "--out", str(tmp_path)]
+    )
     printed = capsys.readouterr().out
     assert "tiny, batch 4: ratios to adamw fused" in printed
     assert "refresh every 100" in printed
-    written = json.loads((tmp_path / "bench" / "bench.json").read_text("utf-8"))
+    written = json.loads((tmp_path / "bench" / "adafisher.json").read_text("utf-8"))
     assert written["environment"]["packages"]["torch"]
     (result,) = written["results"]
     assert set(result["ratios"]["cpu"]["refresh every step"]) == set(bench.HEADS)
@@ -107,4 +110,4 @@ def test_problems(model: str, output: tuple[int, ...]) -> None:
 )
 def test_mistakes_are_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        bench.main([*arguments, "--device", "cpu"])
+        main(["adafisher", *arguments, "--device", "cpu"])

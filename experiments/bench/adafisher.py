@@ -1,26 +1,23 @@
-"""What AdaFisher costs beside AdamW: `python -m experiments.bench --models resnet18`.
+"""What AdaFisher costs beside AdamW: `python -m experiments.bench adafisher --models resnet18`.
 
 Times are ratios to `torch.optim.AdamW(fused=True)` in the same round. A refresh every 100 steps is
 the step without a refresh, plus a hundredth of what a refresh adds.
 """
 
 import argparse
-import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from experiments import environment
-from experiments.build import DEVICES, build_optimizer, pick_device
+from experiments.bench.contest import Contender, Problem, Seconds, measure
+from experiments.build import build_optimizer
 from experiments.commandline import CONF
-from experiments.contest import Contender, Problem, Seconds, measure
-from experiments.errors import UserError, report_user_errors
+from experiments.errors import UserError
 from experiments.models.gpt import GPT
 from experiments.models.resnet18 import ResNet18
 
@@ -104,7 +101,7 @@ def ratios(contenders: Sequence[Contender], clock: str) -> dict[str, dict[str, d
     return result
 
 
-def run(contest: Problem, *, fused: bool, steps: int, calls: int) -> dict[str, Any]:
+def compare(contest: Problem, *, fused: bool, steps: int, calls: int) -> dict[str, Any]:
     """Measure one problem, print its table and return everything that was measured."""
     contenders = measure(contest, makers(fused=fused), steps=steps, calls=calls)
     compared = {clock: ratios(contenders, clock) for clock in ("wall", "cpu")}
@@ -139,31 +136,26 @@ HEADS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, measure, print and write."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.bench", description=__doc__)
-    names = sorted(BATCHES["cpu"])
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this part."""
     parser.add_argument("--models", default="resnet18,gpt1_mini,vit_s16", help="names, by commas")
     parser.add_argument("--batches", help="batch sizes, by commas; default: by model and device")
     parser.add_argument("--steps", type=int, default=10, help="training steps of each [10]")
     parser.add_argument("--calls", type=int, default=50, help="calls of step() alone [50]")
     parser.add_argument("--fused", action="store_true", help="compile AdaFisher's step as well")
-    parser.add_argument("--quick", action="store_true", help="batch 2, 3 steps, 5 calls")
-    parser.add_argument("--device", default="auto", choices=DEVICES, help="[auto]")
-    parser.add_argument("--threads", type=int, help="threads of the CPU; default: torch's")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of bench/ [out]")
-    options = parser.parse_args(arguments)
-    device = pick_device(options.device)
+
+
+def run(options: argparse.Namespace, device: torch.device) -> Iterator[dict[str, Any]]:
+    """Measure every model at every batch size.
+
+    Raises:
+        UserError: If an option is out of range.
+    """
     defaults = BATCHES["cuda" if device.type == "cuda" else "cpu"]
     steps, calls = (3, 5) if options.quick else (options.steps, options.calls)
     if min(steps, calls) < 2:
         raise UserError(f"Invalid --steps or --calls: {min(steps, calls)}. Must be >= 2.")
-    if options.threads is not None:
-        if options.threads < 1:
-            raise UserError(f"Invalid --threads: {options.threads}. Must be >= 1.")
-        torch.set_num_threads(options.threads)
-    results = []
-    chosen = options.models.split(",")
+    chosen, names = options.models.split(","), sorted(defaults)
     for name in chosen:
         if name not in names:
             raise UserError(f"Invalid --models: {name!r}. Must be of {', '.join(names)}.")
@@ -174,16 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             continue
         for batch in [2] if options.quick else batches or defaults[name]:
             contest = problem(name, batch, device)
-            results.append(run(contest, fused=options.fused, steps=steps, calls=calls))
-            write(options.out / "bench" / "bench.json", results, device)
-
-
-def write(path: Path, results: list[dict[str, Any]], device: torch.device) -> None:
-    """Write the results with the environment that they were measured in."""
-    described = environment.describe(device=device, checksums={})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"environment": described, "results": results}, indent=1) + "\n")
-    print(f"  written: {path}")
+            yield compare(contest, fused=options.fused, steps=steps, calls=calls)
 
 
 def _on(device: torch.device, contest: Problem) -> Problem:
@@ -216,8 +199,3 @@ def _sizes(text: str) -> list[int]:
     if min(sizes) < 1:
         raise UserError(f"Invalid --batches: {text!r}. Must be whole numbers >= 1, by commas.")
     return sizes
-
-
-if __name__ == "__main__":
-    with report_user_errors():
-        main()
