@@ -1,5 +1,6 @@
 """Fixtures of more than one test file."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,16 @@ def ready(checkout: Checkout) -> Checkout:
     checkout.add_python("python3.12", (3, 12))
     assert checkout.make("setup").returncode == 0
     return checkout
+
+
+@pytest.fixture(scope="session")
+def loopback() -> None:
+    """Skip where a machine cannot reach even itself, as with its network cut by a namespace."""
+    with socket.socket() as server, socket.socket() as client:
+        try:
+            server.bind(("127.0.0.1", 0))
+            server.listen()
+            client.settimeout(5)
+            client.connect(server.getsockname())
+        except OSError as error:
+            pytest.skip(f"the loopback interface is down: {error}")

@@ -21,7 +21,7 @@ class Ends(NamedTuple):
 
 def fixture_of(module: str, world: int, device: str = "cpu") -> Any:
     @pytest.fixture(scope="module")
-    def run(tmp_path_factory: pytest.TempPathFactory) -> Ends:
+    def run(loopback: None, tmp_path_factory: pytest.TempPathFactory) -> Ends:
         if device == "cuda" and torch.cuda.device_count() < world:
             pytest.skip(f"needs {world} accelerators")
         folder = tmp_path_factory.mktemp(f"world_{world}")

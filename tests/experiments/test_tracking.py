@@ -42,7 +42,7 @@ def test_the_environment_can_force_it(monkeypatch):
     assert tracking._resolve("online") == "offline"
 
 
-def test_a_dead_network_is_noticed_at_once():
+def test_a_dead_network_is_noticed_at_once(loopback):
     with socket.socket() as taken:  # bound and not listening: the connection is refused
         taken.bind(("127.0.0.1", 0))
         assert not tracking._reachable(f"http://127.0.0.1:{taken.getsockname()[1]}")
