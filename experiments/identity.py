@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # the ids are computed where torch need not be loaded
     from experiments.tasks.task import Task
 
 # Where a run reads and writes, how it is shown, and notes: none of it changes a measurement.
-NOT_HASHED = ("data_dir", "runs_dir", "cache_dir", "tracking", "threads", "retry")
+NOT_HASHED = ("data_dir", "runs_dir", "cache_dir", "tracking", "threads", "retry", "grids")
 NOTES = ("published_as", "search", "parameters", "threads")
 
 Config = Mapping[str, Any]

@@ -60,30 +60,7 @@ def composed(overrides: list[str]) -> Config:
         UserError: If it does not compose.
     """
     with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        return resolve(_compose(overrides))
-
-
-def with_grid(overrides: list[str]) -> list[str]:
-    """Spell out the grid of an experiment file, so that what is typed replaces parts of it.
-
-    Hydra's own sweeper would run both values of a key that the file and the user give.
-
-    Args:
-        overrides: Those of a sweep.
-
-    Returns:
-        The overrides, with those of ``hydra.sweeper.params`` before them.
-
-    Raises:
-        UserError: If the experiment does not compose.
-    """
-    chosen = [item for item in overrides if item.startswith("experiment=")]
-    if not chosen:
-        return overrides
-    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        params = _compose(chosen, hydra=True).hydra.sweeper.params or {}
-    grid = [f"{key}={value}" for key, value in params.items()]
-    return [*commandline.normalise([*grid, *overrides]), "hydra.sweeper.params=null"]
+        return resolve(compose_job(overrides))
 
 
 def check(overrides: list[str]) -> Config:
@@ -102,7 +79,7 @@ def check(overrides: list[str]) -> Config:
     first: Config | None = None
     with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
         for job in _samples(overrides):
-            config = resolve(_compose(job))
+            config = resolve(compose_job(job))
             if first is None:
                 first = config
                 _check_writable(Path(config["runs_dir"]))
@@ -126,7 +103,16 @@ def _samples(overrides: list[str]) -> Iterator[list[str]]:
         raise UserError(_first_line(error)) from error
 
 
-def _compose(job: list[str], *, hydra: bool = False) -> DictConfig:
+def compose_job(job: list[str], *, hydra: bool = False) -> DictConfig:
+    """Compose one job; Hydra must be initialised.
+
+    Args:
+        job: Its overrides, none of which sweeps.
+        hydra: Whether to compose Hydra's own section as well.
+
+    Raises:
+        UserError: If a group, a choice or a key is unknown; the message has the nearest names.
+    """
     try:
         return compose("train", overrides=job, return_hydra_config=hydra)
     except MissingConfigException as error:

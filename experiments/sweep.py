@@ -24,6 +24,7 @@ from experiments.store import RunFolder, settled
 
 LEDGER_VARIABLE = "ADAFISHER_SWEEP_LEDGER"
 SIZE_VARIABLE = "ADAFISHER_SWEEP_SIZE"
+FIRST_VARIABLE = "ADAFISHER_SWEEP_FIRST"
 LEDGERS = ".sweeps"
 _SHUTDOWN_SECONDS = 30.0
 # Signals that say nothing about the run itself: it goes on where it was when asked again.
@@ -35,9 +36,10 @@ def execute_job(config: Mapping[str, Any], *, number: int, parallel: int) -> Non
 
     Args:
         config: The resolved config.
-        number: Index of the job in the sweep, from 0.
+        number: Index of the job in its grid, from 0.
         parallel: How many run at once and share the cores; negative as joblib counts it.
     """
+    number += int(os.environ.get(FIRST_VARIABLE, "0"))
     position = f"run {number + 1}/{os.environ.get(SIZE_VARIABLE, '?')}"
     folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
     label = identity.label(config)
@@ -88,6 +90,11 @@ def run(launch: Callable[[], Any], first: Mapping[str, Any], *, size: int) -> in
     return (
         0 if len(outcomes) == size and all(outcome.status == "done" for outcome in outcomes) else 1
     )
+
+
+def number_from(first: int) -> None:
+    """Number the jobs of the next grid from ``first``, in whatever process they run."""
+    os.environ[FIRST_VARIABLE] = str(first)
 
 
 def _print_summary(outcomes: list[Outcome], size: int) -> None:

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from experiments import commandline, preflight, sweep
+from experiments import commandline, grids, preflight, sweep
 from experiments.display import show_log
 from experiments.errors import report_user_errors
 from experiments.outcome import EXIT_CODES
@@ -35,18 +35,27 @@ def main() -> None:
     arguments, _ = get_args_parser().parse_known_args()
     with report_user_errors():
         overrides = commandline.normalise(arguments.overrides)
-        if arguments.multirun:
-            overrides = preflight.with_grid(overrides)
-        typed = [item for item in sys.argv[1:] if item not in arguments.overrides]
-        sys.argv[1:] = [*typed, *overrides]
+        options = [item for item in sys.argv[1:] if item not in arguments.overrides]
+        sweeps = grids.spelled_out(overrides) if arguments.multirun else [overrides]
+        sys.argv[1:] = [*options, *sweeps[0]]
         if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
             job()
             return
-        first = preflight.check(overrides)
+        first, *_ = [preflight.check(grid) for grid in sweeps]
         if not arguments.multirun or arguments.cfg:
             job()
             return
-        sys.exit(sweep.run(job, first, size=len(commandline.jobs(overrides))))
+        sizes = [len(commandline.jobs(grid)) for grid in sweeps]
+        launches = [[*options, *grid] for grid in sweeps]
+        sys.exit(sweep.run(lambda: _launch(launches, sizes), first, size=sum(sizes)))
+
+
+def _launch(launches: list[list[str]], sizes: list[int]) -> None:
+    """Let Hydra run one grid after another; its jobs are numbered through."""
+    for index, arguments in enumerate(launches):
+        sweep.number_from(sum(sizes[:index]))
+        sys.argv[1:] = arguments
+        job()
 
 
 if __name__ == "__main__":

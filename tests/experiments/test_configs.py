@@ -6,7 +6,7 @@ import inspect
 import pytest
 import yaml
 
-from experiments import build, commandline, identity, preflight
+from experiments import build, commandline, grids, identity
 from experiments.preflight import composed
 
 OPTIMIZERS = commandline.choices("optimizer")
@@ -71,13 +71,15 @@ def test_model(name):
 def test_experiment(name):
     text = (commandline.CONF / "experiment" / f"{name}.yaml").read_text()
     assert f"experiment={name}" in text  # the header has the command
-    for job in commandline.samples(preflight.with_grid([f"experiment={name}"])):
-        assert composed([item for item in job if not item.startswith("hydra")])["task"]["name"]
+    for grid in grids.spelled_out([f"experiment={name}"]):
+        for job in commandline.samples(grid):
+            assert composed([item for item in job if not item.startswith("hydra")])["task"]["name"]
 
 
 def test_what_is_typed_replaces_the_grid_of_an_experiment():
     typed = ["experiment=schedules", "seed=7", "optimizer=adam"]
-    jobs = commandline.jobs(preflight.with_grid(typed))
+    (grid,) = grids.spelled_out(typed)
+    jobs = commandline.jobs(grid)
     assert len(jobs) == 2
     assert {item for job in jobs for item in job if item.startswith("seed")} == {"seed=7"}
 

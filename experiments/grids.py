@@ -1,0 +1,99 @@
+"""The grids of an experiment file, spelled out as overrides: what a sweep runs.
+
+Keys of ``hydra.sweeper.params`` vary in every grid. A comparison that is no product of choices, as
+CNNs and transformers with methods of their own, lists further grids under ``grids``; the sweep is
+their union.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
+
+from experiments import commandline
+from experiments.errors import UserError
+from experiments.preflight import compose_job
+
+Grid = dict[str, str]
+
+
+def spelled_out(overrides: list[str]) -> list[list[str]]:
+    """The overrides of each grid of a sweep, with what was typed in the place of the file's values.
+
+    Hydra's own sweeper would run both values of a key that the file and the user give.
+
+    Args:
+        overrides: Those of a sweep, as typed.
+
+    Returns:
+        One list a grid; a sweep without an experiment has one.
+
+    Raises:
+        UserError: If the experiment does not compose, or its grids are no list of mappings.
+    """
+    chosen = [item for item in overrides if item.startswith("experiment=")]
+    if not chosen:
+        return [overrides]
+    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
+        config = compose_job(chosen, hydra=True)
+    common = {key: str(value) for key, value in (config.hydra.sweeper.params or {}).items()}
+    grids = narrowed(_listed(chosen[0], config.grids, common), overrides)
+    return [
+        [
+            *(f"{key}={value}" for key, value in grid.items()),
+            *(item for item in overrides if _key(item) not in grid),
+            "hydra.sweeper.params=null",
+        ]
+        for grid in grids
+    ]
+
+
+def narrowed(grids: list[Grid], overrides: list[str]) -> list[Grid]:
+    """The grids with their values replaced by typed ones.
+
+    A typed value that some grids list stays in these grids alone; one that none lists goes into
+    each. A grid that is left without a value for a key falls out.
+
+    Example:
+        >>> cnn, vit = {"optimizer": "sgd,adam"}, {"optimizer": "sgd,adamw"}
+        >>> narrowed([cnn, vit], ["optimizer=adamw"])
+        [{'optimizer': 'adamw'}]
+        >>> narrowed([cnn, vit], ["optimizer=sgd,soap"])
+        [{'optimizer': 'sgd,soap'}, {'optimizer': 'sgd,soap'}]
+        >>> narrowed([cnn, vit], ["optimizer=adam,soap"])
+        [{'optimizer': 'adam,soap'}, {'optimizer': 'soap'}]
+    """
+    for key, _, value in (override.partition("=") for override in overrides):
+        if not any(key in grid for grid in grids):
+            continue
+        typed = _items(value)
+        listed = {item for grid in grids for item in _items(grid.get(key, ""))}
+        narrower = []
+        for grid in grids:
+            own = _items(grid.get(key, ""))
+            wanted = [item for item in typed if item in own or item not in listed]
+            if wanted:
+                narrower.append({**grid, key: ",".join(wanted)})
+        grids = narrower
+    return grids
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0]
+
+
+def _items(text: str) -> list[str]:
+    """The choices in ``a,b,c``; anything else, as ``range(0,3)``, is one item."""
+    if any(mark in text for mark in "([{\"'"):
+        return [text]
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _listed(name: str, grids: Any, common: Grid) -> list[Grid]:
+    if grids is None:
+        return [common]
+    plain = OmegaConf.to_container(grids)
+    if not isinstance(plain, list) or not all(isinstance(grid, Mapping) for grid in plain):
+        raise UserError(f"Invalid grids of {name}: {plain}. Must be a list of key: values.")
+    return [{str(k): str(v) for k, v in grid.items()} | common for grid in plain]
