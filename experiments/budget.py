@@ -6,6 +6,8 @@ from typing import Any
 from experiments.errors import UserError
 
 KINDS = ("epochs", "steps")
+TABLE = "by_optimizer"
+"""Key of a table of amounts, from which a budget of ``conf/budget/`` has taken its own."""
 
 
 def describe(budget: Mapping[str, Any]) -> str:
@@ -37,11 +39,10 @@ def total_steps(budget: Mapping[str, Any], *, steps_per_epoch: int) -> int:
 
 
 def _only(budget: Mapping[str, Any]) -> tuple[str, int]:
-    if len(budget) != 1 or next(iter(budget)) not in KINDS:
-        raise UserError(
-            f"Invalid budget: {dict(budget)}. Must be exactly one of: {', '.join(KINDS)}."
-        )
-    kind, amount = next(iter(budget.items()))
+    given = {kind: amount for kind, amount in budget.items() if kind != TABLE}
+    if len(given) != 1 or next(iter(given)) not in KINDS:
+        raise UserError(f"Invalid budget: {given}. Must be exactly one of: {', '.join(KINDS)}.")
+    kind, amount = next(iter(given.items()))
     if isinstance(amount, bool) or not isinstance(amount, int) or amount < 1:
         raise UserError(f"Invalid budget.{kind}: {amount}. Must be a whole number >= 1.")
     return kind, amount

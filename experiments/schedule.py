@@ -13,7 +13,13 @@ def constant(*, total_steps: int, steps_per_epoch: int) -> Schedule:
     return lambda step: 1.0
 
 
-def cosine(*, total_steps: int, steps_per_epoch: int, per: str = "epoch") -> Schedule:
+def cosine(
+    *,
+    total_steps: int,
+    steps_per_epoch: int,
+    per: str = "epoch",
+    horizon_epochs: int | None = None,
+) -> Schedule:
     r"""Cosine annealing to zero, :math:`\tfrac12 (1 + \cos(\pi t / T))`.
 
     Args:
@@ -21,12 +27,14 @@ def cosine(*, total_steps: int, steps_per_epoch: int, per: str = "epoch") -> Sch
         steps_per_epoch: Steps in one pass over the training data.
         per: ``"epoch"`` changes the factor at the start of each epoch, ``"step"`` at each step.
             A horizon within the first epoch is always stepped.
+        horizon_epochs: The horizon as somebody else states it, for a check: annealing that ends
+            before or after the training is another method.
 
     Returns:
         The factor of a step.
 
     Raises:
-        ValueError: If ``per`` is neither.
+        ValueError: If ``per`` is neither, or ``horizon_epochs`` is not the budget.
 
     Reference:
         Loshchilov & Hutter, SGDR (2017), arXiv 1608.03983, eq. (5) with eta_min = 0.
@@ -38,6 +46,11 @@ def cosine(*, total_steps: int, steps_per_epoch: int, per: str = "epoch") -> Sch
     """
     if per not in ("epoch", "step"):
         raise ValueError(f"Invalid per: {per!r}. Must be 'epoch' or 'step'.")
+    if horizon_epochs is not None and horizon_epochs * steps_per_epoch != total_steps:
+        raise ValueError(
+            f"Invalid horizon_epochs: {horizon_epochs}. Must be the budget, "
+            f"{total_steps / steps_per_epoch:g} epochs, or null."
+        )
     stride = steps_per_epoch if per == "epoch" and total_steps > steps_per_epoch else 1
 
     def factor(step: int) -> float:

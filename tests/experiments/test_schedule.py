@@ -32,3 +32,16 @@ def test_constant():
 def test_refuses_an_unknown_stride():
     with pytest.raises(ValueError, match="Invalid per: 'day'"):
         schedule.cosine(total_steps=2, steps_per_epoch=1, per="day")
+
+
+def test_a_horizon_that_is_not_the_budget_is_refused():
+    """The released Shampoo configuration for transformers anneals over 200 epochs and trains 36."""
+    schedule.cosine(total_steps=36 * 5, steps_per_epoch=5, horizon_epochs=36)
+    with pytest.raises(ValueError, match=r"Invalid horizon_epochs: 200\. Must be .* 36 epochs"):
+        schedule.cosine(total_steps=36 * 5, steps_per_epoch=5, horizon_epochs=200)
+
+
+def test_the_end_of_the_budget_is_the_end_of_the_annealing():
+    factor = schedule.cosine(total_steps=40, steps_per_epoch=10, per="step")
+    assert factor(40) == pytest.approx(0)
+    assert factor(39) > 0
