@@ -1,0 +1,90 @@
+"""Generated images of any shape, to try models and methods without a data set; they show nothing."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+
+from experiments.errors import UserError
+from experiments.tasks.images import Augmentation, ImageSplit, Normalization
+from experiments.tasks.task import Task
+
+
+def build(
+    *,
+    data_dir: Path,
+    cache_dir: Path,
+    image_size: int,
+    in_channels: int,
+    num_classes: int,
+    train_images: int,
+    test_images: int,
+    data_seed: int,
+    crop_padding: int,
+    flip: bool,
+    cutout_size: int,
+) -> Task:
+    """Build the task: noise around one random pattern a class, so that there is something to learn.
+
+    Args:
+        data_dir: Not used.
+        cache_dir: Not used.
+        image_size: Side of the images.
+        in_channels: Channels.
+        num_classes: Classes, which the labels go through in turn.
+        train_images: Images to train on.
+        test_images: Images of the validation split, and of the test split.
+        data_seed: Fixes the images; it is not the run's seed.
+        crop_padding: Zero padding before the random crop; 0 turns it off.
+        flip: Whether to mirror half of the images.
+        cutout_size: Side of the Cutout square; 0 turns it off.
+
+    Raises:
+        UserError: If a count is not positive.
+    """
+    check(
+        data_dir,
+        image_size=image_size,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        train_images=train_images,
+        test_images=test_images,
+    )
+    generator = torch.Generator().manual_seed(data_seed)
+    shape = (in_channels, image_size, image_size)
+    patterns = torch.randint(256, (min(num_classes, train_images), *shape), generator=generator)
+    normalization = Normalization((0.5,) * in_channels, (0.25,) * in_channels)
+    augmentation = Augmentation(crop_padding=crop_padding, flip=flip, cutout_size=cutout_size)
+    digest = hashlib.sha256()
+
+    def split(count: int) -> ImageSplit:
+        labels = torch.arange(count) % len(patterns)
+        noise = torch.randint(-32, 33, (count, *shape), generator=generator)
+        images = (patterns[labels] + noise).clamp(0, 255).to(torch.uint8)
+        digest.update(images.numpy().tobytes())
+        return ImageSplit(images, labels, normalization=normalization, augmentation=augmentation)
+
+    train, validation, test = split(train_images), split(test_images), split(test_images)
+    return Task(
+        name="generated_images",
+        metric="accuracy_percent",
+        higher_is_better=True,
+        unit="images",
+        train=train,
+        validation=validation,
+        test=test,
+        model_arguments={
+            "in_channels": in_channels,
+            "num_classes": num_classes,
+            "image_size": image_size,
+        },
+        checksums={"generated": digest.hexdigest()},
+    )
+
+
+def check(data_dir: Path, **counts: object) -> None:
+    """Raise ``UserError`` if a count of ``build`` is not positive; there are no files."""
+    for key in ("image_size", "in_channels", "num_classes", "train_images", "test_images"):
+        value = counts[key]
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(f"Invalid task.{key}: {value}. Must be a whole number >= 1.")
