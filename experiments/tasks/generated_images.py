@@ -1,12 +1,13 @@
-"""Generated images of any shape, to try models and methods without a data set; they show nothing."""
+"""Generated images of any shape: models and methods are tried without a data set."""
 
 import hashlib
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from experiments.errors import UserError
-from experiments.tasks.images import Augmentation, ImageSplit, Normalization
+from experiments.tasks.images import Augmentation, ImageSplit, Normalization, stratified_cut
 from experiments.tasks.task import Task
 
 
@@ -20,6 +21,8 @@ def build(
     train_images: int,
     test_images: int,
     data_seed: int,
+    validation_fraction: float,
+    split_seed: int,
     crop_padding: int,
     flip: bool,
     cutout_size: int,
@@ -33,8 +36,10 @@ def build(
         in_channels: Channels.
         num_classes: Classes, which the labels go through in turn.
         train_images: Images to train on.
-        test_images: Images of the validation split, and of the test split.
+        test_images: Images of the test split.
         data_seed: Fixes the images; it is not the run's seed.
+        validation_fraction: Share of the training images that is the validation split; 0 for none.
+        split_seed: Fixes that stratified cut; it is not the run's seed.
         crop_padding: Zero padding before the random crop; 0 turns it off.
         flip: Whether to mirror half of the images.
         cutout_size: Side of the Cutout square; 0 turns it off.
@@ -57,22 +62,26 @@ def build(
     augmentation = Augmentation(crop_padding=crop_padding, flip=flip, cutout_size=cutout_size)
     digest = hashlib.sha256()
 
-    def split(count: int) -> ImageSplit:
+    def generate(count: int) -> tuple[Tensor, Tensor]:
         labels = torch.arange(count) % len(patterns)
         noise = torch.randint(-32, 33, (count, *shape), generator=generator)
         images = (patterns[labels] + noise).clamp(0, 255).to(torch.uint8)
         digest.update(images.numpy().tobytes())
+        return images, labels
+
+    def split(images: Tensor, labels: Tensor) -> ImageSplit:
         return ImageSplit(images, labels, normalization=normalization, augmentation=augmentation)
 
-    train, validation, test = split(train_images), split(test_images), split(test_images)
+    (images, labels), test = generate(train_images), generate(test_images)
+    rest, part = stratified_cut(labels, validation_fraction, split_seed)
     return Task(
         name="generated_images",
         metric="accuracy_percent",
         higher_is_better=True,
         unit="images",
-        train=train,
-        validation=validation,
-        test=test,
+        train=split(images[rest], labels[rest]),
+        validation=split(images[part], labels[part]) if len(part) else None,
+        test=split(*test),
         model_arguments={
             "in_channels": in_channels,
             "num_classes": num_classes,
