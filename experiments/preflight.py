@@ -227,6 +227,7 @@ def _check_pretrained(config: Config) -> None:
     """Find the pretrained weights, or download them, before the first run."""
     from experiments.models import transfer
 
+    transfer.check_share(config["pretrained"]["minimum_percent"])
     source = config["pretrained"]["source"]
     if source is not None:
         transfer.locate(

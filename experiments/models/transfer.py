@@ -110,10 +110,7 @@ def load(
     Raises:
         UserError: If the file cannot be had or read, or too little of it fits.
     """
-    if isinstance(minimum_percent, bool) or not 0 <= minimum_percent <= 100:
-        raise UserError(
-            f"Invalid pretrained.minimum_percent: {minimum_percent}. Must be in [0, 100]."
-        )
+    check_share(minimum_percent)
     path = locate(source, model=name, weights=weights, data_dir=data_dir)
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
@@ -145,6 +142,14 @@ def load(
         for key in fits:
             wanted[key].copy_(found[key])
     return loaded
+
+
+def check_share(minimum_percent: float) -> None:
+    """Refuse what is no percentage."""
+    if isinstance(minimum_percent, bool) or not 0 <= minimum_percent <= 100:
+        raise UserError(
+            f"Invalid pretrained.minimum_percent: {minimum_percent}. Must be in [0, 100]."
+        )
 
 
 def _download(url: str, path: Path) -> None:
