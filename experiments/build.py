@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from experiments import budget, seeding
 from experiments.errors import UserError
+from experiments.models import transfer
 from experiments.schedule import Schedule
 from experiments.tasks.task import Task
 
@@ -27,7 +28,7 @@ SUITE_KEYS = {
         "threads",
         "published_as",
     ),
-    "model": ("name", "parameters", "published_as"),
+    "model": ("name", "parameters", "published_as", "weights"),
     "optimizer": ("name", "family", "needs", "search", "published_as"),
     "schedule": ("name",),
 }
@@ -49,6 +50,7 @@ class Built:
     steps_per_epoch: int
     total_steps: int
     observes_logits: bool  # the optimizer wants the logits between forward and backward
+    pretrained: transfer.Loaded | None  # what the model started from; None: random weights
 
 
 def build(config: Mapping[str, Any]) -> Built:
@@ -60,7 +62,9 @@ def build(config: Mapping[str, Any]) -> Built:
     device = pick_device(config["device"])
     task = build_task(config)
     seeding.seed_global(config["seed"], "init")
-    model = build_model(config["model"], task).to(device)
+    model = build_model(config["model"], task)
+    pretrained = load_pretrained(config, model)
+    model = model.to(device)
     counts = sizes(config["task"])
     steps_per_epoch = task.train.num_batches(counts["batch_size"])
     total_steps = budget.total_steps(config["budget"], steps_per_epoch=steps_per_epoch)
@@ -81,6 +85,7 @@ def build(config: Mapping[str, Any]) -> Built:
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         observes_logits=bool(config["optimizer"]["needs"]["logits"]),
+        pretrained=pretrained,
     )
 
 
@@ -99,6 +104,21 @@ def build_task(config: Mapping[str, Any]) -> Task:
 def build_model(section: Mapping[str, Any], task: Task) -> nn.Module:
     """Make the model, fitted to the inputs and classes of ``task``."""
     return _call("model", {"model": section}, _construct("model", section), **task.model_arguments)
+
+
+def load_pretrained(config: Mapping[str, Any], model: nn.Module) -> transfer.Loaded | None:
+    """Load the weights that the config's ``pretrained`` names, if any."""
+    section = config["pretrained"]
+    if section["source"] is None:
+        return None
+    return transfer.load(
+        model,
+        section["source"],
+        name=config["model"]["name"],
+        weights=config["model"].get("weights"),
+        data_dir=Path(config["data_dir"]),
+        minimum_percent=section["minimum_percent"],
+    )
 
 
 def build_optimizer(section: Mapping[str, Any], model: nn.Module) -> Optimizer:

@@ -12,7 +12,14 @@ if TYPE_CHECKING:  # the ids are computed where torch need not be loaded
 
 # Where a run reads and writes, how it is shown, and notes: none of it changes a measurement.
 NOT_HASHED = ("data_dir", "runs_dir", "cache_dir", "tracking", "threads", "retry", "grids")
-NOTES = ("published_as", "search", "parameters", "threads", "by_optimizer")
+NOTES = (
+    "published_as",
+    "search",
+    "parameters",
+    "threads",
+    "by_optimizer",
+    "minimum_percent",
+)
 
 Config = Mapping[str, Any]
 
@@ -40,7 +47,7 @@ def describe(config: Config, task: "Task") -> dict[str, Any]:
         "task": config["task"]["name"],
         "dataset": config["task"]["name"],
         "model": config["model"]["name"],
-        "setting": "scratch",
+        "setting": _setting(config["pretrained"]["source"]),
         "optimizer": config["optimizer"]["name"],
         "family": config["optimizer"]["family"],
         "ruleset": config["ruleset"],
@@ -61,6 +68,13 @@ def describe(config: Config, task: "Task") -> dict[str, Any]:
 def label(config: Config) -> str:
     """The run in a few words, for displays."""
     return f"{config['task']['name']} {config['optimizer']['name']} seed {config['seed']}"
+
+
+def _setting(source: str | None) -> str:
+    """What the training starts from, in the words of ``published.csv`` where it has them."""
+    if source is None:
+        return "scratch"
+    return "imagenet_pretrained" if source == "imagenet" else "pretrained"
 
 
 def _essence(config: Config) -> dict[str, Any]:

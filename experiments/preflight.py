@@ -205,7 +205,23 @@ def _try_values(config: Config) -> None:
     build.sizes(config["task"])
     budget.total_steps(config["budget"], steps_per_epoch=1)
     build.pick_device(config["device"])
+    _check_pretrained(config)
     build.build_optimizer(config["optimizer"], torch.nn.Linear(2, 2))
+
+
+def _check_pretrained(config: Config) -> None:
+    """Find the pretrained weights, or download them, before the first run."""
+    from experiments.models import transfer
+
+    transfer.check_share(config["pretrained"]["minimum_percent"])
+    source = config["pretrained"]["source"]
+    if source is not None:
+        transfer.locate(
+            source,
+            model=config["model"]["name"],
+            weights=config["model"].get("weights"),
+            data_dir=Path(config["data_dir"]),
+        )
 
 
 def _check_data(config: Config) -> None:

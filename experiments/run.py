@@ -1,5 +1,6 @@
 """One run in this process: from a resolved config to a finished record."""
 
+import json
 import resource
 import sys
 import traceback
@@ -14,6 +15,7 @@ from omegaconf import OmegaConf
 from experiments import checkpoint, environment, identity, stopping
 from experiments.build import Built, build
 from experiments.display import Display
+from experiments.errors import UserError
 from experiments.loop import DivergedError, StoppedError, Trainer
 from experiments.outcome import Outcome
 from experiments.record import (
@@ -56,6 +58,8 @@ def execute(config: Mapping[str, Any], *, position: str = "") -> Outcome:
             warnings.simplefilter("always", UserWarning)
             built = build(config)
         remarks = [str(warning.message) for warning in caught]
+        if built.pretrained is not None:
+            remarks.append(str(built.pretrained))
         if not position:  # in a sweep every seed would repeat them
             for remark in remarks:
                 display.line(remark)
@@ -118,13 +122,30 @@ class _Attempt:
             self.display.line(
                 f"broken record set aside as {folder.set_aside()}, starting anew ({error})"
             )
+        if self.trainer.counters.step:
+            self._check_weights()
         folder.create()
         folder.write(CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(dict(self.config))).encode())
         facts = environment.describe(device=self.built.device, checksums=self.built.task.checksums)
-        folder.write_json(ENVIRONMENT_FILE, facts | {"remarks": self.remarks})
+        pretrained = self.built.pretrained and self.built.pretrained.facts()
+        facts |= {"pretrained": pretrained, "remarks": self.remarks}
+        folder.write_json(ENVIRONMENT_FILE, facts)
         self._write_status("running", None)
         if self.trainer.counters.step:
             self.display.line(f"resumed after step {self.trainer.counters.step}")
+
+    def _check_weights(self) -> None:
+        """Refuse to go on, and to record, under other weights than the run began from."""
+        path = self.folder.path / ENVIRONMENT_FILE
+        if self.built.pretrained is None or not path.exists():
+            return
+        began = json.loads(path.read_text()).get("pretrained") or {}
+        found, wanted = self.built.pretrained.sha256, began.get("sha256")
+        if wanted not in (None, found):
+            raise UserError(
+                f"pretrained.source={self.built.pretrained.source}: sha256 {found}, but run "
+                f"{self.folder.run_id} began from {wanted}. Put that file back."
+            )
 
     def _train(self, mirror: Mirror) -> tuple[str, str | None]:
         """Train to an end; returns its status and reason."""

@@ -18,8 +18,8 @@ from experiments.bench.contest import Contender, Problem, Seconds, measure
 from experiments.build import build_optimizer
 from experiments.commandline import CONF
 from experiments.errors import UserError
+from experiments.models import resnet
 from experiments.models.gpt import GPT
-from experiments.models.resnet18 import ResNet18
 
 Makers = dict[str, Callable[[nn.Module], torch.optim.Optimizer]]
 
@@ -39,7 +39,9 @@ def problem(model: str, batch: int, device: torch.device) -> Problem:
     classes, shape = 10, (batch, 3, 32, 32)
     module: nn.Module
     if model == "resnet18":
-        module = ResNet18(in_channels=3, num_classes=classes, image_size=32)
+        module = resnet.build(
+            depth=18, stem="cifar", in_channels=3, num_classes=classes, image_size=32
+        )
     elif model == "vit_s16":
         import timm
 

@@ -64,7 +64,8 @@ def test_task(name):
 def test_model(name):
     config = composed([f"model={name}"])
     assert config["model"]["name"] == name
-    assert set(build.SUITE_KEYS["model"]) - set(config["model"]) == set()
+    missing = set(build.SUITE_KEYS["model"]) - set(config["model"])
+    assert missing <= {"weights"}  # a vision model says so; see test_model_configs.py
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
