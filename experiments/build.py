@@ -49,6 +49,8 @@ class Built:
     steps_per_epoch: int
     total_steps: int
     observes_logits: bool  # the optimizer wants the logits between forward and backward
+    creates_graph: bool  # it differentiates the gradients once more
+    takes_closure: bool  # its step evaluates the loss itself
 
 
 def build(config: Mapping[str, Any]) -> Built:
@@ -75,6 +77,8 @@ def build(config: Mapping[str, Any]) -> Built:
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         observes_logits=bool(config["optimizer"]["needs"]["logits"]),
+        creates_graph=bool(config["optimizer"]["needs"]["create_graph"]),
+        takes_closure=bool(config["optimizer"]["needs"]["closure"]),
     )
 
 

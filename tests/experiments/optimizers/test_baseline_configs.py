@@ -8,8 +8,11 @@ import yaml
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
+from experiments import commandline
+from experiments.backward import backward, differentiable_forward
+
 CONF = Path(__file__).parents[3] / "conf"
-BASELINES = ("sgd", "adam", "adamw", "kfac", "shampoo")
+BASELINES = [name for name in commandline.choices("optimizer") if "adafisher" not in name]
 PAPER = sorted((CONF / "paper").glob("*/*.yaml"))
 SUITE_KEYS = {"_target_", "_partial_", "_convert_", "name", "family", "published_as"}
 SUITE_KEYS |= {"needs", "search"}
@@ -94,11 +97,12 @@ def test_loss_falls_with_the_defaults(name, task):
     losses = []
     for _ in range(80):
         inputs, labels = draw(generator)
-        logits = model(inputs).flatten(0, -2)
+        with differentiable_forward(config["needs"]["create_graph"]):
+            logits = model(inputs).flatten(0, -2)
         if config["needs"]["logits"]:
             optimizer.observe(logits)
         loss = F.cross_entropy(logits, labels.flatten())
-        loss.backward()
+        backward(loss, create_graph=config["needs"]["create_graph"])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
