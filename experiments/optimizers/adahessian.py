@@ -117,7 +117,7 @@ class AdaHessian(pytorch_optimizer.AdaHessian):
         return loss
 
     def diagonals(self) -> list[Tensor]:
-        """Estimates the Hessian diagonal from the gradients as they stand.
+        """Estimates the Hessian diagonal from the gradients, and frees their graph.
 
         Returns:
             One non-negative tensor a parameter, in the order of the groups, shaped like it.

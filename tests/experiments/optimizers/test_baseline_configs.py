@@ -95,7 +95,7 @@ def test_loss_falls_with_the_defaults(name, task):
     own |= {key: config[key] for key in ("_target_", "_partial_", "_convert_") if key in config}
     optimizer = instantiate(own)(model if config["needs"]["model"] else model.parameters())
     losses = []
-    for _ in range(80):
+    for _ in range(120):
         inputs, labels = draw(generator)
         with differentiable_forward(config["needs"]["create_graph"]):
             logits = model(inputs).flatten(0, -2)
