@@ -3,12 +3,12 @@
 import pytest
 import timm
 import torch
+import torchvision
 from torch import nn
 
 from experiments import commandline
 from experiments.build import _construct
 from experiments.models.gpt import GPT
-from experiments.models.resnet18 import ResNet18
 from experiments.optimizers.muon import Muon, hidden_matrices
 from experiments.preflight import composed
 
@@ -31,10 +31,10 @@ def test_a_gpt_gives_the_matrices_of_its_blocks(tied: bool) -> None:
 
 def test_a_resnet_gives_every_kernel_and_not_its_classifier() -> None:
     with torch.device("meta"):
-        model = ResNet18(in_channels=3, num_classes=10, image_size=32)
+        model = torchvision.models.resnet18()
     found = hidden_matrices(model)
     assert len(found) == 20  # 17 of 3x3 and 3 shortcuts of 1x1
-    assert "network.conv1.weight" in found
+    assert "conv1.weight" in found
     assert {p.ndim for name, p in model.named_parameters() if name in found} == {4}
 
 
