@@ -1,5 +1,7 @@
 """Which parameters Muon takes, and its steps against torch's own Muon and AdamW."""
 
+import inspect
+
 import pytest
 import timm
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 
 from experiments import commandline
 from experiments.build import _construct
+from experiments.errors import UserError
 from experiments.models.gpt import GPT
 from experiments.optimizers.muon import Muon, hidden_matrices
 from experiments.preflight import composed
@@ -61,13 +64,16 @@ def test_attention_of_torch_and_a_head_that_is_a_convolution() -> None:
 def test_the_head_is_the_last_layer_that_runs(name: str) -> None:
     """What is registered last may not be what makes the logits; in our models it is."""
     make = _construct("model", composed([f"model={name}"])["model"])
-    with torch.device("meta"):
-        try:
-            model = make(in_channels=3, num_classes=10, image_size=32)
-            inputs = torch.empty(2, 3, 32, 32)
-        except TypeError:  # a language model
-            model = make(vocab_size=11, context=8)
-            inputs = torch.empty(2, 8, dtype=torch.long)
+    arguments = {"in_channels": 3, "num_classes": 10, "image_size": 32}
+    inputs = torch.empty(2, 3, 32, 32, device="meta")
+    if "vocab_size" in inspect.signature(make).parameters:
+        arguments = {"vocab_size": 11, "context": 8}
+        inputs = torch.empty(2, 8, dtype=torch.long, device="meta")
+    try:
+        with torch.device("meta"):
+            model = make(**arguments)
+    except UserError as error:  # it reads a file that need not be there
+        pytest.skip(str(error))
     names = {id(p): key for key, p in model.named_parameters(remove_duplicate=False)}
     ran: list[str] = []
     for module in model.modules():
