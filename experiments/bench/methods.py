@@ -128,7 +128,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", default=",".join(MODELS), help="names, by commas")
     parser.add_argument("--methods", help="names in conf/optimizer, by commas; default: all")
     parser.add_argument("--skip", default="", help="methods to leave out, by commas")
-    parser.add_argument("--steps", type=int, default=20, help="training steps at least [20]")
+    parser.add_argument("--steps", type=int, default=10, help="training steps at least [10]")
     parser.add_argument(
         "--limit",
         type=float,
