@@ -51,6 +51,8 @@ class Built:
     total_steps: int
     observes_logits: bool  # the optimizer wants the logits between forward and backward
     pretrained: transfer.Loaded | None  # what the model started from; None: random weights
+    creates_graph: bool  # it differentiates the gradients once more
+    takes_closure: bool  # its step evaluates the loss itself
 
 
 def build(config: Mapping[str, Any]) -> Built:
@@ -86,6 +88,8 @@ def build(config: Mapping[str, Any]) -> Built:
         total_steps=total_steps,
         observes_logits=bool(config["optimizer"]["needs"]["logits"]),
         pretrained=pretrained,
+        creates_graph=bool(config["optimizer"]["needs"]["create_graph"]),
+        takes_closure=bool(config["optimizer"]["needs"]["closure"]),
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from experiments import seeding
+from experiments.backward import backward, differentiable_forward, take_step
 from experiments.build import Built
 from experiments.tasks.task import IGNORE, Split
 
@@ -116,15 +117,23 @@ class Trainer:
         factor = built.schedule(self.counters.step)
         for group, base in zip(built.optimizer.param_groups, self._base_lrs, strict=True):
             group["lr"] = base * factor
-        logits, targets = self._forward(inputs, targets)
+        loss = take_step(
+            built.optimizer,
+            lambda: self._backward(inputs, targets),
+            takes_closure=built.takes_closure,
+        )
+        return loss.item(), int((targets != IGNORE).sum())
+
+    def _backward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of a batch, with the gradients left at the parameters."""
+        built = self.built
+        with differentiable_forward(built.creates_graph):
+            logits, targets = self._forward(inputs, targets)
         loss = F.cross_entropy(logits, targets, ignore_index=IGNORE)
-        counted = targets != IGNORE
         if built.observes_logits:  # the flag says that the method is there
-            built.optimizer.observe(logits[counted])  # type: ignore[attr-defined]
-        loss.backward()
-        built.optimizer.step()
-        built.optimizer.zero_grad(set_to_none=True)
-        return loss.item(), int(counted.sum())
+            built.optimizer.observe(logits[targets != IGNORE])  # type: ignore[attr-defined]
+        backward(loss, create_graph=built.creates_graph)
+        return loss
 
     def _forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Logits ``[rows, classes]`` and targets ``[rows]``."""

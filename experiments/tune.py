@@ -86,8 +86,10 @@ def result(run: Run | None, value: float) -> Trial:
         return Trial(value, "failed", None, None)
     metric = f"validation_{run.identity['metric']}"
     rows = [row for row in run.rows if math.isfinite(row.get(metric, math.nan))]
-    if run.status != "done" or not rows:
+    if run.status != "done":
         return Trial(value, run.status, None, None)
+    if not rows:
+        return Trial(value, "never finite", None, None)
     sign = 1.0 if run.identity["higher_is_better"] else -1.0
     best = max(rows, key=lambda row: (sign * row[metric], -row["validation_loss"]))
     return Trial(value, run.status, best[metric], best["validation_loss"])
@@ -164,13 +166,18 @@ def _render(
     ]
     for trial in sorted(results, key=lambda trial: trial.value):
         told = (
-            f"{trial.metric:<{len(metric) + 11}.4f}  {trial.loss:.5f}"
+            f"{_digits(trial.metric):<{len(metric) + 11}}  {trial.loss:.5f}"
             if trial.metric is not None and trial.loss is not None
             else trial.status
         )
         lines.append(f"#   {trial.value:<9.3g}  {told}{'  <- chosen' if trial is best else ''}")
     lines += ["ruleset: tuned", "optimizer:", f"  lr: {best.value}"]
     return "\n".join(lines) + "\n"
+
+
+def _digits(value: float) -> str:
+    """Four decimals, but no page of them where a method blew up and its perplexity with it."""
+    return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.3e}"
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import copy
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.profiler import ProfilerActivity, profile
+
+from experiments.backward import backward, differentiable_forward
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,18 @@ class Contender:
         name: Name in the tables.
         model: Copy of the problem's model.
         optimizer: Its optimizer.
+        needs: The flags of its YAML; what is missing is false.
         whole: Training steps: forward, backward, ``step`` and ``zero_grad``.
         within: The ``step`` of each training step.
         alone: Calls of ``step`` on standing gradients.
         state_bytes: Memory of the optimizer's state.
-        peak_bytes: Highest memory of a training step, parameters and state included.
+        peak_bytes: Highest memory of the training steps, parameters and state included.
     """
 
     name: str
     model: nn.Module
     optimizer: Optimizer
+    needs: Mapping[str, bool] = field(default_factory=dict)
     whole: list[Seconds] = field(default_factory=list)
     within: list[Seconds] = field(default_factory=list)
     alone: list[Seconds] = field(default_factory=list)
@@ -74,6 +78,8 @@ def measure(
     *,
     steps: int,
     calls: int,
+    needs: Mapping[str, Mapping[str, bool]] | None = None,
+    peak_steps: int = 1,
 ) -> list[Contender]:
     """Let optimizers train the same problem in turn.
 
@@ -84,7 +90,9 @@ def measure(
         problem: What to train.
         makers: Constructors by name.
         steps: Counted training steps of each.
-        calls: Counted calls of ``step`` alone.
+        calls: Counted calls of ``step`` alone; 0 where standing gradients are not enough.
+        needs: What a method asks of the training step, by name; the flags of its YAML.
+        peak_steps: Steps over which the highest memory is looked for.
 
     Returns:
         The contenders, in the order of ``makers``.
@@ -92,15 +100,32 @@ def measure(
     contenders = []
     for name, maker in makers.items():
         model = copy.deepcopy(problem.model)
-        contenders.append(Contender(name, model, maker(model)))
+        flags = (needs or {}).get(name, {})
+        contenders.append(Contender(name, model, maker(model), flags))
     for contender in _turns(contenders, steps + 2):
         whole, within = _train(contender, problem)
         contender.whole.append(whole)
         contender.within.append(within)
     for contender in contenders:
         del contender.whole[:2], contender.within[:2]
-        contender.peak_bytes = _peak_bytes(contender, problem)
+        maker, flags = makers[contender.name], contender.needs
+        contender.peak_bytes = _peak_bytes(problem, maker, flags, peak_steps + 1)
         contender.state_bytes = _tensor_bytes(contender.optimizer.state_dict())
+    if calls:
+        _time_alone(contenders, problem, calls)
+    return contenders
+
+
+def first_step(
+    problem: Problem, maker: Callable[[nn.Module], Optimizer], needs: Mapping[str, bool]
+) -> Seconds:
+    """Duration of the first training step of a method, which tells whether more are bearable."""
+    model = copy.deepcopy(problem.model)
+    return _train(Contender("first", model, maker(model), needs), problem)[0]
+
+
+def _time_alone(contenders: list[Contender], problem: Problem, calls: int) -> None:
+    for contender in contenders:
         _backward(contender, problem)
     with warnings.catch_warnings():
         # The gradients stand still on purpose, and so come without a pass that would refresh.
@@ -109,7 +134,6 @@ def measure(
             contender.alone.append(_timed(contender.optimizer.step, problem.inputs.device))
     for contender in contenders:
         del contender.alone[:2]
-    return contenders
 
 
 def _turns(contenders: list[Contender], rounds: int) -> Iterable[Contender]:
@@ -119,17 +143,32 @@ def _turns(contenders: list[Contender], rounds: int) -> Iterable[Contender]:
 
 
 def _train(contender: Contender, problem: Problem) -> tuple[Seconds, Seconds]:
-    device = problem.inputs.device
-    backward = _timed(lambda: _backward(contender, problem), device)
-    step = _timed(contender.optimizer.step, device)
-    clear = _timed(contender.optimizer.zero_grad, device)
-    whole = (sum(part) for part in zip(backward, step, clear, strict=True))
-    return Seconds(*whole), step
+    """Time a training step, and the ``step`` in it."""
+    device, optimizer = problem.inputs.device, contender.optimizer
+    parts = []
+    if contender.needs.get("closure"):
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            return _backward(contender, problem)
+
+        step = _timed(lambda: optimizer.step(closure), device)  # type: ignore[arg-type]
+    else:
+        parts.append(_timed(lambda: _backward(contender, problem), device))
+        step = _timed(optimizer.step, device)
+    parts += [step, _timed(optimizer.zero_grad, device)]
+    return Seconds(*(sum(each) for each in zip(*parts, strict=True))), step
 
 
-def _backward(contender: Contender, problem: Problem) -> None:
-    logits = contender.model(problem.inputs)
-    F.cross_entropy(logits.flatten(0, -2), problem.targets.flatten()).backward()
+def _backward(contender: Contender, problem: Problem) -> Tensor:
+    create_graph = contender.needs.get("create_graph", False)
+    with differentiable_forward(create_graph):
+        logits = contender.model(problem.inputs).flatten(0, -2)
+    loss = F.cross_entropy(logits, problem.targets.flatten())
+    if contender.needs.get("logits"):  # the flag says that the method is there
+        contender.optimizer.observe(logits)  # type: ignore[attr-defined]
+    backward(loss, create_graph=create_graph)
+    return loss.detach()
 
 
 def _timed(work: Callable[[], Any], device: torch.device) -> Seconds:
@@ -142,22 +181,33 @@ def _timed(work: Callable[[], Any], device: torch.device) -> Seconds:
     return Seconds(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def _peak_bytes(contender: Contender, problem: Problem) -> int:
-    """Highest memory of a training step: of its tensors, not of the process.
+def _peak_bytes(
+    problem: Problem,
+    maker: Callable[[nn.Module], Optimizer],
+    needs: Mapping[str, bool],
+    steps: int,
+) -> int:
+    """Highest memory of the first training steps: of their tensors, not of the process.
 
-    A process gives memory back when it likes; what was allocated is the same in every run.
+    A process gives memory back when it likes; what was allocated is the same in every run. The
+    model and its optimizer are made anew, so that all that is given back was seen to be taken.
     """
+
+    def train() -> None:
+        model = copy.deepcopy(problem.model)
+        contender = Contender("memory", model, maker(model), needs)
+        for _ in range(steps):
+            _train(contender, problem)
+
     device = problem.inputs.device
-    held = sum(p.numel() * p.element_size() for p in contender.model.parameters())
-    held += _tensor_bytes(contender.optimizer.state_dict())
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
-        _train(contender, problem)
-        return held + torch.cuda.max_memory_allocated(device) - before
+        train()
+        return torch.cuda.max_memory_allocated(device) - before
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's notes would cut the table up
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        _train(contender, problem)
+        train()
     assert profiler.profiler is not None
     events = profiler.profiler.kineto_results.events()
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
@@ -165,7 +215,7 @@ def _peak_bytes(contender: Contender, problem: Problem) -> int:
     for _, change in changes:
         current += change
         peak = max(peak, current)
-    return held + peak
+    return peak
 
 
 def _tensor_bytes(tree: Any) -> int:

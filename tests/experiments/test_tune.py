@@ -102,3 +102,26 @@ def test_a_small_tuning_writes_the_best_of_its_trials(tmp_path, monkeypatch):
     assert content["optimizer"]["lr"] in tune.points({"low": 3.0e-3, "high": 3.0}, 2)
     assert text.count("<- chosen") == 1
     assert "it lies on the edge" in text
+
+
+def test_the_ledger_of_a_method_that_blew_up_can_be_read(make_config):
+    config = make_config("optimizer=sgd", "task=tinyshakespeare")
+    trials = [
+        Trial(0.1, "done", 9.87654, 2.29),
+        Trial(1.0, "done", math.exp(470), 470.0),
+        Trial(2.0, "never finite", None, None),
+    ]
+    text = tune._render(config, trials, metric="perplexity", higher_is_better=False)
+    rows = [line.split() for line in text.splitlines() if line.startswith("#   ")][1:]
+    assert [row[:3] for row in rows] == [
+        ["#", "0.1", "9.8765"],
+        ["#", "1", f"{math.exp(470):.3e}"],
+        ["#", "2", "never"],
+    ]
+
+
+def test_a_trial_that_ended_without_a_finite_value_does_not_pass_for_done(tmp_path):
+    identity = {"metric": "perplexity", "higher_is_better": False}
+    rows = [{"validation_perplexity": math.inf, "validation_loss": 800.0}]
+    run = Run("r", tmp_path, "done", None, identity, rows=rows)
+    assert tune.result(run, 0.1).status == "never finite"
