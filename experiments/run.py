@@ -120,7 +120,8 @@ class _Attempt:
             )
         folder.create()
         folder.write(CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(dict(self.config))).encode())
-        facts = environment.describe(device=self.built.device, checksums=self.built.task.checksums)
+        read = self.built.task.checksums | getattr(self.built.model, "checksums", {})
+        facts = environment.describe(device=self.built.device, checksums=read)
         folder.write_json(ENVIRONMENT_FILE, facts | {"remarks": self.remarks})
         self._write_status("running", None)
         if self.trainer.counters.step:
