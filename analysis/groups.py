@@ -1,7 +1,7 @@
 """Which runs belong together, what they are called, and the command that makes them.
 
 A *group* is a configuration without its seed (``group_id``); a *block* is what methods are compared
-within: one task, model, setting and budget.
+within: one task, tokenization, model, setting and budget.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis.load import SETTINGS
 
-BLOCK = ("task", "model", "setting", "budget")
+BLOCK = ("task", "tokenization", "model", "setting", "budget")
 GROUP_COLUMNS = (
     "group_id",
     *BLOCK,
@@ -43,7 +43,7 @@ def group_runs(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row a group (``GROUP_COLUMNS``), by block, label and ruleset. ``title`` names the block
-        (model, setting and budget only where the task has several); ``label`` names the method,
+        (the others only where the task has several); ``label`` names the method,
         with the hyperparameters that tell groups of one optimizer apart; ``expected`` counts the
         seeds that any method of the block has.
     """
@@ -78,6 +78,9 @@ def command(runs: pd.DataFrame) -> str:
 
 def _overrides(run: pd.Series) -> list[str]:
     chosen = [f"{key}={run[key]}" for key in ("task", "model", "optimizer", "ruleset")]
+    if run["tokenization"]:  # "bpe vocab_size=8192"
+        name, *settings = run["tokenization"].split(" ")
+        chosen += [f"tokenization={name}", *(f"tokenization.{item}" for item in settings)]
     budget = re.fullmatch(r"(\d+) (\w+)", str(run["budget"]))
     if budget:
         amount, unit = budget.groups()

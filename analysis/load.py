@@ -12,6 +12,7 @@ from experiments.record import Run, final_and_best, load_runs
 
 IDENTITY = (
     "task",
+    "tokenization",
     "model",
     "setting",
     "optimizer",
@@ -92,7 +93,8 @@ def _run_row(run: Run) -> dict[str, object]:
     row |= {"run_id": run.run_id, "folder": run.path.name}
     row |= {"status": run.status, "reason": run.reason or ""}
     row["settings"] = {key: identity[key] for key in SETTINGS if identity.get(key) is not None}
-    row["setting"] = identity.get("setting") or ""
+    for key in ("setting", "tokenization"):  # a run of images has no tokenization
+        row[key] = identity.get(key) or ""
     row["family"] = identity.get("family") or identity["optimizer"]
     row["hyperparameters"] = identity.get("hyperparameters") or {}
     return row | final_and_best(run.rows, identity["metric"], identity["higher_is_better"])

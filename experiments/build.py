@@ -28,6 +28,7 @@ SUITE_KEYS = {
         "threads",
         "published_as",
     ),
+    "tokenization": ("name", "published_as"),
     "model": ("name", "parameters", "published_as", "weights"),
     "optimizer": ("name", "family", "needs", "search", "published_as"),
     "schedule": ("name",),
@@ -94,14 +95,17 @@ def build(config: Mapping[str, Any]) -> Built:
 
 
 def build_task(config: Mapping[str, Any]) -> Task:
-    """Read the data of the config's task."""
+    """Read the data of the config's task; a task of text gets the tokenization."""
     maker = _construct("task", config["task"])
+    chosen = config.get("tokenization")
+    text = {"tokenization": _construct("tokenization", chosen)} if chosen else {}
     return _call(
         "task",
         config,
         maker,
         data_dir=Path(config["data_dir"]),
         cache_dir=Path(config["cache_dir"]),
+        **text,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "wandb", "scikit-learn")
+PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "wandb", "scikit-learn", "tokenizers")
 
 
 def describe(*, device: torch.device, checksums: Mapping[str, str]) -> dict[str, Any]:

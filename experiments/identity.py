@@ -19,6 +19,7 @@ NOTES = (
     "threads",
     "by_optimizer",
     "minimum_percent",
+    "weights_dir",
 )
 
 Config = Mapping[str, Any]
@@ -42,10 +43,10 @@ def hyperparameters(section: Config) -> dict[str, Any]:
 
 def describe(config: Config, task: "Task") -> dict[str, Any]:
     """The identity that goes into the run's status, flat and complete for any table."""
-    names = ("task", "model", "optimizer")
     return {
         "task": config["task"]["name"],
         "dataset": config["task"]["name"],
+        "tokenization": tokenization(config),
         "model": config["model"]["name"],
         "setting": _setting(config["pretrained"]["source"]),
         "optimizer": config["optimizer"]["name"],
@@ -61,8 +62,29 @@ def describe(config: Config, task: "Task") -> dict[str, Any]:
         "unit": task.unit,
         "validation": task.validation is not None,
         "hyperparameters": hyperparameters(config["optimizer"]),
-        "published_as": {name: config[name].get("published_as") for name in names},
+        "published_as": published_as(config),
     }
+
+
+def tokenization(config: Config) -> str | None:
+    """The tokenisation and its settings in one text, as ``bpe vocab_size=8192``; None: no text."""
+    section = config.get("tokenization")
+    if not section:
+        return None
+    settings = (f"{key}={value}" for key, value in hyperparameters(section).items())
+    return " ".join([section["name"], *settings])
+
+
+def published_as(config: Config) -> dict[str, Any]:
+    """What the run is called in the published tables; it joins a row where nothing is None.
+
+    A perplexity joins only with the published vocabulary: otherwise the task's entry is None.
+    """
+    names = {key: config[key].get("published_as") for key in ("task", "model", "optimizer")}
+    section = config.get("tokenization")
+    if section and section["published_as"] is None:
+        names["task"] = None
+    return names
 
 
 def label(config: Config) -> str:

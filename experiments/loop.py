@@ -188,7 +188,7 @@ class Trainer:
             correct += int((logits.argmax(-1) == targets).sum())
             count += int((targets != IGNORE).sum())
         built.model.train()
-        return built.task.metrics(loss_sum, correct, count)
+        return split.metrics(loss_sum, correct, count)
 
     def _now(self) -> float:
         """Seconds of a monotonic clock, once the device has done what it was given."""

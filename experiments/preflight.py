@@ -25,6 +25,7 @@ _UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
 _GROUPS = (
     "optimizer",
     "task",
+    "tokenization",
     "model",
     "budget",
     "schedule",
@@ -75,7 +76,7 @@ def check(overrides: list[str]) -> Config:
     Raises:
         UserError: At the first mistake.
     """
-    checked_tasks: set[str] = set()
+    checked: set[str] = set()
     first: Config | None = None
     with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
         for job in _samples(overrides):
@@ -87,10 +88,12 @@ def check(overrides: list[str]) -> Config:
                 continue
             _check_types(job, config)
             _try_values(config)
-            key = repr(sorted(config["task"].items())) + config["data_dir"]
-            if key not in checked_tasks:
-                checked_tasks.add(key)
-                _check_data(config)
+            _check_tokenization(config)
+            for kind in ("task", "tokenization", "model"):
+                key = repr((kind, config.get(kind), config["data_dir"]))
+                if config.get(kind) and key not in checked:
+                    checked.add(key)
+                    _check_data(config[kind], Path(config["data_dir"]))
     GlobalHydra.instance().clear()
     assert first is not None  # `samples` yields at least one job
     return first
@@ -121,7 +124,8 @@ def compose_job(job: list[str], *, hydra: bool = False) -> DictConfig:
             raise UserError(_first_line(error)) from error
         known = [option for option in commandline.choices(group) if option]
         raise UserError(f"Unknown {group}: {name!r}. {_nearest(name, known)}") from error
-    except (ConfigCompositionException, OmegaConfBaseException) as error:
+    # Hydra refuses `model=null` by a plain ValueError.
+    except (ConfigCompositionException, OmegaConfBaseException, ValueError) as error:
         found = _UNKNOWN_KEY.search(str(error))
         if found is None:
             raise UserError(_first_line(error)) from error
@@ -224,15 +228,26 @@ def _check_pretrained(config: Config) -> None:
         )
 
 
-def _check_data(config: Config) -> None:
-    """Ask the task's module whether the data folder holds what the task reads."""
-    section = config["task"]
+def _check_tokenization(config: Config) -> None:
+    """Refuse a tokenisation of images, and text without one."""
+    module, _, builder = config["task"]["_target_"].rpartition(".")
+    wanted = inspect.signature(getattr(importlib.import_module(module), builder)).parameters
+    task, chosen = config["task"]["name"], config.get("tokenization")
+    if chosen and "tokenization" not in wanted:
+        raise UserError(f"Invalid tokenization: {chosen['name']!r}. task={task} has no text.")
+    if not chosen and "tokenization" in wanted:
+        known = ", ".join(commandline.choices("tokenization"))
+        raise UserError(f"Invalid tokenization: None. task={task} must have one of: {known}.")
+
+
+def _check_data(section: Config, data_dir: Path) -> None:
+    """Ask a section's module, if it has a ``check``, whether the files that it reads are there."""
     module = importlib.import_module(section["_target_"].rpartition(".")[0])
-    accepted = inspect.signature(module.check).parameters
-    module.check(
-        Path(config["data_dir"]),
-        **{key: value for key, value in section.items() if key in accepted},
-    )
+    check = getattr(module, "check", None)
+    if check is not None:
+        accepted = inspect.signature(check).parameters
+        known = {"data_dir": data_dir, **section}
+        check(**{key: value for key, value in known.items() if key in accepted})
 
 
 def _is_done(config: Config) -> bool:

@@ -126,7 +126,8 @@ class _Attempt:
             self._check_weights()
         folder.create()
         folder.write(CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(dict(self.config))).encode())
-        facts = environment.describe(device=self.built.device, checksums=self.built.task.checksums)
+        read = self.built.task.checksums | getattr(self.built.model, "checksums", {})
+        facts = environment.describe(device=self.built.device, checksums=read)
         pretrained = self.built.pretrained and self.built.pretrained.facts()
         facts |= {"pretrained": pretrained, "remarks": self.remarks}
         folder.write_json(ENVIRONMENT_FILE, facts)

@@ -1,10 +1,12 @@
-"""Penn Treebank by words, in Mikolov's preprocessing (2010), with its splits."""
+"""Penn Treebank in Mikolov's preprocessing (2010), with its splits."""
 
+from functools import partial
 from pathlib import Path
 
 from experiments.tasks.files import DataFile, read_verified
 from experiments.tasks.task import Task
 from experiments.tasks.words import word_task
+from experiments.tokenizations.encoding import Tokenization
 
 FOLDER = "ptb"
 FILES = (
@@ -27,18 +29,26 @@ HINT = (
 )
 
 
-def build(*, data_dir: Path, cache_dir: Path, context: int) -> Task:
+def build(*, data_dir: Path, cache_dir: Path, context: int, tokenization: Tokenization) -> Task:
     """Build the task.
 
     Args:
         data_dir: Holds the folder ``ptb``.
-        cache_dir: Not used.
-        context: Words a window.
+        cache_dir: What the tokenisation may keep something in.
+        context: Tokens a window.
+        tokenization: Encodes the texts.
 
     Raises:
         UserError: If a file is missing, truncated, or another one.
     """
-    return word_task("ptb", folder=data_dir / FOLDER, files=FILES, hint=HINT, context=context)
+    return word_task(
+        "ptb",
+        folder=data_dir / FOLDER,
+        files=FILES,
+        hint=HINT,
+        context=context,
+        encode=partial(tokenization, data_dir=data_dir, cache_dir=cache_dir),
+    )
 
 
 def check(data_dir: Path, **keywords: object) -> None:

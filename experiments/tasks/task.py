@@ -41,6 +41,19 @@ class Split(ABC):
         """Return how many batches one pass yields."""
         return math.ceil(len(self) / batch_size)
 
+    def metrics(self, loss_sum: float, correct: int, count: int) -> dict[str, float]:
+        """Turn sums over all rows of the split into the metrics of its kind of data.
+
+        Args:
+            loss_sum: Cross-entropy summed over the rows that count.
+            correct: How many of them have their largest logit at the target.
+            count: How many rows count (``target != IGNORE``).
+
+        Returns:
+            ``loss``, the mean over rows, and of labelled samples ``accuracy_percent``.
+        """
+        return {"loss": loss_sum / count, "accuracy_percent": 100.0 * correct / count}
+
     def _index_batches(
         self, batch_size: int, start: int, generator: torch.Generator | None
     ) -> Iterator[Tensor]:
@@ -62,7 +75,7 @@ class Task:
 
     Attributes:
         name: Name of the task, the stem of its YAML.
-        metric: ``accuracy_percent`` or ``perplexity``.
+        metric: Which of its splits' metrics the task is judged by, as ``accuracy_percent``.
         higher_is_better: Direction of ``metric``.
         unit: What throughput counts: ``images`` or ``tokens``.
         train: Samples to train on.
@@ -81,23 +94,3 @@ class Task:
     test: Split
     model_arguments: dict[str, int]
     checksums: dict[str, str] = field(default_factory=dict)
-
-    def metrics(self, loss_sum: float, correct: int, count: int) -> dict[str, float]:
-        """Turn sums over all rows of a split into the task's metrics.
-
-        Args:
-            loss_sum: Cross-entropy summed over the rows that count.
-            correct: How many of them have their largest logit at the target.
-            count: How many rows count (``target != IGNORE``).
-
-        Returns:
-            ``loss``, the mean over rows, and the value of ``metric``.
-        """
-        loss = loss_sum / count
-        if self.metric == "accuracy_percent":
-            return {"loss": loss, "accuracy_percent": 100.0 * correct / count}
-        try:
-            perplexity = math.exp(loss)
-        except OverflowError:
-            perplexity = math.inf
-        return {"loss": loss, "perplexity": perplexity}

@@ -1,14 +1,13 @@
-"""Tiny Shakespeare by characters; the text is packed beside this file (``data/README.md``)."""
+"""Tiny Shakespeare; the text is packed beside this file (``data/README.md``)."""
 
+from functools import partial
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from experiments.errors import UserError
 from experiments.tasks.files import DataFile, read_verified
 from experiments.tasks.task import Task
 from experiments.tasks.tokens import language_task
+from experiments.tokenizations.encoding import Tokenization
 
 FOLDER = Path(__file__).parent / "data"
 FILE = DataFile(
@@ -24,15 +23,17 @@ def build(
     context: int,
     validation_fraction: float,
     test_fraction: float,
+    tokenization: Tokenization,
 ) -> Task:
     """Build the task: training text first, then validation, then test, each in one piece.
 
     Args:
         data_dir: Not read: the text comes with the checkout.
-        cache_dir: Not used.
-        context: Characters a window.
+        cache_dir: What the tokenisation may keep something in.
+        context: Tokens a window.
         validation_fraction: Share of the text that is the validation split; 0 for none.
         test_fraction: Share of the text, its end, that is the test split.
+        tokenization: Encodes the texts.
 
     Raises:
         UserError: If the file is missing or another one, or a fraction leaves nothing.
@@ -43,16 +44,15 @@ def build(
             "Must be >= 0 and > 0, with a sum below 1."
         )
     text = read_verified(FOLDER, FILE, hint=HINT).decode()
-    tokens, vocabulary = character_stream(text)
-    test = round(len(tokens) * (1 - test_fraction))
-    train = round(len(tokens) * (1 - test_fraction - validation_fraction))
+    test = round(len(text) * (1 - test_fraction))
+    train = round(len(text) * (1 - test_fraction - validation_fraction))
     return language_task(
         "tinyshakespeare",
-        train=tokens[:train],
-        validation=tokens[train:test] if train < test else None,
-        test=tokens[test:],
-        vocab_size=len(vocabulary),
+        train=text[:train],
+        validation=text[train:test] if train < test else None,
+        test=text[test:],
         context=context,
+        encode=partial(tokenization, data_dir=data_dir, cache_dir=cache_dir),
         checksums={FILE.names[0]: FILE.sha256},
     )
 
@@ -60,14 +60,3 @@ def build(
 def check(data_dir: Path, **keywords: object) -> None:
     """Raise ``UserError`` if the text is not as ``build`` needs it; arguments as there."""
     read_verified(FOLDER, FILE, hint=HINT)
-
-
-def character_stream(text: str) -> tuple[Tensor, str]:
-    """Encode a text by its characters.
-
-    Returns:
-        The int64 stream, one index a character, and the vocabulary: the sorted set of characters.
-    """
-    vocabulary = "".join(sorted(set(text)))
-    index = {character: number for number, character in enumerate(vocabulary)}
-    return torch.tensor([index[character] for character in text]), vocabulary

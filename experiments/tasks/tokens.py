@@ -3,7 +3,8 @@
 A stream is int64 ``[T]``; batches are int64 ``[B, context]``, inputs and targets.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from torch.nn import functional as F
 
 from experiments.errors import UserError
 from experiments.tasks.task import IGNORE, Split, Task
+from experiments.tokenizations.encoding import Encoding, predicted_units
+
+PAPER_BATCH_WINDOWS = 32  # AdaFisher (ICLR 2025, arXiv 2405.16397), section 4.3's released code
 
 
 class TokenSplit(Split):
@@ -22,16 +26,24 @@ class TokenSplit(Split):
     Args:
         tokens: The stream, int64 ``[T]``.
         context: Tokens a window.
+        words: Words that the targets spell, ends of lines included.
+        characters: Characters that the targets spell.
 
     Raises:
-        UserError: If ``context`` is not positive or there are fewer than two tokens.
+        UserError: If an argument is not positive or there are fewer than two tokens.
     """
 
-    def __init__(self, tokens: Tensor, *, context: int) -> None:
+    def __init__(self, tokens: Tensor, *, context: int, words: int, characters: int) -> None:
         if not isinstance(context, int) or context < 1:
             raise UserError(f"Invalid context: {context}. Must be an integer >= 1.")
         if len(tokens) < 2:
             raise UserError(f"A split has {len(tokens)} tokens. Must have at least 2.")
+        if words < 1 or characters < 1:
+            raise UserError(
+                f"A split has {words} words of {characters} characters after its first token. "
+                "Must have at least 1."
+            )
+        self.words, self.characters = words, characters
         padding = -(len(tokens) - 1) % context
         self.inputs = F.pad(tokens[:-1], (0, padding)).view(-1, context)
         self.targets = F.pad(tokens[1:], (0, padding), value=IGNORE).view(-1, context)
@@ -48,36 +60,86 @@ class TokenSplit(Split):
         for index in self._index_batches(batch_size, start, generator):
             yield self.inputs[index], self.targets[index]
 
+    def metrics(self, loss_sum: float, correct: int, count: int) -> dict[str, float]:
+        r"""Turn sums over all targets into perplexities and bits.
+
+        With ``L`` the nats of the whole text, ``T`` its tokens, ``W`` its words and ends of lines,
+        and ``C`` its characters, the first token left out of each:
+
+            perplexity = exp(L / T)                 exact; only one tokenisation's can be compared
+            perplexity_word = exp(L / W)            the same text for every tokenisation
+            bits_per_character = L / (C ln 2)       likewise
+            perplexity_paper = exp(L / (N 32 context))
+
+        ``N`` is the number of batches of 32 windows, the last one counted as full. That is what the
+        paper's code reports: the mean over batches of the loss summed over a batch's tokens and
+        divided by the size of a full batch. It is lower than the exact perplexity wherever padding
+        or a partial last batch takes part.
+
+        Args:
+            loss_sum: ``L``.
+            correct: Not used.
+            count: ``T``.
+
+        Returns:
+            ``loss``, which is ``L / T``, and the four above.
+
+        Reference:
+            Martins Gomes et al. (2025), AdaFisher, arXiv 2405.16397, the released script.
+        """
+        full_batch = PAPER_BATCH_WINDOWS * self.inputs.shape[1]
+        paper_tokens = self.num_batches(PAPER_BATCH_WINDOWS) * full_batch
+        return {
+            "loss": loss_sum / count,
+            "perplexity": _exp(loss_sum / count),
+            "perplexity_word": _exp(loss_sum / self.words),
+            "bits_per_character": loss_sum / (self.characters * math.log(2)),
+            "perplexity_paper": _exp(loss_sum / paper_tokens),
+        }
+
 
 def language_task(
     name: str,
     *,
-    train: Tensor,
-    validation: Tensor | None,
-    test: Tensor,
-    vocab_size: int,
+    train: str,
+    validation: str | None,
+    test: str,
     context: int,
+    encode: Callable[[list[str]], Encoding],
     checksums: dict[str, str],
 ) -> Task:
     """Make a task of next-token prediction, measured by perplexity.
 
     Args:
         name: Name of the task.
-        train: Stream to train on.
-        validation: Stream to choose by, or None.
-        test: Stream to report.
-        vocab_size: Different tokens.
+        train: Text to train on.
+        validation: Text to choose by, or None.
+        test: Text to report.
         context: Tokens a window.
+        encode: Encodes the texts, the training text first.
         checksums: sha256 of what was read, by file.
     """
+    texts = [text for text in (train, validation, test) if text is not None]
+    encoding = encode(texts)
+    splits = []
+    for text, tokens, given in zip(texts, encoding.streams, encoding.given_characters, strict=True):
+        words, characters = predicted_units(text, given)
+        splits.append(TokenSplit(tokens, context=context, words=words, characters=characters))
     return Task(
         name=name,
         metric="perplexity",
         higher_is_better=False,
         unit="tokens",
-        train=TokenSplit(train, context=context),
-        validation=None if validation is None else TokenSplit(validation, context=context),
-        test=TokenSplit(test, context=context),
-        model_arguments={"vocab_size": vocab_size, "context": context},
-        checksums=checksums,
+        train=splits[0],
+        validation=None if validation is None else splits[1],
+        test=splits[-1],
+        model_arguments={"vocab_size": encoding.vocab_size, "context": context},
+        checksums=checksums | encoding.checksums,
     )
+
+
+def _exp(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf

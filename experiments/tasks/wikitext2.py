@@ -1,10 +1,12 @@
-"""WikiText-2 by words (Merity et al., 2016, arXiv 1609.07843), official splits."""
+"""WikiText-2 (Merity et al., 2016, arXiv 1609.07843), official splits."""
 
+from functools import partial
 from pathlib import Path
 
 from experiments.tasks.files import DataFile, read_verified
 from experiments.tasks.task import Task
 from experiments.tasks.words import word_task
+from experiments.tokenizations.encoding import Tokenization
 
 FOLDER = "wikitext-2"
 FILES = (
@@ -27,19 +29,26 @@ HINT = (
 )
 
 
-def build(*, data_dir: Path, cache_dir: Path, context: int) -> Task:
+def build(*, data_dir: Path, cache_dir: Path, context: int, tokenization: Tokenization) -> Task:
     """Build the task.
 
     Args:
         data_dir: Holds the folder ``wikitext-2``.
-        cache_dir: Not used.
-        context: Words a window.
+        cache_dir: What the tokenisation may keep something in.
+        context: Tokens a window.
+        tokenization: Encodes the texts.
 
     Raises:
         UserError: If a file is missing, truncated, or another one.
     """
-    folder = data_dir / FOLDER
-    return word_task("wikitext2", folder=folder, files=FILES, hint=HINT, context=context)
+    return word_task(
+        "wikitext2",
+        folder=data_dir / FOLDER,
+        files=FILES,
+        hint=HINT,
+        context=context,
+        encode=partial(tokenization, data_dir=data_dir, cache_dir=cache_dir),
+    )
 
 
 def check(data_dir: Path, **keywords: object) -> None:

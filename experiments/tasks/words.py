@@ -1,18 +1,22 @@
-"""Word-level language data: three files of one sentence or paragraph a line."""
+"""Corpora of words: three files of one sentence or paragraph a line."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from experiments.errors import UserError
 from experiments.tasks.files import DataFile, read_verified
 from experiments.tasks.task import Task
 from experiments.tasks.tokens import language_task
+from experiments.tokenizations.encoding import Encoding, lines
 
 
 def word_task(
-    name: str, *, folder: Path, files: tuple[DataFile, ...], hint: str, context: int
+    name: str,
+    *,
+    folder: Path,
+    files: tuple[DataFile, ...],
+    hint: str,
+    context: int,
+    encode: Callable[[list[str]], Encoding],
 ) -> Task:
     """Read the official training, validation and test files, and make the task.
 
@@ -22,48 +26,33 @@ def word_task(
         files: Training, validation and test file.
         hint: What would provide them; the end of an error message.
         context: Tokens a window.
+        encode: Encodes the texts, the training text first.
 
     Raises:
         UserError: If a file is missing, truncated, or another one.
     """
-    texts = [read_verified(folder, file, hint=hint).decode() for file in files]
-    (train, validation, test), vocabulary = word_streams(texts)
+    train, validation, test = (
+        plain(read_verified(folder, file, hint=hint).decode()) for file in files
+    )
     return language_task(
         name,
         train=train,
         validation=validation,
         test=test,
-        vocab_size=len(vocabulary),
         context=context,
+        encode=encode,
         checksums={file.names[0]: file.sha256 for file in files},
     )
 
 
-def word_streams(texts: list[str]) -> tuple[list[Tensor], list[str]]:
-    r"""Encode texts of one sentence or paragraph a line as words and ``<eos>``.
+def plain(text: str) -> str:
+    r"""Write words with one space between them and a ``\n`` after each line.
 
-    Every line gives its space-separated words and one ``<eos>``, blank lines too. The vocabulary is
-    that of the first text, in order of first appearance.
+    The white space of these files carries nothing: in this form a text and its sequence of words
+    and line ends say the same, so that every tokenisation is measured on the same characters.
 
     Args:
-        texts: The training text first. A line ends with ``\n`` and nothing else.
-
-    Returns:
-        One int64 stream a text, and the vocabulary.
-
-    Raises:
-        UserError: If a later text has a word that the first has not.
+        text: A line ends with ``\n`` and nothing else; blank lines count.
     """
-    vocabulary: dict[str, int] = {}
-    streams = []
-    for number, text in enumerate(texts):
-        lines = text.removesuffix("\n").split("\n")
-        words = [word for line in lines for word in (*line.split(), "<eos>")]
-        if number == 0:
-            for word in words:
-                vocabulary.setdefault(word, len(vocabulary))
-        try:
-            streams.append(torch.tensor([vocabulary[word] for word in words]))
-        except KeyError as error:
-            raise UserError(f"Word {error} is not in the training text's vocabulary.") from None
-    return streams, list(vocabulary)
+    whole = text if text.endswith("\n") else f"{text}\n"
+    return "".join(" ".join(line.split()) + "\n" for line in lines(whole))

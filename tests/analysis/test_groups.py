@@ -130,3 +130,19 @@ def test_one_epoch_is_a_budget_in_epochs(write_run: Any, runs_dir: Path) -> None
     (command,) = group_runs(load_results(runs_dir).runs)["command"]
 
     assert {"budget=epochs", "budget.epochs=1"} <= set(shlex.split(command))
+
+
+def test_tokenizations_are_blocks_of_their_own(write_run: Any, runs_dir: Path) -> None:
+    # A perplexity a token says nothing about another tokenisation's tokens.
+    for name in ("word", "bpe vocab_size=300 min_frequency=2"):
+        write_run("sgd", task="ptb", tokenization=name, group_id=f"sgd-{name}")
+    write_run("sgd")
+
+    groups = group_runs(load_results(runs_dir).runs).set_index("title")
+
+    bpe = "ptb, bpe vocab_size=300 min_frequency=2"
+    assert set(groups.index) == {"digits", bpe, "ptb, word"}
+    assert groups["label"].tolist() == ["sgd"] * 3
+    settings = "tokenization=bpe tokenization.vocab_size=300 tokenization.min_frequency=2"
+    assert settings in groups.loc[bpe, "command"]
+    assert "tokenization" not in groups.loc["digits", "command"]

@@ -28,6 +28,7 @@ def test_good_input_passes(check):
         (["task=digit"], r"Unknown task: 'digit'\. Did you mean: digits"),
         (["task=xyzzy"], r"Unknown task: 'xyzzy'\. Known: .*digits.*tinyshakespeare"),
         (["model=resnet"], r"Unknown model: 'resnet'.*resnet18"),
+        (["model=null"], r"override must be a string"),
         (["schedule=cosin"], r"Unknown schedule: 'cosin'.*cosine"),
         (["experiment=none_such"], r"Unknown experiment: 'none_such'"),
         (["optimizer.lrr=1"], r"Unknown key: 'optimizer\.lrr'\. Did you mean: optimizer\.lr"),

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from experiments.errors import UserError
 from experiments.models.gpt import GPT, CausalSelfAttention
@@ -199,3 +200,33 @@ def test_the_first_loss_is_that_of_a_uniform_guess():
 def test_an_impossible_size_is_refused(changes, message):
     with pytest.raises(UserError, match=message):
         make(**changes)
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_a_second_derivative_exists_without_the_fused_attention(norm):
+    """What AdaHessian needs; the caller chooses the plain kernel."""
+    model = make(norm=norm, tied_head=True).double()
+    tokens = torch.tensor([[1, 2, 3, 4, 5]])
+    parameters = list(model.parameters())
+    generator = torch.Generator().manual_seed(1)
+    vectors = [torch.randn(p.shape, generator=generator).double() for p in parameters]
+
+    def gradients(create_graph: bool) -> list[torch.Tensor]:
+        loss = F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[0, 1:])
+        return list(torch.autograd.grad(loss, parameters, create_graph=create_graph))
+
+    with sdpa_kernel(SDPBackend.MATH):
+        first = gradients(create_graph=True)
+        dot = sum((g * v).sum() for g, v in zip(first, vectors, strict=True))
+        products = torch.autograd.grad(dot, parameters)
+    sides = []
+    for sign in (1, -1):  # central differences of the gradient
+        with torch.no_grad():
+            for parameter, vector in zip(parameters, vectors, strict=True):
+                parameter.add_(vector, alpha=sign * 1e-5)
+        sides.append(gradients(create_graph=False))
+        with torch.no_grad():
+            for parameter, vector in zip(parameters, vectors, strict=True):
+                parameter.sub_(vector, alpha=sign * 1e-5)
+    for product, above, below in zip(products, *sides, strict=True):
+        torch.testing.assert_close(product, (above - below) / 2e-5, rtol=1e-4, atol=1e-6)

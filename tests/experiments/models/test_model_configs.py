@@ -62,6 +62,8 @@ def test_a_config_gives_every_hyperparameter_and_no_other(name):
 def test_a_language_model_builds(name):
     config = CONFIGS[name]
     keywords = {key: value for key, value in config.items() if key not in SUITE_KEYS}
+    if "weights_dir" in keywords:
+        pytest.skip("reads a file that is not shipped; its own test writes one")
     with torch.device("meta"):
         model = get_object(config["_target_"])(vocab_size=9, context=4, **keywords)
         assert model(torch.zeros(2, 4, dtype=torch.int64)).shape == (2, 4, 9)

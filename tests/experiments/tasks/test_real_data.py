@@ -1,6 +1,7 @@
 """The data folder that the suite is used with; set ADAFISHER_TEST_DATA to read another one."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from experiments.tasks import cifar10_jpeg, mnist, ptb, wikitext2
+from experiments.tokenizations import bpe, word
 
 DEFAULT = Path(__file__).parents[4] / "shared" / "data"
 DATA = Path(os.environ.get("ADAFISHER_TEST_DATA", DEFAULT))
@@ -32,13 +34,27 @@ def counted(split) -> int:
 )
 def test_token_counts_are_the_official_ones(tmp_path, module, tokens, types):
     need(module.FOLDER)
-    task = module.build(data_dir=DATA, cache_dir=tmp_path, context=256)
+    task = module.build(data_dir=DATA, cache_dir=tmp_path, context=256, tokenization=word.encode)
     splits = (task.train, task.validation, task.test)
     # The first token of a split is no target.
     assert tuple(counted(split) + 1 for split in splits) == tokens
     assert task.model_arguments["vocab_size"] == types
     largest = max(int(split.inputs.max()) for split in splits)
     assert largest == types - 1
+    assert [split.words for split in splits] == [counted(split) for split in splits]
+
+
+def test_trained_byte_pairs_cover_the_same_text_as_words(tmp_path):
+    need(ptb.FOLDER)
+    keywords = {"data_dir": DATA, "cache_dir": tmp_path, "context": 256}
+    pairs = partial(bpe.encode, vocab_size=512, min_frequency=2)
+    words = ptb.build(**keywords, tokenization=word.encode)
+    task = ptb.build(**keywords, tokenization=pairs)
+    assert task.model_arguments["vocab_size"] == 512
+    for split, other in ((task.train, words.train), (task.test, words.test)):
+        assert 0 <= split.words - other.words <= 1
+        assert counted(split) > counted(other)
+        assert int(split.inputs.max()) < 512
 
 
 def test_mnist_is_complete(tmp_path):

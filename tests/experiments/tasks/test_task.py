@@ -16,7 +16,7 @@ TOKENS = torch.randint(7, (COUNT,), generator=torch.Generator().manual_seed(1))
 IMAGE_SPLIT = ImageSplit(
     IMAGES.to(torch.uint8), LABELS, normalization=Normalization((0.5,), (0.25,))
 )
-TOKEN_SPLIT = TokenSplit(TOKENS, context=5)
+TOKEN_SPLIT = TokenSplit(TOKENS, context=5, words=20, characters=100)
 
 
 def make_task(metric: str, split: Split) -> Task:
@@ -44,7 +44,7 @@ def evaluate(task: Task, logits_of: Tensor, batch_size: int) -> tuple[dict[str, 
         loss_sum += F.cross_entropy(logits, rows, ignore_index=IGNORE, reduction="sum").item()
         correct += int((logits.argmax(-1) == rows).sum())
         count += int((rows != IGNORE).sum())
-    return task.metrics(loss_sum, correct, count), count
+    return task.test.metrics(loss_sum, correct, count), count
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 26, 52, 53, 1000])
@@ -74,7 +74,7 @@ def test_perplexity_of_a_uniform_guess_is_the_vocabulary_size():
 
 
 def test_perplexity_of_a_huge_loss_is_infinite():
-    assert make_task("perplexity", TOKEN_SPLIT).metrics(1e6, 0, 1)["perplexity"] == math.inf
+    assert TOKEN_SPLIT.metrics(1e6, 0, 1)["perplexity"] == math.inf
 
 
 @pytest.mark.parametrize("split", [IMAGE_SPLIT, TOKEN_SPLIT], ids=["images", "tokens"])

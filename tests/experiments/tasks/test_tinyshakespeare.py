@@ -1,14 +1,21 @@
 import hashlib
 import lzma
 import shutil
+from functools import partial
 
 import pytest
 import torch
 
 from experiments.errors import UserError
 from experiments.tasks import tinyshakespeare
+from experiments.tokenizations import bpe, character
 
-KEYWORDS = {"context": 64, "validation_fraction": 0.05, "test_fraction": 0.05}
+KEYWORDS = {
+    "context": 64,
+    "validation_fraction": 0.05,
+    "test_fraction": 0.05,
+    "tokenization": character.encode,
+}
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +69,8 @@ def test_impossible_fractions_are_refused(tmp_path, validation_fraction, test_fr
         tinyshakespeare.build(
             data_dir=tmp_path,
             cache_dir=tmp_path,
-            context=64,
-            validation_fraction=validation_fraction,
-            test_fraction=test_fraction,
+            **KEYWORDS
+            | {"validation_fraction": validation_fraction, "test_fraction": test_fraction},
         )
 
 
@@ -75,3 +81,15 @@ def test_a_truncated_file_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(tinyshakespeare, "FOLDER", tmp_path)
     with pytest.raises(UserError, match=rf"{name} is truncated or corrupt.*git checkout"):
         tinyshakespeare.check(tmp_path, **KEYWORDS)
+
+
+def test_byte_pairs_are_trained_on_the_training_part_only(tmp_path):
+    pairs = partial(bpe.encode, vocab_size=260, min_frequency=2)
+    keywords = KEYWORDS | {"tokenization": pairs}
+    task = tinyshakespeare.build(data_dir=tmp_path, cache_dir=tmp_path, **keywords)
+    text = lzma.decompress(
+        (tinyshakespeare.FOLDER / tinyshakespeare.FILE.names[0]).read_bytes()
+    ).decode()
+    tokenizer = bpe.train(text[:1_003_855], vocab_size=260, min_frequency=2)
+    assert tokenizer.decode(stream_of(task.test).tolist()) == text[-55_770:]
+    assert task.test.characters == 55_770 - 1

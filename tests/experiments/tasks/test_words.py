@@ -6,34 +6,25 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.tasks import ptb, wikitext2
-from experiments.tasks.words import word_streams
+from experiments.tasks.words import plain
+from experiments.tokenizations import word
 
 TEXTS = (" the cat sat \n \n the mat \n", " the mat \n", " cat \n the \n")
 TASKS = {"wikitext2": wikitext2, "ptb": ptb}
 
 
-def test_every_line_ends_with_eos_and_blank_lines_count():
-    (train, validation, test), vocabulary = word_streams(list(TEXTS))
-    assert vocabulary == ["the", "cat", "sat", "<eos>", "mat"]
-    assert train.tolist() == [0, 1, 2, 3, 3, 0, 4, 3]
-    assert validation.tolist() == [0, 4, 3]
-    assert test.tolist() == [1, 3, 0, 3]
-
-
-def test_only_a_newline_ends_a_line():
-    # str.splitlines would also break at these.
-    (stream,), vocabulary = word_streams(["a\x0bb\u2028c\x85d\n"])
-    assert vocabulary == ["a", "b", "c", "d", "<eos>"]
-    assert len(stream) == 5
-
-
-def test_a_text_without_a_last_newline_is_the_same():
-    assert word_streams(["a b\nc"])[0][0].tolist() == word_streams(["a b\nc\n"])[0][0].tolist()
-
-
-def test_a_word_outside_the_vocabulary_is_refused():
-    with pytest.raises(UserError, match="'dog'"):
-        word_streams(["a cat\n", "a dog\n"])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (TEXTS[0], "the cat sat\n\nthe mat\n"),
+        ("a b\nc", "a b\nc\n"),  # a missing last newline is none
+        ("\n\n", "\n\n"),
+        # str.splitlines would also break at these.
+        ("a\x0bb\u2028c\x85d\n", "a b c d\n"),
+    ],
+)
+def test_the_white_space_of_a_line_is_one_space(text, expected):
+    assert plain(text) == expected
 
 
 def write_mini(monkeypatch, module, data_dir, *, choice: int) -> None:
@@ -57,7 +48,9 @@ def test_the_official_layouts_are_read(monkeypatch, tmp_path, name, choice):
     module = TASKS[name]
     write_mini(monkeypatch, module, tmp_path, choice=choice)
     module.check(tmp_path, context=3)
-    task = module.build(data_dir=tmp_path, cache_dir=tmp_path / "cache", context=3)
+    task = module.build(
+        data_dir=tmp_path, cache_dir=tmp_path / "cache", context=3, tokenization=word.encode
+    )
     assert task.name == name
     assert task.train.inputs.tolist() == [[0, 1, 2], [3, 3, 0], [4, 0, 0]]
     assert len(task.validation) == 1
@@ -82,7 +75,9 @@ def test_a_damaged_file_is_named_by_check_and_build(monkeypatch, tmp_path, name,
     first_name = module.FILES[part].names[0 if damage == "missing" else 1]
     for call in (
         lambda: module.check(tmp_path, context=3),
-        lambda: module.build(data_dir=tmp_path, cache_dir=tmp_path, context=3),
+        lambda: module.build(
+            data_dir=tmp_path, cache_dir=tmp_path, context=3, tokenization=word.encode
+        ),
     ):
         with pytest.raises(UserError) as error:
             call()

@@ -1,0 +1,1 @@
+"""How text becomes tokens; one module a choice of ``conf/tokenization/``."""
