@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from experiments.tasks.augmentation import Augmentation
 from experiments.tasks.cifar10 import NORMALIZATION
 from experiments.tasks.files import DataFile, cached_arrays, read_verified
-from experiments.tasks.images import Augmentation, image_task
+from experiments.tasks.images import image_task
 from experiments.tasks.task import Task
 
 FILE = DataFile(
@@ -63,6 +64,7 @@ def build(
         "cifar10_jpeg",
         train=tensors("train"),
         test=tensors("test"),
+        num_classes=10,
         validation_fraction=validation_fraction,
         split_seed=split_seed,
         normalization=NORMALIZATION,

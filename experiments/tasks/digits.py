@@ -52,6 +52,7 @@ def build(
         "digits",
         train=(images[rest], labels[rest]),
         test=(images[test], labels[test]),
+        num_classes=10,
         validation_fraction=validation_fraction,
         split_seed=split_seed,
         normalization=NORMALIZATION,

@@ -59,6 +59,7 @@ def build(*, data_dir: Path, cache_dir: Path, validation_fraction: float, split_
         "mnist",
         train=(arrays["train_images"][:, None], arrays["train_labels"].long()),
         test=(arrays["test_images"][:, None], arrays["test_labels"].long()),
+        num_classes=10,
         validation_fraction=validation_fraction,
         split_seed=split_seed,
         normalization=NORMALIZATION,
