@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # the ids are computed where torch need not be loaded
 
 # Where a run reads and writes, how it is shown, and notes: none of it changes a measurement.
 NOT_HASHED = ("data_dir", "runs_dir", "cache_dir", "tracking", "threads", "retry")
-NOTES = ("published_as", "search", "parameters", "threads")
+NOTES = ("published_as", "search", "parameters", "threads", "workers")
 
 Config = Mapping[str, Any]
 

@@ -5,6 +5,7 @@ import stat
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from experiments.errors import UserError
@@ -29,7 +30,7 @@ def unpack(archive: Path, folder: Path) -> None:
                 _unzip(archive, aside)
             else:
                 _untar(archive, aside)
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
             raise UserError(f"Archive {archive} is refused: {_line(error)}.") from None
         for path in sorted(aside.rglob("*")):
             target = folder / path.relative_to(aside)
