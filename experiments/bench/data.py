@@ -7,130 +7,29 @@ no time depends on them. Times of one round are compared with each other only.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import resource
 import statistics
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
 
 from experiments import preflight
+from experiments.bench import sources
+from experiments.bench.sources import Pictures, PlainLoader, RepeatedBatch
 from experiments.build import Built, build
 from experiments.errors import UserError
 from experiments.loop import StoppedError, Trainer
-from experiments.tasks.augmentation import Augmentation
-from experiments.tasks.cifar10 import NORMALIZATION
-from experiments.tasks.images import ImageSplit, image_task
-from experiments.tasks.task import Split, Task
+from experiments.tasks.images import ImageSplit
+from experiments.tasks.task import Split
 
 OURS, PRELOADED, PLAIN = "suite", "one batch", "DataLoader, {} workers"
-COUNT, CLASSES, SIDE = 50_000, 10, 32
 WORKERS = (0, 2)
 WARM_UP = 1
 """Steps of each turn before the clock starts: they begin the pass and start the workers."""
-
-
-def make_task(
-    *,
-    data_dir: Path,
-    cache_dir: Path,
-    validation_fraction: float,
-    split_seed: int,
-    crop_padding: int,
-    flip: bool,
-    cutout_size: int,
-) -> Task:
-    """Make a task like ``cifar10_jpeg`` of random pixels; arguments as there."""
-    generator = torch.Generator().manual_seed(0)
-    shape = (COUNT, 3, SIDE, SIDE)
-    images = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
-    labels = torch.randint(CLASSES, (COUNT,), generator=generator)
-    return image_task(
-        "random images",
-        train=(images, labels),
-        test=(images[:1], labels[:1]),
-        num_classes=CLASSES,
-        validation_fraction=0.0,
-        split_seed=split_seed,
-        normalization=NORMALIZATION,
-        augmentation=Augmentation(crop_padding=crop_padding, flip=flip, cutout_size=cutout_size),
-        checksums={},
-    )
-
-
-class RepeatedBatch(Split):
-    """The first batch of another split, again and again, on the device where it is trained on."""
-
-    def __init__(self, split: Split, batch_size: int, device: torch.device) -> None:
-        images, labels = next(split.batches(batch_size, seed=0))
-        self._batch = images.to(device), labels.to(device)
-        self._length = len(split)
-
-    def __len__(self) -> int:
-        """Return the number of images that a pass would have."""
-        return self._length
-
-    def batches(
-        self, batch_size: int, *, seed: int | None = None, start: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batch as often as a pass has batches."""
-        for _ in range(start, self.num_batches(batch_size)):
-            yield self._batch
-
-
-class _Pictures(Dataset[tuple[Tensor, int]]):
-    """The images one by one, as torchvision's own CIFAR-10 gives them, with its transforms."""
-
-    def __init__(self, split: ImageSplit, task: dict[str, Any]) -> None:
-        self._images = split.images.cpu().permute(0, 2, 3, 1).numpy()
-        self._labels = split.labels.tolist()
-        share = (task["cutout_size"] / SIDE) ** 2
-        self._transform = transforms.Compose(
-            [
-                transforms.ToPILImage(),
-                transforms.RandomCrop(SIDE, padding=task["crop_padding"]),
-                transforms.RandomHorizontalFlip(),
-                transforms.ToTensor(),
-                transforms.Normalize(NORMALIZATION.mean, NORMALIZATION.std),
-                # A square like Cutout's; that it lies inside the image does not change its cost.
-                transforms.RandomErasing(p=1.0, scale=(share, share), ratio=(1.0, 1.0)),
-            ]
-        )
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self._transform(self._images[index]), self._labels[index]
-
-
-class PlainLoader(Split):
-    """What a short training script does: a shuffled ``DataLoader`` over single images."""
-
-    def __init__(self, pictures: Dataset[Any], length: int, *, workers: int, pin: bool) -> None:
-        self._pictures, self._length, self._workers, self._pin = pictures, length, workers, pin
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return self._length
-
-    def batches(
-        self, batch_size: int, *, seed: int | None = None, start: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of a new pass; it cannot begin later than at its beginning."""
-        yield from DataLoader(
-            self._pictures,
-            batch_size=batch_size,
-            shuffle=True,
-            num_workers=self._workers,
-            pin_memory=self._pin,
-        )
 
 
 @dataclasses.dataclass
@@ -168,11 +67,8 @@ def train(built: Built, split: Split, turns: Turns, *, steps: int, seed: int) ->
     )
     children = _children_seconds()
     begin = now()
-    try:
-        for _ in trainer.run():
-            pass
-    except StoppedError:
-        pass
+    with contextlib.suppress(StoppedError):
+        list(trainer.run())
     children = _children_seconds() - children  # known once the workers have ended
     (wall_0, cpu_0), (wall_1, cpu_1) = marks[WARM_UP - 1], marks[-1]
     turns.begin.append(wall_0 - begin[0])
@@ -184,7 +80,7 @@ def compare(built: Built, task: dict[str, Any], *, rounds: int, steps: int) -> d
     """Measure all sources in turn, print the table and return everything that was measured."""
     own, device, batch = built.task.train, built.device, built.batch_size
     assert isinstance(own, ImageSplit)
-    pictures, pin = _Pictures(own, task), device.type == "cuda"
+    pictures, pin = Pictures(own, task), device.type == "cuda"
     splits: dict[str, Split] = {PRELOADED: RepeatedBatch(own, batch, device), OURS: own}
     for workers in WORKERS:
         plain = PlainLoader(pictures, len(own), workers=workers, pin=pin)
@@ -197,9 +93,10 @@ def compare(built: Built, task: dict[str, Any], *, rounds: int, steps: int) -> d
             turns = measured[name] if number >= 0 else Turns(name)
             train(built, splits[name], turns, steps=steps, seed=number)
     print(
-        f"\ntraining loop on {COUNT:,} random images {SIDE}x{SIDE}, batch {batch}, {device}: speed "
-        f"as a share of that on one preloaded batch\n  in the same round, median [quartiles] of "
-        f"{rounds} rounds of {steps} steps\n"
+        f"\ntraining loop on {sources.COUNT:,} random images of {sources.SIDE}x{sources.SIDE}, "
+        f"batch {batch}, {device}: speed as a share of that on one batch\n"
+        f"  that is there already, in the same round, median [quartiles] of {rounds} rounds of "
+        f"{steps} steps\n"
         f"  {'source':24}{'images/s':>10}{'wall time':>24}{'CPU time':>24}{'begin of a pass':>18}"
     )
     ratios: dict[str, dict[str, dict[str, float]]] = {}
@@ -242,13 +139,13 @@ def run(options: argparse.Namespace, device: torch.device) -> Iterator[dict[str,
     for key, value, least in (("batch", batch, 1), ("steps", steps, 1), ("rounds", rounds, 2)):
         if value < least:
             raise UserError(f"Invalid --{key}: {value}. Must be >= {least}.")
-    if (WARM_UP + steps) * batch > COUNT:
-        raise UserError(f"Invalid --steps: {steps}. A pass has {COUNT // batch - WARM_UP}.")
+    if (WARM_UP + steps) * batch > sources.COUNT:
+        raise UserError(f"Invalid --steps: {steps}. A pass has {sources.COUNT // batch - WARM_UP}.")
     config = preflight.composed(
         [
             *("task=cifar10_jpeg", f"model={options.model}", f"optimizer={options.optimizer}"),
             *("schedule=constant", "tracking=none", f"device={device.type}"),
-            *(f"task.batch_size={batch}", f"task._target_={__name__}.make_task"),
+            *(f"task.batch_size={batch}", f"task._target_={sources.__name__}.make_task"),
         ]
     )
     built = build(config)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.bench import data as bench
+from experiments.bench import sources
 from experiments.bench.__main__ import main
 from experiments.errors import UserError
 from experiments.tasks.cifar10 import NORMALIZATION
@@ -18,17 +18,17 @@ AUGMENTATION = {"crop_padding": 4, "flip": True, "cutout_size": 16}
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "COUNT", 24)
+    monkeypatch.setattr(sources, "COUNT", 24)
 
 
 @pytest.fixture
 def split():
     keywords = {"validation_fraction": 0.1, "split_seed": 0, **AUGMENTATION}
-    return bench.make_task(data_dir=Path(), cache_dir=Path(), **keywords).train
+    return sources.make_task(data_dir=Path(), cache_dir=Path(), **keywords).train
 
 
 def test_one_batch_is_repeated_for_as_long_as_a_pass(split) -> None:
-    batches = list(bench.RepeatedBatch(split, 5, torch.device("cpu")).batches(5, seed=1))
+    batches = list(sources.RepeatedBatch(split, 5, torch.device("cpu")).batches(5, seed=1))
     assert len(batches) == split.num_batches(5) == 5
     assert all(images is batches[0][0] for images, _ in batches)
     assert batches[0][0].shape == (5, 3, 32, 32)
@@ -37,8 +37,8 @@ def test_one_batch_is_repeated_for_as_long_as_a_pass(split) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_plain_loader_gives_every_image_with_its_label(split, workers: int) -> None:
     plain = {"crop_padding": 0, "flip": False, "cutout_size": 8}
-    pictures = bench._Pictures(split, plain)
-    loader = bench.PlainLoader(pictures, len(split), workers=workers, pin=False)
+    pictures = sources.Pictures(split, plain)
+    loader = sources.PlainLoader(pictures, len(split), workers=workers, pin=False)
     batches = list(loader.batches(5))
     labels = torch.cat([labels for _, labels in batches])
     assert [len(labels) for _, labels in batches] == [5, 5, 5, 5, 4]
