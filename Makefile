@@ -45,7 +45,7 @@ is_supported := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 can_make_venv := import ensurepip, venv; $(is_supported)
 can_install := import pip; $(is_supported)
 
-.PHONY: help sweep report tables figures tune bench test lint type smoke setup clean .jobs
+.PHONY: help sweep report tables figures tune data bench test lint type smoke setup clean .jobs
 
 ## Print this page. It needs no set-up.
 help:
@@ -99,6 +99,14 @@ tune: .jobs setup
 	@printf 'Tune: %s on %s, %s trials each.\n' $(call quote,$(OPT)) $(call quote,$(TASK)) $(call quote,$(TRIALS))
 	@$(python) -m experiments.tune $(call quote,optimizer=$(OPT)) $(call quote,task=$(TASK)) \
 	  $(call quote,trials=$(TRIALS)) $(folders) $(parallel) $(ARGS)
+
+## Fetch data sets. Each is shown first: size, terms, where from and where to. A download that broke off is
+## resumed, what was fetched is verified, and what is there already is left alone.
+## Variables: TASK DATA ARGS
+## Example:   make data TASK=cifar10,cifar100 DATA=/path/to/data
+data: setup
+	@printf 'Data: %s.\n' $(call quote,$(TASK))
+	@$(python) -m experiments.data $(call quote,task=$(TASK)) $(call override,data_dir,$(DATA)) $(ARGS)
 
 ## Measure costs as ratios to a peer in the same process; out/bench/ gets the numbers.
 ## Variables: OUT ARGS

@@ -20,6 +20,7 @@ NOTES = (
     "by_optimizer",
     "minimum_percent",
     "weights_dir",
+    "workers",
 )
 
 Config = Mapping[str, Any]

@@ -16,7 +16,17 @@ def test_help_is_the_default_and_lists_everything_without_set_up(checkout: Check
     targets = set(re.findall(r"^([a-z][a-z-]*):", MAKEFILE, re.MULTILINE))
     variables = set(re.findall(r"^([A-Z]+) :=", MAKEFILE, re.MULTILINE))
     listed = set(re.findall(r"^  ([A-Za-z-]+) ", result.stdout, re.MULTILINE))
-    assert {"sweep", "report", "tables", "figures", "tune", "test", "lint", "type"} < targets
+    assert {
+        "sweep",
+        "report",
+        "tables",
+        "figures",
+        "tune",
+        "data",
+        "test",
+        "lint",
+        "type",
+    } < targets
     assert {"OPT", "TASK", "SEEDS", "EPOCHS", "JOBS", "DATA", "RUNS", "OUT", "ARGS"} < variables
     assert listed == targets | variables
     assert "make sweep OPT=" in result.stdout
@@ -95,6 +105,7 @@ def test_jobs_must_be_a_positive_whole_number(checkout: Checkout, jobs: str) -> 
             "experiments.tune optimizer=adam task=digits trials=9"
             ' data_dir="./data" runs_dir="runs" seed=1',
         ),
+        (["data", "TASK=a,b", "DATA=d"], 'experiments.data task=a,b data_dir="d"'),
         (["test", "ARGS=-m slow"], "pytest -m slow"),
         (["type"], "mypy"),
     ],

@@ -13,10 +13,16 @@ import torch
 from experiments.errors import UserError
 from experiments.tasks.files import DataFile, read_verified
 from experiments.tasks.images import Normalization, image_task, stratified_cut
+from experiments.tasks.source import Source
 from experiments.tasks.task import Task
 
 FILE = DataFile(
     ("digits.csv.gz",), "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"
+)
+SOURCE = Source(
+    "Handwritten digits: 1,797 grey images 8x8, 10 classes",
+    size="nothing to fetch: scikit-learn, which is installed, holds it",
+    terms="CC BY 4.0 (UCI); scikit-learn is BSD-3-Clause",
 )
 HINT = "It comes with scikit-learn: delete .venv and run the command again to install it anew."
 # Mean and standard deviation of the pixels of all 1,797 images.
@@ -52,6 +58,7 @@ def build(
         "digits",
         train=(images[rest], labels[rest]),
         test=(images[test], labels[test]),
+        num_classes=10,
         validation_fraction=validation_fraction,
         split_seed=split_seed,
         normalization=NORMALIZATION,

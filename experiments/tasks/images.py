@@ -1,46 +1,29 @@
-"""Images in memory: normalisation, augmentation, stratified cuts, and the task made of them.
+"""Images in memory: normalisation, stratified cuts, and the task made of them.
 
 Stored images are uint8 ``[N, C, H, W]``; batches are float32 ``[B, C, H, W]``, normalised.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from experiments.errors import UserError
+from experiments.tasks.augmentation import (
+    NO_AUGMENTATION,
+    Augmentation,
+    crop_and_flip,
+    cutout,
+    draw,
+    resized_crop,
+)
 from experiments.tasks.task import Split, Task
 
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Random changes of a training image; zero or False turns one off.
-
-    Attributes:
-        crop_padding: Pixels of zero padding on every side before a crop of the original size.
-        flip: Mirror left to right with probability 1/2.
-        cutout_size: Side of the square that is set to the mean (zero after normalisation).
-            DeVries and Taylor (2017, arXiv 1708.04552): the centre is uniform over the image, so
-            that the square may reach over its edge.
-    """
-
-    crop_padding: int = 0
-    flip: bool = False
-    cutout_size: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what is no size and no switch."""
-        for key, value in (("crop_padding", self.crop_padding), ("cutout_size", self.cutout_size)):
-            if not isinstance(value, int) or value < 0:
-                raise UserError(f"Invalid {key}: {value}. Must be an integer >= 0.")
-        if not isinstance(self.flip, bool):
-            raise UserError(f"Invalid flip: {self.flip}. Must be true or false.")
-
-
-NO_AUGMENTATION = Augmentation()
+RESIDENT_SHARE = 0.25
+"""Share of a device's free memory that one split may take; the rest is for the training."""
 
 
 @dataclass(frozen=True)
@@ -58,56 +41,17 @@ class Normalization:
     largest: float = 255.0
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Map uint8 ``[B, C, H, W]`` to normalised float32 of the same shape."""
-        mean = torch.tensor(self.mean).view(-1, 1, 1) * self.largest
-        std = torch.tensor(self.std).view(-1, 1, 1) * self.largest
+        """Map uint8 or float32 ``[B, C, H, W]`` to normalised float32 of the same shape."""
+        mean, std = _constants(self, images.device)
         return (images.float() - mean) / std
 
 
-def crop_and_flip(images: Tensor, offsets: Tensor, flips: Tensor, padding: int) -> Tensor:
-    """Pad with zeros, crop to the original size, and mirror some of the crops.
-
-    Args:
-        images: ``[B, C, H, W]``.
-        offsets: Row and column where the crop starts in the padded image, ``[B, 2]`` int64, each
-            in ``0 .. 2 * padding``; ``padding`` is the middle.
-        flips: Which crops to mirror left to right, ``[B]`` bool.
-        padding: Pixels added on every side.
-
-    Returns:
-        ``[B, C, H, W]`` of the same type.
-    """
-    height, width = images.shape[-2:]
-    padded = F.pad(images, (padding,) * 4)
-    columns = torch.arange(width).expand(len(images), -1)
-    columns = torch.where(flips[:, None], columns.flip(1), columns) + offsets[:, 1:]
-    rows = torch.arange(height) + offsets[:, :1]
-    sample = torch.arange(len(images))[:, None, None]
-    # The slice between index tensors puts the channels last.
-    cropped = padded[sample, :, rows[:, :, None], columns[:, None, :]]
-    return cropped.permute(0, 3, 1, 2).contiguous()
-
-
-def cutout(images: Tensor, centers: Tensor, size: int) -> Tensor:
-    """Set a square of each image to zero.
-
-    Args:
-        images: ``[B, C, H, W]``.
-        centers: Row and column of each square's centre, ``[B, 2]`` int64. The square covers
-            ``center - size // 2 .. center - size // 2 + size - 1``, as far as it is in the image.
-        size: Side of the square.
-
-    Returns:
-        ``[B, C, H, W]``.
-    """
-    height, width = images.shape[-2:]
-    first = centers - size // 2
-    rows = torch.arange(height) - first[:, :1]
-    columns = torch.arange(width) - first[:, 1:]
-    in_rows = (rows >= 0) & (rows < size)
-    in_columns = (columns >= 0) & (columns < size)
-    hole = in_rows[:, :, None] & in_columns[:, None, :]
-    return images.masked_fill(hole[:, None], 0.0)
+@lru_cache
+def _constants(normalization: Normalization, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation, ``[C, 1, 1]``, kept so that a batch copies nothing anew."""
+    mean = torch.tensor(normalization.mean).view(-1, 1, 1) * normalization.largest
+    std = torch.tensor(normalization.std).view(-1, 1, 1) * normalization.largest
+    return mean.to(device), std.to(device)
 
 
 class ImageSplit(Split):
@@ -137,37 +81,46 @@ class ImageSplit(Split):
         """Return the number of images."""
         return len(self.labels)
 
+    def to(self, device: torch.device) -> None:
+        """Keep the stored images on ``device`` if they take little of its free memory."""
+        size = sum(t.numel() * t.element_size() for t in (self.images, self.labels))
+        if size <= RESIDENT_SHARE * free_bytes(device):
+            self.images, self.labels = self.images.to(device), self.labels.to(device)
+
     def batches(
         self, batch_size: int, *, seed: int | None = None, start: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield ``(images, labels)``: float32 ``[B, C, H, W]``, int64 ``[B]``. See ``Split``."""
+        device = self.images.device
         if seed is None:
             for index in self._index_batches(batch_size, start, None):
+                index = index.to(device)
                 yield self._normalise(self.images[index]), self.labels[index]
             return
+        # Every draw is made on the CPU, so that a batch is the same on any device. One draw a
+        # sample, made before the first batch, so that a later batch does not depend on which
+        # batches came before it.
         generator = torch.Generator().manual_seed(seed)
-        # One draw a sample, made before the first batch, so that a later batch does not depend on
-        # which batches came before it.
-        offsets, flips, centers = self._draws(generator)
-        size = self._augmentation.cutout_size
+        side = self.images.shape[-1]
+        draws = draw(self._augmentation, len(self), side=side, generator=generator).to(device)
+        augmentation = self._augmentation
         for index in self._index_batches(batch_size, start, generator):
+            index = index.to(device, non_blocking=True)
             images = self.images[index]
-            if self._augmentation.crop_padding or self._augmentation.flip:
-                padding = self._augmentation.crop_padding
-                images = crop_and_flip(images, offsets[index], flips[index], padding)
+            if draws.boxes is not None:
+                images = resized_crop(images, draws.boxes[index], draws.flips[index])
+            elif augmentation.crop_padding or augmentation.flip:
+                padding = augmentation.crop_padding
+                images = crop_and_flip(images, draws.offsets[index], draws.flips[index], padding)
             images = self._normalise(images)
-            if size:
-                images = cutout(images, centers[index], size)
+            if augmentation.cutout_size:
+                images = cutout(images, draws.centers[index], augmentation.cutout_size)
             yield images, self.labels[index]
 
-    def _draws(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Return crop offsets ``[N, 2]``, flips ``[N]`` and cutout centres ``[N, 2]``."""
-        count, size = len(self), (len(self), 2)
-        side = self.images.shape[-1]
-        offsets = torch.randint(2 * self._augmentation.crop_padding + 1, size, generator=generator)
-        flips = torch.randint(2, (count,), generator=generator).bool()
-        centers = torch.randint(side, size, generator=generator)
-        return offsets, flips & self._augmentation.flip, centers
+
+def free_bytes(device: torch.device) -> int:
+    """Memory of its own that ``device`` has left; 0 for one that has none, or does not say."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
 
 
 def stratified_cut(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -209,18 +162,20 @@ def image_task(
     *,
     train: tuple[Tensor, Tensor],
     test: tuple[Tensor, Tensor],
+    num_classes: int,
     validation_fraction: float,
     split_seed: int,
     normalization: Normalization,
     augmentation: Augmentation = NO_AUGMENTATION,
     checksums: dict[str, str],
 ) -> Task:
-    """Make a ten-class task, measured by accuracy, with a validation split cut from train.
+    """Make a task measured by accuracy, with a validation split cut from train.
 
     Args:
         name: Name of the task.
         train: Images uint8 ``[N, C, H, H]`` and labels int64 ``[N]``.
         test: The same of the test split.
+        num_classes: Classes; labels are ``0 .. num_classes - 1``.
         validation_fraction: Share of ``train`` that becomes the validation split, stratified by
             class; 0 for none.
         split_seed: Fixes that cut; it is not the run's seed.
@@ -240,9 +195,10 @@ def image_task(
         metric="accuracy_percent",
         higher_is_better=True,
         unit="images",
-        train=split(images[rest], labels[rest]),
+        # Without a cut the images are used as they are: a copy of a large set is a gigabyte.
+        train=split(images[rest], labels[rest]) if len(part) else split(images, labels),
         validation=split(images[part], labels[part]) if len(part) else None,
         test=split(*test),
-        model_arguments={"in_channels": channels, "num_classes": 10, "image_size": side},
+        model_arguments={"in_channels": channels, "num_classes": num_classes, "image_size": side},
         checksums=checksums,
     )

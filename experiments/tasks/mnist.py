@@ -5,10 +5,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torchvision.datasets import MNIST
 
 from experiments.errors import UserError
 from experiments.tasks.files import DataFile, read_verified
 from experiments.tasks.images import Normalization, image_task
+from experiments.tasks.source import Remote, Source
 from experiments.tasks.task import Task
 
 FOLDER = "mnist"
@@ -31,9 +33,19 @@ FILES = {
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     ),
 }
+SOURCE = Source(
+    "MNIST: 70,000 grey images 28x28, 10 classes",
+    size="11.6 MB to fetch",
+    terms="none stated by its authors; often quoted as CC BY-SA 3.0",
+    place=FOLDER,
+    files=tuple(
+        Remote(f"{MNIST.mirrors[0]}{name}", f"{FOLDER}/{name}", f"md5:{md5}")
+        for name, md5 in MNIST.resources
+    ),
+)
 HINT = (
-    f"Set data_dir=FOLDER (with make: DATA=FOLDER) to a folder that holds {FOLDER}/ with the four "
-    "idx files of MNIST."
+    "Fetch it with 'make data TASK=mnist', or set data_dir=FOLDER (with make: DATA=FOLDER) to a "
+    f"folder that holds {FOLDER}/ with the four idx files of MNIST."
 )
 NORMALIZATION = Normalization((0.1307,), (0.3081,))  # of the training images
 
@@ -59,6 +71,7 @@ def build(*, data_dir: Path, cache_dir: Path, validation_fraction: float, split_
         "mnist",
         train=(arrays["train_images"][:, None], arrays["train_labels"].long()),
         test=(arrays["test_images"][:, None], arrays["test_labels"].long()),
+        num_classes=10,
         validation_fraction=validation_fraction,
         split_seed=split_seed,
         normalization=NORMALIZATION,

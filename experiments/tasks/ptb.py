@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from experiments.tasks.files import DataFile, read_verified
+from experiments.tasks.source import Source
 from experiments.tasks.task import Task
 from experiments.tasks.words import word_task
 from experiments.tokenizations.encoding import Tokenization
@@ -21,6 +22,16 @@ FILES = (
     DataFile(
         ("ptb.test.txt.xz", "ptb.test.txt"),
         "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
+    ),
+)
+SOURCE = Source(
+    "Penn Treebank, Mikolov's preprocessing: 929,589 / 73,760 / 82,430 words",
+    size="6 MB",
+    terms="the text belongs to the Linguistic Data Consortium (Treebank-3, LDC99T42): licensed",
+    place=FOLDER,
+    manual=(
+        "Nothing fetches it, because its text is licensed: put your own copy of "
+        f"ptb.{{train,valid,test}}.txt, plain or as .xz, into DATA/{FOLDER}/."
     ),
 )
 HINT = (

@@ -17,7 +17,7 @@ IGNORE = -100
 
 
 class Split(ABC):
-    """A fixed set of samples, held in memory."""
+    """A fixed set of samples, held in memory or read as they are asked for."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -35,6 +35,16 @@ class Split(ABC):
                 augments; it fixes every random draw sample by sample.
             start: Batches to leave out at the beginning. Those that follow are the same for every
                 ``start``.
+        """
+
+    def to(self, device: torch.device) -> None:  # noqa: B027  a split need not move anything
+        """Let batches come on ``device`` where the split can keep its data there.
+
+        What a batch holds does not depend on it. A split that moves nothing gives batches on the
+        CPU, as without this call.
+
+        Args:
+            device: Where the model is.
         """
 
     def num_batches(self, batch_size: int) -> int:

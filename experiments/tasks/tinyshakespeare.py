@@ -5,6 +5,7 @@ from pathlib import Path
 
 from experiments.errors import UserError
 from experiments.tasks.files import DataFile, read_verified
+from experiments.tasks.source import Source
 from experiments.tasks.task import Task
 from experiments.tasks.tokens import language_task
 from experiments.tokenizations.encoding import Tokenization
@@ -12,6 +13,11 @@ from experiments.tokenizations.encoding import Tokenization
 FOLDER = Path(__file__).parent / "data"
 FILE = DataFile(
     ("tinyshakespeare.txt.xz",), "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+)
+SOURCE = Source(
+    "Tiny Shakespeare: 1,115,394 characters of plays",
+    size="nothing to fetch: it is part of the checkout",
+    terms="public domain",
 )
 HINT = "It is part of the checkout: restore it with 'git checkout -- experiments/tasks/data'."
 

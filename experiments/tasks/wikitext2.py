@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from experiments.tasks.files import DataFile, read_verified
+from experiments.tasks.source import Remote, Source
 from experiments.tasks.task import Task
 from experiments.tasks.words import word_task
 from experiments.tokenizations.encoding import Tokenization
@@ -23,9 +24,24 @@ FILES = (
         "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
     ),
 )
+# The original host is gone; these are the same texts, and the checksums those of ``FILES``.
+_MIRROR = (
+    "https://raw.githubusercontent.com/pytorch/examples/77f55b912142e11fcfdf5b530231fb9c52f181e8"
+    "/word_language_model/data/wikitext-2"
+)
+SOURCE = Source(
+    "WikiText-2, word level: 2,088,628 / 217,646 / 245,569 words with <eos>",
+    size="13 MB to fetch",
+    terms="Creative Commons Attribution-ShareAlike (text of Wikipedia, by Salesforce Research)",
+    place=FOLDER,
+    files=tuple(
+        Remote(f"{_MIRROR}/{name}.txt", f"{FOLDER}/{name}.txt", f"sha256:{file.sha256}")
+        for name, file in zip(("train", "valid", "test"), FILES, strict=True)
+    ),
+)
 HINT = (
-    f"Set data_dir=FOLDER (with make: DATA=FOLDER) to a folder that holds {FOLDER}/ with the "
-    "WikiText-2 files."
+    "Fetch it with 'make data TASK=wikitext2', or set data_dir=FOLDER (with make: DATA=FOLDER) to "
+    f"a folder that holds {FOLDER}/ with the WikiText-2 files."
 )
 
 

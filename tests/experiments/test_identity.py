@@ -20,6 +20,7 @@ def test_id_ignores_folders_display_and_notes(make_config):
     other = copy.deepcopy(config)
     other |= {"data_dir": "/a", "runs_dir": "/b", "cache_dir": "/c", "threads": 7, "retry": True}
     other["tracking"] = {"mode": "online"}
+    other["task"]["workers"] = 3
     other["optimizer"]["search"] = {"lr": {"low": 1, "high": 2}}
     assert identity.run_id(other) == identity.run_id(config)
 

@@ -1,14 +1,12 @@
 import pytest
 import torch
-from torchvision.transforms import functional as reference
 
 from experiments.errors import UserError
+from experiments.tasks import images as images_module
+from experiments.tasks.augmentation import Augmentation
 from experiments.tasks.images import (
-    Augmentation,
     ImageSplit,
     Normalization,
-    crop_and_flip,
-    cutout,
     image_task,
     stratified_cut,
 )
@@ -32,52 +30,6 @@ def test_normalization_is_of_each_channel():
     images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
     expected = [(0.0 - 0.1) / 0.4, (0.2 - 0.2) / 0.5, (1.0 - 0.3) / 0.6]
     torch.testing.assert_close(NORMALIZATION(images).flatten(), torch.tensor(expected))
-
-
-@pytest.mark.parametrize("row", range(5))
-@pytest.mark.parametrize("column", range(5))
-def test_a_crop_moves_a_single_pixel(row, column):
-    image = torch.zeros(1, 1, 5, 5, dtype=torch.uint8)
-    image[0, 0, 1, 3] = 9
-    found = crop_and_flip(image, torch.tensor([[row, column]]), torch.tensor([False]), 2)
-    expected = torch.zeros(5, 5, dtype=torch.uint8)
-    if 0 <= 3 - row < 5 and 0 <= 5 - column < 5:
-        expected[3 - row, 5 - column] = 9
-    assert torch.equal(found[0, 0], expected)
-
-
-def test_a_flip_mirrors_left_to_right_only_where_asked():
-    images = torch.arange(12, dtype=torch.uint8).view(2, 1, 2, 3)
-    found = crop_and_flip(
-        images, torch.zeros(2, 2, dtype=torch.int64), torch.tensor([True, False]), 0
-    )
-    assert found[0, 0].tolist() == [[2, 1, 0], [5, 4, 3]]
-    assert torch.equal(found[1], images[1])
-
-
-def test_crop_and_flip_follow_torchvision():
-    generator = torch.Generator().manual_seed(1)
-    offsets = torch.randint(5, (COUNT, 2), generator=generator)
-    flips = torch.randint(2, (COUNT,), generator=generator).bool()
-    found = crop_and_flip(IMAGES, offsets, flips, 2)
-    for image, (row, column), flip, result in zip(
-        IMAGES, offsets.tolist(), flips.tolist(), found, strict=True
-    ):
-        expected = reference.crop(reference.pad(image, [2]), row, column, SIDE, SIDE)
-        assert torch.equal(result, reference.hflip(expected) if flip else expected)
-
-
-@pytest.mark.parametrize(
-    ("center", "area"),
-    [((8, 8), 64), ((0, 0), 16), ((0, 8), 32), ((15, 15), 25), ((4, 12), 64), ((3, 8), 56)],
-)
-def test_cutout_covers_a_square_as_far_as_it_is_inside(center, area):
-    found = cutout(torch.ones(1, 2, 16, 16), torch.tensor([center]), 8)
-    row, column = center
-    expected = torch.ones(2, 16, 16)
-    expected[:, max(row - 4, 0) : min(row + 4, 16), max(column - 4, 0) : min(column + 4, 16)] = 0
-    assert torch.equal(found[0], expected)
-    assert int((found[0, 0] == 0).sum()) == area
 
 
 def test_evaluation_is_in_order_and_without_augmentation():
@@ -168,16 +120,6 @@ def test_cutout_is_zero_after_normalisation():
     assert areas.min() >= 4
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [{"crop_padding": -1}, {"cutout_size": -2}, {"crop_padding": 1.5}, {"flip": "often"}],
-    ids=str,
-)
-def test_an_impossible_augmentation_is_refused(arguments):
-    with pytest.raises(UserError, match=f"Invalid {next(iter(arguments))}: "):
-        Augmentation(**arguments)
-
-
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.2, 0.37, 0.5, 0.9])
 def test_a_stratified_cut_is_disjoint_complete_and_in_proportion(fraction):
     labels = torch.tensor([0] * 50 + [1] * 31 + [2] * 7 + [3])
@@ -209,6 +151,7 @@ def test_image_task_cuts_validation_from_train_only():
         "case",
         train=(IMAGES[:30], LABELS[:30] % 3),
         test=(IMAGES[30:], LABELS[30:] % 3),
+        num_classes=7,
         validation_fraction=0.2,
         split_seed=0,
         normalization=NORMALIZATION,
@@ -223,5 +166,87 @@ def test_image_task_cuts_validation_from_train_only():
     )
     assert torch.equal(task.test.images, IMAGES[30:])
     assert torch.bincount(task.validation.labels).tolist() == [2, 2, 2]
-    assert task.model_arguments == {"in_channels": 3, "num_classes": 10, "image_size": SIDE}
+    assert task.model_arguments == {"in_channels": 3, "num_classes": 7, "image_size": SIDE}
     assert (task.metric, task.higher_is_better, task.unit) == ("accuracy_percent", True, "images")
+
+
+def test_without_a_cut_the_images_are_not_copied():
+    task = image_task(
+        "case",
+        train=(IMAGES, LABELS % 3),
+        test=(IMAGES, LABELS % 3),
+        num_classes=3,
+        validation_fraction=0.0,
+        split_seed=0,
+        normalization=NORMALIZATION,
+        checksums={},
+    )
+    assert task.validation is None
+    assert task.train.images.data_ptr() == IMAGES.data_ptr()
+
+
+RESIZED = Augmentation(min_crop_area=0.2, flip=True, cutout_size=4)
+
+
+@pytest.mark.parametrize("augmentation", [FULL, RESIZED], ids=["padded", "resized"])
+@pytest.mark.parametrize("start", [1, 6])
+def test_a_resumed_pass_is_the_tail_of_the_whole_one(augmentation, start):
+    split = make_split(augmentation)
+    every, rest = list(split.batches(6, seed=3)), list(split.batches(6, seed=3, start=start))
+    for (images, labels), (expected, expected_labels) in zip(rest, every[start:], strict=True):
+        assert torch.equal(images, expected)
+        assert torch.equal(labels, expected_labels)
+
+
+def test_a_crop_that_is_resized_leaves_the_other_draws_alone():
+    # The order comes after the boxes, and may differ; flips and holes may not.
+    padded = make_split(Augmentation(cutout_size=4))
+    resized = make_split(Augmentation(cutout_size=4, min_crop_area=1.0), IMAGES.clamp(min=200))
+    holes = {}
+    for split in (padded, resized):
+        ((images, labels),) = split.batches(COUNT, seed=0)
+        holes[split] = (images == 0).all(1)[labels.argsort()]
+    assert torch.equal(holes[padded], holes[resized])
+
+
+@pytest.mark.parametrize(("free", "moves"), [(3, False), (4, True)])
+def test_a_split_moves_if_it_takes_a_quarter_of_the_free_memory(monkeypatch, free, moves):
+    split = make_split(FULL)
+    size = split.images.nbytes + split.labels.nbytes
+    monkeypatch.setattr(images_module, "free_bytes", lambda device: free * size)
+    split.to(torch.device("meta"))  # a device of its own on any machine
+    assert (split.images.is_meta, split.labels.is_meta) == (moves, moves)
+
+
+def test_a_device_without_memory_of_its_own_gets_nothing():
+    split = make_split(FULL)
+    before = split.images
+    split.to(torch.device("cpu"))
+    assert split.images is before
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("augmentation", [FULL, RESIZED], ids=["padded", "resized"])
+@pytest.mark.parametrize("seed", [None, 3])
+def test_a_resident_split_gives_the_same_batches_on_its_device(augmentation, seed):
+    device = torch.device("cuda")
+    stays, moves = make_split(augmentation), make_split(augmentation)
+    moves.to(device)
+    pairs = zip(stays.batches(6, seed=seed), moves.batches(6, seed=seed), strict=True)
+    for (images, labels), (found, found_labels) in pairs:
+        assert found.device.type == found_labels.device.type == "cuda"
+        assert torch.equal(found.cpu(), images)
+        assert torch.equal(found_labels.cpu(), labels)
+
+
+def test_existing_draws_stay_what_they_were():
+    """Golden: the draws of the padded crop decide every recorded run."""
+    split = ImageSplit(
+        torch.arange(256, dtype=torch.uint8).view(4, 1, 8, 8),
+        torch.arange(4),
+        normalization=Normalization((0.0,), (1.0,), largest=1.0),
+        augmentation=Augmentation(crop_padding=2, flip=True),
+    )
+    images, labels = next(split.batches(4, seed=0))
+    assert labels.tolist() == [2, 3, 1, 0]
+    assert images[:, 0, 4, 4].tolist() == [173, 229, 105, 53]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.tasks import cifar10_jpeg, mnist, ptb, wikitext2
+from experiments.tasks import cifar10_jpeg, mnist, ptb, tiny_imagenet_val, wikitext2
 from experiments.tokenizations import bpe, word
 
 DEFAULT = Path(__file__).parents[4] / "shared" / "data"
@@ -90,3 +90,18 @@ def test_cifar10_jpeg_is_complete(tmp_path):
 def test_the_checksum_of_cifar10_jpeg_holds():
     need("cifar10-jpeg.tar.xz")
     cifar10_jpeg.check(DATA)
+
+
+def test_tiny_imagenet_val_is_complete(tmp_path):
+    need("tiny-imagenet/val.tar.xz")
+    keywords = {"min_crop_area": 0.08, "flip": True, "cutout_size": 0, "split_seed": 0}
+    task = tiny_imagenet_val.build(
+        data_dir=DATA, cache_dir=tmp_path, test_fraction=0.2, validation_fraction=0.1, **keywords
+    )
+    assert torch.bincount(task.train.labels).tolist() == [36] * 200
+    assert torch.bincount(task.validation.labels).tolist() == [4] * 200
+    assert torch.bincount(task.test.labels).tolist() == [10] * 200
+    images = torch.cat([s.images for s in (task.train, task.validation, task.test)])
+    grey = (images[:, 0] == images[:, 1]) & (images[:, 1] == images[:, 2])
+    # 168 files have one channel; a colour file may happen to hold only grey as well.
+    assert 168 <= int(grey.flatten(1).all(1).sum()) < 200
