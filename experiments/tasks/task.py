@@ -37,6 +37,9 @@ class Split(ABC):
                 ``start``.
         """
 
+    def to(self, device: torch.device) -> None:  # noqa: B027 - most splits stay where they are
+        """Hold the samples where ``device`` is, as far as the split can; batches then lie there."""
+
     def num_batches(self, batch_size: int) -> int:
         """Return how many batches one pass yields."""
         return math.ceil(len(self) / batch_size)
