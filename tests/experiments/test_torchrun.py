@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments import run
+from experiments.loop import Trainer
 from experiments.record import CHECKPOINT_FILE, load_runs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,8 +18,8 @@ pytestmark = pytest.mark.usefixtures("loopback")
 
 # What the processes run, when one of them is to misbehave at a step.
 SCRIPT = """
-import os, signal
-from experiments import loop, train
+import os, runpy, signal
+from experiments import loop
 
 step = loop.Trainer._step
 
@@ -27,7 +29,7 @@ def misbehaving(trainer, *batch):
     return step(trainer, *batch)
 
 loop.Trainer._step = misbehaving
-train.main()
+runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
 """
 DIGITS = ("task=digits", "task.batch_size=65", "budget=steps", "budget.steps=6")
 TEXT = (
@@ -184,10 +186,14 @@ def test_a_run_stopped_in_one_of_two_processes_goes_on_in_a_single_one(
 @pytest.mark.slow
 def test_a_run_of_one_process_goes_on_in_two(tmp_path, make_config, monkeypatch, alone):
     arguments = (*DIGITS, "optimizer=adafisher", "tracking=none")
+    config, step = make_config(*arguments), Trainer._step
+
+    def signalled(trainer, inputs, targets):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(trainer, inputs, targets)
+
     with monkeypatch.context() as patch:
-        patch.setattr(run.stopping.StopRequest, "__call__", lambda request: True)
-        patch.setattr(run.stopping.StopRequest, "signal_name", "SIGTERM", raising=False)
-        config = make_config(*arguments)
+        patch.setattr(Trainer, "_step", signalled)
         assert run.execute(config).status == "interrupted"
     result = torchrun(tmp_path, *arguments)
     assert result.returncode == 0, result.stderr
