@@ -199,7 +199,7 @@ class Trainer:
     def _curvature_columns(self) -> Row:
         """What an optimizer with ``curvature_stats`` says of its curvature as a whole."""
         stats = getattr(self.built.optimizer, "curvature_stats", None)
-        if stats is None or parallel.is_split(self.built.model):  # it would be of one part only
+        if stats is None or self.built.way == "fsdp":  # it would be of one part only
             return {}
         columns = stats().overall._asdict()
         return {f"curvature_{k}": value for k, value in columns.items() if math.isfinite(value)}

@@ -36,11 +36,6 @@ def split(model: nn.Module) -> nn.Module:
     return model
 
 
-def is_split(model: nn.Module) -> bool:
-    """Whether some parameter is a ``DTensor``."""
-    return any(hasattr(param, "device_mesh") for param in model.parameters())
-
-
 def whole(value: Any) -> Any:
     """A state whose split tensors are put together; all processes have to call."""
     if hasattr(value, "full_tensor"):

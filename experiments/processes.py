@@ -23,5 +23,10 @@ def local_count() -> int:
     return _number("LOCAL_WORLD_SIZE", count()) if count() > 1 else 1
 
 
+def reports() -> bool:
+    """Whether this process tells the user of a mistake: the first on each machine."""
+    return local_rank() == 0
+
+
 def _number(variable: str, default: int) -> int:
     return int(os.environ.get(variable) or default)

@@ -1,20 +1,20 @@
 """One run, in one process or several: from a resolved config to a finished record."""
 
-import json
+import contextlib
 import resource
 import sys
-import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 
-from experiments import checkpoint, environment, identity, stopping
+from experiments import checkpoint, environment, faults, identity, stopping
 from experiments.build import Built, build
 from experiments.display import Display
+from experiments.errors import UserError
 from experiments.execution import pick_device
 from experiments.loop import DivergedError, StoppedError, Trainer
 from experiments.outcome import Outcome
@@ -27,10 +27,7 @@ from experiments.record import (
 )
 from experiments.store import RunFolder, settled
 from experiments.tracking import Mirror, open_mirror
-from experiments.world import World, is_lost, join
-
-TRACEBACK_FILE = "traceback.txt"
-FAULTS = "fault-of-process-*.json"
+from experiments.world import LostProcessError, World, join
 
 
 def execute(config: Mapping[str, Any], *, position: str = "") -> Outcome:
@@ -48,7 +45,7 @@ def execute(config: Mapping[str, Any], *, position: str = "") -> Outcome:
     Raises:
         UserError: If something that the user can mend stands in the way.
     """
-    with join(pick_device(config["device"])) as world:
+    with _all_present(), join(pick_device(config["device"])) as world:
         display = Display(f"{position} {identity.label(config)}".strip(), shown=world.leads)
         folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
         if not world.leads:
@@ -61,6 +58,14 @@ def execute(config: Mapping[str, Any], *, position: str = "") -> Outcome:
             )
             world.tell(outcome)
             return outcome or _attempt(config, folder, display, world, position)
+
+
+@contextlib.contextmanager
+def _all_present() -> Iterator[None]:
+    try:
+        yield
+    except LostProcessError as error:  # outside of training, which records it
+        raise UserError(f"{error}, before the training or after it") from error
 
 
 def _attempt(
@@ -107,10 +112,11 @@ class _Attempt:
         try:
             with self.stop.listen(), self.display.live(self.built):
                 status, reason = self._train(mirror)
+                # Here, where signals do not kill: a launcher stops all processes when one fails.
+                self._write_status(status, reason)
         finally:
             # Also when something unforeseen passes through, the mirror must not hang at exit.
             mirror.finish(self._summary(), failed=status != "done")
-        self._write_status(status, reason)
         if status == "done" and self.leads:
             (self.folder.path / CHECKPOINT_FILE).unlink(missing_ok=True)
         outcome = Outcome(self.folder.run_id, identity.label(self.config), status, reason)
@@ -139,8 +145,7 @@ class _Attempt:
             return
         folder = self.folder
         folder.create()
-        for fault in folder.path.glob(FAULTS):  # of an earlier attempt
-            fault.unlink()
+        faults.forget(folder)
         folder.write(CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(dict(self.config))).encode())
         folder.write_json(ENVIRONMENT_FILE, facts | {"remarks": self.remarks})
         self._write_status("running", None)
@@ -181,29 +186,8 @@ class _Attempt:
         except OSError:
             raise  # the disk, not the run: nothing more could be recorded
         except Exception as error:
-            return self._fault(error)
+            return faults.end_by(error, self.folder, self.built.world)
         return "done", None
-
-    def _fault(self, error: Exception) -> tuple[str, str]:
-        """Status and reason of a run that an error ends."""
-        world = self.built.world
-        if world.size > 1 and is_lost(error):
-            # Its own report is there before its connections close.
-            for path in sorted(self.folder.path.glob(FAULTS)) if self.leads else []:
-                status, reason = json.loads(path.read_text(encoding="utf-8"))
-                return status, reason
-            return "interrupted", "another process of the run ended"
-        if _is_out_of_memory(error):
-            status, reason = "out_of_memory", _one_line(error)
-        else:
-            status, reason = "failed", f"{type(error).__name__}: {_one_line(error)}"
-            name = TRACEBACK_FILE if self.leads else f"process-{world.rank}-{TRACEBACK_FILE}"
-            self.folder.write(name, traceback.format_exc().encode())
-        if not self.leads:
-            reason = f"process {world.rank}: {reason}"
-            name = FAULTS.replace("*", str(world.rank))
-            self.folder.write(name, json.dumps([status, reason]).encode())
-        return status, reason
 
     def _save(self) -> None:
         state = self.trainer.state_dict()
@@ -253,13 +237,3 @@ def _tensor_bytes(value: Any) -> int:
     if isinstance(value, list | tuple):
         return sum(_tensor_bytes(item) for item in value)
     return 0
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch's CPU allocator raises a plain RuntimeError.
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or "can't allocate memory" in str(error)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500]

@@ -22,8 +22,7 @@ from experiments.outcome import EXIT_CODES
 def job(config: DictConfig) -> None:
     """Execute one config: here, or as a job of a sweep in a child process."""
     context = HydraConfig.get()
-    follows = processes.rank() > 0
-    with report_user_errors(quiet=follows):
+    with report_user_errors(quiet=not processes.reports()):
         resolved = preflight.resolve(config)
         if context.mode == RunMode.MULTIRUN:
             parallel = context.launcher.get("n_jobs", 1)
@@ -31,17 +30,18 @@ def job(config: DictConfig) -> None:
             return
         from experiments.run import execute  # loads torch, which a sweep's parent can do without
 
-        code = EXIT_CODES[execute(resolved).status]
-        # The launcher takes every code but 0 for a fault, and the first process tells how it ended.
-        sys.exit(0 if follows else code)
+        status = execute(resolved).status
+        # A launcher takes every code but 0 for a fault. The first process tells how the run ended,
+        # another one that it broke.
+        tells = processes.rank() == 0 or status in ("failed", "out_of_memory")
+        sys.exit(EXIT_CODES[status] if tells else 0)
 
 
 def main() -> None:
     """Check what was typed, then hand it to Hydra."""
     show_log()
     arguments, _ = get_args_parser().parse_known_args()
-    follows = processes.rank() > 0
-    with report_user_errors(quiet=follows):
+    with report_user_errors(quiet=not processes.reports()):
         overrides = commandline.normalise(arguments.overrides)
         if arguments.multirun:
             overrides = preflight.with_grid(overrides)
@@ -52,7 +52,7 @@ def main() -> None:
             return
         if processes.count() > 1 and arguments.multirun:
             raise UserError("A sweep (-m) does not run under torchrun. Start its runs one by one.")
-        if follows:  # a mistake is the same everywhere, and the first process says it
+        if processes.rank() > 0:  # a mistake is the same everywhere, and the first process says it
             preflight.composed(overrides)
             GlobalHydra.instance().clear()
             job()

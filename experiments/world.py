@@ -5,6 +5,7 @@ on the CPU, in float64, whatever carries the gradients.
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -121,10 +122,18 @@ def join(device: torch.device) -> Iterator[World]:
 
     Args:
         device: Where this process trains; it decides what carries the gradients.
+
+    Raises:
+        UserError: If it is not said where they meet.
     """
     if processes.count() == 1:
         yield World()
         return
+    if "MASTER_ADDR" not in os.environ:
+        raise UserError(
+            "RANK and WORLD_SIZE are set, and MASTER_ADDR is not. Start several processes by "
+            "torchrun, or unset RANK for a single one."
+        )
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

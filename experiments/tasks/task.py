@@ -37,8 +37,15 @@ class Split(ABC):
                 ``start``.
         """
 
-    def to(self, device: torch.device) -> None:  # noqa: B027 - most splits stay where they are
-        """Hold the samples where ``device`` is, as far as the split can; batches then lie there."""
+    def to(self, device: torch.device) -> None:  # noqa: B027  a split need not move anything
+        """Let batches come on ``device`` where the split can keep its data there.
+
+        What a batch holds does not depend on it. A split that moves nothing gives batches on the
+        CPU, as without this call.
+
+        Args:
+            device: Where the model is.
+        """
 
     def num_batches(self, batch_size: int) -> int:
         """Return how many batches one pass yields."""

@@ -6,7 +6,8 @@ from torch import distributed as dist
 from torch import nn
 
 from experiments import processes, synced_norm
-from experiments.world import World
+from experiments.errors import UserError
+from experiments.world import World, join
 
 
 @pytest.mark.parametrize(("rows", "size"), [(12, 2), (7, 2), (7, 3), (2, 4), (0, 2)])
@@ -45,6 +46,17 @@ def test_the_launcher_tells_which_process_it_is(monkeypatch, environment, expect
         monkeypatch.setenv(name, value)
     assert (processes.count(), processes.rank(), processes.local_count()) == expected
     assert processes.local_rank() == (1 if expected[0] > 1 else 0)
+
+
+def test_a_launch_that_does_not_say_where_to_meet_is_refused(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with (
+        pytest.raises(UserError, match=r"MASTER_ADDR is not\..* by torchrun"),
+        join(torch.device("cpu")),
+    ):
+        pass
 
 
 @pytest.fixture
