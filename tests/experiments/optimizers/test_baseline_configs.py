@@ -11,7 +11,7 @@ from torch import Tensor, nn
 CONF = Path(__file__).parents[3] / "conf"
 BASELINES = ("sgd", "adam", "adamw", "kfac", "shampoo")
 PAPER = sorted((CONF / "paper").glob("*/*.yaml"))
-SUITE_KEYS = {"_target_", "_partial_", "_convert_", "name", "family", "published_as"}
+SUITE_KEYS = {"_target_", "_partial_", "_convert_", "name", "family", "shardable", "published_as"}
 SUITE_KEYS |= {"needs", "search"}
 # How torch computes a step, not which step: no hyperparameters.
 EXECUTION = {"foreach", "fused", "capturable", "differentiable", "maximize"}
