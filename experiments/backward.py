@@ -36,7 +36,11 @@ def backward(loss: Tensor, *, create_graph: bool) -> None:
 
 
 def take_step(
-    optimizer: Optimizer, compute_loss: Callable[[], Tensor], *, takes_closure: bool
+    optimizer: Optimizer,
+    compute_loss: Callable[[], Tensor],
+    *,
+    takes_closure: bool,
+    step: Callable[[Optimizer], object] = lambda optimizer: optimizer.step(),
 ) -> Tensor:
     """Step once and clear the gradients.
 
@@ -44,6 +48,7 @@ def take_step(
         optimizer: Whose parameters ``compute_loss`` gives gradients to.
         compute_loss: Forward and backward pass; returns the loss.
         takes_closure: Whether the method evaluates the loss itself, as often as it likes.
+        step: Takes the step where no closure does; a loss scale takes it in the method's place.
 
     Returns:
         The loss, without its graph; for a closure what ``step`` returns, by torch's convention the
@@ -58,6 +63,6 @@ def take_step(
         loss: Tensor = optimizer.step(closure)  # type: ignore[assignment,arg-type]
     else:
         loss = compute_loss()
-        optimizer.step()
+        step(optimizer)
     optimizer.zero_grad(set_to_none=True)
     return loss.detach()

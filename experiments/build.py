@@ -1,4 +1,4 @@
-"""From a resolved config to the objects of a run; alone in reading `needs` and the suite's keys."""
+"""From a resolved config to the objects of a run; reads `needs` and the suite's own keys."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,14 +8,18 @@ from typing import Any
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from experiments import budget, seeding
+from experiments import budget, execution, parallel, seeding
 from experiments.errors import UserError
+from experiments.execution import Execution
 from experiments.models import transfer
+from experiments.precision import Precision
 from experiments.schedule import Schedule
+from experiments.synced_norm import synchronise
 from experiments.tasks.task import Task
+from experiments.world import World
 
 # Keys of a section that the suite reads itself and the built object never sees.
 SUITE_KEYS = {
@@ -30,10 +34,9 @@ SUITE_KEYS = {
     ),
     "tokenization": ("name", "published_as"),
     "model": ("name", "parameters", "published_as", "weights"),
-    "optimizer": ("name", "family", "needs", "search", "published_as"),
+    "optimizer": ("name", "family", "needs", "shardable", "search", "published_as"),
     "schedule": ("name",),
 }
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Built:
     """Everything that a run trains with."""
 
     task: Task
-    model: nn.Module
+    model: nn.Module  # plain, or split over the processes
+    forward: Callable[[Tensor], Tensor]  # the same, compiled and wrapped as training calls it
     optimizer: Optimizer
     schedule: Schedule
     device: torch.device
@@ -54,20 +58,34 @@ class Built:
     pretrained: transfer.Loaded | None  # what the model started from; None: random weights
     creates_graph: bool  # it differentiates the gradients once more
     takes_closure: bool  # its step evaluates the loss itself
+    precision: Precision
+    channels_last: bool
+    compiled: bool
+    way: str | None  # how several processes share the model
+    world: World
 
 
-def build(config: Mapping[str, Any]) -> Built:
+def build(config: Mapping[str, Any], world: World | None = None) -> Built:
     """Build a run from its resolved config.
+
+    Args:
+        config: The resolved config.
+        world: The processes that build it together; this one alone by default.
 
     Raises:
         UserError: If a value is unusable; the message names section, value and bound.
     """
-    device = pick_device(config["device"])
-    task = build_task(config)
+    world = World() if world is None else world
+    plan = execution.resolve(config)
+    task = world.together(lambda: build_task(config))
+    for split in (task.train, task.validation, task.test):
+        if split is not None:
+            split.to(plan.device)
+    channels_last = plan.lays_channels_last(images=task.unit == "images")
     seeding.seed_global(config["seed"], "init")
     model = build_model(config["model"], task)
     pretrained = load_pretrained(config, model)
-    model = model.to(device)
+    model = _placed(model, plan, channels_last=channels_last)
     counts = sizes(config["task"])
     steps_per_epoch = task.train.num_batches(counts["batch_size"])
     total_steps = budget.total_steps(config["budget"], steps_per_epoch=steps_per_epoch)
@@ -76,6 +94,7 @@ def build(config: Mapping[str, Any]) -> Built:
         task=task,
         model=model,
         optimizer=build_optimizer(config["optimizer"], model),
+        forward=_wrapped(model, plan),
         schedule=_call(
             "schedule",
             config,
@@ -83,7 +102,7 @@ def build(config: Mapping[str, Any]) -> Built:
             total_steps=total_steps,
             steps_per_epoch=steps_per_epoch,
         ),
-        device=device,
+        device=plan.device,
         **counts,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
@@ -91,7 +110,28 @@ def build(config: Mapping[str, Any]) -> Built:
         pretrained=pretrained,
         creates_graph=bool(config["optimizer"]["needs"]["create_graph"]),
         takes_closure=bool(config["optimizer"]["needs"]["closure"]),
+        precision=Precision(plan.precision, plan.device),
+        channels_last=channels_last,
+        compiled=plan.compiled,
+        way=plan.way,
+        world=world,
     )
+
+
+def _placed(model: nn.Module, plan: Execution, *, channels_last: bool) -> nn.Module:
+    """The model as the optimizer gets it: on its device, and split if it is to be."""
+    model = model.to(plan.device)
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if plan.way is not None:
+        model = synchronise(model, plan.device)
+    return parallel.split(model) if plan.way == "fsdp" else model
+
+
+def _wrapped(model: nn.Module, plan: Execution) -> Callable[[Tensor], Tensor]:
+    """What training calls; the hooks of the optimizer are on the model inside."""
+    forward = parallel.replicate(model, plan.device) if plan.way == "ddp" else model
+    return torch.compile(forward) if plan.compiled else forward
 
 
 def build_task(config: Mapping[str, Any]) -> Task:
@@ -133,22 +173,6 @@ def build_optimizer(section: Mapping[str, Any], model: nn.Module) -> Optimizer:
     """Make the optimizer; a method that needs the model gets it in place of the parameters."""
     subject: Any = model if section["needs"]["model"] else model.parameters()
     return _call("optimizer", {"optimizer": section}, _construct("optimizer", section), subject)
-
-
-def pick_device(name: str) -> torch.device:
-    """The device called ``name``; ``auto`` is the accelerator if there is one."""
-    if name not in DEVICES:
-        raise UserError(f"Invalid device: {name!r}. Must be one of: {', '.join(DEVICES)}.")
-    available = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if name == "auto":
-        name = "cuda" if available["cuda"] else "cpu"
-    if not available[name]:
-        raise UserError(f"Invalid device: {name}. It is not available on this machine.")
-    return torch.device(name)
 
 
 def _construct(kind: str, section: Mapping[str, Any]) -> Callable[..., Any]:

@@ -29,12 +29,17 @@ def show_log() -> None:
 
 
 class Display:
-    """Shows one run on standard error."""
+    """Shows one run on standard error.
 
-    def __init__(self, title: str) -> None:
+    Args:
+        title: What every line begins with.
+        shown: False in the processes of a run that only compute.
+    """
+
+    def __init__(self, title: str, *, shown: bool = True) -> None:
         self._title = title
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._live = sys.stderr.isatty() and not os.environ.get(PLAIN_VARIABLE)
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not shown)
+        self._live = shown and sys.stderr.isatty() and not os.environ.get(PLAIN_VARIABLE)
         self._bar: Progress | None = None
         self._bar_task: TaskID | None = None
         self._shown_at = time.monotonic()

@@ -3,23 +3,37 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from experiments.build import Built
 
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "wandb", "scikit-learn", "tokenizers")
 
 
-def describe(*, device: torch.device, checksums: Mapping[str, str]) -> dict[str, Any]:
-    """Facts that a reader needs to repeat the run.
+def describe(built: "Built") -> dict[str, Any]:
+    """Facts that a reader needs to repeat the run; all processes of the run have to call."""
+    world = built.world
+    return machine(built.device) | {
+        "processes": {
+            "count": world.size,
+            "distributed": built.way,
+            "devices": world.gather(_device_name(built.device)),
+        },
+        "precision": built.precision.facts(),
+        "compile": built.compiled,
+        "channels_last": built.channels_last,
+        "data_sha256": built.task.checksums | getattr(built.model, "checksums", {}),
+        "pretrained": built.pretrained and built.pretrained.facts(),
+    }
 
-    Args:
-        device: Where the model trains.
-        checksums: File name to sha256 of the data that were read.
-    """
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """The part that does not depend on a run: versions, code, and what this process runs on."""
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -29,7 +43,6 @@ def describe(*, device: torch.device, checksums: Mapping[str, str]) -> dict[str,
         "threads": torch.get_num_threads(),
         "device": _device_name(device),
         "code": code_version(Path(__file__).parent),
-        "data_sha256": dict(checksums),
     }
 
 

@@ -26,13 +26,19 @@ def refusal(error: Exception) -> str | None:
 
 
 @contextlib.contextmanager
-def report_user_errors() -> Iterator[None]:
-    """Print a user's mistake, or a disk that refuses writes, as one line and exit with code 2."""
+def report_user_errors(*, quiet: bool = False) -> Iterator[None]:
+    """Print a user's mistake, or a disk that refuses writes, as one line and exit with code 2.
+
+    Args:
+        quiet: Say nothing and exit with 0, as another process of the same run reports it.
+    """
     try:
         yield
     except (UserError, OSError) as error:
         line = refusal(error)
         if line is None:
             raise
+        if quiet:
+            sys.exit(0)
         print(f"error: {line}", file=sys.stderr, flush=True)
         sys.exit(2)

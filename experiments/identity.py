@@ -11,7 +11,17 @@ if TYPE_CHECKING:  # the ids are computed where torch need not be loaded
     from experiments.tasks.task import Task
 
 # Where a run reads and writes, how it is shown, and notes: none of it changes a measurement.
-NOT_HASHED = ("data_dir", "runs_dir", "cache_dir", "tracking", "threads", "retry", "grids")
+# Neither does the number of processes, nor how they share the model, but by rounding.
+NOT_HASHED = (
+    "data_dir",
+    "runs_dir",
+    "cache_dir",
+    "tracking",
+    "threads",
+    "retry",
+    "grids",
+    "distributed",
+)
 NOTES = (
     "published_as",
     "search",
@@ -21,6 +31,7 @@ NOTES = (
     "minimum_percent",
     "weights_dir",
     "workers",
+    "shardable",
 )
 
 Config = Mapping[str, Any]
@@ -56,6 +67,7 @@ def describe(config: Config, task: "Task") -> dict[str, Any]:
         "budget": budget.describe(config["budget"]),
         "schedule": config["schedule"]["name"],
         "batch_size": config["task"]["batch_size"],
+        "precision": config["precision"],
         "seed": config["seed"],
         "group_id": group_id(config),
         "metric": task.metric,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from experiments import seeding
+from experiments import parallel, seeding
 from experiments.backward import backward, differentiable_forward, take_step
 from experiments.build import Built
 from experiments.tasks.task import IGNORE, Split
@@ -54,7 +54,9 @@ class Trainer:
         self._on_step = on_step
         self._stop_requested = stop_requested
         self._base_lrs = [group["lr"] for group in built.optimizer.param_groups]
-        seeding.seed_global(seed, "training")
+        # Dropout in one process is not to repeat that of another.
+        rank = built.world.rank
+        seeding.seed_global(seed, "training" if rank == 0 else f"training/{rank}")
 
     def run(self) -> Iterator[Row]:
         """Train to the end of the budget.
@@ -75,71 +77,108 @@ class Trainer:
             clock = self._now()
             for inputs, targets in batches:
                 loss, count = self._step(inputs, targets)
+                # Every decision below falls alike in all processes, as they agree on these two.
+                loss, seconds = built.world.mean([loss, self._now() - clock])
                 counters.step += 1
                 counters.loss_sum += loss * count
                 counters.count += count
                 counters.total_count += count
-                counters.train_seconds += self._now() - clock
+                counters.train_seconds += seconds
                 if not math.isfinite(loss):
                     raise DivergedError(f"loss is {loss} at step {counters.step}")
                 if self._evaluates_after(counters.step):
                     yield self._row()
                 self._on_step(self, loss)
-                if self._stop_requested():
+                if built.world.any(self._stop_requested()):
                     raise StoppedError(f"stopped after step {counters.step}")
                 if counters.step == built.total_steps:
                     return
                 clock = self._now()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the rest of the run depends on, as tensors and plain numbers."""
+        """Everything that the rest of the run depends on, as tensors and plain numbers.
+
+        It is that of one process, with a random state for each; all processes have to call.
+        """
         rng = {"cpu": torch.get_rng_state()}
         if self.built.device.type == "cuda":
             rng["cuda"] = torch.cuda.get_rng_state(self.built.device)
         return {
-            "model": self.built.model.state_dict(),
-            "optimizer": self.built.optimizer.state_dict(),
+            "model": parallel.whole(self.built.model.state_dict()),
+            "optimizer": parallel.whole(self.built.optimizer.state_dict()),
+            "precision": self.built.precision.state_dict(),
             "counters": dict(vars(self.counters)),
-            "rng": rng,
+            "rng": self.built.world.gather(rng),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from ``state_dict()`` of an equal run."""
-        self.built.model.load_state_dict(state["model"])
-        self.built.optimizer.load_state_dict(state["optimizer"])
+        """Continue from ``state_dict()`` of an equal run, of however many processes."""
+        built = self.built
+        parallel.load_model(built.model, state["model"])
+        parallel.load_optimizer(built.optimizer, state["optimizer"])
+        built.precision.load_state_dict(state["precision"])
         self.counters = Counters(**state["counters"])
-        torch.set_rng_state(state["rng"]["cpu"])
-        if "cuda" in state["rng"]:
-            torch.cuda.set_rng_state(state["rng"]["cuda"], self.built.device)
+        if len(state["rng"]) == built.world.size:
+            rng = state["rng"][built.world.rank]
+            torch.set_rng_state(rng["cpu"])
+            if "cuda" in rng and built.device.type == "cuda":
+                torch.cuda.set_rng_state(rng["cuda"], built.device)
+        else:  # other processes: other streams, which must not begin again where they began
+            stream = f"training/{built.world.rank}/{built.world.size}/{self.counters.step}"
+            seeding.seed_global(self.seed, stream)
 
     def _step(self, inputs: Tensor, targets: Tensor) -> tuple[float, int]:
+        """Train on a batch of all processes; returns this one's loss, and the rows that count."""
         built = self.built
         factor = built.schedule(self.counters.step)
         for group, base in zip(built.optimizer.param_groups, self._base_lrs, strict=True):
             group["lr"] = base * factor
+        count = int((targets != IGNORE).sum())
+        share = built.world.share(inputs, targets)
         loss = take_step(
             built.optimizer,
-            lambda: self._backward(inputs, targets),
+            lambda: self._backward(*share, count=count),
             takes_closure=built.takes_closure,
+            step=built.precision.step,
         )
-        return loss.item(), int((targets != IGNORE).sum())
+        return loss.item(), count
 
-    def _backward(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """The loss of a batch, with the gradients left at the parameters."""
+    def _backward(self, inputs: Tensor, targets: Tensor, *, count: int) -> Tensor:
+        """The loss of this process's rows, with the gradients left at the parameters.
+
+        Args:
+            inputs: Rows of this process.
+            targets: Theirs.
+            count: Targets that count, of all processes.
+        """
         built = self.built
         with differentiable_forward(built.creates_graph):
             logits, targets = self._forward(inputs, targets)
-        loss = F.cross_entropy(logits, targets, ignore_index=IGNORE)
+        loss = self._loss(logits, targets, count)
         if built.observes_logits:  # the flag says that the method is there
             built.optimizer.observe(logits[targets != IGNORE])  # type: ignore[attr-defined]
-        backward(loss, create_graph=built.creates_graph)
+        backward(built.precision.scaled(loss), create_graph=built.creates_graph)
         return loss
 
+    def _loss(self, logits: Tensor, targets: Tensor, count: int) -> Tensor:
+        """The mean over rows; in several processes that part of it whose mean over them it is."""
+        world = self.built.world
+        if world.size == 1:
+            return F.cross_entropy(logits, targets, ignore_index=IGNORE)
+        total = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
+        return total * (world.size / count)
+
     def _forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits ``[rows, classes]`` and targets ``[rows]``."""
-        device = self.built.device
-        logits = self.built.model(inputs.to(device, non_blocking=True))
-        return logits.flatten(0, -2), targets.to(device, non_blocking=True).flatten()
+        """Logits ``[rows, classes]``, not below float32, and targets ``[rows]``."""
+        built = self.built
+        inputs = inputs.to(built.device, non_blocking=True)
+        if built.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with built.precision.autocast():
+            logits = built.forward(inputs)
+        if logits.dtype in (torch.float16, torch.bfloat16):
+            logits = logits.float()
+        return logits.flatten(0, -2), targets.to(built.device, non_blocking=True).flatten()
 
     def _evaluates_after(self, step: int) -> bool:
         """Evaluations divide each epoch evenly; its end and the end of the run are among them."""
@@ -166,7 +205,7 @@ class Trainer:
     def _curvature_columns(self) -> Row:
         """What an optimizer with ``curvature_stats`` says of its curvature as a whole."""
         stats = getattr(self.built.optimizer, "curvature_stats", None)
-        if stats is None:
+        if stats is None or self.built.way == "fsdp":  # it would be of one part only
             return {}
         columns = stats().overall._asdict()
         return {f"curvature_{k}": value for k, value in columns.items() if math.isfinite(value)}
@@ -181,13 +220,15 @@ class Trainer:
         built = self.built
         built.model.eval()
         loss_sum, correct, count = 0.0, 0, 0
-        for inputs, targets in split.batches(built.eval_batch_size):
-            logits, targets = self._forward(inputs, targets)
+        for batch in split.batches(built.eval_batch_size):
+            logits, targets = self._forward(*built.world.share(*batch))
             losses = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none")
             loss_sum += losses.cpu().double().sum().item()
             correct += int((logits.argmax(-1) == targets).sum())
             count += int((targets != IGNORE).sum())
         built.model.train()
+        loss_sum, *counts = built.world.sum([loss_sum, correct, count])
+        correct, count = (int(number) for number in counts)
         return split.metrics(loss_sum, correct, count)
 
     def _now(self) -> float:

@@ -170,7 +170,8 @@ def _check_types(job: list[str], config: Config) -> None:
     defaults = dict(_leaves(OmegaConf.to_container(compose("train", overrides=_only_groups(job)))))
     for key, value in _leaves(config):
         default = defaults.get(key)
-        if default is None or default == "???" or (isinstance(default, str) and "${" in default):
+        # `auto` stands for a choice whose other values may be of any type.
+        if default in (None, "???", "auto") or (isinstance(default, str) and "${" in default):
             continue
         wanted = _kind(default)
         if wanted != _kind(value) and not (
@@ -203,12 +204,12 @@ def _try_values(config: Config) -> None:
     """Make the optimizer once, for a model of one layer, so that it refuses bad values now."""
     import torch
 
-    from experiments import budget, build, tracking
+    from experiments import budget, build, execution, tracking
 
     tracking.check_mode(config["tracking"]["mode"])
     build.sizes(config["task"])
     budget.total_steps(config["budget"], steps_per_epoch=1)
-    build.pick_device(config["device"])
+    execution.resolve(config)
     _check_pretrained(config)
     build.build_optimizer(config["optimizer"], torch.nn.Linear(2, 2))
 

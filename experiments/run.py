@@ -1,21 +1,22 @@
-"""One run in this process: from a resolved config to a finished record."""
+"""One run, in one process or several: from a resolved config to a finished record."""
 
+import contextlib
 import json
 import resource
 import sys
-import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 
-from experiments import checkpoint, environment, identity, stopping
+from experiments import checkpoint, environment, faults, identity, stopping
 from experiments.build import Built, build
 from experiments.display import Display
 from experiments.errors import UserError
+from experiments.execution import pick_device
 from experiments.loop import DivergedError, StoppedError, Trainer
 from experiments.outcome import Outcome
 from experiments.record import (
@@ -27,12 +28,13 @@ from experiments.record import (
 )
 from experiments.store import RunFolder, settled
 from experiments.tracking import Mirror, open_mirror
-
-TRACEBACK_FILE = "traceback.txt"
+from experiments.world import LostProcessError, World, join
 
 
 def execute(config: Mapping[str, Any], *, position: str = "") -> Outcome:
     """Run a config to its end, or go on where an earlier attempt stopped.
+
+    Every process of a launch by ``torchrun`` calls it; the first one keeps the record.
 
     Args:
         config: The resolved config.
@@ -44,30 +46,50 @@ def execute(config: Mapping[str, Any], *, position: str = "") -> Outcome:
     Raises:
         UserError: If something that the user can mend stands in the way.
     """
-    run_id, label = identity.run_id(config), identity.label(config)
-    display = Display(f"{position} {label}".strip())
-    folder = RunFolder(Path(config["runs_dir"]), run_id)
-    with folder.lock(on_wait=lambda: display.line("another process has this run; waiting for it")):
-        earlier = settled(folder, retry=config["retry"], notify=display.line)
-        if earlier is not None:
-            return Outcome(run_id, label, *earlier, skipped=True)
-        if config["threads"] is not None:
-            torch.set_num_threads(config["threads"])
-        with warnings.catch_warnings(record=True) as caught:
-            # A remark, as on parameters without curvature, belongs into the record of this run.
-            warnings.simplefilter("always", UserWarning)
-            built = build(config)
-        remarks = [str(warning.message) for warning in caught]
-        if built.pretrained is not None:
-            remarks.append(str(built.pretrained))
-        if not position:  # in a sweep every seed would repeat them
-            for remark in remarks:
-                display.line(remark)
-        return _Attempt(config, folder, built, display, remarks).run()
+    with _all_present(), join(pick_device(config["device"])) as world:
+        display = Display(f"{position} {identity.label(config)}".strip(), shown=world.leads)
+        folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
+        if not world.leads:
+            settled_as: Outcome | None = world.tell(None)
+            return settled_as or _attempt(config, folder, display, world, position)
+        with folder.lock(on_wait=lambda: display.line("another process has this run; waiting")):
+            earlier = settled(folder, retry=config["retry"], notify=display.line)
+            outcome = earlier and Outcome(
+                folder.run_id, identity.label(config), *earlier, skipped=True
+            )
+            world.tell(outcome)
+            return outcome or _attempt(config, folder, display, world, position)
+
+
+@contextlib.contextmanager
+def _all_present() -> Iterator[None]:
+    try:
+        yield
+    except LostProcessError as error:  # outside of training, which records it
+        raise UserError(f"{error}, before the training or after it") from error
+
+
+def _attempt(
+    config: Mapping[str, Any], folder: RunFolder, display: Display, world: World, position: str
+) -> Outcome:
+    """Build the run and train it, the lock being held."""
+    if config["threads"] is not None:
+        torch.set_num_threads(config["threads"])
+    with warnings.catch_warnings(record=True) as caught:
+        # A remark, as on parameters without curvature, belongs into the record of this run.
+        warnings.simplefilter("always", UserWarning)
+        built = build(config, world)
+    remarks = [str(warning.message) for warning in caught]
+    if built.pretrained is not None:
+        remarks.append(str(built.pretrained))
+    if not position:  # in a sweep every seed would repeat them
+        for remark in remarks:
+            display.line(remark)
+    return _Attempt(config, folder, built, display, remarks).run()
 
 
 class _Attempt:
-    """One attempt at a run whose lock is held."""
+    """One attempt at a run whose lock is held; only the first process writes."""
 
     def __init__(
         self,
@@ -78,7 +100,7 @@ class _Attempt:
         remarks: list[str],
     ) -> None:
         self.config, self.folder, self.built, self.display = config, folder, built, display
-        self.remarks = remarks
+        self.remarks, self.leads = remarks, built.world.leads
         self.identity = identity.describe(config, built.task)
         self.stop = stopping.StopRequest()
         self.rows: list[dict[str, Any]] = []
@@ -88,52 +110,67 @@ class _Attempt:
 
     def run(self) -> Outcome:
         self._resume()
-        mirror = open_mirror(
+        mirror = self._mirror()
+        status, reason = "failed", None
+        try:
+            with self.stop.listen(), self.display.live(self.built):
+                status, reason = self._train(mirror)
+                # Here, where signals do not kill: a launcher stops all processes when one fails.
+                self._write_status(status, reason)
+        finally:
+            # Also when something unforeseen passes through, the mirror must not hang at exit.
+            mirror.finish(self._summary(), failed=status != "done")
+        if status == "done" and self.leads:
+            (self.folder.path / CHECKPOINT_FILE).unlink(missing_ok=True)
+        outcome = Outcome(self.folder.run_id, identity.label(self.config), status, reason)
+        self.display.ended(outcome.status, outcome.reason, self._summary(), self.identity["metric"])
+        return outcome
+
+    def _mirror(self) -> Mirror:
+        if not self.leads:
+            return Mirror()
+        return open_mirror(
             self.config["tracking"],
             run_id=self.folder.run_id,
             identity=self.identity,
             config=self.config,
             folder=self.folder.path,
         )
-        status, reason = "failed", None
-        try:
-            with self.stop.listen(), self.display.live(self.built):
-                status, reason = self._train(mirror)
-        finally:
-            # Also when something unforeseen passes through, the mirror must not hang at exit.
-            mirror.finish(self._summary(), failed=status != "done")
-        self._write_status(status, reason)
-        if status == "done":
-            (self.folder.path / CHECKPOINT_FILE).unlink(missing_ok=True)
-        outcome = Outcome(self.folder.run_id, identity.label(self.config), status, reason)
-        self.display.ended(outcome.status, outcome.reason, self._summary(), self.identity["metric"])
-        return outcome
 
     def _resume(self) -> None:
         """Bring folder and trainer to one state: that of the checkpoint, or the beginning."""
+        facts = environment.describe(self.built)
+        # Only the first process needs to see the folder: machines may share no disk.
+        state = self.built.world.tell(self._read_record() if self.leads else None)
+        if state is not None:
+            self.trainer.load_state_dict(state)
+        if not self.leads:
+            return
+        folder = self.folder
+        folder.create()
+        faults.forget(folder)
+        folder.write(CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(dict(self.config))).encode())
+        folder.write_json(ENVIRONMENT_FILE, facts | {"remarks": self.remarks})
+        self._write_status("running", None)
+        if self.trainer.counters.step:
+            self.display.line(f"resumed after step {self.trainer.counters.step}")
+
+    def _read_record(self) -> dict[str, Any] | None:
+        """The state to go on from, with the rows up to there."""
         folder = self.folder
         try:
             state = checkpoint.load(folder.path / CHECKPOINT_FILE, folder.run_id)
-            if state is not None:
-                self.trainer.load_state_dict(state)
             known = folder.read() is not None
-            self.rows = folder.cut_rows(self.trainer.counters.step) if known else []
+            step = state["counters"]["step"] if state is not None else 0
+            self.rows = folder.cut_rows(step) if known else []
         except BrokenRecordError as error:
             self.display.line(
                 f"broken record set aside as {folder.set_aside()}, starting anew ({error})"
             )
-        if self.trainer.counters.step:
+            return None
+        if step:
             self._check_weights()
-        folder.create()
-        folder.write(CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(dict(self.config))).encode())
-        read = self.built.task.checksums | getattr(self.built.model, "checksums", {})
-        facts = environment.describe(device=self.built.device, checksums=read)
-        pretrained = self.built.pretrained and self.built.pretrained.facts()
-        facts |= {"pretrained": pretrained, "remarks": self.remarks}
-        folder.write_json(ENVIRONMENT_FILE, facts)
-        self._write_status("running", None)
-        if self.trainer.counters.step:
-            self.display.line(f"resumed after step {self.trainer.counters.step}")
+        return state
 
     def _check_weights(self) -> None:
         """Refuse to go on, and to record, under other weights than the run began from."""
@@ -152,35 +189,34 @@ class _Attempt:
         """Train to an end; returns its status and reason."""
         try:
             for row in self.trainer.run():
-                self.folder.append_row(row)
                 self.rows.append(row)
+                if self.leads:
+                    self.folder.append_row(row)
                 self._save()
                 mirror.log(row)
                 self.display.row(row)
         except StoppedError as stop:
             self._save()
-            return "interrupted", f"{self.stop.signal_name}: {stop}"
+            names = self.built.world.gather(self.stop.signal_name)
+            return "interrupted", f"{next(name for name in names if name)}: {stop}"
         except DivergedError as error:
             return "diverged", str(error)
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            return "out_of_memory", _one_line(error)
         except OSError:
             raise  # the disk, not the run: nothing more could be recorded
         except Exception as error:
-            if "can't allocate memory" in str(
-                error
-            ):  # torch's CPU allocator raises a plain RuntimeError
-                return "out_of_memory", _one_line(error)
-            self.folder.write(TRACEBACK_FILE, traceback.format_exc().encode())
-            return "failed", f"{type(error).__name__}: {_one_line(error)}"
+            return faults.end_by(error, self.folder, self.built.world)
         return "done", None
 
     def _save(self) -> None:
         state = self.trainer.state_dict()
+        if not self.leads:
+            return
         self.folder.write(CHECKPOINT_FILE, checkpoint.dump(self.folder.run_id, state))
         self._write_status("running", None)
 
     def _write_status(self, status: str, reason: str | None) -> None:
+        if not self.leads:
+            return
         counters, built = self.trainer.counters, self.built
         progress = {
             "step": counters.step,
@@ -219,7 +255,3 @@ def _tensor_bytes(value: Any) -> int:
     if isinstance(value, list | tuple):
         return sum(_tensor_bytes(item) for item in value)
     return 0
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500]

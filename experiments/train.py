@@ -1,16 +1,20 @@
-"""The entry point: `python -m experiments.train task=digits optimizer=adafisher seed=0`."""
+"""The entry point: `python -m experiments.train task=digits optimizer=adafisher seed=0`.
+
+`torchrun --nproc-per-node=2 -m experiments.train ...` is the same run in two processes.
+"""
 
 import sys
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from experiments import commandline, grids, preflight, sweep
+from experiments import commandline, grids, preflight, processes, sweep
 from experiments.display import show_log
-from experiments.errors import report_user_errors
+from experiments.errors import UserError, report_user_errors
 from experiments.outcome import EXIT_CODES
 
 
@@ -18,7 +22,7 @@ from experiments.outcome import EXIT_CODES
 def job(config: DictConfig) -> None:
     """Execute one config: here, or as a job of a sweep in a child process."""
     context = HydraConfig.get()
-    with report_user_errors():
+    with report_user_errors(quiet=not processes.reports()):
         resolved = preflight.resolve(config)
         if context.mode == RunMode.MULTIRUN:
             parallel = context.launcher.get("n_jobs", 1)
@@ -26,19 +30,30 @@ def job(config: DictConfig) -> None:
             return
         from experiments.run import execute  # loads torch, which a sweep's parent can do without
 
-        sys.exit(EXIT_CODES[execute(resolved).status])
+        status = execute(resolved).status
+        # A launcher takes every code but 0 for a fault. The first process tells how the run ended,
+        # another one that it broke.
+        tells = processes.rank() == 0 or status in ("failed", "out_of_memory")
+        sys.exit(EXIT_CODES[status] if tells else 0)
 
 
 def main() -> None:
     """Check what was typed, then hand it to Hydra."""
     show_log()
     arguments, _ = get_args_parser().parse_known_args()
-    with report_user_errors():
+    with report_user_errors(quiet=not processes.reports()):
         overrides = commandline.normalise(arguments.overrides)
         options = [item for item in sys.argv[1:] if item not in arguments.overrides]
         sweeps = grids.spelled_out(overrides) if arguments.multirun else [overrides]
         sys.argv[1:] = [*options, *sweeps[0]]
         if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
+            job()
+            return
+        if processes.count() > 1 and arguments.multirun:
+            raise UserError("A sweep (-m) does not run under torchrun. Start its runs one by one.")
+        if processes.rank() > 0:  # a mistake is the same everywhere, and the first process says it
+            preflight.composed(overrides)
+            GlobalHydra.instance().clear()
             job()
             return
         first, *_ = [preflight.check(grid) for grid in sweeps]

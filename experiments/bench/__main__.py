@@ -10,8 +10,8 @@ import torch
 
 from experiments import environment
 from experiments.bench import adafisher, data, methods
-from experiments.build import DEVICES, pick_device
 from experiments.errors import UserError, report_user_errors
+from experiments.execution import DEVICES, pick_device
 
 # Each part has `configure(parser)` for its own options and `run(options, device)`, a generator of
 # results as plain data.
@@ -56,7 +56,7 @@ def measure(name: str, options: argparse.Namespace) -> None:
 
 def write(path: Path, results: list[dict[str, Any]], device: torch.device) -> None:
     """Write the results with the environment that they were measured in."""
-    described = environment.describe(device=device, checksums={})
+    described = environment.machine(device)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"environment": described, "results": results}, indent=1) + "\n")
     print(f"  written: {path}")

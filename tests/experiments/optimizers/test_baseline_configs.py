@@ -14,7 +14,7 @@ from experiments.backward import backward, differentiable_forward
 CONF = Path(__file__).parents[3] / "conf"
 BASELINES = [name for name in commandline.choices("optimizer") if "adafisher" not in name]
 PAPER = sorted((CONF / "paper").glob("*/*.yaml"))
-SUITE_KEYS = {"_target_", "_partial_", "_convert_", "name", "family", "published_as"}
+SUITE_KEYS = {"_target_", "_partial_", "_convert_", "name", "family", "shardable", "published_as"}
 SUITE_KEYS |= {"needs", "search"}
 # How torch computes a step, not which step: no hyperparameters.
 EXECUTION = {"foreach", "fused", "capturable", "differentiable", "maximize"}

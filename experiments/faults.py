@@ -1,0 +1,57 @@
+"""What an error says of a run: status, reason, and the notes of a process that does not lead."""
+
+import json
+import traceback
+
+import torch
+
+from experiments.store import RunFolder
+from experiments.world import World, is_lost
+
+TRACEBACK_FILE = "traceback.txt"
+_NOTES = "fault-of-process-*.json"
+
+
+def end_by(error: Exception, folder: RunFolder, world: World) -> tuple[str, str]:
+    """Judge the error that ends a run, and keep its traceback.
+
+    Args:
+        error: The error, while it is handled.
+        folder: The run's folder.
+        world: The processes of the run; the first takes over what another has noted.
+
+    Returns:
+        Status and reason.
+    """
+    if world.size > 1 and is_lost(error):
+        # A process notes its fault before its connections close.
+        for path in sorted(folder.path.glob(_NOTES)) if world.leads else []:
+            status, reason = json.loads(path.read_text(encoding="utf-8"))
+            return status, reason
+        return "interrupted", "another process of the run ended"
+    if _is_out_of_memory(error):
+        status, reason = "out_of_memory", _one_line(error)
+    else:
+        status, reason = "failed", f"{type(error).__name__}: {_one_line(error)}"
+        name = TRACEBACK_FILE if world.leads else f"process-{world.rank}-{TRACEBACK_FILE}"
+        folder.write(name, traceback.format_exc().encode())
+    if not world.leads:
+        reason = f"process {world.rank}: {reason}"
+        folder.write(_NOTES.replace("*", str(world.rank)), json.dumps([status, reason]).encode())
+    return status, reason
+
+
+def forget(folder: RunFolder) -> None:
+    """Delete the notes of an earlier attempt."""
+    for path in folder.path.glob(_NOTES):
+        path.unlink()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch's CPU allocator raises a plain RuntimeError.
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or "can't allocate memory" in str(error)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500]

@@ -1,0 +1,69 @@
+"""The arithmetic of a run: TF32, automatic mixed precision, and the scale of an fp16 loss."""
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Precision:
+    """How forward and backward passes compute; parameters and their steps stay in float32.
+
+    ``fp32`` and ``tf32`` set torch's switches for TensorFloat-32, which hold for the process.
+
+    Args:
+        name: ``fp32`` (TF32 off, for convolutions as well), ``tf32``, or autocast to ``bf16`` or
+            ``fp16``, the latter with a ``GradScaler``.
+        device: Where the run trains.
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self.name = name
+        self._device = device.type
+        self._dtype = _AUTOCAST.get(name)
+        self._scaler = torch.amp.GradScaler(device.type) if name == "fp16" else None
+        # torch's own default lets cuDNN round fp32 convolutions to TF32.
+        is_tf32 = name == "tf32"
+        torch.set_float32_matmul_precision("high" if is_tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = is_tf32
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Context of a forward pass."""
+        if self._dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self._device, dtype=self._dtype)
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss that ``backward`` is called on."""
+        return loss if self._scaler is None else self._scaler.scale(loss)
+
+    def step(self, optimizer: Optimizer) -> None:
+        """Take the optimizer's step on unscaled gradients, or none where they overflowed."""
+        if self._scaler is None:
+            optimizer.step()
+            return
+        self._scaler.step(optimizer)
+        self._scaler.update()
+
+    def facts(self) -> dict[str, Any]:
+        """What a record says of it."""
+        return {
+            "name": self.name,
+            "autocast": None if self._dtype is None else str(self._dtype).removeprefix("torch."),
+            "tf32": torch.backends.cudnn.allow_tf32,
+            "loss_scaling": self._scaler is not None,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the loss scale; empty without one."""
+        return {} if self._scaler is None else self._scaler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from ``state_dict()``."""
+        if self._scaler is not None:
+            self._scaler.load_state_dict(state)
