@@ -60,7 +60,7 @@ def describe(config: Config, task: "Task") -> dict[str, Any]:
         "dataset": config["task"]["name"],
         "tokenization": tokenization(config),
         "model": config["model"]["name"],
-        "setting": _setting(config["pretrained"]["source"]),
+        "setting": config["setting"] or _setting(config["pretrained"]["source"]),
         "optimizer": config["optimizer"]["name"],
         "family": config["optimizer"]["family"],
         "ruleset": config["ruleset"],

@@ -12,7 +12,7 @@ SUITE_KEYS = {"defaults", "_target_", "_partial_", *build.SUITE_KEYS["task"]}
 FILES = sorted(CONF.glob("*.yaml"))
 CNN_TASKS = {"digits", "mnist", "cifar10", "cifar10_jpeg", "cifar100"}
 CNN_TASKS |= {"tiny_imagenet", "tiny_imagenet_val", "imagenet1k"}
-LANGUAGE_TASKS = {"tinyshakespeare", "wikitext2", "ptb"}
+LANGUAGE_TASKS = {"tinyshakespeare", "wikitext2", "ptb", "generated_text"}
 
 
 def test_the_tasks_of_the_suite_are_there():
