@@ -54,9 +54,9 @@ def build(
         focal_windows=(focal_window,) * 4,
         drop_path_rate=drop_path,
     )
-    network.stem.proj = _drawn(
-        nn.Conv2d(in_channels, embed_dim, patch_size, stride=patch_size), zero_bias=True
-    )
+    # timm's zero bias would leave the patches inside a Cutout hole exactly zero, and every norm on
+    # their way multiplies a gradient at zero by 1 / sqrt(eps): 1e20 in all. torch's own draw is not.
+    network.stem.proj = nn.Conv2d(in_channels, embed_dim, patch_size, stride=patch_size)
     if ungrouped:
         for module in network.modules():
             if isinstance(module, FocalModulation):
@@ -66,8 +66,6 @@ def build(
     return network
 
 
-def _drawn(conv: nn.Conv2d, *, zero_bias: bool = False) -> nn.Conv2d:
+def _drawn(conv: nn.Conv2d) -> nn.Conv2d:
     nn.init.trunc_normal_(conv.weight, std=INIT_STD)
-    if zero_bias and conv.bias is not None:
-        nn.init.zeros_(conv.bias)
     return conv

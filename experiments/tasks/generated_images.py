@@ -8,7 +8,14 @@ from torch import Tensor
 
 from experiments.errors import UserError
 from experiments.tasks.images import Augmentation, ImageSplit, Normalization, stratified_cut
+from experiments.tasks.source import Source
 from experiments.tasks.task import Task
+
+SOURCE = Source(
+    "Generated images, noise around a pattern a class",
+    size="nothing to fetch",
+    terms="none: they are made up",
+)
 
 
 def build(
@@ -92,8 +99,8 @@ def build(
 
 
 def check(data_dir: Path, **counts: object) -> None:
-    """Raise ``UserError`` if a count of ``build`` is not positive; there are no files."""
+    """Raise ``UserError`` if a count of ``build`` that is given is not positive."""
     for key in ("image_size", "in_channels", "num_classes", "train_images", "test_images"):
-        value = counts[key]
+        value = counts.get(key, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(f"Invalid task.{key}: {value}. Must be a whole number >= 1.")

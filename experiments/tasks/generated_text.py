@@ -7,9 +7,14 @@ from pathlib import Path
 import torch
 
 from experiments.errors import UserError
+from experiments.tasks.source import Source
 from experiments.tasks.task import Task
 from experiments.tasks.tokens import language_task
 from experiments.tokenizations.encoding import Tokenization
+
+SOURCE = Source(
+    "Generated words in a fixed order", size="nothing to fetch", terms="none: they are made up"
+)
 
 
 def build(
@@ -69,8 +74,8 @@ def build(
 
 
 def check(data_dir: Path, **counts: object) -> None:
-    """Raise ``UserError`` if a count of ``build`` is not positive; there are no files."""
+    """Raise ``UserError`` if a count of ``build`` that is given is not positive."""
     for key in ("context", "words", "train_lines", "test_lines"):
-        value = counts[key]
+        value = counts.get(key, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(f"Invalid task.{key}: {value}. Must be a whole number >= 1.")
