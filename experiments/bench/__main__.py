@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from experiments import environment
-from experiments.bench import adafisher
+from experiments.bench import adafisher, asdl
 from experiments.build import DEVICES, pick_device
 from experiments.errors import UserError, report_user_errors
 
 # Each part has `configure(parser)` for its own options and `run(options, device)`, a generator of
 # results as plain data.
-PARTS = {"adafisher": adafisher}
+PARTS = {"adafisher": adafisher, "asdl": asdl}
 PROGRAM = "python -m experiments.bench"
 
 

@@ -1,0 +1,88 @@
+"""Symmetric matrices at half their memory, and sums of outer products at less than full cost.
+
+Matrices are stacks ``[n, d, d]``, in packed form ``[n, d (d + 1) / 2]``.
+"""
+
+import torch
+from torch import Tensor
+
+# Below this size one product is faster than the blocks of its lower triangle.
+SMALLEST_SPLIT = 256
+
+
+def packed_size(size: int) -> int:
+    """Numbers in one triangle of a matrix ``[size, size]``, with the diagonal."""
+    return size * (size + 1) // 2
+
+
+def pack(matrices: Tensor) -> Tensor:
+    r"""One triangle of each matrix, as two rectangles: no index arithmetic on the way back.
+
+    With the blocks of the lower triangle split at ``h = d // 2`` and ``m = d - h``,
+
+    .. math::
+        \begin{pmatrix} A & \\ B & C \end{pmatrix} \to B \;[m, h], \quad
+        T \;[h + 1, m], \quad T_{i+1,j} = A_{ij} \;(j \le i), \quad T_{ij} = C_{ij} \;(j \ge i)
+
+    Args:
+        matrices: Symmetric matrices, ``[n, d, d]``.
+
+    Returns:
+        ``[n, d (d + 1) / 2]``; B, then T.
+
+    Reference:
+        Gustavson et al., 2010, ACM TOMS 37(2): the rectangular full packed format.
+    """
+    half = matrices.shape[-1] // 2
+    low = matrices.shape[-1] - half
+    rest = matrices.new_zeros(len(matrices), half + 1, low)
+    rest[:, :low] = matrices[:, half:, half:].triu()
+    rest[:, 1:, :half] += matrices[:, :half, :half].tril()
+    return torch.cat([matrices[:, half:, :half].flatten(1), rest.flatten(1)], dim=1)
+
+
+def unpack(packed: Tensor, size: int) -> Tensor:
+    """The matrices that ``pack`` packed.
+
+    Args:
+        packed: ``[n, d (d + 1) / 2]``.
+        size: Rows of a matrix; d.
+
+    Returns:
+        Symmetric matrices, ``[n, d, d]``.
+    """
+    half = size // 2
+    low = size - half
+    corner = packed[:, : low * half].unflatten(1, (low, half))
+    rest = packed[:, low * half :].unflatten(1, (half + 1, low))
+    matrices = packed.new_empty(len(packed), size, size)
+    matrices[:, half:, :half] = corner
+    matrices[:, :half, half:] = corner.mT
+    is_upper = torch.ones(low, low, dtype=torch.bool, device=packed.device).triu()
+    upper, lower = rest[:, :low], rest[:, 1:, :half]
+    torch.where(is_upper, upper, upper.mT, out=matrices[:, half:, half:])
+    torch.where(is_upper[:half, :half], lower.mT, lower, out=matrices[:, :half, :half])
+    return matrices
+
+
+def gram(rows: Tensor) -> Tensor:
+    r"""Sum of the outer products of rows, :math:`X^T X`.
+
+    Large ones are computed by blocks of the lower triangle, which saves up to half of the work.
+
+    Args:
+        rows: X, ``[n, rows, d]``.
+
+    Returns:
+        ``[n, d, d]``.
+    """
+    size = rows.shape[-1]
+    if size < SMALLEST_SPLIT:
+        return rows.mT @ rows
+    block = -(-size // (4 if size >= 4 * SMALLEST_SPLIT else 2))
+    result = rows.new_empty(len(rows), size, size)
+    for start in range(0, size, block):
+        stop = min(start + block, size)
+        result[:, start:, start:stop] = rows[:, :, start:].mT @ rows[:, :, start:stop]
+        result[:, start:stop, stop:] = result[:, stop:, start:stop].mT
+    return result
