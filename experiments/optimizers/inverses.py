@@ -35,8 +35,9 @@ class Factor(NamedTuple):
         return self.tensor.diagonal(dim1=-2, dim2=-1).mean(-1)
 
     def is_finite(self) -> bool:
-        """Whether all numbers are."""
-        return bool(self.tensor.isfinite().all())
+        """Whether all numbers are; a sum of outer products is bounded by its diagonal."""
+        numbers = self.tensor if self.is_rows else self.tensor.diagonal(dim1=-2, dim2=-1)
+        return bool(numbers.isfinite().all())
 
 
 class RowSum:
@@ -163,12 +164,12 @@ def invert(factor: Factor, damping: Tensor) -> Inverse | None:
     tensor = factor.tensor
     for lower, used in _cholesky(gram(tensor.mT) if factor.is_rows else tensor, damping):
         if factor.is_rows:
-            rows = torch.linalg.solve_triangular(lower, tensor.to(lower.dtype), upper=False)
-            found = rows.to(tensor.dtype)
+            solved = torch.linalg.solve_triangular(lower, tensor.to(lower.dtype), upper=False)
         else:
-            found = pack(torch.cholesky_inverse(lower).to(tensor.dtype))
-        if bool(found.isfinite().all()):
-            return Inverse(found, used)
+            solved = torch.cholesky_inverse(lower)
+        found = Factor(solved.to(tensor.dtype), factor.is_rows)
+        if found.is_finite():
+            return Inverse(found.tensor if found.is_rows else pack(found.tensor), used)
     return None
 
 

@@ -79,7 +79,7 @@ def gram(rows: Tensor) -> Tensor:
     size = rows.shape[-1]
     if size < SMALLEST_SPLIT:
         return rows.mT @ rows
-    block = -(-size // (4 if size >= 4 * SMALLEST_SPLIT else 2))
+    block = -(-size // (4 if size >= 2 * SMALLEST_SPLIT else 2))
     result = rows.new_empty(len(rows), size, size)
     for start in range(0, size, block):
         stop = min(start + block, size)
