@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -88,8 +89,17 @@ def problem(name: str, batch: int, device: torch.device) -> Problem:
         model: nn.Module = ResNet18(in_channels=3, num_classes=10, image_size=32)
         inputs, targets = torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
     else:
-        sizes = {"layers": 4, "heads": 4, "width": 128, "mlp_width": 512, "dropout": 0.0}
-        model = GPT(vocab_size=65, context=64, norm="pre", tied_head=True, **sizes)
+        model = GPT(
+            vocab_size=65,
+            context=64,
+            layers=4,
+            heads=4,
+            width=128,
+            mlp_width=512,
+            norm="pre",
+            dropout=0.0,
+            tied_head=True,
+        )
         tokens = torch.randint(65, (batch, 65))
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
     return Problem(name, model.to(device), inputs.to(device), targets.to(device))
@@ -110,7 +120,7 @@ def compare(
             for name, contestant in contestants.items():
                 seconds[name].append(_seconds(contestant.step, contest.inputs.device))
     base = seconds[REFERENCE][DROPPED:]
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     print(
         f"\n{contest.name}, batch {len(contest.inputs)}: ratios to {REFERENCE}, {len(base)} steps"
     )
@@ -167,8 +177,7 @@ def theirs(maker_name: str, **options: Any) -> Callable[[Problem], Contestant]:
     """One of ASDL's gradient makers as the authors drive it: clipping, then SGD."""
 
     def contestant(contest: Problem) -> Contestant:
-        import asdl
-
+        asdl = import_module("asdl")
         model = contest.model
         config = asdl.PreconditioningConfig(
             data_size=contest.targets.numel(),
@@ -221,9 +230,7 @@ def held_bytes(contestant: Contestant) -> int:
             stack += thing.values()
         elif isinstance(thing, list | tuple | set):
             stack += thing
-        elif hasattr(thing, "__dict__") and not isinstance(thing, type) and not callable(thing):
-            stack += vars(thing).values()
-        elif isinstance(thing, nn.Module):
+        elif isinstance(thing, nn.Module) or (hasattr(thing, "__dict__") and not callable(thing)):
             stack += vars(thing).values()
     return total
 

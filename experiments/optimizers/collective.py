@@ -1,7 +1,9 @@
 """Sums over the processes that average their gradients; without any, nothing happens."""
 
+from collections.abc import Iterable
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch import distributed as dist
 
 
@@ -37,7 +39,7 @@ def share_of_rank(count: int, device: torch.device) -> tuple[int, int]:
     return sum(rows[:rank]), sum(rows[rank + 1 :])
 
 
-def refuse_sharded(method: str, params: list[nn.Parameter]) -> None:
+def refuse_sharded(method: str, params: Iterable[Tensor]) -> None:
     """Refuses parameters of which a process has a part only.
 
     Args:

@@ -37,6 +37,7 @@ class _Use(NamedTuple):
     layer: Layer
     inputs: Tensor
     edge: GradientEdge
+    forward: int  # which forward pass of the step
 
 
 class KFACPreconditioner(GradientTransform):
@@ -87,6 +88,8 @@ class KFACPreconditioner(GradientTransform):
         Martens and Grosse, 2015, arXiv 1503.05671; Grosse and Martens, 2016, arXiv 1602.01407.
     """
 
+    method = "K-FAC"
+
     def __init__(
         self,
         model: nn.Module,
@@ -114,13 +117,14 @@ class KFACPreconditioner(GradientTransform):
         self._generator = torch.Generator().manual_seed(seed)
         self._layers, self.left_alone = find_layers(model, max_dimension)
         if self.left_alone:
-            log.debug("K-FAC leaves the gradient as it is: %s", self.left_alone)
+            log.debug("%s leaves the gradient as it is: %s", self.method, self.left_alone)
         self._preconditioners: dict[str, list[Tensor]] = {}  # what applies to each layer
         self._running: dict[str, list[Tensor]] = {}  # A's and B's packed
         # A running average has no rows.
         self._pools = Pools(self._layers, keeps_rows=ema_decay is None)
         self._uses: list[_Use] = []
         self._loss_rows = 0
+        self._forward = 0  # forward passes of the step that were observed
         self._hooks = watch_layers(self._layers, self._record)
 
     @property
@@ -139,15 +143,15 @@ class KFACPreconditioner(GradientTransform):
         """
         if torch._C._functorch.is_functorch_wrapped_tensor(logits):
             raise RuntimeError(
-                "K-FAC cannot see layers inside torch.func transforms (vmap, grad): call the model "
-                "itself and observe its output."
+                f"{self.method} cannot see layers inside torch.func transforms (vmap, grad): call "
+                "the model itself and observe its output."
             )
         if not (self._refreshing and logits.requires_grad):
             return
         uses, self._uses = self._uses, []
         rows = logits[..., 0].numel()
         self._loss_rows += rows
-        self._begin_observation()
+        self._forward += 1
         if self.fisher == "empirical" or not uses:
             return
         before, after = share_of_rank(rows, logits.device)
@@ -164,7 +168,7 @@ class KFACPreconditioner(GradientTransform):
         for use, grad in zip(uses, grads, strict=True):
             # Unused: a forward pass whose output did not go into these logits.
             if grad is not None:
-                self._pool(use.layer, use.inputs, grad)
+                self._pool(use.layer, use.inputs, grad, use.forward)
 
     @torch.no_grad()
     def update(self) -> None:
@@ -184,52 +188,53 @@ class KFACPreconditioner(GradientTransform):
         weight = layer.module.weight
         if not (self._refreshing and output.requires_grad and weight.requires_grad):
             return
-        inputs = inputs.detach()
+        inputs, forward = inputs.detach(), self._forward
         if self.fisher == "mc":
             # An edge, not the output: an in-place activation would turn the tensor into its own.
-            self._uses.append(_Use(layer, inputs, get_gradient_edge(output)))
+            self._uses.append(_Use(layer, inputs, get_gradient_edge(output), forward))
         else:
-            output.register_hook(lambda grad: self._pool(layer, inputs, grad))
+            output.register_hook(lambda grad: self._pool(layer, inputs, grad, forward))
 
-    def _begin_observation(self) -> None:
-        """A forward pass is over: what is pooled next belongs to its rows."""
-
-    def _pool(self, layer: Layer, inputs: Tensor, grad: Tensor) -> None:
+    def _pool(self, layer: Layer, inputs: Tensor, grad: Tensor, forward: int) -> None:
         self._pools.add(layer, inputs, grad)
 
     def _refresh(self) -> None:
-        refuse_sharded("K-FAC", [layer.module.weight for layer in self._layers.values()])
+        refuse_sharded(self.method, [layer.module.weight for layer in self._layers.values()])
         moving = sum(layer.module.weight.grad is not None for layer in self._layers.values())
         (loss_rows, moving), rows = self._pools.totals(self._loss_rows, moving)
         if moving and loss_rows == 0:
-            raise RuntimeError("K-FAC needs observe(logits) before loss.backward().")
+            raise RuntimeError(f"{self.method} needs observe(logits) before loss.backward().")
         if loss_rows == 0:
             return
-        scale = self._gradient_scale(loss_rows)
+        # Empirical gradients are of the mean over a process's rows, and the processes are averaged;
+        # B is that of the summed loss.
+        unit = 1.0 if self.fisher == "mc" else loss_rows / world_size()
+        output_scale = unit**2 / loss_rows
         kept = [
             layer.name
-            for layer, factors in self._pools.factors(rows, scale**2 / loss_rows)
-            if not self._refresh_layer(layer, factors)
+            for layer, factors in self._pools.factors(rows, output_scale)
+            if not self._refresh_layer(layer, factors, output_scale)
         ]
         if kept:
             self.skipped_refreshes += len(kept)
             log.warning(
-                "Step %d: not finite or not invertible, so that the old curvature stays (%d times "
-                "so far): %s", self.step, self.skipped_refreshes, ", ".join(kept),
-            )  # fmt: skip
+                "%s, step %d: factors that are not finite or cannot be decomposed, so that the old "
+                "ones stay (%d times so far), of %s",
+                self.method,
+                self.step,
+                self.skipped_refreshes,
+                ", ".join(kept),
+            )
 
-    def _gradient_scale(self, loss_rows: int) -> float:
-        """What turns the gradients at hand into those of the summed loss of all processes."""
-        # Empirical ones are of the mean over a process's rows, and the processes are averaged.
-        return 1.0 if self.fisher == "mc" else loss_rows / world_size()
-
-    def _refresh_layer(self, layer: Layer, factors: tuple[Factor, Factor]) -> bool:
-        """Takes new factors in; ``False`` if they were of no use and nothing changed."""
+    def _refresh_layer(
+        self, layer: Layer, factors: tuple[Factor, Factor], output_scale: float
+    ) -> bool:
+        """Takes new factors in; ``False`` if they were of no use."""
         if not all(factor.is_finite() for factor in factors):
             return False
         if self.ema_decay is not None:
             factors = self._average(layer.name, factors)
-        return self._decompose(layer, factors)
+        return self._decompose(layer, factors, output_scale)
 
     def _average(self, name: str, factors: tuple[Factor, Factor]) -> tuple[Factor, Factor]:
         assert self.ema_decay is not None
@@ -244,8 +249,8 @@ class KFACPreconditioner(GradientTransform):
         )
         return first, second
 
-    def _decompose(self, layer: Layer, factors: tuple[Factor, Factor]) -> bool:
-        """Makes the preconditioner of a layer from its factors."""
+    def _decompose(self, layer: Layer, factors: tuple[Factor, Factor], output_scale: float) -> bool:
+        """Makes the preconditioner of a layer; ``output_scale`` is part of B."""
         inverses = invert_pair(*factors, self.damping)
         if inverses is not None:
             self._preconditioners[layer.name] = [part for inverse in inverses for part in inverse]
@@ -279,6 +284,7 @@ class KFACPreconditioner(GradientTransform):
         self._pools.clear()
         self._uses.clear()
         self._loss_rows = 0
+        self._forward = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Returns a snapshot, without what an unfinished step has gathered (and ``.grad``)."""
