@@ -13,22 +13,19 @@ from experiments.optimizers.inverses import Factor, Inverse, invert_pair, precon
 from experiments.optimizers.kronecker import sampled_gradient
 from experiments.optimizers.layers import Layer, find_layers, watch_layers
 from experiments.optimizers.pools import Pools
-from experiments.optimizers.symmetric import pack, unpack
+from experiments.optimizers.symmetric import pack, stack_length, unpack
 from experiments.optimizers.transform import (
     GradientTransform,
     check_count,
     check_number,
     copied,
     loaded,
+    report_kept,
 )
 
 log = logging.getLogger(__name__)
 
 FISHERS = ("mc", "empirical")
-# Bounds the layers that are preconditioned at once, by the numbers in one factor of theirs: what
-# stays in a CPU's cache; elsewhere 64 MiB in float32.
-STACK_ELEMENTS = {"cpu": 2**18}
-LARGEST_STACK = 2**24
 
 
 class _Use(NamedTuple):
@@ -217,14 +214,7 @@ class KFACPreconditioner(GradientTransform):
         ]
         if kept:
             self.skipped_refreshes += len(kept)
-            log.warning(
-                "%s, step %d: factors that are not finite or cannot be decomposed, so that the old "
-                "ones stay (%d times so far), of %s",
-                self.method,
-                self.step,
-                self.skipped_refreshes,
-                ", ".join(kept),
-            )
+            report_kept(self.method, self.step, kept, self.skipped_refreshes)
 
     def _refresh_layer(
         self, layer: Layer, factors: tuple[Factor, Factor], output_scale: float
@@ -264,9 +254,8 @@ class KFACPreconditioner(GradientTransform):
                 shapes = tuple(part.shape for part in parts)
                 alike[grad.shape, layer.moving_bias is None, shapes, grad.device].append(name)
         for (shape, *_, device), names in alike.items():
-            widest = max(len(self._preconditioners[names[0]][0]) * shape[1:].numel(), shape[0]) ** 2
-            limit = STACK_ELEMENTS.get(device.type, LARGEST_STACK)
-            at_once = max(1, limit // widest)
+            widest = max(shape[1:].numel(), shape[0]) ** 2
+            at_once = stack_length(widest, device)
             for start in range(0, len(names), at_once):
                 self._precondition_alike(names[start : start + at_once])
 
