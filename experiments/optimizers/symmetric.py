@@ -9,7 +9,8 @@ from torch import Tensor
 # Bounds stacks that are worked on at once, by their numbers: on a CPU what stays in its cache,
 # elsewhere 64 MiB in float32.
 CACHED_STACK, LARGEST_STACK = 2**18, 2**24
-# Below this size one product is faster than the blocks of its lower triangle.
+# Below this size, and with fewer rows than columns, one product is faster than the blocks of its
+# lower triangle.
 SMALLEST_SPLIT = 256
 
 
@@ -41,12 +42,23 @@ def pack(matrices: Tensor) -> Tensor:
     Reference:
         Gustavson et al., 2010, ACM TOMS 37(2): the rectangular full packed format.
     """
-    half = matrices.shape[-1] // 2
-    low = matrices.shape[-1] - half
-    rest = matrices.new_zeros(len(matrices), half + 1, low)
-    rest[:, :low] = matrices[:, half:, half:].triu()
-    rest[:, 1:, :half] += matrices[:, :half, :half].tril()
-    return torch.cat([matrices[:, half:, :half].flatten(1), rest.flatten(1)], dim=1)
+    size = matrices.shape[-1]
+    half, low = size // 2, size - size // 2
+    packed = matrices.new_empty(len(matrices), packed_size(size))
+    packed[:, : low * half].unflatten(1, (low, half)).copy_(matrices[:, half:, :half])
+    rest = packed[:, low * half :].unflatten(1, (half + 1, low))
+    is_upper = torch.ones(low, low, dtype=torch.bool, device=matrices.device).triu()
+    # Both parts in one pass; the first row has nothing of A and, if m = h, the last nothing of C.
+    rest[:, 0] = matrices[:, half, half:]
+    torch.where(
+        is_upper[1:],
+        matrices[:, half + 1 :, half:],
+        matrices[:, : low - 1, :low],
+        out=rest[:, 1:low],
+    )
+    if low == half:
+        rest[:, half] = matrices[:, half - 1, :half]
+    return packed
 
 
 def unpack(packed: Tensor, size: int) -> Tensor:
@@ -76,7 +88,8 @@ def unpack(packed: Tensor, size: int) -> Tensor:
 def gram(rows: Tensor) -> Tensor:
     r"""Sum of the outer products of rows, :math:`X^T X`.
 
-    Large ones are computed by blocks of the lower triangle, which saves up to half of the work.
+    Large ones of many rows are computed by blocks of the lower triangle, which saves up to half of
+    the work.
 
     Args:
         rows: X, ``[n, rows, d]``.
@@ -85,7 +98,7 @@ def gram(rows: Tensor) -> Tensor:
         ``[n, d, d]``.
     """
     size = rows.shape[-1]
-    if size < SMALLEST_SPLIT:
+    if size < SMALLEST_SPLIT or rows.shape[1] < size:
         return rows.mT @ rows
     block = -(-size // (4 if size >= 2 * SMALLEST_SPLIT else 2))
     result = rows.new_empty(len(rows), size, size)
