@@ -113,7 +113,6 @@ def _check_optimizer(section: Mapping[str, Any], execution: Execution) -> None:
         (differentiates and execution.compiled, "compile=true", "it differentiates twice"),
         (differentiates and several, "several processes", "only first gradients are averaged"),
         (looks and fp16, "precision=fp16", "its own backward pass is not scaled"),
-        (looks and several, "several processes", "its factors are of one process's rows"),
         (looks and execution.compiled, "compile=true", "it reads the graph of the forward pass"),
         (needs.get("closure", False) and fp16, "precision=fp16", "its closure is not scaled"),
         (

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from experiments import environment
-from experiments.bench import adafisher, data, methods
+from experiments.bench import adafisher, asdl, data, methods
 from experiments.errors import UserError, report_user_errors
 from experiments.execution import DEVICES, pick_device
 
 # Each part has `configure(parser)` for its own options and `run(options, device)`, a generator of
 # results as plain data.
-PARTS = {"adafisher": adafisher, "methods": methods, "data": data}
+PARTS = {"adafisher": adafisher, "methods": methods, "data": data, "asdl": asdl}
 PROGRAM = "python -m experiments.bench"
 
 

@@ -54,8 +54,8 @@ def build(
         focal_windows=(focal_window,) * 4,
         drop_path_rate=drop_path,
     )
-    # timm's zero bias would leave the patches inside a Cutout hole exactly zero, where every norm on
-    # the way multiplies the gradient by 1 / sqrt(eps), to 1e20 in all. torch's own draw is not zero.
+    # timm's zero bias would leave the patches inside a Cutout hole exactly zero, where every norm
+    # multiplies the gradient by 1 / sqrt(eps), to 1e20 in all. torch's own draw is not zero.
     network.stem.proj = nn.Conv2d(in_channels, embed_dim, patch_size, stride=patch_size)
     if ungrouped:
         for module in network.modules():

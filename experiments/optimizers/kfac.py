@@ -38,6 +38,7 @@ class KFAC(PreconditionedSGD):
     """
 
     transform: KFACPreconditioner
+    transform_class: type[KFACPreconditioner] = KFACPreconditioner
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class KFAC(PreconditionedSGD):
         seed: int = 0,
         params: Iterable[Tensor] | Iterable[dict[str, Any]] | None = None,
     ) -> None:
-        transform = KFACPreconditioner(
+        transform = self.transform_class(
             model,
             fisher=fisher,
             damping=damping,

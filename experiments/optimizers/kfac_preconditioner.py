@@ -1,27 +1,26 @@
 """K-FAC: Kronecker-factored Fisher blocks of Linear and Conv2d layers."""
 
 import logging
-from dataclasses import dataclass
+from collections import defaultdict
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from experiments.optimizers.kronecker import (
-    damped_inverses,
-    factor_sums,
-    precondition,
-    precondition_bias,
-    sampled_gradient,
-)
+from experiments.optimizers.collective import refuse_sharded, share_of_rank, world_size
+from experiments.optimizers.inverses import Factor, Inverse, invert_pair, precondition
+from experiments.optimizers.kronecker import sampled_gradient
 from experiments.optimizers.layers import Layer, find_layers, watch_layers
+from experiments.optimizers.pools import Pools
+from experiments.optimizers.symmetric import pack, stack_length, unpack
 from experiments.optimizers.transform import (
     GradientTransform,
     check_count,
     check_number,
     copied,
     loaded,
+    report_kept,
 )
 
 log = logging.getLogger(__name__)
@@ -35,15 +34,7 @@ class _Use(NamedTuple):
     layer: Layer
     inputs: Tensor
     edge: GradientEdge
-
-
-@dataclass
-class _Pool:
-    """Sums over the rows of one step, all calls and micro-batches together."""
-
-    input_sum: Tensor  # [groups, d_in, d_in]
-    output_sum: Tensor  # [groups, d_out, d_out]
-    rows: int
+    forward: int  # which forward pass of the step
 
 
 class KFACPreconditioner(GradientTransform):
@@ -66,11 +57,17 @@ class KFACPreconditioner(GradientTransform):
       layers, embeddings, free parameters and layers with a factor above ``max_dimension``:
       ``left_alone`` names them with the reason, and they keep their raw gradient.
     - A layer without a gradient is skipped; without new rows at a refresh it keeps its factors.
+      So does a layer whose factors are not finite or cannot be inverted: it is counted and logged.
 
     ``fisher="mc"`` samples one label a row from the model's softmax and goes backward through the
     graph of the ordinary forward pass in ``observe``: no second forward pass, so BatchNorm sees
     the batch once. ``fisher="empirical"`` reads the ordinary backward pass, whose loss must be the
     mean over the observed rows (of all micro-batches together); its ``observe`` counts the rows.
+
+    Under ``torch.distributed`` the factors are those of the rows of all processes: sums and counts
+    are added up in a refresh. Gradients must be averaged before ``update``, as
+    ``DistributedDataParallel`` does; ``observe`` must then be called on every process. Labels are
+    drawn for the rows in order of rank, so the ranks draw what one process would draw.
 
     Args:
         model: Model whose gradients are transformed.
@@ -87,6 +84,8 @@ class KFACPreconditioner(GradientTransform):
     Reference:
         Martens and Grosse, 2015, arXiv 1503.05671; Grosse and Martens, 2016, arXiv 1602.01407.
     """
+
+    method = "K-FAC"
 
     def __init__(
         self,
@@ -115,12 +114,14 @@ class KFACPreconditioner(GradientTransform):
         self._generator = torch.Generator().manual_seed(seed)
         self._layers, self.left_alone = find_layers(model, max_dimension)
         if self.left_alone:
-            log.debug("K-FAC leaves the gradient as it is: %s", self.left_alone)
-        self._inverses: dict[str, list[Tensor]] = {}  # A's, B's
-        self._running: dict[str, list[Tensor]] = {}  # A's, B's
-        self._pools: dict[str, _Pool] = {}
+            log.debug("%s leaves the gradient as it is: %s", self.method, self.left_alone)
+        self._preconditioners: dict[str, list[Tensor]] = {}  # what applies to each layer
+        self._running: dict[str, list[Tensor]] = {}  # A's and B's packed
+        # A running average has no rows.
+        self._pools = Pools(self._layers, keeps_rows=ema_decay is None)
         self._uses: list[_Use] = []
         self._loss_rows = 0
+        self._forward = 0  # forward passes of the step that were observed
         self._hooks = watch_layers(self._layers, self._record)
 
     @property
@@ -133,45 +134,49 @@ class KFACPreconditioner(GradientTransform):
         Args:
             logits: The rows that the loss averages over, ``[rows, classes]``, with their graph,
                 which is retained. Rows without a label (padding) do not belong here.
+
+        Raises:
+            RuntimeError: If the logits come from inside ``torch.func`` (vmap, grad).
         """
+        if torch._C._functorch.is_functorch_wrapped_tensor(logits):
+            raise RuntimeError(
+                f"{self.method} cannot see layers inside torch.func transforms (vmap, grad): call "
+                "the model itself and observe its output."
+            )
         if not (self._refreshing and logits.requires_grad):
             return
         uses, self._uses = self._uses, []
-        self._loss_rows += logits[..., 0].numel()
+        rows = logits[..., 0].numel()
+        self._loss_rows += rows
+        self._forward += 1
         if self.fisher == "empirical" or not uses:
             return
+        before, after = share_of_rank(rows, logits.device)
+        torch.rand(before, generator=self._generator, dtype=torch.float64)
+        sampled = sampled_gradient(logits.detach(), self._generator)
+        torch.rand(after, generator=self._generator, dtype=torch.float64)
         grads = torch.autograd.grad(
             logits,
             [use.edge for use in uses],
-            grad_outputs=sampled_gradient(logits.detach(), self._generator),
+            grad_outputs=sampled,
             retain_graph=True,
             allow_unused=True,
         )
         for use, grad in zip(uses, grads, strict=True):
             # Unused: a forward pass whose output did not go into these logits.
             if grad is not None:
-                self._pool(use.layer, use.inputs, grad)
+                self._pool(use.layer, use.inputs, grad, use.forward)
 
     @torch.no_grad()
     def update(self) -> None:
-        """Refreshes the inverses when due and preconditions the gradients.
+        """Refreshes the preconditioners when due and applies them to the gradients.
 
         Raises:
             RuntimeError: If ``observe`` was not called in a refresh step.
         """
         if self._refreshing:
-            moving = any(layer.module.weight.grad is not None for layer in self._layers.values())
-            if moving and self._loss_rows == 0:
-                raise RuntimeError("K-FAC needs observe(logits) before loss.backward().")
-            for name, pool in self._pools.items():
-                self._refresh(name, pool)
-        for name, (input_inverse, output_inverse) in self._inverses.items():
-            layer = self._layers[name]
-            grad = layer.module.weight.grad
-            if grad is not None:
-                grad.copy_(precondition(grad, input_inverse, output_inverse))
-            if layer.bias is not None and layer.bias.grad is not None:
-                layer.bias.grad.copy_(precondition_bias(layer.bias.grad, output_inverse))
+            self._refresh()
+        self._precondition()
         self._forget_step()
         self.step += 1
 
@@ -180,44 +185,95 @@ class KFACPreconditioner(GradientTransform):
         weight = layer.module.weight
         if not (self._refreshing and output.requires_grad and weight.requires_grad):
             return
-        inputs = inputs.detach()
+        inputs, forward = inputs.detach(), self._forward
         if self.fisher == "mc":
             # An edge, not the output: an in-place activation would turn the tensor into its own.
-            self._uses.append(_Use(layer, inputs, get_gradient_edge(output)))
+            self._uses.append(_Use(layer, inputs, get_gradient_edge(output), forward))
         else:
-            output.register_hook(lambda grad: self._pool(layer, inputs, grad))
+            output.register_hook(lambda grad: self._pool(layer, inputs, grad, forward))
 
-    def _pool(self, layer: Layer, inputs: Tensor, grad: Tensor) -> None:
-        input_sum, output_sum, rows = factor_sums(layer.module, inputs, grad)
-        pool = self._pools.setdefault(
-            layer.name, _Pool(torch.zeros_like(input_sum), torch.zeros_like(output_sum), 0)
-        )
-        pool.input_sum += input_sum
-        pool.output_sum += output_sum
-        pool.rows += rows
+    def _pool(self, layer: Layer, inputs: Tensor, grad: Tensor, forward: int) -> None:
+        self._pools.add(layer, inputs, grad)
 
-    def _refresh(self, name: str, pool: _Pool) -> None:
-        # The empirical gradients are those of the mean loss: N times smaller, so N^2 in the square.
-        scale = 1 / self._loss_rows if self.fisher == "mc" else self._loss_rows
-        factors = [pool.input_sum / pool.rows, pool.output_sum * scale]
-        if not all(bool(factor.isfinite().all()) for factor in factors):
-            self.skipped_refreshes += 1
+    def _refresh(self) -> None:
+        refuse_sharded(self.method, [layer.module.weight for layer in self._layers.values()])
+        moving = sum(layer.module.weight.grad is not None for layer in self._layers.values())
+        (loss_rows, moving), rows = self._pools.totals(self._loss_rows, moving)
+        if moving and loss_rows == 0:
+            raise RuntimeError(f"{self.method} needs observe(logits) before loss.backward().")
+        if loss_rows == 0:
             return
+        # Empirical gradients are of the mean over a process's rows, and the processes are averaged;
+        # B is that of the summed loss.
+        unit = 1.0 if self.fisher == "mc" else loss_rows / world_size()
+        output_scale = unit**2 / loss_rows
+        kept = [
+            layer.name
+            for layer, factors in self._pools.factors(rows, output_scale)
+            if not self._refresh_layer(layer, factors, output_scale)
+        ]
+        if kept:
+            self.skipped_refreshes += len(kept)
+            report_kept(self.method, self.step, kept, self.skipped_refreshes)
+
+    def _refresh_layer(
+        self, layer: Layer, factors: tuple[Factor, Factor], output_scale: float
+    ) -> bool:
+        """Takes new factors in; ``False`` if they were of no use."""
+        if not all(factor.is_finite() for factor in factors):
+            return False
         if self.ema_decay is not None:
-            old = self._running.get(name, factors)
-            new_weight = 1 - self.ema_decay
-            factors = [o.lerp(n, new_weight) for o, n in zip(old, factors, strict=True)]
-            self._running[name] = factors
-        inverses = damped_inverses(factors[0], factors[1], self.damping)
-        if inverses is None:
-            self.skipped_refreshes += 1
-        else:
-            self._inverses[name] = list(inverses)
+            factors = self._average(layer.name, factors)
+        return self._decompose(layer, factors, output_scale)
+
+    def _average(self, name: str, factors: tuple[Factor, Factor]) -> tuple[Factor, Factor]:
+        assert self.ema_decay is not None
+        new = [pack(factor.tensor) for factor in factors]
+        old = self._running.get(name, new)
+        average = [o.lerp(n, 1 - self.ema_decay) for o, n in zip(old, new, strict=True)]
+        self._running[name] = average
+        sizes = [factor.tensor.shape[-1] for factor in factors]
+        first, second = (
+            Factor(unpack(packed, size), is_rows=False)
+            for packed, size in zip(average, sizes, strict=True)
+        )
+        return first, second
+
+    def _decompose(self, layer: Layer, factors: tuple[Factor, Factor], output_scale: float) -> bool:
+        """Makes the preconditioner of a layer; ``output_scale`` is part of B."""
+        inverses = invert_pair(*factors, self.damping)
+        if inverses is not None:
+            self._preconditioners[layer.name] = [part for inverse in inverses for part in inverse]
+        return inverses is not None
+
+    def _precondition(self) -> None:
+        alike: dict[Any, list[str]] = defaultdict(list)
+        for name, parts in self._preconditioners.items():
+            layer = self._layers[name]
+            if (grad := layer.module.weight.grad) is not None:
+                shapes = tuple(part.shape for part in parts)
+                alike[grad.shape, layer.moving_bias is None, shapes, grad.device].append(name)
+        for (shape, *_, device), names in alike.items():
+            widest = max(shape[1:].numel(), shape[0]) ** 2
+            at_once = stack_length(widest, device)
+            for start in range(0, len(names), at_once):
+                self._precondition_alike(names[start : start + at_once])
+
+    def _precondition_alike(self, names: list[str]) -> None:
+        layers = [self._layers[name] for name in names]
+        parts = [self._preconditioners[name] for name in names]
+        precondition(
+            [layer.module.weight.grad for layer in layers],  # type: ignore[misc]
+            [layer.moving_bias.grad for layer in layers if layer.moving_bias is not None],  # type: ignore[misc]
+            [Inverse(*four[:2]) for four in parts],
+            [Inverse(*four[2:]) for four in parts],
+        )
 
     def _forget_step(self) -> None:
         self._pools.clear()
         self._uses.clear()
         self._loss_rows = 0
+        self._forward = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Returns a snapshot, without what an unfinished step has gathered (and ``.grad``)."""
@@ -225,14 +281,14 @@ class KFACPreconditioner(GradientTransform):
             "step": self.step,
             "skipped_refreshes": self.skipped_refreshes,
             "generator": self._generator.get_state(),
-            "inverses": copied(self._inverses),
+            "preconditioners": copied(self._preconditioners),
             "running": copied(self._running),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Copies a snapshot into the state; one of another model is a ``ValueError``."""
         weights = {name: layer.module.weight for name, layer in self._layers.items()}
-        self._inverses = loaded(state_dict["inverses"], weights)
+        self._preconditioners = loaded(state_dict["preconditioners"], weights)
         self._running = loaded(state_dict["running"], weights)
         # A checkpoint read with map_location has moved the generator's state as well.
         self._generator.set_state(state_dict["generator"].cpu())

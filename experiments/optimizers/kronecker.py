@@ -1,8 +1,8 @@
-"""Kronecker factors of Linear and Conv2d layers.
+"""What the Kronecker factors of Linear and Conv2d layers are made of.
 
 Rows are samples times positions. Layer inputs are ``[groups, rows, d_in]`` with the unfolded patch
-as ``d_in``, output gradients ``[groups, rows, d_out]``, factors ``[groups, d, d]``. ``groups`` is 1
-but for grouped convolutions, where ``d_in`` and ``d_out`` are those of one group.
+as ``d_in``, output gradients ``[groups, rows, d_out]``. ``groups`` is 1 but for grouped
+convolutions, where ``d_in`` and ``d_out`` are those of one group.
 """
 
 from collections.abc import Iterator
@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 # Bounds the memory of unfolded patches: 64 MiB in float32.
 PATCH_ELEMENTS = 2**24
-# Smallest damping of one factor, as in ASDL: a split may leave one of the two with nothing.
-MIN_DAMPING = 1e-7
 
 
 def input_rows(layer: nn.Linear | nn.Conv2d, inputs: Tensor) -> Iterator[Tensor]:
@@ -59,117 +57,6 @@ def output_rows(layer: nn.Linear | nn.Conv2d, grad: Tensor) -> Tensor:
     return grouped.permute(1, 0, 3, 2).reshape(layer.groups, -1, grouped.shape[2])
 
 
-@torch.no_grad()
-def factor_sums(
-    layer: nn.Linear | nn.Conv2d, inputs: Tensor, grad: Tensor
-) -> tuple[Tensor, Tensor, int]:
-    r"""Sums :math:`\sum a a^T` and :math:`\sum g g^T` over the rows of one call of a layer.
-
-    Args:
-        layer: The layer.
-        inputs: Its input.
-        grad: Gradient at its output.
-
-    Returns:
-        The sum of the inputs, ``[groups, d_in, d_in]``, that of the gradients,
-        ``[groups, d_out, d_out]``, both in float32 at least, and the number of rows.
-    """
-    dtype = torch.promote_types(layer.weight.dtype, torch.float32)
-    outputs = output_rows(layer, grad.to(dtype))
-    input_sum = outputs.new_zeros(())
-    for part in input_rows(layer, inputs.to(dtype)):
-        input_sum = input_sum + part.mT @ part
-    return input_sum, outputs.mT @ outputs, outputs.shape[1]
-
-
-def damped_inverses(
-    input_factor: Tensor, output_factor: Tensor, damping: float
-) -> tuple[Tensor, Tensor] | None:
-    r"""Inverts both factors with the damping split between them.
-
-    .. math::
-        \pi = \sqrt{\frac{\mathrm{tr}(A) / d_{in}}{\mathrm{tr}(B) / d_{out}}}, \quad
-        (A + \pi \sqrt\lambda I)^{-1}, \quad (B + \sqrt\lambda / \pi \, I)^{-1}
-
-    Where one of the traces is zero, both factors get :math:`\lambda` itself.
-
-    Args:
-        input_factor: Factor of the input; A, ``[groups, d_in, d_in]``.
-        output_factor: Factor of the output gradient; B, ``[groups, d_out, d_out]``.
-        damping: Damping of the product; lambda.
-
-    Returns:
-        Inverses of A and B, or ``None`` if one of them could not be inverted.
-
-    Reference:
-        Martens and Grosse, 2015, arXiv 1503.05671, section 6.3.
-    """
-    ratio = (_mean_eigenvalue(input_factor) / _mean_eigenvalue(output_factor)).sqrt()
-    split = (ratio > 0) & ratio.isfinite()
-    root = damping**0.5
-    whole = torch.full_like(ratio, damping)
-    input_damping = torch.where(split, (root * ratio).clamp(min=MIN_DAMPING), whole)
-    output_damping = torch.where(split, (root / ratio).clamp(min=MIN_DAMPING), whole)
-    input_inverse = damped_inverse(input_factor, input_damping)
-    output_inverse = damped_inverse(output_factor, output_damping)
-    if input_inverse is None or output_inverse is None:
-        return None
-    return input_inverse, output_inverse
-
-
-def damped_inverse(factor: Tensor, damping: Tensor) -> Tensor | None:
-    """Inverse by Cholesky, with retries in float64 and then with more damping.
-
-    Args:
-        factor: Symmetric positive semi-definite matrices, ``[groups, d, d]``.
-        damping: What is added to each diagonal, ``[groups]``.
-
-    Returns:
-        The inverses, ``[groups, d, d]``, or ``None`` if every try failed.
-    """
-    # A factor summed in float32 has eigenvalues down to about -1e-7 of the largest, which the
-    # damping may not lift above zero in any precision: hence the tries with more of it.
-    for dtype, scale in ((factor.dtype, 1), *((torch.float64, scale) for scale in (1, 10, 100))):
-        damped = factor.to(dtype, copy=True)
-        damped.diagonal(dim1=-2, dim2=-1).add_((scale * damping.to(dtype)).unsqueeze(-1))
-        lower, info = torch.linalg.cholesky_ex(damped)
-        if not bool((info == 0).all()):
-            continue
-        inverse = torch.cholesky_inverse(lower).to(factor.dtype)
-        if bool(inverse.isfinite().all()):
-            return inverse
-    return None
-
-
-def precondition(grad: Tensor, input_inverse: Tensor, output_inverse: Tensor) -> Tensor:
-    r"""Multiplies a weight gradient by both inverses: :math:`B^{-1} G A^{-1}`, group by group.
-
-    Args:
-        grad: Gradient of the weight; G, ``[groups * d_out, ...]`` with ``d_in`` elements in a row.
-        input_inverse: Inverse of A, ``[groups, d_in, d_in]``.
-        output_inverse: Inverse of B, ``[groups, d_out, d_out]``.
-
-    Returns:
-        The preconditioned gradient in the shape of ``grad``.
-    """
-    matrix = grad.reshape(len(output_inverse), output_inverse.shape[-1], -1)
-    return (output_inverse @ matrix.to(output_inverse.dtype) @ input_inverse).reshape(grad.shape)
-
-
-def precondition_bias(grad: Tensor, output_inverse: Tensor) -> Tensor:
-    r"""Multiplies a bias gradient by the output factor alone: :math:`B^{-1} g`, group by group.
-
-    Args:
-        grad: Gradient of the bias; g, ``[groups * d_out]``.
-        output_inverse: Inverse of B, ``[groups, d_out, d_out]``.
-
-    Returns:
-        The preconditioned gradient, ``[groups * d_out]``.
-    """
-    column = grad.reshape(len(output_inverse), -1, 1).to(output_inverse.dtype)
-    return (output_inverse @ column).reshape(grad.shape)
-
-
 def sampled_gradient(logits: Tensor, generator: torch.Generator) -> Tensor:
     r"""Gradient of the summed cross-entropy with one label a row drawn from the model.
 
@@ -192,10 +79,6 @@ def sampled_gradient(logits: Tensor, generator: torch.Generator) -> Tensor:
     labels.clamp_(max=logits.shape[-1] - 1)
     minus_one = torch.full_like(probabilities[..., :1], -1)
     return probabilities.scatter_add_(-1, labels, minus_one).to(logits.dtype)
-
-
-def _mean_eigenvalue(factor: Tensor) -> Tensor:
-    return factor.diagonal(dim1=-2, dim2=-1).mean(-1)
 
 
 def _padding(layer: nn.Conv2d) -> list[int]:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -18,6 +19,21 @@ class Layer(NamedTuple):
     name: str  # of the weight
     module: nn.Linear | nn.Conv2d
     bias: nn.Parameter | None  # None too where another module has the same bias
+
+    @property
+    def groups(self) -> int:
+        """Groups of a convolution; 1 for a linear layer."""
+        return getattr(self.module, "groups", 1)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the factors: float32 at least."""
+        return torch.promote_types(self.module.weight.dtype, torch.float32)
+
+    @property
+    def moving_bias(self) -> nn.Parameter | None:
+        """The bias, if it has a gradient."""
+        return None if self.bias is None or self.bias.grad is None else self.bias
 
 
 def find_layers(model: nn.Module, max_dimension: int) -> tuple[dict[str, Layer], dict[str, str]]:

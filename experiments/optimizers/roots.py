@@ -59,17 +59,18 @@ def robust_roots(statistics: list[Tensor], order: int, ridge: float) -> list[Ten
     return [root for one in statistics for root in robust_roots([one], order, ridge)]
 
 
-def precondition(grad: Tensor, roots: list[Tensor]) -> Tensor:
-    """Multiplies every axis of a gradient by its root: the mode products ``G x_1 R_1 ... x_k R_k``.
+def precondition(grads: Tensor, roots: list[Tensor]) -> Tensor:
+    """Multiplies every axis of gradients by its root: the mode products ``G x_1 R_1 ... x_k R_k``.
 
     Args:
-        grad: Gradient, ``[d_1, ..., d_k]``.
-        roots: One symmetric matrix for each axis, ``[d_i, d_i]``.
+        grads: Gradients of one shape, ``[n, d_1, ..., d_k]``.
+        roots: Symmetric matrices for each axis, ``[n, d_i, d_i]``.
 
     Returns:
-        The preconditioned gradient, ``[d_1, ..., d_k]``.
+        The preconditioned gradients, ``[n, d_1, ..., d_k]``.
     """
+    shape = grads.shape
     for root in roots:
         # Contracting the first axis puts the new one last: after k axes the order is the old one.
-        grad = torch.tensordot(grad, root, dims=([0], [0]))
-    return grad
+        grads = grads.reshape(shape[0], root.shape[-1], -1).mT @ root
+    return grads.reshape(shape)

@@ -1,16 +1,18 @@
 """Shampoo: one statistic and one inverse root for every axis of a parameter.
 
-Statistics and roots are ``[d, d]`` for an axis of size ``d``.
+Statistics and roots of an axis of size d are symmetric, and kept packed: ``[d (d + 1) / 2]``.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from experiments.optimizers.collective import refuse_sharded
 from experiments.optimizers.roots import precondition, robust_roots
+from experiments.optimizers.symmetric import gram, pack, stack_length, unpack
 from experiments.optimizers.transform import (
     GradientTransform,
     PreconditionedSGD,
@@ -18,6 +20,7 @@ from experiments.optimizers.transform import (
     check_number,
     copied,
     loaded,
+    report_kept,
 )
 
 # Bounds the memory of one stacked eigenproblem: 64 MiB in float32.
@@ -35,6 +38,10 @@ class ShampooPreconditioner(GradientTransform):
 
     with :math:`L_i = \varepsilon I` at the start and each root ridged relative to the largest
     eigenvalue of its statistic. Statistics grow every step, roots are refreshed every ``interval``.
+
+    A refresh that finds no finite roots keeps the old ones: it is counted and logged. Under
+    ``torch.distributed`` nothing is exchanged: averaged gradients, as ``DistributedDataParallel``
+    leaves them, make the same statistics on every process.
 
     Parameters with fewer than two axes, or with an axis above ``max_dimension``, keep their raw
     gradient and are listed in ``left_alone``. A parameter without a gradient is skipped.
@@ -69,6 +76,7 @@ class ShampooPreconditioner(GradientTransform):
         self.skipped_refreshes = 0
         self.skipped_gradients = 0
         self.left_alone: dict[str, str] = {}
+        self._model = model
         self._params: dict[str, nn.Parameter] = {}
         self._statistics: dict[str, list[Tensor]] = {}
         self._roots: dict[str, list[Tensor]] = {}
@@ -83,6 +91,9 @@ class ShampooPreconditioner(GradientTransform):
     @torch.no_grad()
     def update(self) -> None:
         """Adds the gradients to the statistics, refreshes roots when due, and preconditions."""
+        if self.step % self.interval == 0:
+            # Looked up anew: a model that is sharded has other parameters from then on.
+            refuse_sharded("Shampoo", self._model.parameters())
         grads = {
             name: param.grad.to(torch.promote_types(param.dtype, torch.float32))
             for name, param in self._params.items()
@@ -96,23 +107,32 @@ class ShampooPreconditioner(GradientTransform):
             self.skipped_gradients += 1
         due = self.step % self.interval == 0
         self._refresh([name for name in self._statistics if due or name not in self._roots])
-        for name, grad in grads.items():
-            if name in self._roots:
-                self._params[name].grad.copy_(  # type: ignore[union-attr]
-                    precondition(grad, self._roots[name])
-                )
+        self._precondition({name: grad for name, grad in grads.items() if name in self._roots})
         self.step += 1
 
     def _accumulate(self, grads: dict[str, Tensor]) -> None:
         for name, grad in grads.items():
             if name not in self._statistics:
                 self._statistics[name] = [
-                    self.ridge * torch.eye(size, dtype=grad.dtype, device=grad.device)
+                    pack(self.ridge * torch.eye(size, dtype=grad.dtype, device=grad.device)[None])[
+                        0
+                    ]
                     for size in grad.shape
                 ]
-            for axis, statistic in enumerate(self._statistics[name]):
-                unfolded = grad.movedim(axis, 0).reshape(grad.shape[axis], -1)
-                statistic.addmm_(unfolded, unfolded.T)
+        for names, stack in _stacks(grads):
+            for axis in range(1, stack.ndim):
+                unfolded = stack.movedim(axis, 1).flatten(2)
+                for name, new in zip(names, pack(gram(unfolded.mT)), strict=True):
+                    self._statistics[name][axis - 1].add_(new)
+
+    def _precondition(self, grads: dict[str, Tensor]) -> None:
+        for names, stack in _stacks(grads):
+            roots = [
+                unpack(torch.stack([self._roots[name][axis] for name in names]), size)
+                for axis, size in enumerate(stack.shape[1:])
+            ]
+            for name, new in zip(names, precondition(stack, roots), strict=True):
+                self._params[name].grad.copy_(new)  # type: ignore[union-attr]
 
     def _refresh(self, names: list[str]) -> None:
         stacks: dict[tuple[int, int, torch.dtype, torch.device], list[tuple[str, int]]]
@@ -120,15 +140,19 @@ class ShampooPreconditioner(GradientTransform):
         for name in names:
             for axis, statistic in enumerate(self._statistics[name]):
                 order = 2 * len(self._statistics[name])
-                key = (len(statistic), order, statistic.dtype, statistic.device)
+                size = self._params[name].shape[axis]
+                key = (size, order, statistic.dtype, statistic.device)
                 stacks[key].append((name, axis))
         fresh: dict[tuple[str, int], Tensor | None] = {}
         for (size, order, *_), members in stacks.items():
             chunk = max(1, STACK_ELEMENTS // size**2)
             for start in range(0, len(members), chunk):
                 part = members[start : start + chunk]
-                roots = robust_roots([self._statistics[n][a] for n, a in part], order, self.ridge)
-                fresh |= dict(zip(part, roots, strict=True))
+                packed = torch.stack([self._statistics[n][a] for n, a in part])
+                roots = robust_roots(list(unpack(packed, size)), order, self.ridge)
+                for member, root in zip(part, roots, strict=True):
+                    fresh[member] = None if root is None else pack(root[None])[0]
+        kept = []
         for name in names:
             new = [fresh[name, axis] for axis in range(len(self._statistics[name]))]
             usable = [root for root in new if root is not None]
@@ -136,7 +160,10 @@ class ShampooPreconditioner(GradientTransform):
             if len(usable) == len(new):
                 self._roots[name] = usable
             else:
-                self.skipped_refreshes += 1
+                kept.append(name)
+        if kept:
+            self.skipped_refreshes += len(kept)
+            report_kept("Shampoo", self.step, kept, self.skipped_refreshes)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns a snapshot; statistics and roots by parameter name."""
@@ -155,6 +182,19 @@ class ShampooPreconditioner(GradientTransform):
         self.step = state_dict["step"]
         self.skipped_refreshes = state_dict["skipped_refreshes"]
         self.skipped_gradients = state_dict["skipped_gradients"]
+
+
+def _stacks(grads: dict[str, Tensor]) -> Iterator[tuple[list[str], Tensor]]:
+    """Gradients of one shape in stacks ``[n, d_1, ..., d_k]``, with their names."""
+    alike: dict[tuple[torch.Size, torch.dtype, torch.device], list[str]] = defaultdict(list)
+    for name, grad in grads.items():
+        alike[grad.shape, grad.dtype, grad.device].append(name)
+    for (shape, _, device), names in alike.items():
+        at_once = stack_length(max(shape) ** 2, device)
+        for start in range(0, len(names), at_once):
+            part = names[start : start + at_once]
+            first = grads[part[0]][None]
+            yield part, first if len(part) == 1 else torch.stack([grads[name] for name in part])
 
 
 class Shampoo(PreconditionedSGD):

@@ -1,12 +1,15 @@
 """Gradient transforms in front of SGD: precondition, then clip, then step."""
 
 import copy
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
 
 
 class GradientTransform(ABC):
@@ -155,6 +158,25 @@ def check_count(name: str, value: object) -> None:
     """Raises ``ValueError`` unless ``value`` is a whole number of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"Invalid {name}: {value!r}. Must be a whole number >= 1.")
+
+
+def report_kept(method: str, step: int, names: Sequence[str], total: int) -> None:
+    """Logs the parameters of which a refresh was of no use.
+
+    Args:
+        method: Name of the method.
+        step: Step of the refresh.
+        names: Parameters whose old curvature stays.
+        total: How often that has happened so far.
+    """
+    log.warning(
+        "%s, step %d: not finite or not decomposable, so that the old curvature stays (%d so far): "
+        "%s",
+        method,
+        step,
+        total,
+        ", ".join(names),
+    )
 
 
 def copied(tensors: Mapping[str, Sequence[Tensor]]) -> dict[str, list[Tensor]]:

@@ -170,7 +170,6 @@ def test_channels_last_needs_images(make_config):
         ("create_graph", ["precision=fp16"], 1, "not with precision=fp16, as the loss scale"),
         ("create_graph", ["compile=true"], 1, "not with compile=true, as it differentiates twice"),
         ("create_graph", [], 2, "not with several processes, as only first gradients"),
-        ("logits", [], 2, "not with several processes, as its factors"),
         ("closure", ["precision=fp16"], 1, "not with precision=fp16, as its closure"),
         (None, ["distributed=fsdp", "precision=fp16"], 2, "precision=fp16: not with distributed"),
         (None, ["distributed=fsdp", "compile=true"], 2, "compile=true: not with distributed"),

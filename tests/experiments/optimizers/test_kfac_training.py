@@ -153,7 +153,7 @@ def test_nonfinite_factors_keep_the_old_ones():
     transform.update()
     after = transform.state_dict()
     assert after["skipped_refreshes"] == 3
-    for key in ("inverses", "running"):
+    for key in ("preconditioners", "running"):
         for name, pair in stored[key].items():
             assert all(torch.equal(a, b) for a, b in zip(pair, after[key][name], strict=True))
 
@@ -191,16 +191,16 @@ def test_snapshot_shares_no_memory_with_the_optimizer():
     state = optimizer.state_dict()
     kept = copy.deepcopy(state)
     second.load_state_dict(state)
-    own = [t for pairs in optimizer.transform._inverses.values() for t in pairs]
+    own = [t for pairs in optimizer.transform._preconditioners.values() for t in pairs]
     own += [t for pairs in optimizer.transform._running.values() for t in pairs]
     addresses = {tensor.data_ptr() for tensor in own}
-    for key in ("inverses", "running"):
+    for key in ("preconditioners", "running"):
         for pairs in state["transform"][key].values():
             assert not addresses & {tensor.data_ptr() for tensor in pairs}
     for trained, used in ((model, optimizer), (other, second)):
         train(trained, used, [vectors(8, seed=5)] * 2)
     assert torch.equal(state["transform"]["generator"], kept["transform"]["generator"])
-    for key in ("inverses", "running"):
+    for key in ("preconditioners", "running"):
         for name, pair in kept["transform"][key].items():
             for old, now in zip(pair, state["transform"][key][name], strict=True):
                 assert torch.equal(old, now)
@@ -221,7 +221,7 @@ def test_state_of_another_model_is_refused():
     model = mlp()
     transform = KFACPreconditioner(model)
     state = transform.state_dict()
-    state["inverses"]["other.weight"] = [torch.eye(2), torch.eye(2)]
+    state["preconditioners"]["other.weight"] = [torch.eye(2), torch.eye(2)]
     with pytest.raises(ValueError, match=r"other\.weight"):
         transform.load_state_dict(state)
 

@@ -3,15 +3,7 @@ import torch
 from torch import nn
 
 from experiments.optimizers import kronecker
-from experiments.optimizers.kronecker import (
-    damped_inverse,
-    damped_inverses,
-    input_rows,
-    output_rows,
-    precondition,
-    precondition_bias,
-    sampled_gradient,
-)
+from experiments.optimizers.kronecker import input_rows, output_rows, sampled_gradient
 
 # torch warns that "same" padding of even kernels may copy the input.
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
@@ -90,70 +82,6 @@ def test_large_batches_come_in_chunks_that_hold_the_same_rows(monkeypatch):
     chunks = list(input_rows(layer, images))
     assert len(chunks) == 3
     assert torch.equal(torch.cat(chunks, dim=1), whole)
-
-
-def test_damping_is_split_by_the_mean_eigenvalues():
-    # tr A / d = 4, tr B / d = 1/4, so pi = 4; sqrt(lambda) = 0.1.
-    first = torch.diag(torch.tensor([2.0, 6.0], dtype=torch.float64))[None]
-    second = torch.diag(torch.tensor([0.0, 0.25, 0.5], dtype=torch.float64))[None]
-    first_inverse, second_inverse = damped_inverses(first, second, 0.01)
-    torch.testing.assert_close(first_inverse[0].diagonal(), 1 / torch.tensor([2.4, 6.4]).double())
-    expected = 1 / torch.tensor([0.025, 0.275, 0.525]).double()
-    torch.testing.assert_close(second_inverse[0].diagonal(), expected)
-
-
-def test_each_group_splits_its_own_damping():
-    first = torch.eye(2).double() * torch.tensor([4.0, 1.0]).double().view(2, 1, 1)
-    second = torch.eye(3).double() * torch.tensor([1.0, 4.0]).double().view(2, 1, 1)
-    both = damped_inverses(first, second, 0.01)
-    for group in range(2):
-        alone = damped_inverses(first[group : group + 1], second[group : group + 1], 0.01)
-        torch.testing.assert_close(both[0][group], alone[0][0])
-        torch.testing.assert_close(both[1][group], alone[1][0])
-
-
-def test_zero_factor_takes_the_whole_damping():
-    zero, one = torch.zeros(1, 2, 2), torch.eye(3)[None]
-    first, second = damped_inverses(zero, one, 0.5)
-    torch.testing.assert_close(first[0], 2 * torch.eye(2))
-    torch.testing.assert_close(second[0], torch.eye(3) / 1.5)
-
-
-def test_rank_deficient_factor_is_inverted():
-    torch.manual_seed(0)
-    row = torch.randn(1, 1, 6)
-    inverse = damped_inverse(row.mT @ row, torch.tensor([1e-2]))
-    # Sherman-Morrison: (d I + r r^T)^-1 = (I - r r^T / (d + |r|^2)) / d.
-    norm = row.square().sum()
-    expected = (torch.eye(6) - (row.mT @ row) / (1e-2 + norm)) / 1e-2
-    torch.testing.assert_close(inverse, expected, rtol=1e-3, atol=1e-3)
-
-
-def test_indefinite_factor_gets_more_damping_and_nan_gives_up():
-    # The damping lifts -1e-3 above zero only when it is ten times as large.
-    factor = torch.diag(torch.tensor([1.0, -1e-3]))[None]
-    inverse = damped_inverse(factor, torch.tensor([2e-4]))
-    expected = 1 / torch.tensor([1.0 + 2e-3, 1e-3])
-    torch.testing.assert_close(inverse[0].diagonal(), expected)
-    assert damped_inverse(torch.full((1, 2, 2), torch.nan), torch.ones(1)) is None
-    assert damped_inverse(-torch.eye(2)[None], torch.tensor([1e-3])) is None
-
-
-def test_preconditioning_solves_the_kronecker_system_of_each_group():
-    torch.manual_seed(0)
-    layer = nn.Conv2d(4, 6, (2, 1), groups=2).double()
-    rows = torch.randn(2, 9, 4, dtype=torch.float64), torch.randn(2, 9, 3, dtype=torch.float64)
-    first, second = (part.mT @ part for part in rows)
-    grad = torch.randn_like(layer.weight)
-    ours = precondition(grad, first.inverse(), second.inverse())
-    bias = torch.randn(6, dtype=torch.float64)
-    ours_bias = precondition_bias(bias, second.inverse())
-    for group in range(2):
-        part = slice(3 * group, 3 * group + 3)
-        dense = torch.kron(second[group], first[group])
-        expected = torch.linalg.solve(dense, grad[part].flatten())
-        torch.testing.assert_close(ours[part].flatten(), expected)
-        torch.testing.assert_close(ours_bias[part], torch.linalg.solve(second[group], bias[part]))
 
 
 def test_sampled_gradient_has_the_exact_fisher_as_its_second_moment():
