@@ -6,6 +6,8 @@ Matrices are ``[d, d]``; an eigenproblem runs on a stack ``[n, d, d]`` of one si
 import torch
 from torch import Tensor
 
+from experiments.optimizers.symmetric import gram
+
 
 def inverse_root(statistics: Tensor, order: int, ridge: float) -> Tensor:
     r"""Inverse roots of symmetric positive semi-definite matrices.
@@ -29,8 +31,8 @@ def inverse_root(statistics: Tensor, order: int, ridge: float) -> Tensor:
     # gain along such a direction; clamped at zero it would be the full (ridge)^(-1/p).
     eigenvalues = eigenvalues.abs()
     eigenvalues = eigenvalues + ridge * eigenvalues.amax(-1, keepdim=True)
-    scaled = eigenvectors * eigenvalues.pow(-1 / order).unsqueeze(-2)
-    return scaled @ eigenvectors.mT
+    # The square root of the root, as a product with its own transpose costs less.
+    return gram((eigenvectors * eigenvalues.pow(-0.5 / order).unsqueeze(-2)).mT)
 
 
 def robust_roots(statistics: list[Tensor], order: int, ridge: float) -> list[Tensor | None]:
@@ -52,7 +54,8 @@ def robust_roots(statistics: list[Tensor], order: int, ridge: float) -> list[Ten
             roots = inverse_root(stack.to(dtype), order, ridge).to(stack.dtype)
         except torch.linalg.LinAlgError:
             continue
-        if bool(roots.isfinite().all()):
+        # A root is positive definite: its diagonal bounds it.
+        if bool(roots.diagonal(dim1=-2, dim2=-1).isfinite().all()):
             return list(roots.unbind())
     if len(statistics) == 1:
         return [None]

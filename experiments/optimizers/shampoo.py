@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from experiments.optimizers.collective import refuse_sharded
 from experiments.optimizers.roots import precondition, robust_roots
-from experiments.optimizers.symmetric import gram, pack, stack_length, unpack
+from experiments.optimizers.symmetric import pack, packed_gram, stack_length, unpack
 from experiments.optimizers.transform import (
     GradientTransform,
     PreconditionedSGD,
@@ -122,7 +122,7 @@ class ShampooPreconditioner(GradientTransform):
         for names, stack in _stacks(grads):
             for axis in range(1, stack.ndim):
                 unfolded = stack.movedim(axis, 1).flatten(2)
-                for name, new in zip(names, pack(gram(unfolded.mT)), strict=True):
+                for name, new in zip(names, packed_gram(unfolded.mT), strict=True):
                     self._statistics[name][axis - 1].add_(new)
 
     def _precondition(self, grads: dict[str, Tensor]) -> None:

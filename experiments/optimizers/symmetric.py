@@ -3,6 +3,8 @@
 Matrices are stacks ``[n, d, d]``, in packed form ``[n, d (d + 1) / 2]``.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,8 @@ CACHED_STACK, LARGEST_STACK = 2**18, 2**24
 # Below this size, and with fewer rows than columns, one product is faster than the blocks of its
 # lower triangle.
 SMALLEST_SPLIT = 256
+# Masks of up to this size are kept: 64 KiB each.
+LARGEST_KEPT = 256
 
 
 def stack_length(size: int, device: torch.device) -> int:
@@ -43,21 +47,11 @@ def pack(matrices: Tensor) -> Tensor:
         Gustavson et al., 2010, ACM TOMS 37(2): the rectangular full packed format.
     """
     size = matrices.shape[-1]
-    half, low = size // 2, size - size // 2
+    half = size // 2
     packed = matrices.new_empty(len(matrices), packed_size(size))
-    packed[:, : low * half].unflatten(1, (low, half)).copy_(matrices[:, half:, :half])
-    rest = packed[:, low * half :].unflatten(1, (half + 1, low))
-    is_upper = torch.ones(low, low, dtype=torch.bool, device=matrices.device).triu()
-    # Both parts in one pass; the first row has nothing of A and, if m = h, the last nothing of C.
-    rest[:, 0] = matrices[:, half, half:]
-    torch.where(
-        is_upper[1:],
-        matrices[:, half + 1 :, half:],
-        matrices[:, : low - 1, :low],
-        out=rest[:, 1:low],
-    )
-    if low == half:
-        rest[:, half] = matrices[:, half - 1, :half]
+    corner, _ = _blocks(packed, size)
+    corner.copy_(matrices[:, half:, :half])
+    _put_triangles(packed, matrices[:, :half, :half], matrices[:, half:, half:])
     return packed
 
 
@@ -71,18 +65,36 @@ def unpack(packed: Tensor, size: int) -> Tensor:
     Returns:
         Symmetric matrices, ``[n, d, d]``.
     """
-    half = size // 2
-    low = size - half
-    corner = packed[:, : low * half].unflatten(1, (low, half))
-    rest = packed[:, low * half :].unflatten(1, (half + 1, low))
+    half, low = size // 2, size - size // 2
+    corner, rest = _blocks(packed, size)
     matrices = packed.new_empty(len(packed), size, size)
     matrices[:, half:, :half] = corner
     matrices[:, :half, half:] = corner.mT
-    is_upper = torch.ones(low, low, dtype=torch.bool, device=packed.device).triu()
+    is_upper = _upper_triangle(low, packed.device)
     upper, lower = rest[:, :low], rest[:, 1:, :half]
     torch.where(is_upper, upper, upper.mT, out=matrices[:, half:, half:])
     torch.where(is_upper[:half, :half], lower.mT, lower, out=matrices[:, :half, :half])
     return matrices
+
+
+def packed_gram(rows: Tensor) -> Tensor:
+    r"""Sum of the outer products of rows, :math:`X^T X`, packed: without the upper right block.
+
+    Args:
+        rows: X, ``[n, rows, d]``.
+
+    Returns:
+        ``[n, d (d + 1) / 2]``.
+    """
+    size = rows.shape[-1]
+    if size < SMALLEST_SPLIT:
+        return pack(rows.mT @ rows)
+    packed = rows.new_empty(len(rows), packed_size(size))
+    left, right = rows[..., : size // 2], rows[..., size // 2 :]
+    corner, _ = _blocks(packed, size)
+    torch.bmm(right.mT, left, out=corner)
+    _put_triangles(packed, left.mT @ left, right.mT @ right)
+    return packed
 
 
 def gram(rows: Tensor) -> Tensor:
@@ -107,3 +119,36 @@ def gram(rows: Tensor) -> Tensor:
         result[:, start:, start:stop] = rows[:, :, start:].mT @ rows[:, :, start:stop]
         result[:, start:stop, stop:] = result[:, stop:, start:stop].mT
     return result
+
+
+def _blocks(packed: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Views of B, ``[n, m, h]``, and T, ``[n, h + 1, m]``."""
+    half, low = size // 2, size - size // 2
+    corner = packed[:, : low * half].unflatten(1, (low, half))
+    return corner, packed[:, low * half :].unflatten(1, (half + 1, low))
+
+
+def _put_triangles(packed: Tensor, first: Tensor, second: Tensor) -> None:
+    """Writes A, ``[n, h, h]``, and C, ``[n, m, m]``, into T."""
+    half, low = first.shape[-1], second.shape[-1]
+    _, rest = _blocks(packed, half + low)
+    # The first row has nothing of A; if m = h the last has nothing of C, else the last column.
+    rest[:, 0] = second[:, 0]
+    is_upper = _upper_triangle(low, packed.device)[1:, :half]
+    torch.where(is_upper, second[:, 1:, :half], first[:, : low - 1], out=rest[:, 1:low, :half])
+    if low == half:
+        rest[:, half] = first[:, half - 1]
+    else:
+        rest[:, 1:, half] = second[:, 1:, half]
+
+
+def _upper_triangle(size: int, device: torch.device) -> Tensor:
+    """True on and above the diagonal, ``[size, size]``."""
+    return _kept_triangle(size, device) if size <= LARGEST_KEPT else _new_triangle(size, device)
+
+
+def _new_triangle(size: int, device: torch.device) -> Tensor:
+    return torch.ones(size, size, dtype=torch.bool, device=device).triu()
+
+
+_kept_triangle = lru_cache(maxsize=32)(_new_triangle)

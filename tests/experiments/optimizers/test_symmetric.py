@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from experiments.optimizers import symmetric
-from experiments.optimizers.symmetric import gram, pack, packed_size, unpack
+from experiments.optimizers.symmetric import gram, pack, packed_gram, packed_size, unpack
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 8, 9])
@@ -23,7 +23,9 @@ def test_gram_by_blocks_is_the_product(size, monkeypatch):
     monkeypatch.setattr(symmetric, "SMALLEST_SPLIT", 4)
     torch.manual_seed(0)
     rows = torch.randn(2, size + 1, size, dtype=torch.float64)
-    torch.testing.assert_close(gram(rows), torch.einsum("nri,nrj->nij", rows, rows))
+    expected = torch.einsum("nri,nrj->nij", rows, rows)
+    torch.testing.assert_close(gram(rows), expected)
+    torch.testing.assert_close(packed_gram(rows), pack(expected))
 
 
 def test_packing_is_linear():
