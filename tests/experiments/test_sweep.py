@@ -96,13 +96,11 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path, unbroken, sent):
         command(tmp_path, *LONG), cwd=ROOT, stderr=subprocess.PIPE, text=True, process_group=0
     )
     wait_for_rows(tmp_path, 5, process)
-    began = time.monotonic()
     os.killpg(process.pid, sent)  # as a terminal does: to the sweep and its child alike
     _, told = process.communicate(timeout=60)
     assert "Traceback" not in told
     if sent == signal.SIGINT:
         assert process.returncode == 130
-        assert time.monotonic() - began < 5
         (run,) = load_runs(tmp_path)[0]
         assert run.status == "interrupted"
         assert run.reason.startswith("SIGINT")

@@ -8,7 +8,12 @@ from experiments.errors import UserError
 from experiments.preflight import composed
 
 NAMES = commandline.choices("tokenization")
-DEFAULTS = {"wikitext2": "word", "ptb": "word", "tinyshakespeare": "character"}
+DEFAULTS = {
+    "wikitext2": "word",
+    "ptb": "word",
+    "tinyshakespeare": "character",
+    "generated_text": "word",
+}
 SUITE_KEYS = {"_target_", "_partial_", *build.SUITE_KEYS["tokenization"]}
 
 
