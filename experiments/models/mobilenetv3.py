@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models import MobileNetV3
 from torchvision.models.mobilenetv3 import InvertedResidual, InvertedResidualConfig
+from torchvision.ops import SqueezeExcitation
 
 # Howard et al., Table 1: input channels, kernel, expanded channels, output channels, squeeze and
 # excitation, activation, stride. The first 2 is replaced by an argument.
@@ -68,7 +70,18 @@ def build(
     network.features[0][0] = stem
     if ungrouped:
         network.classifier[0].bias = None
+    for module in network.modules():
+        if isinstance(module, SqueezeExcitation):
+            module.scale_activation = HardSigmoid()
     return network
+
+
+class HardSigmoid(nn.Module):
+    """``nn.Hardsigmoid`` in operations that can be differentiated twice, which torch's cannot."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map any shape to the same, into [0, 1]."""
+        return F.relu6(inputs + 3) / 6
 
 
 class SqueezeExcite(nn.Module):
@@ -81,7 +94,7 @@ class SqueezeExcite(nn.Module):
             nn.Conv2d(channels, channels // 4, 1, bias=False),
             nn.ReLU(),
             nn.Conv2d(channels // 4, channels, 1, bias=False),
-            nn.Hardsigmoid(),
+            HardSigmoid(),
         )
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -76,7 +76,12 @@ ENDS: dict[tuple[str, str, str, str], str] = {}
 @pytest.fixture(scope="module")
 def matrix(request: pytest.FixtureRequest) -> Iterator[dict]:
     yield ENDS
-    report = request.config.pluginmanager.getplugin("terminalreporter")
+    plugins = request.config.pluginmanager
+    with plugins.getplugin("capturemanager").global_and_fixture_disabled():
+        _print(plugins.getplugin("terminalreporter"))
+
+
+def _print(report: pytest.TerminalReporter) -> None:
     for table in sorted({pair[0] for pair in ENDS}):
         methods = list(dict.fromkeys(p[3] for p in PAIRS if p[0] == table))
         report.write_line(f"\nTable {table}: training loss after two steps, all parameters moved")

@@ -90,6 +90,20 @@ def test_the_released_mobilenet_has_no_grouped_convolution_and_gates_before_the_
         assert kind[-1] in ("ReLU", "Hardswish")
 
 
+def test_the_gates_can_be_differentiated_twice():
+    """AdaHessian does; torch's own hard sigmoid is the reference for the values."""
+    inputs = torch.linspace(-5, 5, 41, dtype=torch.float64, requires_grad=True)
+    outputs = mobilenetv3.HardSigmoid()(inputs)
+    torch.testing.assert_close(outputs, F.hardsigmoid(inputs))
+    (first,) = torch.autograd.grad(outputs.square().sum(), inputs, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), inputs)
+    inside = inputs.detach().abs() < 3
+    assert torch.equal(second[inside], torch.full_like(second[inside], 2 / 36))
+    with torch.device("meta"):
+        model = make("mobilenetv3")
+    assert not any(isinstance(module, nn.Hardsigmoid) for module in model.modules())
+
+
 def test_squeeze_and_excitation_follows_the_equation():
     torch.manual_seed(0)
     layer = mobilenetv3.SqueezeExcite(8).double()
