@@ -144,9 +144,12 @@ def test_clean_leaves_records_data_and_venv(ready: Checkout) -> None:
 
 def test_ci_calls_targets_of_the_makefile_only() -> None:
     script = (ROOT / ".ci" / "run").read_text("utf-8")
-    called = re.findall(r"^make (.+)$", script, re.MULTILINE)
+    called = re.findall(r"^make (\S+)", script, re.MULTILINE)
     assert "test" in called
     assert set(called) <= set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+    # As the README tells a user to test.
+    (command,) = re.findall(r"^make test.*$", script, re.MULTILINE)
+    assert f"\n{command}   #" in (ROOT / "README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("feature", [".ONESHELL", "!=", "&:", "$(file", "::=", ".RECIPEPREFIX"])
