@@ -24,7 +24,21 @@ IDENTITY = (
     "metric",
     "higher_is_better",
     "unit",
+    "validation",
+    "schedule",
+    "batch_size",
+    "precision",
+    "published_as",
+    "tuning",
+    "control",
 )
+COSTS = {  # column: where the record has it
+    "steps": ("progress", "step"),
+    "train_seconds": ("progress", "train_seconds"),
+    "parameters": ("summary", "parameters"),
+    "state_bytes": ("summary", "state_bytes"),
+    "peak_memory_bytes": ("summary", "peak_memory_bytes"),
+}
 SETTINGS = {"schedule": "schedule", "batch_size": "task.batch_size"}  # and their overrides
 RESULTS = ("final", "best_test")
 RUN_COLUMNS = (
@@ -37,6 +51,7 @@ RUN_COLUMNS = (
     "settings",
     *RESULTS,
     "final_epoch",
+    *COSTS,
 )
 MEASUREMENT_COLUMNS = ("run_id", "step", "epoch", "train_seconds", "metric", "value")
 NO_RUNS = "No runs to show yet. `make sweep OPT=adafisher` makes some."
@@ -49,6 +64,7 @@ class Results:
 
     Attributes:
         runs: One row a run (``RUN_COLUMNS``), in order of task, model, optimizer and seed.
+            ``tuning`` is the effort behind the hyperparameters, or None; ``control`` likewise.
         measurements: One row a run, step and metric (``MEASUREMENT_COLUMNS``).
         broken: One line for each record that could not be read in full.
     """
@@ -95,6 +111,8 @@ def _run_row(run: Run) -> dict[str, object]:
     row["settings"] = {key: identity[key] for key in SETTINGS if identity.get(key) is not None}
     for key in ("setting", "tokenization"):  # a run of images has no tokenization
         row[key] = identity.get(key) or ""
+    row["published_as"] = identity.get("published_as") or {}
+    row |= {column: getattr(run, part).get(key) for column, (part, key) in COSTS.items()}
     row["family"] = identity.get("family") or identity["optimizer"]
     row["hyperparameters"] = identity.get("hyperparameters") or {}
     return row | final_and_best(run.rows, identity["metric"], identity["higher_is_better"])

@@ -21,7 +21,14 @@ NOT_HASHED = (
     "retry",
     "grids",
     "distributed",
+    "tuning",
+    "jobs",
+    "processes",
+    "fail_fast",
+    "deterministic",
 )
+# Left out of the hash where they are null: keys that came later, so that older runs keep their ids.
+OPTIONAL = ("control",)
 NOTES = (
     "published_as",
     "search",
@@ -76,6 +83,8 @@ def describe(config: Config, task: "Task") -> dict[str, Any]:
         "validation": task.validation is not None,
         "hyperparameters": hyperparameters(config["optimizer"]),
         "published_as": published_as(config),
+        "tuning": config["tuning"],
+        "control": config["control"],
     }
 
 
@@ -113,7 +122,8 @@ def _setting(source: str | None) -> str:
 
 
 def _essence(config: Config) -> dict[str, Any]:
-    kept = {key: value for key, value in config.items() if key not in NOT_HASHED}
+    absent = {key for key in OPTIONAL if config.get(key) is None}
+    kept = {key: value for key, value in config.items() if key not in {*NOT_HASHED, *absent}}
     return {
         key: {k: v for k, v in value.items() if k not in NOTES}
         if isinstance(value, Mapping)

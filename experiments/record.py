@@ -21,6 +21,8 @@ ENVIRONMENT_FILE = "environment.json"
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINT_FILE = "checkpoint.pt"
 STATUS_FILE = "status.json"
+ARRAYS_DIR = "arrays"  # of a run: <name>.npz, what is too large for a row
+STUDIES_DIR = ".studies"  # beside the runs: measurements that are no comparison of methods
 
 STATUSES = ("done", "diverged", "out_of_memory", "failed", "interrupted", "running")
 FINAL_STATUSES = ("done", "diverged")
