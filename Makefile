@@ -10,8 +10,10 @@ TASK := digits,tinyshakespeare
 SEEDS := 0,1,2
 ## epochs of each run; empty: the task's own number
 EPOCHS :=
-## runs side by side; the processor's cores are divided among them
+## runs side by side; the processor's cores and devices are divided among them
 JOBS := 1
+## how runs are started, by the names in conf/launcher/; empty: local for one job, joblib for several
+LAUNCHER :=
 ## folder with the data sets that are not shipped
 DATA := ./data
 ## folder of the run records
@@ -22,8 +24,12 @@ OUT := out
 ARGS :=
 ## trials of each optimizer on each task
 TRIALS := 8
-## name of one figure; empty: all
+## id of one run
+RUN :=
+## name of one figure, or of one study; empty: all
 FIG :=
+## 1: run the studies that the figures lack first
+RUN_MISSING :=
 ## the Python to make .venv with; empty: the first of 3.11, 3.12 and 3.13 that runs
 PYTHON :=
 
@@ -35,9 +41,12 @@ quote = '$(subst ','\'',$(1))'
 # $(call override,key,text): the same for Hydra, in which commas, spaces and brackets have a meaning.
 override = $(call quote,$(1)="$(subst ",\",$(2))")
 
+grid = ruleset=tuned $(call quote,optimizer=$(OPT)) $(call quote,task=$(TASK)) $(call quote,seed=$(SEEDS)) \
+  $(folders) $(epochs) $(parallel) $(ARGS)
 folders = $(call override,data_dir,$(DATA)) $(call override,runs_dir,$(RUNS))
 report = $(python) -m analysis.report --runs $(call quote,$(RUNS)) --out $(call quote,$(OUT))
-parallel = $(if $(filter-out 1,$(JOBS)),hydra/launcher=joblib $(call quote,hydra.launcher.n_jobs=$(JOBS)))
+launcher = $(or $(strip $(LAUNCHER)),$(if $(filter-out 1,$(JOBS)),joblib))
+parallel = $(if $(launcher),$(call quote,launcher=$(launcher)) $(call quote,jobs=$(JOBS)))
 epochs = $(if $(strip $(EPOCHS)),$(call quote,budget.epochs=$(EPOCHS)))
 
 candidates = $(if $(PYTHON),$(call quote,$(PYTHON)),python3.11 python3.12 python3.13 python3 python)
@@ -45,31 +54,49 @@ is_supported := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 can_make_venv := import ensurepip, venv; $(is_supported)
 can_install := import pip; $(is_supported)
 
-.PHONY: help sweep report tables figures tune data bench test lint type smoke setup clean .jobs
+.PHONY: help sweep plan status replay report tables figures paper study tune data wandb-sync bench bench-analysis
+.PHONY: test lint type smoke setup clean .jobs
 
 ## Print this page. It needs no set-up.
 help:
 	@echo "usage: make TARGET [VARIABLE=value ...]       (from elsewhere: make -C FOLDER TARGET ...)"
 	@awk '/^## / { doc[++n] = substr($$0, 4); next } \
-	n && /^[A-Z]+ :=/ { value = $$0; sub(/^[^=]*= */, "", value); \
-	  variables = variables sprintf("  %-9s %s%s\n", $$1, doc[1], value == "" ? "" : " [" value "]") } \
-	n && /^[a-z-]+:/ { name = $$0; sub(/:.*/, "", name); printf "\n  %-9s %s\n", name, doc[1]; \
-	  for (i = 2; i <= n; i++) printf "  %-9s %s\n", "", doc[i] } \
+	n && /^[A-Z_]+ :=/ { value = $$0; sub(/^[^=]*= */, "", value); \
+	  variables = variables sprintf("  %-14s %s%s\n", $$1, doc[1], value == "" ? "" : " [" value "]") } \
+	n && /^[a-z-]+:/ { name = $$0; sub(/:.*/, "", name); printf "\n  %-14s %s\n", name, doc[1]; \
+	  for (i = 2; i <= n; i++) printf "  %-14s %s\n", "", doc[i] } \
 	{ n = 0 } END { printf "\nVariables, with their default in brackets:\n\n%s", variables }' Makefile
 
 ## Run each optimizer on each task with each seed, then write tables, figures and the report.
 ## Runs that are done are skipped, those that were cut off go on where they were.
-## Variables: OPT TASK SEEDS EPOCHS JOBS DATA RUNS OUT ARGS
+## Variables: OPT TASK SEEDS EPOCHS JOBS LAUNCHER DATA RUNS OUT ARGS
 ## Example:   make sweep OPT=adafisher,adam TASK=digits SEEDS=0 EPOCHS=5 JOBS=2
 ## Example:   make sweep TASK=cifar10 DATA=/path/to/data ARGS='budget=steps budget.steps=30'
 sweep: .jobs setup
 	@printf 'Sweep: %s on %s, seeds %s.\n' $(call quote,$(OPT)) $(call quote,$(TASK)) $(call quote,$(SEEDS))
-	@$(python) -m experiments.train --multirun ruleset=tuned $(call quote,optimizer=$(OPT)) \
-	  $(call quote,task=$(TASK)) $(call quote,seed=$(SEEDS)) $(folders) $(epochs) $(parallel) $(ARGS); \
+	@$(python) -m experiments.train --multirun $(grid); \
 	status=$$?; \
 	if [ $$status -eq 2 ]; then exit 2; fi; \
 	$(report) || exit 1; \
 	exit $$status
+
+## Tell what `make sweep` with the same variables would run: the jobs, how many are done, hours and disk.
+## Variables: OPT TASK SEEDS EPOCHS JOBS LAUNCHER DATA RUNS ARGS
+## Example:   make plan OPT=all TASK=digits
+plan: .jobs setup
+	@$(python) -m experiments.plan $(grid)
+
+## Tell how the recorded runs stand: done, running, failed with the reason, stale.
+## Variables: RUNS
+## Example:   make status
+status: setup
+	@$(python) -m experiments.status $(call override,runs_dir,$(RUNS))
+
+## Run a recorded run again from its folder, and compare every measurement.
+## Variables: RUN RUNS ARGS
+## Example:   make replay RUN=0041ccdca88e
+replay: setup
+	@$(python) -m experiments.replay $(call quote,run=$(RUN)) $(call override,runs_dir,$(RUNS)) $(ARGS)
 
 ## Write all tables, all figures and the report again, from the run records.
 ## Variables: RUNS OUT
@@ -78,22 +105,36 @@ report: setup
 	@echo "Report: tables, figures and one page with all of them."
 	@$(report)
 
-## Write the tables only: CSV, Markdown and LaTeX.
+## Write the tables only: CSV, Markdown, LaTeX and HTML.
 ## Variables: RUNS OUT
 ## Example:   make tables
 tables: setup
 	@echo "Tables from the run records."
 	@$(report) --tables-only
 
-## Write the figures only: PNG and PDF.
-## Variables: FIG RUNS OUT
-## Example:   make figures
+## Write the figures only: PNG, PDF and SVG. With RUN_MISSING=1 the studies that they lack are run first (minutes).
+## Variables: FIG RUN_MISSING DATA RUNS OUT
+## Example:   make figures FIG=loss_landscape RUN_MISSING=1
 figures: setup
 	@echo "Figures from the run records."
+	@$(if $(filter 1,$(RUN_MISSING)),$(python) -m experiments.study study=missing $(folders))
 	@$(report) --figures-only $(if $(strip $(FIG)),--only $(call quote,$(FIG)))
 
+## Write the tables and figures as a LaTeX document, and compile it where a LaTeX is installed.
+## Variables: RUNS OUT
+## Example:   make paper
+paper: setup
+	@echo "Paper: every table and figure as a LaTeX document."
+	@$(python) -m analysis.paper --runs $(call quote,$(RUNS)) --out $(call quote,$(OUT))
+
+## Run the small measurements behind the figures that no comparison of methods gives.
+## Variables: FIG DATA RUNS ARGS
+## Example:   make study FIG=landscape
+study: setup
+	@$(python) -m experiments.study $(call quote,study=$(or $(strip $(FIG)),all)) $(folders) $(ARGS)
+
 ## Choose hyperparameters on the validation split, by as many trials for every optimizer.
-## Variables: OPT TASK TRIALS JOBS DATA RUNS ARGS
+## Variables: OPT TASK TRIALS JOBS LAUNCHER DATA RUNS ARGS
 ## Example:   make tune OPT=adafisher TASK=digits TRIALS=8
 tune: .jobs setup
 	@printf 'Tune: %s on %s, %s trials each.\n' $(call quote,$(OPT)) $(call quote,$(TASK)) $(call quote,$(TRIALS))
@@ -108,12 +149,24 @@ data: setup
 	@printf 'Data: %s.\n' $(call quote,$(TASK))
 	@$(python) -m experiments.data $(call quote,task=$(TASK)) $(call override,data_dir,$(DATA)) $(ARGS)
 
+## Upload what was mirrored offline to Weights & Biases; what is there already is left alone.
+## Variables: RUNS
+## Example:   make wandb-sync
+wandb-sync: setup
+	@$(python) -m experiments.wandb_sync $(call override,runs_dir,$(RUNS))
+
 ## Measure costs as ratios to a peer in the same process; out/bench/ gets the numbers.
 ## Variables: OUT ARGS
 ## Example:   make bench ARGS='adafisher --models resnet18 --batches 128,256 --threads 2'
 bench: setup
 	@echo "Bench: ratios to a peer in the same process."
 	@$(python) -m experiments.bench $(ARGS) --out $(call quote,$(OUT))
+
+## Load and aggregate 10,000 made-up runs; fails beyond 20 seconds or 2 GB.
+## Variables: ARGS
+## Example:   make bench-analysis
+bench-analysis: setup
+	@$(python) -m analysis.bench $(ARGS)
 
 ## Run the tests, without those marked slow or gpu.
 ## Variables: ARGS

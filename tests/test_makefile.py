@@ -14,8 +14,8 @@ def test_help_is_the_default_and_lists_everything_without_set_up(checkout: Check
     result = checkout.make()
     assert result.returncode == 0, result.stderr
     targets = set(re.findall(r"^([a-z][a-z-]*):", MAKEFILE, re.MULTILINE))
-    variables = set(re.findall(r"^([A-Z]+) :=", MAKEFILE, re.MULTILINE))
-    listed = set(re.findall(r"^  ([A-Za-z-]+) ", result.stdout, re.MULTILINE))
+    variables = set(re.findall(r"^([A-Z_]+) :=", MAKEFILE, re.MULTILINE))
+    listed = set(re.findall(r"^  ([A-Za-z_-]+) ", result.stdout, re.MULTILINE))
     assert {
         "sweep",
         "report",
@@ -54,10 +54,27 @@ def test_sweep_hands_every_variable_on(ready: Checkout) -> None:
     assert sweep[4:] == [
         *("optimizer=all", "task=ptb", "seed=0"),
         *('data_dir="/my data/it\'s, \\"here\\""', 'runs_dir="my runs"', "budget.epochs=3"),
-        *("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+        *("launcher=joblib", "jobs=2"),
         *("ruleset=default", "budget=steps", "note=two words"),
     ]
     assert report[2:] == ["--runs", "my runs", "--out", "my out"]
+
+
+def test_plan_takes_what_a_sweep_takes(ready: Checkout) -> None:
+    variables = ["OPT=adam", "TASK=ptb", "SEEDS=0,1", "JOBS=4", "LAUNCHER=ray", "ARGS=retry=true"]
+    assert ready.make("plan", *variables).returncode == 0
+    (plan,) = ready.programs()
+    assert ready.make("sweep", *variables).returncode == 0
+    sweep, _ = ready.programs()
+    assert plan[2:] == sweep[3:]
+    assert sweep[-3:] == ["launcher=ray", "jobs=4", "retry=true"]
+
+
+def test_missing_studies_run_before_the_figures_where_asked(ready: Checkout) -> None:
+    assert ready.make("figures", "RUN_MISSING=1", "DATA=d", "FIG=a").returncode == 0
+    study, report = ready.programs()
+    assert study == ["-m", "experiments.study", "study=missing", 'data_dir="d"', 'runs_dir="runs"']
+    assert report[-2:] == ["--only", "a"]
 
 
 def test_bench(ready: Checkout) -> None:
@@ -105,6 +122,13 @@ def test_jobs_must_be_a_positive_whole_number(checkout: Checkout, jobs: str) -> 
             "experiments.tune optimizer=adam task=digits trials=9"
             ' data_dir="./data" runs_dir="runs" seed=1',
         ),
+        (["status", "RUNS=r"], 'experiments.status runs_dir="r"'),
+        (["replay", "RUN=0a", "ARGS=x=1"], 'experiments.replay run=0a runs_dir="runs" x=1'),
+        (["wandb-sync"], 'experiments.wandb_sync runs_dir="runs"'),
+        (["study"], 'experiments.study study=all data_dir="./data" runs_dir="runs"'),
+        (["study", "FIG=a"], 'experiments.study study=a data_dir="./data" runs_dir="runs"'),
+        (["paper", "OUT=o"], "analysis.paper --runs runs --out o"),
+        (["bench-analysis", "ARGS=--runs 10"], "analysis.bench --runs 10"),
         (["data", "TASK=a,b", "DATA=d"], 'experiments.data task=a,b data_dir="d"'),
         (["test", "ARGS=-m slow"], "pytest -m slow"),
         (["type"], "mypy"),
