@@ -22,12 +22,18 @@ PROGRAM = "python -m experiments.bench"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, measure, print and write; without a part, all of them."""
     first = argparse.ArgumentParser(prog=PROGRAM, add_help=False, allow_abbrev=False)
-    first.add_argument("part", nargs="?", choices=list(PARTS), help="default: all")
+    help_of_part = f"one of {', '.join(PARTS)}; it stands before its own options [all]"
+    first.add_argument("part", nargs="?", help=help_of_part)
     first.add_argument("--quick", action="store_true", help="the smallest sizes, a few steps")
     first.add_argument("--device", default="auto", choices=DEVICES, help="[auto]")
     first.add_argument("--threads", type=int, help="threads of the CPU; default: torch's")
     first.add_argument("--out", type=Path, default=Path("out"), help="folder of bench/ [out]")
     shared, _ = first.parse_known_args(arguments)
+    if shared.part is not None and shared.part not in PARTS:
+        known = ", ".join(PARTS)
+        raise UserError(
+            f"Unknown part: {shared.part!r}. Must be one of: {known}; options of a part follow it."
+        )
     if shared.part is None:  # the options of one part mean nothing to the others
         _parser(first, __doc__).parse_args(arguments)
     for name in [shared.part] if shared.part else PARTS:

@@ -111,3 +111,8 @@ def test_problems(model: str, output: tuple[int, ...]) -> None:
 def test_mistakes_are_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         main(["adafisher", *arguments, "--device", "cpu"])
+
+
+def test_an_option_without_its_part_is_refused_in_one_line() -> None:
+    with pytest.raises(UserError, match=r"Unknown part: 'resnet18'\. .*options of a part follow"):
+        main(["--models", "resnet18"])
