@@ -162,22 +162,5 @@ def curve(series: Sequence[tuple[Floats, Floats]], *, to_shortest: bool = False)
     return pd.DataFrame(dict(zip(CURVE_COLUMNS, columns, strict=True))).dropna(subset=["mean"])
 
 
-def series_of(
-    measurements: pd.DataFrame, run_ids: Sequence[str], metric: str, axis: str
-) -> list[tuple[Floats, Floats]]:
-    """Pick each run's curve of ``metric`` against ``axis``; runs without one are left out.
-
-    Returns:
-        For each run ``x`` and ``y``, both ``[points]``, ascending in ``x``.
-    """
-    chosen = measurements[
-        (measurements["metric"] == metric) & measurements["run_id"].isin(run_ids)
-    ].dropna(subset=[axis])
-    return [
-        (part[axis].to_numpy(dtype=np.float64), part["value"].to_numpy(dtype=np.float64))
-        for _, part in chosen.sort_values(["run_id", axis], kind="stable").groupby("run_id")
-    ]
-
-
 def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else value
