@@ -34,6 +34,7 @@ class Summary:
         high: Its upper end.
         expected: Seeds that any method of the same block has.
         level: Confidence level of the interval.
+        strong: Whether it is the best of its column and the others are significantly worse.
         source: Where the number comes from (run ids, command, ...); for the CSV.
     """
 
@@ -48,6 +49,7 @@ class Summary:
     out_of_memory: int = 0
     incomplete: int = 0
     level: float = LEVEL
+    strong: bool = False
     source: Mapping[str, Any] = field(default_factory=dict)
 
     @property

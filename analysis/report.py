@@ -1,7 +1,7 @@
 """Every table and figure from the run records: ``python -m analysis.report --runs runs --out out``.
 
-Writes ``tables/*.{csv,md,tex}``, ``figures/*.{png,pdf}`` and ``report.html`` under ``--out`` and
-prints the tables. Trains nothing.
+Writes ``tables/*.{csv,md,tex,html}``, ``figures/*.{png,pdf}`` and ``report.html`` under ``--out``,
+and prints the main table, or the one that was asked for. Trains nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from analysis.drawing import draw
 from analysis.files import write_atomic
 from analysis.load import Results, load_results
 from analysis.page import BuiltTable, DrawnFigure, page, unfinished
-from analysis.render import to_csv, to_latex, to_markdown
+from analysis.render import to_csv, to_html, to_latex, to_markdown
 from analysis.terminal import print_table
+
+MAIN = "results"
+"""The table that a terminal shows; the others are in files and on the page."""
 
 
 class ReportError(Exception):
@@ -116,6 +119,7 @@ def _write_table(table: BuiltTable, folder: Path) -> None:
     write_atomic(folder / f"{table.name}.csv", to_csv(table.frame).encode())
     write_atomic(folder / f"{table.name}.md", to_markdown(table.frame, table.caption).encode())
     write_atomic(folder / f"{table.name}.tex", to_latex(table.frame, table.caption).encode())
+    write_atomic(folder / f"{table.name}.html", str(to_html(table.frame)).encode())
 
 
 def _table(name: str, results: Results) -> BuiltTable:
@@ -136,7 +140,7 @@ def _caption(module: str) -> str:
 
 def _print(results: Results, tables: Sequence[BuiltTable], out: Path) -> None:
     console = Console(highlight=False)
-    for table in tables:
+    for table in tables if len(tables) == 1 else [t for t in tables if t.name == MAIN]:
         print_table(table.frame, table.caption, console)
     for run in unfinished(results).to_dict("records"):
         reason = f": {run['reason']}" if run["reason"] else ""

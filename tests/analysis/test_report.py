@@ -9,16 +9,13 @@ from typing import Any
 
 import pytest
 
+import analysis.figures
+import analysis.tables
 from analysis.load import NO_RUNS
-from analysis.report import main
+from analysis.report import main, names_of
 
 ROOT = Path(__file__).parents[2]
-FIGURES = (
-    "test_metric_vs_epoch",
-    "test_metric_vs_train_seconds",
-    "train_loss_vs_epoch",
-    "train_loss_vs_train_seconds",
-)
+TABLES, FIGURES = names_of(analysis.tables), names_of(analysis.figures)
 EVIL = "<script>alert('&')</script>"
 
 
@@ -51,7 +48,7 @@ def run(*arguments: object) -> int:
     return main([str(argument) for argument in arguments])
 
 
-ALL = {f"tables/results.{ending}" for ending in ("csv", "md", "tex")}
+ALL = {f"tables/{name}.{ending}" for name in TABLES for ending in ("csv", "md", "tex", "html")}
 ALL |= {f"figures/{name}.{ending}" for name in FIGURES for ending in ("png", "pdf")}
 ALL |= {"report.html"}
 
@@ -174,7 +171,7 @@ PARTS = {
         ["--figures-only", "--only", FIGURES[0]],
         {f"figures/{FIGURES[0]}.png", f"figures/{FIGURES[0]}.pdf"},
     ),
-    "one table": (["--only", "results"], {name for name in ALL if "results" in name}),
+    "one table": (["--only", "results"], {name for name in ALL if "/results." in name}),
 }
 
 
@@ -195,8 +192,14 @@ def test_mistakes_are_one_line_and_exit_2(
     mistakes: dict[str, list[object]] = {
         "--runs is not a folder": ["--runs", file, "--out", tmp_path],
         "cannot write": ["--runs", tmp_path / "none", "--out", file / "out"],
-        "Must be one of: results, test_metric_vs_epoch": ["--only", "nonsense", "--out", tmp_path],
-        "Must be one of: results.": ["--tables-only", "--only", FIGURES[0], "--out", tmp_path],
+        f"Must be one of: {TABLES[0]}, ": ["--only", "nonsense", "--out", tmp_path],
+        f"Must be one of: {', '.join(TABLES)}.": [
+            "--tables-only",
+            "--only",
+            FIGURES[0],
+            "--out",
+            tmp_path,
+        ],
     }
     for says, arguments in mistakes.items():
         assert run(*arguments) == 2
