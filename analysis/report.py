@@ -128,13 +128,21 @@ def _table(name: str, results: Results) -> BuiltTable:
 
 
 def _figure(name: str, results: Results, folder: Path) -> DrawnFigure:
-    return DrawnFigure(name, _caption(f"analysis.figures.{name}"), draw(name, results, folder))
+    module = f"analysis.figures.{name}"
+    png = draw(name, results, folder)
+    data = folder.joinpath(f"{name}.csv").read_bytes()
+    return DrawnFigure(name, _caption(module), png, data, _source(module))
+
+
+def _source(module: str) -> str:
+    """The module's text; importing a figure would import matplotlib."""
+    path = Path(__file__).parent.parent.joinpath(*module.split(".")).with_suffix(".py")
+    return path.read_text(encoding="utf-8")
 
 
 def _caption(module: str) -> str:
-    """The module's docstring, read from its source: importing a figure imports matplotlib."""
-    source = Path(__file__).parent.parent.joinpath(*module.split(".")).with_suffix(".py")
-    text = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8")))
+    """The module's docstring."""
+    text = ast.get_docstring(ast.parse(_source(module)))
     return " ".join((text or module).split()).replace("``", "")
 
 

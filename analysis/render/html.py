@@ -62,6 +62,8 @@ def _html_cell(cell: object) -> Markup:
 
 
 def _linked(cell: Summary | Cell, text: str) -> Markup:
+    if not text:
+        return Markup("")
     inner = Markup("<strong>{}</strong>").format(text) if cell.strong else escape(text)
     group = cell.source.get("group_id")
     return Markup('<a href="#group-{}">{}</a>').format(group, inner) if group else inner
