@@ -13,6 +13,7 @@ import io
 import pkgutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -34,6 +35,15 @@ MAIN = "results"
 
 class ReportError(Exception):
     """A mistake of the caller, in one line."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a report was made from, and of."""
+
+    results: Results
+    tables: list[BuiltTable]
+    figures: list[DrawnFigure]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,7 +73,8 @@ def report(
     tables: bool = True,
     figures: bool = True,
     only: str | None = None,
-) -> None:
+    quiet: bool = False,
+) -> Made:
     """Read the records and write what was asked for; the page only where everything was.
 
     Args:
@@ -72,6 +83,10 @@ def report(
         tables: Whether to write and print the tables.
         figures: Whether to draw the figures.
         only: Name of the single table or figure to make.
+        quiet: Whether to print nothing on standard output.
+
+    Returns:
+        What was made.
 
     Raises:
         ReportError: If a folder cannot be read or written, or ``only`` is not known.
@@ -98,7 +113,9 @@ def report(
             write_atomic(out / "report.html", page(results, built, drawn).encode())
     except OSError as error:
         raise ReportError(f"cannot write {error.filename or out}: {error.strerror}") from None
-    _print(results, built, out)
+    if not quiet:
+        _print(results, built, out)
+    return Made(results, built, drawn)
 
 
 def names_of(package: ModuleType) -> list[str]:
