@@ -34,6 +34,7 @@ class Summary:
         high: Its upper end.
         expected: Seeds that any method of the same block has.
         level: Confidence level of the interval.
+        strong: Whether it is the best of its column and the others are significantly worse.
         source: Where the number comes from (run ids, command, ...); for the CSV.
     """
 
@@ -48,6 +49,7 @@ class Summary:
     out_of_memory: int = 0
     incomplete: int = 0
     level: float = LEVEL
+    strong: bool = False
     source: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -160,23 +162,6 @@ def curve(series: Sequence[tuple[Floats, Floats]], *, to_shortest: bool = False)
     values = np.array([np.interp(grid, x, y, left=np.nan, right=np.nan) for x, y in series])
     columns = (grid, *moments(values))
     return pd.DataFrame(dict(zip(CURVE_COLUMNS, columns, strict=True))).dropna(subset=["mean"])
-
-
-def series_of(
-    measurements: pd.DataFrame, run_ids: Sequence[str], metric: str, axis: str
-) -> list[tuple[Floats, Floats]]:
-    """Pick each run's curve of ``metric`` against ``axis``; runs without one are left out.
-
-    Returns:
-        For each run ``x`` and ``y``, both ``[points]``, ascending in ``x``.
-    """
-    chosen = measurements[
-        (measurements["metric"] == metric) & measurements["run_id"].isin(run_ids)
-    ].dropna(subset=[axis])
-    return [
-        (part[axis].to_numpy(dtype=np.float64), part["value"].to_numpy(dtype=np.float64))
-        for _, part in chosen.sort_values(["run_id", axis], kind="stable").groupby("run_id")
-    ]
 
 
 def _or_none(value: float) -> float | None:

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.aggregate import LEVEL, Floats, Summary, curve, series_of, summarize
+from analysis.aggregate import LEVEL, Floats, Summary, curve, summarize
 from analysis.groups import group_runs
 from analysis.load import NO_RUNS, Results
 from analysis.style import Style, metric_label, style_of
@@ -131,7 +131,7 @@ def _lines(results: Results, block: pd.DataFrame, metric: str, axis: str) -> lis
     for _, group in block.iterrows():
         runs = results.runs[results.runs["group_id"] == group["group_id"]]
         by_status = {
-            status: series_of(results.measurements, list(part["run_id"]), metric, axis)
+            status: results.series(list(part["run_id"]), metric, axis)
             for status, part in runs.groupby("status")
         }
         mean = curve(by_status.get("done", []), to_shortest=axis == "train_seconds")

@@ -21,8 +21,15 @@ def draw(name: str, results: Results, folder: Path) -> bytes:
     same, the files stand and matplotlib is not even imported.
     """
     png, pdf, stamp = folder / f"{name}.png", folder / f"{name}.pdf", folder / f".{name}.sha256"
+    data = folder / f"{name}.csv"
     digest = _digest(results)
-    if png.is_file() and pdf.is_file() and stamp.is_file() and stamp.read_bytes() == digest:
+    if (
+        png.is_file()
+        and pdf.is_file()
+        and data.is_file()
+        and stamp.is_file()
+        and stamp.read_bytes() == digest
+    ):
         return png.read_bytes()
     figure = importlib.import_module(f"analysis.figures.{name}").build(results)
     pixels, vectors = io.BytesIO(), io.BytesIO()
@@ -32,6 +39,9 @@ def draw(name: str, results: Results, folder: Path) -> bytes:
     figure.savefig(vectors, format="pdf", metadata={"CreationDate": None})
     write_atomic(png, pixels.getvalue())
     write_atomic(pdf, vectors.getvalue())
+    from analysis.figure_data import figure_data  # it imports matplotlib
+
+    write_atomic(data, figure_data(figure).to_csv(index=False).encode())
     write_atomic(stamp, digest)
     return pixels.getvalue()
 

@@ -1,14 +1,17 @@
-"""Run records to data frames: one row a run, and one row a (run, step, metric)."""
+"""Run records to one row a run, and a curve a run and metric."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from experiments.record import Run, final_and_best, load_runs
+from analysis.cache import Floats, Record, read_records
 
 IDENTITY = (
     "task",
@@ -55,7 +58,7 @@ RUN_COLUMNS = (
 )
 MEASUREMENT_COLUMNS = ("run_id", "step", "epoch", "train_seconds", "metric", "value")
 NO_RUNS = "No runs to show yet. `make sweep OPT=adafisher` makes some."
-AXES = MEASUREMENT_COLUMNS[:4]
+AXES = MEASUREMENT_COLUMNS[1:4]
 
 
 @dataclass(frozen=True)
@@ -65,69 +68,91 @@ class Results:
     Attributes:
         runs: One row a run (``RUN_COLUMNS``), in order of task, model, optimizer and seed.
             ``tuning`` is the effort behind the hyperparameters, or None; ``control`` likewise.
-        measurements: One row a run, step and metric (``MEASUREMENT_COLUMNS``).
+        curves: For each run id its measurements, a column ``[rows]`` each; NaN where there is none.
         broken: One line for each record that could not be read in full.
+        runs_dir: Folder that the records are in, for what lies beside them.
     """
 
     runs: pd.DataFrame
-    measurements: pd.DataFrame
+    curves: Mapping[str, Mapping[str, Floats]]
     broken: tuple[str, ...] = ()
+    runs_dir: Path | None = None
+
+    @cached_property
+    def measurements(self) -> pd.DataFrame:
+        """One row a run, step and metric (``MEASUREMENT_COLUMNS``): tidy, and large."""
+        parts = [
+            pd.DataFrame({**axes, "metric": metric, "value": values})[~np.isnan(values)]
+            for run_id, columns in self.curves.items()
+            for axes in [{"run_id": run_id, **{axis: columns.get(axis, np.nan) for axis in AXES}}]
+            for metric, values in columns.items()
+            if metric not in AXES
+        ]
+        if not parts:
+            return pd.DataFrame(columns=list(MEASUREMENT_COLUMNS))
+        return pd.concat(parts, ignore_index=True)[list(MEASUREMENT_COLUMNS)]
+
+    def series(self, run_ids: Sequence[str], metric: str, axis: str) -> list[tuple[Floats, Floats]]:
+        """Pick each run's curve of ``metric`` against ``axis``; runs without one are left out.
+
+        Returns:
+            For each run ``x`` and ``y``, both ``[points]``, ascending in ``x``.
+        """
+        found = []
+        for run_id in run_ids:
+            columns = self.curves.get(run_id, {})
+            if metric in columns and axis in columns:
+                x, y = columns[axis], columns[metric]
+                kept = ~(np.isnan(x) | np.isnan(y))
+                order = np.argsort(x[kept], kind="stable")
+                if order.size:
+                    found.append((x[kept][order], y[kept][order]))
+        return found
 
 
 def load_results(runs_dir: Path) -> Results:
     """Read every record under ``runs_dir``; a folder that does not exist holds no runs."""
-    runs, broken = load_runs(runs_dir)
-    return to_frames(runs, broken)
+    records, broken = read_records(runs_dir)
+    return to_results(records, broken, runs_dir)
 
 
-def to_frames(runs: Sequence[Run], broken: Sequence[str] = ()) -> Results:
-    """Turn runs into frames; the order of ``runs`` does not matter."""
-    runs = sorted(runs, key=_sort_key)
-    notes = [*broken, *(run.problem for run in runs if run.problem)]
-    frame = pd.DataFrame([_run_row(run) for run in runs], columns=list(RUN_COLUMNS))
+def to_results(
+    records: Sequence[Record], broken: Sequence[str] = (), runs_dir: Path | None = None
+) -> Results:
+    """Turn records into frames and curves; the order of ``records`` does not matter."""
+    records = sorted(records, key=_sort_key)
+    notes = [*broken, *(record.head["problem"] for record in records if record.head["problem"])]
+    frame = pd.DataFrame([_run_row(record.head) for record in records], columns=list(RUN_COLUMNS))
     empty_handed = frame[(frame["status"] == "done") & frame["final"].isna()]
     notes += [
         f"{row.folder}: done, but without a finite test_{row.metric}"
         for row in empty_handed.itertuples()
     ]
-    return Results(frame, _measurements(runs), tuple(notes))
+    curves = {record.run_id: record.columns for record in records}
+    return Results(frame, curves, tuple(notes), runs_dir)
 
 
-def _sort_key(run: Run) -> tuple[str, ...]:
+def _sort_key(record: Record) -> tuple[str, ...]:
     keys = ("task", "model", "budget", "optimizer", "ruleset", "group_id")
+    identity = record.head["identity"]
     # Seeds sort as numbers, and the id makes the order total.
     return (
-        *(str(run.identity.get(key)) for key in keys),
-        f"{run.identity['seed']!s:>20}",
-        run.run_id,
+        *(str(identity.get(key)) for key in keys),
+        f"{identity['seed']!s:>20}",
+        record.run_id,
     )
 
 
-def _run_row(run: Run) -> dict[str, object]:
-    identity = run.identity
+def _run_row(head: Mapping[str, Any]) -> dict[str, object]:
+    identity = head["identity"]
     row: dict[str, object] = {key: identity.get(key) for key in IDENTITY}
-    row |= {"run_id": run.run_id, "folder": run.path.name}
-    row |= {"status": run.status, "reason": run.reason or ""}
+    row |= {key: head[key] for key in ("run_id", "folder", "status", *RESULTS, "final_epoch")}
+    row["reason"] = head["reason"] or ""
     row["settings"] = {key: identity[key] for key in SETTINGS if identity.get(key) is not None}
     for key in ("setting", "tokenization"):  # a run of images has no tokenization
         row[key] = identity.get(key) or ""
     row["published_as"] = identity.get("published_as") or {}
-    row |= {column: getattr(run, part).get(key) for column, (part, key) in COSTS.items()}
+    row |= {column: head[part].get(key) for column, (part, key) in COSTS.items()}
     row["family"] = identity.get("family") or identity["optimizer"]
     row["hyperparameters"] = identity.get("hyperparameters") or {}
-    return row | final_and_best(run.rows, identity["metric"], identity["higher_is_better"])
-
-
-def _measurements(runs: Sequence[Run]) -> pd.DataFrame:
-    rows = [{**row, "run_id": run.run_id} for run in runs for row in run.rows]
-    if not rows:
-        return pd.DataFrame(columns=list(MEASUREMENT_COLUMNS))
-    wide = pd.DataFrame.from_records(rows)
-    for axis in AXES:
-        if axis not in wide:
-            wide[axis] = float("nan")
-        if axis != "run_id":
-            wide[axis] = pd.to_numeric(wide[axis], errors="coerce")
-    tall = wide.melt(id_vars=list(AXES), var_name="metric", value_name="value")
-    tall["value"] = pd.to_numeric(tall["value"], errors="coerce")
-    return tall.dropna(subset=["value"])[list(MEASUREMENT_COLUMNS)].reset_index(drop=True)
+    return row

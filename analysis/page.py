@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page: no script, and nothing to load from elsewhere."""
+"""The report as one self-contained HTML page: nothing is loaded from elsewhere."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
+from analysis import conf
 from analysis.groups import group_runs
 from analysis.load import NO_RUNS, Results
 from analysis.render import to_html
+from analysis.run_pages import MOST, run_pages
 
+TEMPLATES = Path(__file__).parent / "templates"
 TEMPLATE = "page.html"
+VERDICTS = "published_vs_reproduced"
+"""The table whose column ``verdict`` the summary counts."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,8 @@ class DrawnFigure:
     name: str
     caption: str
     png: bytes
+    data: bytes = b""  # what is drawn, as CSV
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ def page(results: Results, tables: Sequence[BuiltTable], figures: Sequence[Drawn
     """Write the page; everything that comes from a record is escaped."""
     groups = group_runs(results.runs)
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -47,6 +55,10 @@ def page(results: Results, tables: Sequence[BuiltTable], figures: Sequence[Drawn
     )
     return environment.get_template(TEMPLATE).render(
         summary=summary_line(results),
+        verdicts=verdict_counts(tables),
+        # Ours, and no part of a record: they need no escaping.
+        css=Markup(TEMPLATES.joinpath("page.css").read_text(encoding="utf-8")),
+        script=Markup(TEMPLATES.joinpath("page.js").read_text(encoding="utf-8")),
         tables=[
             {"name": table.name, "caption": table.caption, "html": to_html(table.frame)}
             for table in tables
@@ -56,6 +68,8 @@ def page(results: Results, tables: Sequence[BuiltTable], figures: Sequence[Drawn
                 "name": figure.name,
                 "caption": figure.caption,
                 "png": base64.b64encode(figure.png).decode("ascii"),
+                "data": base64.b64encode(figure.data).decode("ascii"),
+                "code": figure.code,
             }
             for figure in figures
         ],
@@ -63,6 +77,9 @@ def page(results: Results, tables: Sequence[BuiltTable], figures: Sequence[Drawn
         unfinished=unfinished(results).to_dict("records"),
         broken=results.broken,
         groups=groups.to_dict("records"),
+        runs=run_pages(results, groups),
+        left_out=max(0, len(results.runs) - MOST),
+        ledgers=ledgers(groups),
         no_runs=NO_RUNS,
     )
 
@@ -84,3 +101,20 @@ def summary_line(results: Results) -> str:
     )
     fault = f" Records with a fault: {len(results.broken)}." if results.broken else ""
     return f"{len(results.runs)} runs: {listed}.{fault}"
+
+
+def verdict_counts(tables: Sequence[BuiltTable]) -> dict[str, int]:
+    """Count the verdicts by kind, what stands in brackets behind one left out."""
+    for table in tables:
+        if table.name == VERDICTS and "verdict" in table.frame.columns:
+            kinds = table.frame["verdict"].map(lambda verdict: str(verdict).partition(" (")[0])
+            return {str(kind): int(count) for kind, count in kinds.value_counts().items()}
+    return {}
+
+
+def ledgers(groups: pd.DataFrame) -> dict[str, str]:
+    """The tuning ledgers of the groups whose hyperparameters were tuned, by their file's name."""
+    tuned = groups[groups["ruleset"] == "tuned"]
+    names = sorted({f"{row['task']}/{row['optimizer']}.yaml" for _, row in tuned.iterrows()})
+    paths = {name: conf.CONF / "tuned" / name for name in names}
+    return {name: path.read_text("utf-8") for name, path in paths.items() if path.is_file()}

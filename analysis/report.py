@@ -1,7 +1,7 @@
 """Every table and figure from the run records: ``python -m analysis.report --runs runs --out out``.
 
-Writes ``tables/*.{csv,md,tex}``, ``figures/*.{png,pdf}`` and ``report.html`` under ``--out`` and
-prints the tables. Trains nothing.
+Writes ``tables/*.{csv,md,tex,html}``, ``figures/*.{png,pdf}`` and ``report.html`` under ``--out``,
+and prints the main table, or the one that was asked for. Trains nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import io
 import pkgutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -25,12 +26,24 @@ from analysis.drawing import draw
 from analysis.files import write_atomic
 from analysis.load import Results, load_results
 from analysis.page import BuiltTable, DrawnFigure, page, unfinished
-from analysis.render import to_csv, to_latex, to_markdown
+from analysis.render import to_csv, to_html, to_latex, to_markdown
 from analysis.terminal import print_table
+
+MAIN = "results"
+"""The table that a terminal shows; the others are in files and on the page."""
 
 
 class ReportError(Exception):
     """A mistake of the caller, in one line."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a report was made from, and of."""
+
+    results: Results
+    tables: list[BuiltTable]
+    figures: list[DrawnFigure]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +73,8 @@ def report(
     tables: bool = True,
     figures: bool = True,
     only: str | None = None,
-) -> None:
+    quiet: bool = False,
+) -> Made:
     """Read the records and write what was asked for; the page only where everything was.
 
     Args:
@@ -69,6 +83,10 @@ def report(
         tables: Whether to write and print the tables.
         figures: Whether to draw the figures.
         only: Name of the single table or figure to make.
+        quiet: Whether to print nothing on standard output.
+
+    Returns:
+        What was made.
 
     Raises:
         ReportError: If a folder cannot be read or written, or ``only`` is not known.
@@ -95,7 +113,9 @@ def report(
             write_atomic(out / "report.html", page(results, built, drawn).encode())
     except OSError as error:
         raise ReportError(f"cannot write {error.filename or out}: {error.strerror}") from None
-    _print(results, built, out)
+    if not quiet:
+        _print(results, built, out)
+    return Made(results, built, drawn)
 
 
 def names_of(package: ModuleType) -> list[str]:
@@ -116,6 +136,7 @@ def _write_table(table: BuiltTable, folder: Path) -> None:
     write_atomic(folder / f"{table.name}.csv", to_csv(table.frame).encode())
     write_atomic(folder / f"{table.name}.md", to_markdown(table.frame, table.caption).encode())
     write_atomic(folder / f"{table.name}.tex", to_latex(table.frame, table.caption).encode())
+    write_atomic(folder / f"{table.name}.html", str(to_html(table.frame)).encode())
 
 
 def _table(name: str, results: Results) -> BuiltTable:
@@ -124,19 +145,27 @@ def _table(name: str, results: Results) -> BuiltTable:
 
 
 def _figure(name: str, results: Results, folder: Path) -> DrawnFigure:
-    return DrawnFigure(name, _caption(f"analysis.figures.{name}"), draw(name, results, folder))
+    module = f"analysis.figures.{name}"
+    png = draw(name, results, folder)
+    data = folder.joinpath(f"{name}.csv").read_bytes()
+    return DrawnFigure(name, _caption(module), png, data, _source(module))
+
+
+def _source(module: str) -> str:
+    """The module's text; importing a figure would import matplotlib."""
+    path = Path(__file__).parent.parent.joinpath(*module.split(".")).with_suffix(".py")
+    return path.read_text(encoding="utf-8")
 
 
 def _caption(module: str) -> str:
-    """The module's docstring, read from its source: importing a figure imports matplotlib."""
-    source = Path(__file__).parent.parent.joinpath(*module.split(".")).with_suffix(".py")
-    text = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8")))
+    """The module's docstring."""
+    text = ast.get_docstring(ast.parse(_source(module)))
     return " ".join((text or module).split()).replace("``", "")
 
 
 def _print(results: Results, tables: Sequence[BuiltTable], out: Path) -> None:
     console = Console(highlight=False)
-    for table in tables:
+    for table in tables if len(tables) == 1 else [t for t in tables if t.name == MAIN]:
         print_table(table.frame, table.caption, console)
     for run in unfinished(results).to_dict("records"):
         reason = f": {run['reason']}" if run["reason"] else ""

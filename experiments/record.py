@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 SCHEMA = 1
 
@@ -30,6 +30,17 @@ FINAL_STATUSES = ("done", "diverged")
 # What every identity must hold; further keys are allowed.
 TEXTS = ("task", "model", "optimizer", "ruleset", "budget", "group_id", "metric")
 NUMBERS = ("seed", "higher_is_better")
+
+
+class Identified(Protocol):
+    """Whatever a record is read into."""
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run."""
+
+
+Loaded = TypeVar("Loaded", bound=Identified)
 
 
 class BrokenRecordError(ValueError):
@@ -69,14 +80,23 @@ def load_run(path: Path) -> Run:
 
 
 def load_runs(runs_dir: Path) -> tuple[list[Run], list[str]]:
-    """Read every run under ``runs_dir``, in order of folder name.
+    """Read every run under ``runs_dir``; see ``load_each``."""
+    return load_each(runs_dir, load_run)
+
+
+def load_each(runs_dir: Path, load: Callable[[Path], Loaded]) -> tuple[list[Loaded], list[str]]:
+    """Read every run under ``runs_dir`` by ``load``, in order of folder name.
 
     Hidden entries and plain files are ignored; a folder that does not exist holds no runs.
+
+    Args:
+        runs_dir: Folder of the run records.
+        load: Reads one record from its folder; raises ``BrokenRecordError``.
 
     Returns:
         The readable runs, and one line for each record that was left out.
     """
-    runs: list[Run] = []
+    runs: list[Loaded] = []
     broken: list[str] = []
     seen: dict[str, str] = {}
     folders = sorted(runs_dir.iterdir()) if runs_dir.exists() else []
@@ -84,7 +104,7 @@ def load_runs(runs_dir: Path) -> tuple[list[Run], list[str]]:
         if path.name.startswith(".") or not path.is_dir():
             continue
         try:
-            run = load_run(path)
+            run = load(path)
         except BrokenRecordError as error:
             broken.append(str(error))
             continue
@@ -168,6 +188,12 @@ def _parse_rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
         return [], False
     except OSError as error:
         raise BrokenRecordError(f"{name}: not readable ({_one_line(error)})") from None
+    try:  # all at once is a third faster, and nearly every file is whole
+        together = json.loads(b"[" + b",".join(lines) + b"]")
+    except ValueError:
+        together = []
+    if len(together) == len(lines) and set(map(type, together)) <= {dict}:
+        return together, False
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:

@@ -35,7 +35,7 @@ def build(results: Results) -> pd.DataFrame:
     for _, group in groups.iterrows():
         arrow = "↑" if group["higher_is_better"] else "↓"
         metric = f"{metric_label(group['metric'])} {arrow}"
-        source = {key: group[key] for key in (*BLOCK[1:], "run_ids", "command")}
+        source = {key: group[key] for key in ("group_id", *BLOCK[1:], "run_ids", "command")}
         source["hyperparameters"] = json.dumps(group["hyperparameters"], sort_keys=True)
         for result in RESULTS:
             column = cells.setdefault((group["title"], metric, result), {})

@@ -17,7 +17,16 @@ def runs_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def write_run(runs_dir: Path) -> WriteRun:
+def write_run(runs_dir: Path, writer_to: Callable[[Path], WriteRun]) -> WriteRun:
+    return writer_to(runs_dir)
+
+
+@pytest.fixture(scope="session")
+def writer_to() -> Callable[[Path], WriteRun]:
+    return _writer_to
+
+
+def _writer_to(runs_dir: Path) -> WriteRun:
     """Write a record as plain JSON; ``values`` is the test metric, an epoch each."""
 
     def write(

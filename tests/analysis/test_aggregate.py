@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from analysis.aggregate import GRID_POINTS, Summary, curve, moments, series_of, summarize
+from analysis.aggregate import GRID_POINTS, Summary, curve, moments, summarize
 
 VALUES = [97.1, 98.4, 96.9, 98.0]
 
@@ -132,16 +132,3 @@ def test_points_that_are_not_finite_are_left_out() -> None:
 def test_no_curves_make_no_band() -> None:
     assert curve([]).empty
     assert curve([line((1, math.nan))]).empty
-
-
-def test_series_are_those_of_the_runs_asked_for_in_order_of_the_axis() -> None:
-    columns = ["run_id", "step", "epoch", "train_seconds", "metric", "value"]
-    rows = [
-        ("a", 2, 2.0, 0.2, "loss", 1.0),
-        ("a", 1, 1.0, 0.1, "loss", 2.0),
-        ("a", 1, 1.0, 0.1, "other", 9.0),
-        ("b", 1, 1.0, 0.1, "loss", 7.0),
-    ]
-    ((x, y),) = series_of(pd.DataFrame(rows, columns=columns), ["a"], "loss", "train_seconds")
-
-    assert (x.tolist(), y.tolist()) == ([0.1, 0.2], [2.0, 1.0])

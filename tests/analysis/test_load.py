@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.load import MEASUREMENT_COLUMNS, RUN_COLUMNS, load_results, to_frames
-from experiments.record import load_runs
+from analysis.cache import read_records
+from analysis.load import MEASUREMENT_COLUMNS, RUN_COLUMNS, load_results, to_results
 
 
 def test_one_row_a_run_step_and_metric(write_run: Any, runs_dir: Path) -> None:
@@ -61,9 +61,9 @@ def test_the_order_of_the_runs_does_not_matter(write_run: Any, runs_dir: Path) -
     for optimizer in ("adam", "sgd"):
         for seed in (0, 2, 10):
             write_run(optimizer, seed)
-    runs, _ = load_runs(runs_dir)
+    records, _ = read_records(runs_dir)
 
-    forward, backward = to_frames(runs), to_frames(runs[::-1])
+    forward, backward = to_results(records), to_results(records[::-1])
 
     pd.testing.assert_frame_equal(forward.runs, backward.runs)
     pd.testing.assert_frame_equal(forward.measurements, backward.measurements)
@@ -86,6 +86,25 @@ def test_faults_are_named(write_run: Any, runs_dir: Path) -> None:
         "empty",
     ]
     assert "done, but without a finite test_accuracy_percent" in results.broken[2]
+
+
+def test_series_are_those_of_the_runs_asked_for_in_order_of_the_axis(
+    write_run: Any, runs_dir: Path
+) -> None:
+    rows = [
+        {"step": 2, "train_seconds": 0.2, "loss": 1.0, "other": 9.0},
+        {"step": 1, "train_seconds": 0.1, "loss": 2.0},
+        {"step": 3, "train_seconds": 0.3, "loss": None},
+    ]
+    write_run(rows=rows, run_id="a")
+    write_run(seed=1, rows=[{"step": 1, "loss": 7.0}], run_id="b")
+
+    results = load_results(runs_dir)
+
+    ((x, y),) = results.series(["a", "unknown"], "loss", "train_seconds")
+    assert (x.tolist(), y.tolist()) == ([0.1, 0.2], [2.0, 1.0])
+    assert results.series(["b"], "loss", "train_seconds") == []  # it has no times
+    assert len(results.series(["a", "b"], "loss", "step")) == 2
 
 
 def test_no_runs_make_empty_frames_with_every_column(tmp_path: Path) -> None:

@@ -1,5 +1,9 @@
 import csv
+import dataclasses
 import io
+import shutil
+import subprocess
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -7,7 +11,19 @@ from rich.console import Console
 
 from analysis.aggregate import Summary
 from analysis.load import NO_RUNS
-from analysis.render import blocks, cell_text, latex, number, to_csv, to_html, to_latex, to_markdown
+from analysis.render import (
+    MISSING,
+    PACKAGES,
+    Cell,
+    blocks,
+    cell_text,
+    latex,
+    number,
+    to_csv,
+    to_html,
+    to_latex,
+    to_markdown,
+)
 from analysis.terminal import print_table
 
 EVIL = "a_b & <script>alert(1)</script> 5% $x$ | `y`"
@@ -80,7 +96,7 @@ def test_csv_survives_names_with_commas_and_quotes() -> None:
 def test_markdown_is_one_row_a_method_with_nothing_that_breaks_it() -> None:
     text = to_markdown(table({EVIL: [FULL, LOST]}), "caption")
 
-    *_, last = text.strip().splitlines()
+    *_, last = (line for line in text.splitlines() if line.startswith("|"))
     assert "<script>" not in text
     assert last.replace(r"\|", "").count("|") == 5
     assert last.endswith("| 98.10 ± 0.25 (n=3) | diverged 3/3 |")
@@ -110,9 +126,82 @@ def test_latex_is_a_booktabs_table() -> None:
             r"adafisher\_v3 & tuned & 98.10 $\pm$ 0.25 (n=3) & not run \\",
             r"\bottomrule",
             r"\end{tabular}",
+            "% adafisher_v3, tuned, digits: go",
             "",
         ]
     )
+
+
+def flat(rows: list[tuple[object, ...]]) -> pd.DataFrame:
+    index = pd.MultiIndex.from_tuples(
+        [(f"cifar{number}", "sgd") for number in range(len(rows))], names=["dataset", "optimizer"]
+    )
+    return pd.DataFrame(rows, index=index, columns=["published", "verdict"], dtype=object)
+
+
+def test_a_flat_table_has_a_line_a_row_and_full_numbers_in_its_csv() -> None:
+    built = flat([(95.123456, "reproduced"), (float("nan"), EVIL)])
+    rows = list(csv.DictReader(io.StringIO(to_csv(built))))
+    assert [row["published"] for row in rows] == ["95.123456", ""]
+    assert rows[1] == {"dataset": "cifar1", "optimizer": "sgd", "published": "", "verdict": EVIL}
+    head, _, first, second = (
+        line for line in to_markdown(built, "").splitlines() if line.startswith("|")
+    )
+    assert head == "| dataset | optimizer | published | verdict |"
+    assert first == "| cifar0 | sgd | 95.12 | reproduced |"
+    assert second.replace(r"\|", "").count("|") == 5
+    assert '<td data-value="95.123456">95.12</td>' in to_html(built)
+    assert "<script>" not in to_html(built)
+
+
+def test_a_long_flat_table_goes_over_pages_in_latex() -> None:
+    short, long = flat([(1.0, "x" * 60)] * 3), flat([(1.0, "ok")] * 100)
+    assert r"\begin{tabular}{lll>{\raggedright" in to_latex(short, "")
+    assert r"\usepackage{array,booktabs}" in to_latex(short, "")
+    assert to_latex(long, "").count(r"\begin{longtable}{llll}") == 1
+    assert r"\usepackage{booktabs,longtable}" in to_latex(long, "")
+
+
+def test_a_cell_of_its_own_keeps_its_numbers_and_leads_to_its_runs() -> None:
+    source = {"group_id": "ab12", "run_ids": "r1 r2", "command": "python -m x"}
+    cell = Cell("12.50 ms", {"seconds_per_step": 0.0125}, source, strong=True)
+    built = table({"adam": [cell, LOST], "sgd": ["not run", cell]})
+    (first, *_) = csv.DictReader(io.StringIO(to_csv(built)))
+    assert (first["seconds_per_step"], first["run_ids"]) == ("0.0125", "r1 r2")
+    assert '<a href="#group-ab12"><strong>12.50 ms</strong></a>' in to_html(built)
+    assert "| **12.50 ms** |" in to_markdown(built, "")
+    assert r"\textbf{12.50 ms}" in to_latex(built, "")
+    assert to_markdown(built, "").count("python -m x") == 1  # one command, two places
+    assert "% adam, tuned, digits; sgd, tuned, digits: python -m x" in to_latex(built, "")
+
+
+def test_the_best_is_bold_everywhere_and_said_in_the_csv() -> None:
+    best = dataclasses.replace(FULL, strong=True)
+    built = table({"adam": [best, FULL]})
+    assert "**98.10 ± 0.25 (n=3)** | 98.10 ± 0.25 (n=3) |" in to_markdown(built, "")
+    assert to_latex(built, "").count(r"\textbf{98.10 $\pm$ 0.25 (n=3)}") == 1
+    assert to_html(built).count("<strong>98.10 ± 0.25</strong>") == 1
+    assert [row["best"] for row in csv.DictReader(io.StringIO(to_csv(built)))] == ["True", "False"]
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX is installed")
+def test_every_kind_of_table_compiles(tmp_path: Path) -> None:
+    names = ["adam", EVIL, "← ± ↑ ↓ − ≥ é 中"]
+    tables = [
+        table({name: [FULL, LOST] for name in names}),
+        table({"adam": [FULL] * 8}, ("a", "b", "c", "d")),
+        flat([(float("nan"), EVIL), (1.0, "x " * 60)]),
+        flat([(1.0, "ok")] * 100),
+        EMPTY,
+    ]
+    body = "\n\n".join(to_latex(built, EVIL) for built in tables)
+    document = rf"\documentclass{{article}}\usepackage{{{','.join(PACKAGES.values())}}}"
+    source = tmp_path / "tables.tex"
+    source.write_text(rf"{document}\begin{{document}}{body}\end{{document}}", "utf-8")
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", source.name]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-1500:]
+    assert (tmp_path / "tables.pdf").stat().st_size > 1000
 
 
 def test_html_is_escaped_and_scoped() -> None:
@@ -171,6 +260,14 @@ def test_a_wide_terminal_gets_one_table() -> None:
     print_table(built, "", console)
     (row,) = (line for line in console.export_text().splitlines() if "adam" in line)
     assert row.count("98.10") == 4
+
+
+def test_an_empty_table_can_say_what_makes_its_own_runs() -> None:
+    built = table({}, ())
+    built.attrs[MISSING] = "make tune OPT=a_b"
+    assert all("make tune" in write(built) for write in (to_csv, to_html))
+    assert "make tune OPT=a_b" in to_markdown(built, "")
+    assert r"make tune OPT=a\_b" in to_latex(built, "")
 
 
 def test_an_empty_table_says_what_makes_runs_in_every_format() -> None:

@@ -9,16 +9,13 @@ from typing import Any
 
 import pytest
 
+import analysis.figures
+import analysis.tables
 from analysis.load import NO_RUNS
-from analysis.report import main
+from analysis.report import main, names_of
 
 ROOT = Path(__file__).parents[2]
-FIGURES = (
-    "test_metric_vs_epoch",
-    "test_metric_vs_train_seconds",
-    "train_loss_vs_epoch",
-    "train_loss_vs_train_seconds",
-)
+TABLES, FIGURES = names_of(analysis.tables), names_of(analysis.figures)
 EVIL = "<script>alert('&')</script>"
 
 
@@ -35,8 +32,11 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in ("meta", "img", "br"):
+        if tag not in ("meta", "img", "br", "polyline"):
             self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -51,8 +51,8 @@ def run(*arguments: object) -> int:
     return main([str(argument) for argument in arguments])
 
 
-ALL = {f"tables/results.{ending}" for ending in ("csv", "md", "tex")}
-ALL |= {f"figures/{name}.{ending}" for name in FIGURES for ending in ("png", "pdf")}
+ALL = {f"tables/{name}.{ending}" for name in TABLES for ending in ("csv", "md", "tex", "html")}
+ALL |= {f"figures/{name}.{ending}" for name in FIGURES for ending in ("png", "pdf", "csv")}
 ALL |= {"report.html"}
 
 
@@ -89,12 +89,14 @@ def test_the_page_is_self_contained_and_escaped(
     text = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert page.open == []
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1  # the page's own
     assert "link" not in page.tags
-    assert all(address.startswith(("#", "data:image/png;base64,")) for address in page.addresses)
+    inside = ("#", "data:image/png;base64,", "data:text/csv;base64,")
+    assert all(address.startswith(inside) for address in page.addresses)
     assert page.tags.count("img") == text.count("<img alt=") == len(FIGURES)
     assert not re.search(r"url\(|@import|https?://", text)
-    assert text.count("&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt; &amp; more") == 1
+    escaped = "&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt; &amp; more"
+    assert text.count(escaped) == 2  # what did not finish, and the run's own part
     assert "&lt;script&gt;alert(2)&lt;/status.json: missing" in text
     assert "python -m experiments.train" in text
     assert "prefers-color-scheme: dark" in text
@@ -172,9 +174,9 @@ PARTS = {
     "figures": (["--figures-only"], {name for name in ALL if name.startswith("figures/")}),
     "one figure": (
         ["--figures-only", "--only", FIGURES[0]],
-        {f"figures/{FIGURES[0]}.png", f"figures/{FIGURES[0]}.pdf"},
+        {name for name in ALL if f"/{FIGURES[0]}." in name},
     ),
-    "one table": (["--only", "results"], {name for name in ALL if "results" in name}),
+    "one table": (["--only", "results"], {name for name in ALL if "/results." in name}),
 }
 
 
@@ -195,8 +197,14 @@ def test_mistakes_are_one_line_and_exit_2(
     mistakes: dict[str, list[object]] = {
         "--runs is not a folder": ["--runs", file, "--out", tmp_path],
         "cannot write": ["--runs", tmp_path / "none", "--out", file / "out"],
-        "Must be one of: results, test_metric_vs_epoch": ["--only", "nonsense", "--out", tmp_path],
-        "Must be one of: results.": ["--tables-only", "--only", FIGURES[0], "--out", tmp_path],
+        f"Must be one of: {TABLES[0]}, ": ["--only", "nonsense", "--out", tmp_path],
+        f"Must be one of: {', '.join(TABLES)}.": [
+            "--tables-only",
+            "--only",
+            FIGURES[0],
+            "--out",
+            tmp_path,
+        ],
     }
     for says, arguments in mistakes.items():
         assert run(*arguments) == 2

@@ -1,0 +1,34 @@
+"""A table as CSV, Markdown, LaTeX and HTML: one frame in, one string out."""
+
+from analysis.render.cells import (
+    MISSING,
+    Cell,
+    blocks,
+    cell_text,
+    interval_text,
+    is_flat,
+    levels,
+    number,
+    value_text,
+)
+from analysis.render.html import to_html
+from analysis.render.tex import PACKAGES, latex, to_latex
+from analysis.render.text import to_csv, to_markdown
+
+__all__ = [
+    "MISSING",
+    "PACKAGES",
+    "Cell",
+    "blocks",
+    "cell_text",
+    "interval_text",
+    "is_flat",
+    "latex",
+    "levels",
+    "number",
+    "to_csv",
+    "to_html",
+    "to_latex",
+    "to_markdown",
+    "value_text",
+]

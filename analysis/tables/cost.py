@@ -1,0 +1,93 @@
+"""Cost of each method: time a training step, ratio to AdamW's, peak memory, optimizer state.
+
+Means over the finished runs of a group, and ± their sample standard deviation for the time: runs
+may have shared their machine, or ran on different ones. ``make bench`` measures ratios in one
+process. The peak is that of the process on a CPU, of the device elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.groups import BLOCK, group_runs
+from analysis.load import Results
+from analysis.render import Cell
+
+INDEX = ["optimizer", "ruleset"]
+COLUMNS = ["task", "cost"]
+COSTS = ("ms a step", "to adamw", "peak MB", "state MB")
+SPREAD = COSTS[0]
+REFERENCE = "adamw"
+NOT_RUN = "not run"
+MEGA = 1e6
+
+
+def build(results: Results) -> pd.DataFrame:
+    """Build the grid.
+
+    Returns:
+        Index ``INDEX``; columns ``COLUMNS``, the ``COSTS`` of each block of comparable runs.
+    """
+    groups = group_runs(results.runs)
+    done = results.runs[results.runs["status"] == "done"]
+    members = dict(list(done.groupby("group_id")))
+    rows = list(dict.fromkeys(sorted(zip(groups["label"], groups["ruleset"], strict=True))))
+    cells: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
+    for title, block in groups.groupby("title", sort=False):
+        reference = [
+            float(_milliseconds(members[row["group_id"]]).mean())
+            for _, row in block.iterrows()
+            if row["optimizer"] == REFERENCE and row["group_id"] in members
+        ]
+        for _, group in block.iterrows():
+            values = _costs(members.get(group["group_id"]), reference[:1])
+            source = {key: group[key] for key in ("group_id", *BLOCK[1:], "run_ids", "command")}
+            for cost in COSTS:
+                column = cells.setdefault((str(title), cost), {})
+                column[group["label"], group["ruleset"]] = _cell(cost, values.get(cost), source)
+    table = [[column.get(row, NOT_RUN) for column in cells.values()] for row in rows]
+    return pd.DataFrame(
+        table,
+        index=pd.MultiIndex.from_tuples(rows, names=INDEX),
+        columns=pd.MultiIndex.from_tuples(list(cells), names=COLUMNS),
+        dtype=object,
+    )
+
+
+def _costs(runs: pd.DataFrame | None, reference: list[float]) -> dict[str, tuple[Any, int]]:
+    """Each known cost, as a value a run or one in all, and the number of runs."""
+    if runs is None:
+        return {}
+    times = _milliseconds(runs)
+    found = {
+        "ms a step": times,
+        "to adamw": times.mean() / reference[0] if reference else np.nan,
+        "peak MB": pd.to_numeric(runs["peak_memory_bytes"]) / MEGA,
+        "state MB": pd.to_numeric(runs["state_bytes"]) / MEGA,
+    }
+    return {cost: (value, len(runs)) for cost, value in found.items() if np.isfinite(_mean(value))}
+
+
+def _mean(value: Any) -> float:
+    return float(np.mean(np.asarray(value, dtype=np.float64)))
+
+
+def _milliseconds(runs: pd.DataFrame) -> pd.Series:
+    steps = pd.to_numeric(runs["steps"]).where(lambda count: count > 0)
+    return 1e3 * pd.to_numeric(runs["train_seconds"]) / steps
+
+
+def _cell(cost: str, found: tuple[Any, int] | None, source: dict[str, Any]) -> Cell:
+    if found is None:
+        return Cell("", source=source)
+    value, n = found
+    mean = _mean(value)
+    values: dict[str, object] = {"statistic": "mean", "mean": mean, "n": n}
+    text = f"{mean:.3g}"
+    if cost == SPREAD and n > 1:
+        values["std"] = float(value.std(ddof=1))
+        text += f" ± {values['std']:.2g}"
+    return Cell(text, values, source)

@@ -1,0 +1,66 @@
+"""The effort behind each method's hyperparameters: trials, budget and seeds of their tuning.
+
+``on_edge`` names the hyperparameters whose best value lies on the edge of what was searched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from analysis.groups import group_runs
+from analysis.load import Results
+from analysis.render import MISSING
+
+INDEX = ["task", "optimizer", "ruleset"]
+FACTS = (
+    "trials",
+    "completed",
+    "diverged",
+    "seeds",
+    "budget",
+    "sampler",
+    "space",
+    "on_edge",
+    "spread",
+)
+UNTUNED = "not tuned here"
+
+
+def build(results: Results) -> pd.DataFrame:
+    """Build the flat table.
+
+    Returns:
+        Index ``INDEX``; one column for each of ``FACTS``, and ``effort`` in words.
+    """
+    groups = group_runs(results.runs)
+    tunings = results.runs.drop_duplicates("group_id").set_index("group_id")["tuning"]
+    rows: dict[tuple[str, str, str], dict[str, object]] = {}
+    for _, group in groups.iterrows():
+        found = tunings.get(group["group_id"])
+        tuning = found if isinstance(found, Mapping) else {}
+        key = (group["title"], group["label"], group["ruleset"])
+        rows[key] = {"effort": _effort(tuning)} | {fact: _text(tuning.get(fact)) for fact in FACTS}
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["effort", *FACTS], dtype=object)
+    table.index = pd.MultiIndex.from_tuples(list(rows), names=INDEX)
+    table.attrs[MISSING] = "No runs to show yet. `make tune OPT=adafisher TASK=digits` tunes."
+    return table
+
+
+def _effort(tuning: Mapping[str, Any]) -> str:
+    if not tuning:
+        return UNTUNED
+    seeds = len(tuning.get("seeds") or [None])
+    return f"{tuning.get('trials')} trials x {tuning.get('budget')}" + (
+        f" x {seeds} seeds" if seeds > 1 else ""
+    )
+
+
+def _text(value: Any) -> object:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_text(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(str(_text(item)) for item in value) if value else "none"
+    return "" if value is None else value

@@ -1,0 +1,170 @@
+"""The report in a real browser: a click sorts, words filter, links lead, and names stay names."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from analysis.report import main
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+EVIL = "<script>document.title = 'taken'</script>"
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+    pytest.mark.skipif(DRIVER is None, reason="chromedriver is not installed"),
+    # One browser for the module: xdist is not to start several.
+    pytest.mark.xdist_group("browser"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    folder = tmp_path_factory.mktemp("profile")
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={folder}",
+    ):
+        options.add_argument(argument)
+    options.add_argument("--window-size=1200,900")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, writer_to: Any) -> Path:
+    runs_dir, out = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("out")
+    write_run = writer_to(runs_dir)
+    for optimizer, value in (("adam", 95.0), ("sgd", 9.5), ("kfac", 97.0)):
+        for seed in (0, 1):
+            folder = write_run(optimizer, seed, (value - 1, value), run_id=f"{optimizer}{seed}")
+            (folder / "config.yaml").write_text(f"seed: {seed}\nname: {optimizer}\n")
+    write_run(EVIL, 0, status="failed", reason=EVIL, rows=[], run_id="bad")
+    assert main(["--runs", str(runs_dir), "--out", str(out)]) == 0
+    return out / "report.html"
+
+
+@pytest.fixture
+def page(report: Path, browser: Any) -> Any:
+    browser.get(report.as_uri())
+    browser.refresh()  # the address may differ in its end alone, which loads nothing
+    return browser
+
+
+def rows_of(page: Any, table: str = "results") -> list[str]:
+    region = page.find_element(By.CSS_SELECTOR, f'[aria-label="{table}"]')
+    rows = region.find_elements(By.CSS_SELECTOR, "tbody tr")
+    return [row.find_element(By.TAG_NAME, "th").text for row in rows if row.is_displayed()]
+
+
+def header(page: Any, text: str, table: str = "results") -> Any:
+    region = page.find_element(By.CSS_SELECTOR, f'[aria-label="{table}"]')
+    (found,) = (
+        button for button in region.find_elements(By.TAG_NAME, "button") if button.text == text
+    )
+    return found
+
+
+def test_it_opens_without_a_word_on_the_console(page: Any) -> None:
+    assert page.title == "AdaFisher benchmark: results"
+    assert [entry["message"] for entry in page.get_log("browser")] == []
+
+
+def test_a_name_that_is_a_script_stays_a_name(page: Any) -> None:
+    assert page.title != "taken"
+    assert len(page.find_elements(By.TAG_NAME, "script")) == 1
+    assert EVIL in page.find_element(By.ID, "failures").text
+
+
+def test_a_click_or_a_key_sorts_and_tells_a_screen_reader(page: Any) -> None:
+    final = header(page, "final")
+    final.click()
+    # As numbers: 9.5 before 95; what has no value is last.
+    assert rows_of(page)[:3] == ["sgd", "adam", "kfac"]
+    assert final.find_element(By.XPATH, "..").get_attribute("aria-sort") == "ascending"
+    final.send_keys(Keys.ENTER)
+    assert rows_of(page)[:3] == ["kfac", "adam", "sgd"]
+    assert rows_of(page)[3].startswith("<script>")
+    assert final.find_element(By.XPATH, "..").get_attribute("aria-sort") == "descending"
+    header(page, "optimizer").click()
+    assert rows_of(page)[1:] == ["adam", "kfac", "sgd"]
+    assert final.find_element(By.XPATH, "..").get_attribute("aria-sort") == "none"
+
+
+def test_words_filter(page: Any) -> None:
+    region = page.find_element(By.CSS_SELECTOR, '[aria-label="results"]')
+    label = region.find_element(By.XPATH, "preceding-sibling::label[1]")
+    box = label.find_element(By.TAG_NAME, "input")
+    box.send_keys("ADAM tuned")
+    assert rows_of(page) == ["adam"]
+    assert label.find_element(By.TAG_NAME, "output").text == "1 of 4 rows"
+    box.send_keys(Keys.CONTROL + "a")
+    box.send_keys(Keys.DELETE)
+    assert len(rows_of(page)) == 4
+
+
+def test_a_number_leads_to_its_command_and_on_to_its_run(page: Any) -> None:
+    region = page.find_element(By.CSS_SELECTOR, '[aria-label="results"]')
+    region.find_element(By.LINK_TEXT, "97.00 ± 0.00").click()
+    group = page.find_element(By.CSS_SELECTOR, "details:target")
+    assert group.get_attribute("open") is not None
+    assert "optimizer=kfac" in group.find_element(By.TAG_NAME, "pre").text
+    group.find_element(By.LINK_TEXT, "kfac1").click()
+    run = page.find_element(By.ID, "run-kfac1")
+    assert run.get_attribute("open") is not None
+    assert run.find_element(By.CSS_SELECTOR, "summary").text.endswith("seed 1 (done)")
+    assert len(run.find_elements(By.TAG_NAME, "polyline")) == 2
+    run.find_element(By.XPATH, ".//summary[text()='config.yaml']").click()
+    assert "name: kfac" in run.text
+
+
+def test_a_figure_has_its_data_and_code_one_click_away(page: Any) -> None:
+    figure = page.find_element(By.ID, "figure-test_metric_vs_epoch")
+    data, code = figure.find_elements(By.TAG_NAME, "summary")
+    code.click()
+    assert "def build(results" in figure.text
+    data.click()
+    link = figure.find_element(By.PARTIAL_LINK_TEXT, ".csv").get_attribute("href")
+    text = page.execute_async_script(
+        "const done = arguments[1]; fetch(arguments[0]).then((r) => r.text()).then(done)", link
+    )
+    assert text.startswith("subplot,kind,series,x,y,value")
+    assert ",line,kfac (n=2),2.0,97.0," in text
+
+
+def test_dark_and_print_are_told_apart(page: Any) -> None:
+    background = "return getComputedStyle(document.body).backgroundColor"
+    seen = set()
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        seen.add(page.execute_script(background))
+    assert len(seen) == 2
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": []})
+    label = page.find_element(By.CSS_SELECTOR, "label.filter")
+    assert not label.is_displayed()
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
+def test_every_control_can_be_reached_and_has_a_name(page: Any) -> None:
+    nameless = page.execute_script(
+        "const named = (e) => e.textContent.trim() || e.ariaLabel || e.labels?.[0]?.textContent;"
+        "return [...document.querySelectorAll('button, input, a, summary, [role=region]')]"
+        ".filter((e) => !named(e)).map((e) => e.outerHTML)"
+    )
+    assert nameless == []
+    page.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
+    assert page.switch_to.active_element.text == "Skip to the tables"
+    assert json.dumps(page.get_log("browser")) == "[]"

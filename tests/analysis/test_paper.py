@@ -1,0 +1,67 @@
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis import paper
+from analysis.page import BuiltTable
+from analysis.report import ReportError
+from analysis.tables import results as table
+
+needs_latex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX is installed")
+EVIL = r"\input{x} 5% $x$ & #_^~ <b> é"
+
+
+@needs_latex
+def test_the_document_compiles_whatever_a_run_is_called(
+    write_run: Any, runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(EVIL, task=EVIL)
+    write_run("adam", status="failed", reason=EVIL, rows=[])
+    out = tmp_path / "out"
+    assert paper.main(["--runs", str(runs_dir), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"Written to {out}/paper/paper.pdf\n"
+    text = (out / "paper" / "paper.tex").read_text("utf-8")
+    names = {path.stem for path in (out / "figures").glob("*.pdf")}
+    assert names
+    assert all(f"figures/{name}.pdf" in text for name in names)
+    assert r"\input{x}" not in text
+    if shutil.which("pdftotext"):
+        pdf = out / "paper" / "paper.pdf"
+        words = subprocess.run(
+            ["pdftotext", "-layout", pdf, "-"], capture_output=True, text=True, check=True
+        ).stdout
+        assert "5% $x$ & #_" in words
+        assert "95.00 (n=1)" in words
+
+
+def test_without_a_latex_the_source_is_written(
+    runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paper.shutil, "which", lambda name: None)
+    monkeypatch.setattr(paper, "report", lambda *args, **kwargs: made(runs_dir))
+    said = paper.paper(runs_dir, tmp_path)
+    assert "pdflatex is not installed" in said
+    assert (tmp_path / "paper" / "paper.tex").is_file()
+
+
+@needs_latex
+def test_what_latex_refuses_is_one_line(
+    runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paper, "report", lambda *args, **kwargs: made(runs_dir))
+    monkeypatch.setattr(paper, "document", lambda *args: r"\documentclass{article}\undefined")
+    with pytest.raises(
+        ReportError, match=r"pdflatex: Undefined control sequence\. See .*paper\.log"
+    ):
+        paper.paper(runs_dir, tmp_path)
+
+
+def made(runs_dir: Path) -> Any:
+    from analysis.load import load_results
+    from analysis.report import Made
+
+    results = load_results(runs_dir)
+    return Made(results, [BuiltTable("results", "caption", table.build(results))], [])

@@ -1,0 +1,124 @@
+"""Tables other than the main one, on made-up records."""
+
+import json
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import analysis.tables
+from analysis import conf, report
+from analysis.load import load_results
+from analysis.render import MISSING, cell_text
+from analysis.tables import cost, coverage, table8_budgets, table9_learning_rates, tuning_effort
+
+FORMATS = ("csv", "md", "tex", "html")
+
+
+def with_costs(folder: Path, *, step: int, seconds: float, peak: int, state: int) -> None:
+    status = json.loads((folder / "status.json").read_text())
+    status["progress"] = {"step": step, "train_seconds": seconds}
+    status["summary"] = {"peak_memory_bytes": peak, "state_bytes": state}
+    (folder / "status.json").write_text(json.dumps(status))
+
+
+def test_cost_is_the_mean_over_runs_and_a_ratio_within_the_block(
+    write_run: Any, runs_dir: Path
+) -> None:
+    for seed, seconds in enumerate((1.0, 3.0)):
+        folder = write_run("adamw", seed)
+        with_costs(folder, step=100, seconds=seconds, peak=4_000_000, state=2_000_000)
+    with_costs(write_run("kfac"), step=10, seconds=1.0, peak=8_000_000, state=500_000)
+    with_costs(write_run("sgd", task="mnist"), step=10, seconds=1.0, peak=1, state=1)
+
+    table = cost.build(load_results(runs_dir))
+
+    texts = table.xs("digits", axis=1).map(cell_text)
+    assert texts.loc[("adamw", "tuned")].tolist() == ["20 ± 14", "1", "4", "2"]
+    assert texts.loc[("kfac", "tuned")].tolist() == ["100", "5", "8", "0.5"]
+    assert table.loc[("sgd", "tuned"), ("mnist", "to adamw")].text == ""  # no AdamW there
+    assert table.loc[("sgd", "tuned"), ("digits", "to adamw")] == "not run"
+
+
+def test_a_run_that_failed_has_no_cost(write_run: Any, runs_dir: Path) -> None:
+    write_run("adam", status="failed")
+    with_costs(write_run("sgd"), step=0, seconds=0.0, peak=1, state=1)
+    table = cost.build(load_results(runs_dir))
+    assert table.loc[("adam", "tuned")].map(cell_text).tolist() == [""] * 4
+    assert table.loc[("sgd", "tuned")].map(cell_text).tolist()[0] == ""
+
+
+def test_coverage_counts_seeds_against_the_most_of_the_block(
+    write_run: Any, runs_dir: Path
+) -> None:
+    for seed in range(3):
+        write_run("adam", seed)
+    write_run("sgd", 0)
+    write_run("sgd", 1, status="diverged")
+    write_run("kfac", 0, task="mnist")
+
+    table = coverage.build(load_results(runs_dir)).map(cell_text)
+
+    assert table.loc[("adam", "tuned")].tolist() == ["3/3", "none"]
+    assert table.loc[("sgd", "tuned")].tolist() == ["1/3, diverged 1/3", "none"]
+    assert table.loc[("kfac", "tuned")].tolist() == ["none", "1/1"]
+
+
+def test_tuning_effort_says_what_stands_behind_a_number(write_run: Any, runs_dir: Path) -> None:
+    tuning = {"trials": 8, "seeds": [1000, 1001], "budget": "2 epochs", "on_edge": ["lr"]}
+    tuning |= {"space": {"lr": "1e-3 to 1 (log)"}, "completed": 7, "diverged": 1}
+    write_run("adam", tuning=tuning)
+    write_run("sgd", ruleset="paper")
+
+    table = tuning_effort.build(load_results(runs_dir))
+
+    adam, sgd = table.loc[("digits", "adam", "tuned")], table.loc[("digits", "sgd", "paper")]
+    assert adam["effort"] == "8 trials x 2 epochs x 2 seeds"
+    assert (adam["space"], adam["on_edge"]) == ("lr: 1e-3 to 1 (log)", "lr")
+    assert (adam["completed"], adam["diverged"]) == (7, 1)
+    assert (sgd["effort"], sgd["trials"]) == ("not tuned here", "")
+
+
+def test_budgets_and_rates_are_those_of_the_paper_with_their_sources() -> None:
+    table = table8_budgets.build(load_results(Path("none")))
+    # The paper's Table 8: AdaFisher 200, Adam 210; the others are of the released configurations.
+    epochs = table["cifar epochs"]
+    assert (epochs["adafisher_released"], epochs["adam"], epochs["kfac"]) == (200, 210, 107)
+    assert (epochs["adahessian"], epochs["shampoo"]) == (89, 36)
+    assert table.loc["adam", "cifar source"] == "Table 8"
+    rates = table9_learning_rates.build(load_results(Path("none")))
+    assert rates.loc["adafisher_released", ("paper", "cnn")].values["lr"] == 1e-3
+    assert rates.loc["adamw", ("paper", "lm")].text == "1e-05"
+    assert rates.loc["adam", ("paper", "lm")].text == "none"
+
+
+def test_a_source_is_the_comment_on_the_line(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(conf, "CONF", tmp_path)
+    folder = tmp_path / "paper" / "cnn"
+    folder.mkdir(parents=True)
+    (folder / "adam.yaml").write_text("# lr: 9\noptimizer:\n  lr: 1e-3  # Table 9, #2\n  beta: 1\n")
+    assert conf.learning_rates("paper") == {"cnn": {"adam": conf.Sourced(1e-3, "Table 9, #2")}}
+
+
+def test_without_runs_every_table_is_written_and_says_what_makes_it(tmp_path: Path) -> None:
+    assert (
+        report.main(["--runs", str(tmp_path / "no"), "--out", str(tmp_path), "--tables-only"]) == 0
+    )
+    names = {module.name for module in pkgutil.iter_modules(analysis.tables.__path__)}
+    written = {path.name for path in (tmp_path / "tables").iterdir()}
+    assert written == {f"{name}.{form}" for name in names for form in FORMATS}
+    for name in ("results", "cost", "coverage", "tuning_effort"):
+        for form in FORMATS:
+            assert "make " in (tmp_path / "tables" / f"{name}.{form}").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["results", "cost", "coverage"])
+def test_each_number_of_a_grid_names_its_runs(name: str, write_run: Any, runs_dir: Path) -> None:
+    write_run("adam", run_id="first")
+    module = __import__(f"analysis.tables.{name}", fromlist=["build"])
+    cell = module.build(load_results(runs_dir)).iloc[0, 0]
+    assert cell.source["run_ids"] == "first"
+    assert cell.source["group_id"].startswith("digits-small_cnn-adam")
+    assert cell.source["command"].startswith("python -m experiments.train task=digits")
+    assert MISSING not in cell.source
