@@ -32,6 +32,7 @@ GROUP_COLUMNS = (
     "run_ids",
     "command",
     "hyperparameters",
+    "control_of",
 )
 
 
@@ -50,7 +51,8 @@ def group_runs(runs: pd.DataFrame) -> pd.DataFrame:
     if runs.empty:
         return pd.DataFrame(columns=list(GROUP_COLUMNS))
     shared = ["group_id", *BLOCK, "optimizer", "family", "ruleset", "metric", "higher_is_better"]
-    groups = runs.drop_duplicates("group_id")[[*shared, "hyperparameters", "settings"]].copy()
+    own = ["control", "control_of", "hyperparameters", "settings"]
+    groups = runs.drop_duplicates("group_id")[[*shared, *own]].copy()
     groups["title"] = _titles(groups)
     groups["label"] = _labels(groups)
     seeds = runs.groupby(list(BLOCK))["seed"].nunique()
@@ -86,6 +88,8 @@ def _overrides(run: pd.Series) -> list[str]:
         amount, unit = budget.groups()
         kind = f"{unit.removesuffix('s')}s"  # "1 epoch" is budget.epochs=1
         chosen += [f"budget={kind}", f"budget.{kind}={amount}"]
+    if run["control"]:
+        chosen.append(f"control={run['control']}")
     chosen += [f"{SETTINGS[key]}={value}" for key, value in run["settings"].items()]
     values = run["hyperparameters"].items()
     return chosen + [f"optimizer.{key}={_hydra(value)}" for key, value in sorted(values)]
@@ -118,9 +122,10 @@ def _labels(groups: pd.DataFrame) -> list[str]:
                 )
             ]
         )
+        controls = [f"{control} control" if control else "" for control in alike["control"]]
         names = [
-            f"{name} ({part})" if part else name
-            for name, part in zip(alike["optimizer"], parts, strict=True)
+            f"{name} ({', '.join(told)})" if (told := [text for text in pair if text]) else name
+            for name, *pair in zip(alike["optimizer"], controls, parts, strict=True)
         ]
         counts = Counter(names)
         for index, name, group_id in zip(alike.index, names, alike["group_id"], strict=True):

@@ -34,6 +34,7 @@ IDENTITY = (
     "published_as",
     "tuning",
     "control",
+    "control_of",
 )
 COSTS = {  # column: where the record has it
     "steps": ("progress", "step"),

@@ -15,6 +15,7 @@ from experiments import budget, execution, parallel, seeding
 from experiments.errors import UserError
 from experiments.execution import Execution
 from experiments.models import transfer
+from experiments.optimizers.scalar_control import ScalarControl
 from experiments.precision import Precision
 from experiments.schedule import Schedule
 from experiments.synced_norm import synchronise
@@ -34,7 +35,7 @@ SUITE_KEYS = {
     ),
     "tokenization": ("name", "published_as"),
     "model": ("name", "parameters", "published_as", "weights"),
-    "optimizer": ("name", "family", "needs", "shardable", "search", "published_as"),
+    "optimizer": ("name", "family", "needs", "shardable", "search", "published_as", "control"),
     "schedule": ("name",),
 }
 
@@ -65,12 +66,15 @@ class Built:
     world: World
 
 
-def build(config: Mapping[str, Any], world: World | None = None) -> Built:
+def build(
+    config: Mapping[str, Any], world: World | None = None, *, scales: Tensor | None = None
+) -> Built:
     """Build a run from its resolved config.
 
     Args:
         config: The resolved config.
         world: The processes that build it together; this one alone by default.
+        scales: ``[steps]``, step sizes of a scalar control, which takes the optimizer's place.
 
     Raises:
         UserError: If a value is unusable; the message names section, value and bound.
@@ -90,10 +94,15 @@ def build(config: Mapping[str, Any], world: World | None = None) -> Built:
     steps_per_epoch = task.train.num_batches(counts["batch_size"])
     total_steps = budget.total_steps(config["budget"], steps_per_epoch=steps_per_epoch)
     schedule = _construct("schedule", config["schedule"])
+    section = config["optimizer"]
+    if scales is None:
+        optimizer, needs = build_optimizer(section, model), section["needs"]
+    else:
+        optimizer, needs = build_control(section, model, scales, total_steps), {}
     return Built(
         task=task,
         model=model,
-        optimizer=build_optimizer(config["optimizer"], model),
+        optimizer=optimizer,
         forward=_wrapped(model, plan),
         schedule=_call(
             "schedule",
@@ -106,10 +115,10 @@ def build(config: Mapping[str, Any], world: World | None = None) -> Built:
         **counts,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
-        observes_logits=bool(config["optimizer"]["needs"]["logits"]),
+        observes_logits=bool(needs.get("logits")),
         pretrained=pretrained,
-        creates_graph=bool(config["optimizer"]["needs"]["create_graph"]),
-        takes_closure=bool(config["optimizer"]["needs"]["closure"]),
+        creates_graph=bool(needs.get("create_graph")),
+        takes_closure=bool(needs.get("closure")),
         precision=Precision(plan.precision, plan.device),
         channels_last=channels_last,
         compiled=plan.compiled,
@@ -173,6 +182,24 @@ def build_optimizer(section: Mapping[str, Any], model: nn.Module) -> Optimizer:
     """Make the optimizer; a method that needs the model gets it in place of the parameters."""
     subject: Any = model if section["needs"]["model"] else model.parameters()
     return _call("optimizer", {"optimizer": section}, _construct("optimizer", section), subject)
+
+
+def build_control(
+    section: Mapping[str, Any], model: nn.Module, scales: Tensor, total_steps: int
+) -> Optimizer:
+    """Make the scalar control of a method: its momentum and decay, at the measured step sizes."""
+    if len(scales) != total_steps:
+        raise UserError(
+            f"control=scalar: {len(scales)} step sizes were measured for {total_steps} steps. "
+            "Must be as many: use a budget of epochs or steps."
+        )
+    return ScalarControl(
+        model.parameters(),
+        section["lr"],
+        scales=scales,
+        weight_decay=section["weight_decay"],
+        **section["control"],
+    )
 
 
 def _construct(kind: str, section: Mapping[str, Any]) -> Callable[..., Any]:

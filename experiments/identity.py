@@ -39,6 +39,7 @@ NOTES = (
     "weights_dir",
     "workers",
     "shardable",
+    "control",
 )
 
 Config = Mapping[str, Any]
@@ -85,6 +86,7 @@ def describe(config: Config, task: "Task") -> dict[str, Any]:
         "published_as": published_as(config),
         "tuning": config["tuning"],
         "control": config["control"],
+        "control_of": config["control"] and group_id({**config, "control": None}),
     }
 
 
@@ -103,6 +105,8 @@ def published_as(config: Config) -> dict[str, Any]:
     A perplexity joins only with the published vocabulary: otherwise the task's entry is None.
     """
     names = {key: config[key].get("published_as") for key in ("task", "model", "optimizer")}
+    if config["control"] is not None:
+        names["optimizer"] = None
     section = config.get("tokenization")
     if section and section["published_as"] is None:
         names["task"] = None

@@ -47,12 +47,14 @@ class Trainer:
         seed: int,
         on_step: Callable[["Trainer", float], None] = lambda trainer, loss: None,
         stop_requested: Callable[[], bool] = lambda: False,
+        evaluates: bool = True,
     ) -> None:
         self.built = built
         self.seed = seed
         self.counters = Counters()
         self._on_step = on_step
         self._stop_requested = stop_requested
+        self._evaluates = evaluates
         self._base_lrs = [group["lr"] for group in built.optimizer.param_groups]
         # Dropout in one process is not to repeat that of another.
         rank = built.world.rank
@@ -86,7 +88,7 @@ class Trainer:
                 counters.train_seconds += seconds
                 if not math.isfinite(loss):
                     raise DivergedError(f"loss is {loss} at step {counters.step}")
-                if self._evaluates_after(counters.step):
+                if self._evaluates and self._evaluates_after(counters.step):
                     yield self._row()
                 self._on_step(self, loss)
                 if built.world.any(self._stop_requested()):

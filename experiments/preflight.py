@@ -204,12 +204,13 @@ def _try_values(config: Config) -> None:
     """Make the optimizer once, for a model of one layer, so that it refuses bad values now."""
     import torch
 
-    from experiments import budget, build, execution, tracking
+    from experiments import budget, build, control, execution, tracking
 
     tracking.check_mode(config["tracking"]["mode"])
     build.sizes(config["task"])
     budget.total_steps(config["budget"], steps_per_epoch=1)
     execution.resolve(config)
+    control.check(config)
     _check_pretrained(config)
     build.build_optimizer(config["optimizer"], torch.nn.Linear(2, 2))
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from experiments import checkpoint, environment, faults, identity, stopping
+from experiments import checkpoint, control, environment, faults, identity, stopping
 from experiments.build import Built, build
 from experiments.display import Display
 from experiments.errors import UserError
@@ -78,7 +78,7 @@ def _attempt(
     with warnings.catch_warnings(record=True) as caught:
         # A remark, as on parameters without curvature, belongs into the record of this run.
         warnings.simplefilter("always", UserWarning)
-        built = build(config, world)
+        built = build(config, world, scales=control.scales(config, folder.path, world))
     remarks = [str(warning.message) for warning in caught]
     if built.pretrained is not None:
         remarks.append(str(built.pretrained))

@@ -1,0 +1,184 @@
+r"""The scalar control: what is left of an adaptive method when its curvature loses its shape.
+
+``control=scalar`` trains by SGD with the method's momentum, and a step size that follows the mean
+of the method's preconditioner. The mean is measured while the method itself trains, from the same
+seed on the same batches: with the momentum :math:`m_t` (without its bias) and the step
+:math:`\Delta_t` that the method took at the learning rate :math:`\eta_t`, decoupled decay aside,
+
+.. math:: s_t = - \langle \Delta_t, m_t \rangle / (\eta_t \langle m_t, m_t \rangle).
+
+For a diagonal preconditioner that is its mean over the parameters, each weighted by the square of
+its momentum; for any method it is the step size with which momentum comes closest to its step. (An
+unweighted mean would be ruled by parameters that hardly get a gradient: in Adam's they count
+:math:`1 / \epsilon`.) The difference that remains between the two runs is due to the shape.
+"""
+
+import io
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from experiments import identity
+from experiments.build import Built, build
+from experiments.errors import UserError
+from experiments.loop import DivergedError, Trainer
+from experiments.optimizers.scalar_control import momentum_direction
+from experiments.record import ARRAYS_DIR
+from experiments.store import write_atomic
+from experiments.world import World
+
+logger = logging.getLogger(__name__)
+
+SCALAR = "scalar"
+KINDS = (None, SCALAR)
+TRACE = Path(ARRAYS_DIR) / "preconditioner.npz"
+
+Config = Mapping[str, Any]
+
+
+def check(config: Config) -> None:
+    """Refuse what cannot be controlled.
+
+    Raises:
+        UserError: If the kind is unknown, or the method or the way it runs has no scalar control.
+    """
+    kind = config["control"]
+    if kind not in KINDS:
+        raise UserError(f"Invalid control: {kind!r}. Must be {SCALAR}, or null.")
+    if kind is None:
+        return
+    name = config["optimizer"]["name"]
+    if config["optimizer"].get("control") is None:
+        raise UserError(f"optimizer={name}: control=scalar needs a method with a preconditioner.")
+    if config["optimizer"]["needs"]["closure"]:
+        raise UserError(
+            f"optimizer={name}: not with control=scalar, as it evaluates the loss itself."
+        )
+    if config["precision"] == "fp16":
+        raise UserError("control=scalar: not with precision=fp16, as gradients are scaled there.")
+    if config["distributed"] == "fsdp":
+        raise UserError("control=scalar: not with distributed=fsdp, as it needs whole parameters.")
+
+
+def source_of(config: Config) -> dict[str, Any]:
+    """The config of the run whose control this is."""
+    return {**config, "control": None}
+
+
+def scales(config: Config, folder: Path, world: World) -> Tensor | None:
+    """The step sizes of a control, measured once and kept in its folder; None for other runs.
+
+    Args:
+        config: The resolved config.
+        folder: The run's folder.
+        world: The processes that train it; all have to call.
+
+    Returns:
+        ``[steps]``, float64.
+
+    Raises:
+        UserError: If the method itself diverges, so that there is nothing to follow.
+    """
+    check(config)
+    if config["control"] is None:
+        return None
+    path = folder / TRACE
+    # Only the first process needs to see the folder.
+    known = world.tell(_read(path) if world.leads else None)
+    if known is not None:
+        return torch.from_numpy(known)
+    label = identity.label(config)
+    if world.leads:
+        logger.info("%s: training the method itself first, to measure its step sizes", label)
+    measured = measure(source_of(config), world)
+    if world.leads:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        np.savez(buffer, scale=measured.numpy(), step=np.arange(1, len(measured) + 1))
+        write_atomic(path, buffer.getvalue())
+    return measured
+
+
+def measure(config: Config, world: World) -> Tensor:
+    """Train a run without evaluations and record its scalar at each step.
+
+    Args:
+        config: The run that is controlled.
+        world: The processes that train it; all have to call.
+
+    Returns:
+        ``[steps]``, float64.
+
+    Raises:
+        UserError: If it diverges.
+    """
+    built = build(config, world)
+    recorder = Recorder(built, config["optimizer"])
+    trainer = Trainer(built, seed=config["seed"], evaluates=False)
+    try:
+        for _ in trainer.run():
+            pass
+    except DivergedError as error:
+        raise UserError(f"control=scalar: the method itself diverges ({error}).") from error
+    return torch.tensor(recorder.found, dtype=torch.float64)
+
+
+class Recorder:
+    """Measures at each step of an optimizer the scalar that comes closest to it.
+
+    Args:
+        built: The run, whose optimizer is watched by hooks.
+        section: The optimizer's section of the config.
+    """
+
+    def __init__(self, built: Built, section: Mapping[str, Any]) -> None:
+        self.found: list[float] = []
+        self._group = {**section["control"], "weight_decay": section["weight_decay"]}
+        self._moments: dict[Tensor, Tensor] = {}
+        self._steps: dict[Tensor, int] = {}
+        self._before: list[tuple[Tensor, Tensor, Tensor]] = []
+        built.optimizer.register_step_pre_hook(self._note)
+        built.optimizer.register_step_post_hook(self._compare)
+
+    @torch.no_grad()
+    def _note(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self._before = []
+        for group in optimizer.param_groups:
+            for param in group["params"]:
+                if param.grad is None:
+                    continue
+                average = self._moments.setdefault(param, torch.zeros_like(param))
+                self._steps[param] = self._steps.get(param, 0) + 1
+                grad = param.grad.detach()
+                direction = momentum_direction(
+                    average, param, grad, self._steps[param], self._group
+                )
+                self._before.append((param, param.detach().clone(), direction))
+
+    @torch.no_grad()
+    def _compare(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        lr = optimizer.param_groups[0]["lr"]
+        decoupled = self._group["decay"] == "decoupled"
+        along, squares = 0.0, 0.0
+        for param, before, direction in self._before:
+            moved = param.detach() - before
+            if decoupled and self._group["weight_decay"]:
+                moved += before * (lr * self._group["weight_decay"])
+            along -= (moved.double() * direction.double()).sum().item()
+            squares += direction.double().square().sum().item()
+        self._before = []
+        self.found.append(along / (lr * squares) if lr * squares > 0 else 0.0)
+
+
+def _read(path: Path) -> Any:
+    try:
+        with np.load(path) as file:
+            return file["scale"]
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,226 @@
+"""The scalar control: exact where the preconditioner has no shape, checked by hand where it has."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from experiments import commandline, control, identity
+from experiments.build import build
+from experiments.errors import UserError
+from experiments.optimizers.scalar_control import ScalarControl
+from experiments.preflight import composed
+from experiments.record import load_run
+from experiments.run import execute
+from experiments.world import World
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:AdaFisher.*in no supported layer"),
+    pytest.mark.filterwarnings("ignore:AdaFisher. dropped an estimate"),
+]
+
+
+def config(tmp_path: Path, *overrides: str) -> dict[str, Any]:
+    return composed(
+        [
+            *(
+                "task=generated_images",
+                "model=small_cnn",
+                "task.batch_size=16",
+                "budget=steps",
+                "budget.steps=6",
+            ),
+            *("tracking=none", f"runs_dir={tmp_path}", f"cache_dir={tmp_path}", *overrides),
+        ]
+    )
+
+
+def weights(built: Any) -> list[torch.Tensor]:
+    return [param.detach().clone() for param in built.model.parameters()]
+
+
+def test_momentum_is_that_of_adam_without_its_root() -> None:
+    # Adam with beta_2 = 0 and a gradient of constant size divides by that size alone.
+    grads = torch.tensor([3.0, -3.0, 3.0, 3.0])
+    one, other = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+    adam = torch.optim.Adam([one], lr=0.1, betas=(0.9, 0.0), eps=0.0)
+    ours = ScalarControl([other], 0.1, scales=torch.full((4,), 1 / 3.0, dtype=torch.float64))
+    for grad in grads:
+        one.grad, other.grad = grad.view(1).clone(), grad.view(1).clone()
+        adam.step()
+        ours.step()
+    torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("decay", "expected"), [("coupled", 0.98), ("decoupled", 0.99)])
+def test_decay_is_multiplied_by_the_scale_only_where_it_is_coupled(
+    decay: str, expected: float
+) -> None:
+    param = nn.Parameter(torch.ones(1))
+    param.grad = torch.zeros(1)
+    scales = torch.tensor([2.0])
+    ScalarControl([param], 0.1, scales=scales, weight_decay=0.1, decay=decay).step()
+    assert param.item() == pytest.approx(expected)
+
+
+def test_a_preconditioner_without_shape_is_its_own_control(tmp_path: Path) -> None:
+    # With this damping 1 / F is 1 / damping everywhere to seven digits.
+    damped = ["optimizer=adafisher", "optimizer.damping=1e7", "optimizer.lr=1e6"]
+    source = config(tmp_path, *damped)
+    measured = control.measure(source, World())
+    torch.testing.assert_close(
+        measured, torch.full((6,), 1e-7, dtype=torch.float64), rtol=1e-5, atol=0
+    )
+
+    first, second = (
+        execute(item) for item in (source, config(tmp_path, *damped, "control=scalar"))
+    )
+
+    rows = [load_run(tmp_path / outcome.run_id).rows for outcome in (first, second)]
+    assert rows[0][-1]["train_loss"] == pytest.approx(rows[1][-1]["train_loss"], rel=1e-5)
+    assert first.run_id != second.run_id
+
+
+def test_the_scalar_is_the_mean_weighted_by_squared_momentum() -> None:
+    # Adam, whose preconditioner can be written down from its state: 1 / (sqrt(v) + eps).
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    section = {"control": {"momentum": 0.9, "decay": "coupled"}, "weight_decay": 0.0}
+
+    class Made:
+        pass
+
+    made = Made()
+    made.optimizer = optimizer  # type: ignore[attr-defined]
+    recorder = control.Recorder(made, section)  # type: ignore[arg-type]
+    expected = []
+    for step in range(1, 6):
+        optimizer.zero_grad()
+        F.cross_entropy(model(torch.randn(8, 4)), torch.randint(0, 3, (8,))).backward()
+        optimizer.step()
+        above, below = 0.0, 0.0
+        for param in model.parameters():
+            state = optimizer.state[param]
+            m = state["exp_avg"].double() / (1 - 0.9**step)
+            v = state["exp_avg_sq"].double() / (1 - 0.999**step)
+            above += (m.square() / (v.sqrt() + 1e-8)).sum().item()
+            below += m.square().sum().item()
+        expected.append(above / below)
+    assert recorder.found == pytest.approx(expected, rel=1e-5)
+
+
+def test_decoupled_decay_is_no_part_of_the_scalar(tmp_path: Path) -> None:
+    plain, decayed = (
+        control.measure(
+            config(
+                tmp_path, "optimizer=adamw", f"optimizer.weight_decay={decay}", "budget.steps=1"
+            ),
+            World(),
+        )
+        for decay in (0.0, 0.5)
+    )
+    torch.testing.assert_close(plain, decayed, rtol=1e-5, atol=0)
+
+
+def test_the_source_trains_as_if_nobody_measured(tmp_path: Path) -> None:
+    source = config(tmp_path, "optimizer=adam")
+    outcome = execute(source)
+    seen: list[Any] = []
+    original = control.Trainer
+
+    class Kept(original):  # type: ignore[misc,valid-type]
+        def __init__(self, built: Any, **options: Any) -> None:
+            seen.append(built)
+            super().__init__(built, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(control, "Trainer", Kept)
+        measured = control.measure(source, World())
+    assert len(measured) == 6
+    final = load_run(tmp_path / outcome.run_id).rows[-1]
+    (built,) = seen
+    from experiments.loop import Trainer
+
+    test = Trainer(built, seed=0).evaluate(built.task.test)
+    assert test["loss"] == final["test_loss"]
+
+
+def test_the_scales_are_measured_once_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = config(tmp_path, "optimizer=adam", "control=scalar")
+    folder = tmp_path / "run"
+    first = control.scales(wanted, folder, World())
+    assert first is not None
+    with np.load(folder / "arrays" / "preconditioner.npz") as file:
+        assert file["step"].tolist() == [1, 2, 3, 4, 5, 6]
+    monkeypatch.setattr(control, "measure", None)
+    again = control.scales(wanted, folder, World())
+    assert again is not None
+    assert torch.equal(first, again)
+
+
+def test_a_control_starts_from_the_weights_of_its_source(tmp_path: Path) -> None:
+    source = build(config(tmp_path, "optimizer=adam"))
+    made = build(config(tmp_path, "optimizer=adam", "control=scalar"), scales=torch.ones(6))
+    assert all(map(torch.equal, weights(source), weights(made)))
+    assert isinstance(made.optimizer, ScalarControl)
+
+
+@pytest.mark.parametrize("name", commandline.choices("optimizer"))
+def test_every_method_says_what_its_control_takes_over(name: str) -> None:
+    section = composed([f"optimizer={name}"])["optimizer"]
+    if section["control"] is None:
+        assert name == "sgd"
+        return
+    own = section.get("beta") or section.get("momentum") or section["betas"][0]
+    assert section["control"]["momentum"] == own
+    assert section["control"]["decay"] in ("coupled", "decoupled")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["control=vector"], "Invalid control: 'vector'. Must be scalar, or null"),
+        (["optimizer=sgd", "control=scalar"], "needs a method with a preconditioner"),
+        (["control=scalar", "precision=fp16"], "not with precision=fp16"),
+        (["control=scalar", "distributed=fsdp"], "not with distributed=fsdp"),
+    ],
+)
+def test_what_cannot_be_controlled_is_refused(
+    overrides: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        control.check(config(tmp_path, *overrides))
+
+
+def test_a_method_that_diverges_has_no_control(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the method itself diverges"):
+        control.measure(config(tmp_path, "optimizer=adafisher", "optimizer.lr=1e30"), World())
+
+
+def test_a_control_is_a_run_of_its_own_that_names_its_source(tmp_path: Path) -> None:
+    source, made = (
+        config(tmp_path, "optimizer=adafisher_released", f"control={kind}")
+        for kind in ("null", "scalar")
+    )
+    task = build(source).task
+    told = identity.describe(made, task)
+    assert told["control_of"] == identity.describe(source, task)["group_id"]
+    assert told["group_id"] != told["control_of"]
+    assert told["published_as"]["optimizer"] is None
+    assert identity.describe(source, task)["control_of"] is None
+
+
+def test_a_sweep_of_controls_runs_what_they_control() -> None:
+    typed = ["optimizer=adam", "control=scalar", "seed=0,1"]
+    jobs = commandline.jobs(commandline.with_sources(typed))
+    assert sum("control=null" in job for job in jobs) == 2
+    assert sum("control=scalar" in job for job in jobs) == 2
+    assert math.prod((2, 2)) == len(jobs)
