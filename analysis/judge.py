@@ -91,15 +91,21 @@ class Judge:
     ) -> tuple[pd.DataFrame | None, str, list[int]]:
         """The configuration that counts; if none does, why those near do not, and their places."""
         near = [one for one in self.near.get(_key(row), []) if not one.other_rule]
+        if not near:
+            return None, "", []
         joining = self.runs.iloc[[one.index for one in near if not one.differs]]
         follow: list[pd.DataFrame] = []
         refused: dict[str, list[int]] = {}
         for _, runs in joining.groupby("group_id", sort=False):
-            wrong = complaints(records(runs)[0], recipe)
+            run = records(runs)[0]
+            wrong = complaints(run, recipe)
             if not wrong:
                 follow.append(runs)
-            else:
-                refused.setdefault(f"protocol: {', '.join(wrong)}", []).extend(runs.index)
+                continue
+            # Two models of one published name: the wrong one is more than another protocol.
+            other = run["model"] != recipe.model
+            why = f"model: {run['model']}" if other else f"protocol: {', '.join(wrong)}"
+            refused.setdefault(why, []).extend(runs.index)
         if len(follow) == 1:
             return follow[0], "", []
         if follow:  # they differ in what a record's identity does not show: none is preferred
@@ -108,8 +114,6 @@ class Judge:
         for one in near:
             if one.differs:
                 refused.setdefault(", ".join(one.differs), []).append(one.index)
-        if not refused:
-            return None, "", []
         why = min(refused, key=lambda text: (text.count(","), text))
         return None, why, refused[why]
 

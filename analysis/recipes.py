@@ -45,6 +45,7 @@ class Recipe:
         ruleset: Where the hyperparameters come from.
         seeds: Seeds of the experiment.
         typed: Overrides that pick this configuration out of the experiment.
+        published: Its task, model and optimizer as the published tables call them.
         conf: The folder that all of this stands in.
     """
 
@@ -60,6 +61,7 @@ class Recipe:
     epochs: int | None
     seeds: tuple[int, ...]
     typed: tuple[str, ...]
+    published: tuple[str | None, ...]
     conf: Path
 
     def covers(self, row: Mapping[str, Any]) -> bool:
@@ -67,7 +69,7 @@ class Recipe:
         names = (row["dataset"], row["model"], row["optimizer"])
         return (
             self.table == row["table"]
-            and names == tuple(published(kind, getattr(self, kind), self.conf) for kind in KINDS)
+            and self.published == names
             and re.fullmatch(self.setting, row["setting"]) is not None
         )
 
@@ -130,38 +132,48 @@ def recipes(conf: Path = CONF) -> list[Recipe]:
 
 def _of(path: Path, conf: Path) -> Iterator[Recipe]:
     content = _read(path)
-    number = re.match(r"table(\d+)", path.stem)
     params = content.get("hydra", {}).get("sweeper", {}).get("params") or {}
     for grid in content.get("grids") or [{}]:
         varied = {key: _items(value) for key, value in {**grid, **params}.items()}
         seeds = tuple(int(seed) for seed in varied.pop("seed", ["0"]))
+        telling = [key for key, values in varied.items() if len(values) > 1 or key in grid]
         for values in itertools.product(*varied.values()):
             chosen = dict(zip(varied, values, strict=True))
+            typed = tuple(f"{key}={chosen[key]}" for key in telling)
+            yield _recipe(path, chosen, conf, seeds=seeds, typed=typed)
 
-            def name(kind: str, chosen: Mapping[str, str] = chosen) -> str | None:
-                return chosen.get(kind) or _choice(content, kind)
 
-            task = name("task") or ""
-            of_task = _read(conf / "task" / f"{task}.yaml")
-            yield Recipe(
-                experiment=path.stem,
-                table=int(number[1]) if number else 0,
-                task=task,
-                model=name("model") or _choice(of_task, "model") or "",
-                optimizer=name("optimizer") or "",
-                tokenization=name("tokenization") or _choice(of_task, "tokenization"),
-                setting=_setting(content),
-                ruleset=name("ruleset") or "default",
-                budget=name("budget") or "epochs",
-                epochs=content.get("budget", {}).get("epochs"),
-                seeds=seeds,
-                typed=tuple(
-                    f"{key}={value}"
-                    for key, value in chosen.items()
-                    if len(varied[key]) > 1 or key in grid
-                ),
-                conf=conf,
-            )
+def _recipe(
+    path: Path,
+    chosen: Mapping[str, str],
+    conf: Path,
+    *,
+    seeds: tuple[int, ...],
+    typed: tuple[str, ...],
+) -> Recipe:
+    content = _read(path)
+
+    def name(group: str) -> str | None:
+        return chosen.get(group) or _choice(content, group)
+
+    task = _read(conf / "task" / f"{name('task')}.yaml")
+    names = {kind: name(kind) or "" for kind in KINDS}
+    names["model"] = names["model"] or _choice(task, "model") or ""
+    number = re.match(r"table(\d+)", path.stem)
+    return Recipe(
+        experiment=path.stem,
+        table=int(number[1]) if number else 0,
+        **names,
+        tokenization=name("tokenization") or _choice(task, "tokenization"),
+        setting=_setting(content),
+        ruleset=name("ruleset") or "default",
+        budget=name("budget") or "epochs",
+        epochs=content.get("budget", {}).get("epochs"),
+        seeds=seeds,
+        typed=typed,
+        published=tuple(published(kind, names[kind], conf) for kind in KINDS),
+        conf=conf,
+    )
 
 
 def _setting(content: Mapping[str, Any]) -> str:
