@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.published import records
 from analysis.recipes import CONF, KINDS, Recipe, published
 
 Key = tuple[str, str, str, str]
@@ -35,7 +34,7 @@ class Near:
     """A run that stands near a published row.
 
     Attributes:
-        index: Its place in the frame of runs.
+        index: Its place among the runs.
         key: The row's names.
         differs: What keeps it from joining, as ``data: cifar10_jpeg``; empty if it joins.
         other_rule: Whether the optimizer is not the published one, as the seed's rule.
@@ -52,8 +51,16 @@ class Near:
         return self.other_rule and len(self.differs) == 1
 
 
-def near_runs(runs: pd.DataFrame, rows: pd.DataFrame, conf: Path = CONF) -> list[Near]:
-    """All runs that stand near a row of ``published.csv``."""
+def near_runs(
+    runs: Sequence[Mapping[str, Any]], rows: pd.DataFrame, conf: Path = CONF
+) -> list[Near]:
+    """All runs that stand near a row of ``published.csv``.
+
+    Args:
+        runs: Rows of the run-level frame.
+        rows: Of ``read_published``.
+        conf: Folder of the configuration.
+    """
     names = {kind: frozenset(rows[column]) for kind, column in ROW_COLUMNS.items()}
 
     @cache
@@ -63,7 +70,7 @@ def near_runs(runs: pd.DataFrame, rows: pd.DataFrame, conf: Path = CONF) -> list
         return said, said or max(alike, key=len, default=None)
 
     found = []
-    for index, run in enumerate(records(runs)):
+    for index, run in enumerate(runs):
         recorded = run["published_as"] if isinstance(run["published_as"], dict) else {}
         key, differs = [], {}
         for kind in KINDS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ class Judge:
 
     def __init__(self, results: Results, published: pd.DataFrame, conf: Path) -> None:
         self.runs = results.runs.reset_index(drop=True)
-        self.near: dict[Key, list[Near]] = by_key(near_runs(self.runs, published, conf))
+        self.records = records(self.runs)
+        self.near: dict[Key, list[Near]] = by_key(near_runs(self.records, published, conf))
         self.recipes = recipes(conf)
         self.published = published
         metrics = {measure.metric for measure in MEASURES.values()} - {""}
@@ -70,18 +71,26 @@ class Judge:
         measure, recipe = MEASURES[row["metric"]], self._recipe(row)
         if recipe is None:
             return []
-        near = [one.index for one in self.near.get(_key(row), []) if one.other_rule_alone]
+        near = (one for one in self.near.get(_key(row), []) if one.other_rule_alone)
+        groups = [self.runs.iloc[places] for places in self._by_group(near)]
         return [
             {
                 **{key: row[key] for key in NAMES},
                 "rule": runs["optimizer"].iloc[0],
-                "protocol": ", ".join(complaints(records(runs)[0], recipe)),
+                "protocol": ", ".join(complaints(self.records[runs.index[0]], recipe)),
                 **_ours(self._summary(runs, measure, recipe)),
                 "level": LEVEL,
                 "run_ids": " ".join(runs["run_id"]),
             }
-            for _, runs in self.runs.iloc[near].groupby("group_id", sort=False)
+            for runs in groups
         ]
+
+    def _by_group(self, near: Iterable[Near]) -> list[list[int]]:
+        """Places of the runs of each configuration."""
+        grouped: dict[str, list[int]] = {}
+        for one in near:
+            grouped.setdefault(self.records[one.index]["group_id"], []).append(one.index)
+        return list(grouped.values())
 
     def _recipe(self, row: Mapping[str, Any]) -> Recipe | None:
         return next((one for one in self.recipes if one.covers(row)), None)
@@ -93,24 +102,23 @@ class Judge:
         near = [one for one in self.near.get(_key(row), []) if not one.other_rule]
         if not near:
             return None, "", []
-        joining = self.runs.iloc[[one.index for one in near if not one.differs]]
-        follow: list[pd.DataFrame] = []
+        follow: list[list[int]] = []
         refused: dict[str, list[int]] = {}
-        for _, runs in joining.groupby("group_id", sort=False):
-            run = records(runs)[0]
+        for places in self._by_group(one for one in near if not one.differs):
+            run = self.records[places[0]]
             wrong = complaints(run, recipe)
             if not wrong:
-                follow.append(runs)
+                follow.append(places)
                 continue
             # Two models of one published name: the wrong one is more than another protocol.
             other = run["model"] != recipe.model
             why = f"model: {run['model']}" if other else f"protocol: {', '.join(wrong)}"
-            refused.setdefault(why, []).extend(runs.index)
+            refused.setdefault(why, []).extend(places)
         if len(follow) == 1:
-            return follow[0], "", []
+            return self.runs.iloc[follow[0]], "", []
         if follow:  # they differ in what a record's identity does not show: none is preferred
-            places = [int(index) for runs in follow for index in runs.index]
-            return None, f"protocol: {len(follow)} configurations claim this row", places
+            why = f"protocol: {len(follow)} configurations claim this row"
+            return None, why, [place for places in follow for place in places]
         for one in near:
             if one.differs:
                 refused.setdefault(", ".join(one.differs), []).append(one.index)
