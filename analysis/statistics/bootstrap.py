@@ -1,0 +1,217 @@
+"""Percentile bootstrap: of a sample, of several tasks' samples, and of curves.
+
+With few seeds it is too narrow: n values have few distinct resamples, and their spread is by
+``sqrt((n - 1) / n)`` too small. Decisions over few seeds are better left to ``paired``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy.stats
+
+from analysis.aggregate import LEVEL, Floats
+from analysis.statistics.estimates import STATISTICS, Estimate, Statistic, check_level, finite
+
+RESAMPLES = 9999
+CURVE_RESAMPLES = 1000
+BATCH = 500
+METHOD = "percentile bootstrap"
+STRATIFIED = f"{METHOD}, stratified over tasks"
+
+
+def bootstrap(
+    values: npt.ArrayLike,
+    statistic: str = "mean",
+    *,
+    generator: np.random.Generator,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """Estimate a statistic of one sample with a percentile interval.
+
+    ``[q((1 - level) / 2), q((1 + level) / 2)]`` of the statistic over resamples with replacement.
+
+    Args:
+        values: ``[n]``; what is not finite is left out.
+        statistic: One of ``STATISTICS``.
+        generator: Source of the resamples.
+        level: Confidence level.
+        resamples: How many.
+
+    Returns:
+        The estimate; without an interval for n < 2.
+
+    Raises:
+        ValueError: If ``level`` or ``statistic`` is invalid.
+
+    Reference:
+        Efron (1979), Bootstrap methods: another look at the jackknife, Annals of Statistics 7.
+    """
+    function = _statistic(statistic)
+    sample = finite(values)
+    value = float(function(sample)) if sample.size else None
+    low, high = interval([sample], function, generator=generator, level=level, resamples=resamples)
+    return Estimate(statistic, sample.size, value, low, high, level, METHOD)
+
+
+def stratified(
+    tasks: Sequence[npt.ArrayLike],
+    statistic: str = "interquartile mean",
+    *,
+    generator: np.random.Generator,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """Estimate an aggregate of normalised scores over all runs of all tasks.
+
+    Runs are resampled within each task, so that every resample has each task as often as the data.
+
+    Args:
+        tasks: For each task its runs' scores, ``[runs]``; what is not finite is left out.
+        statistic: One of ``STATISTICS``, taken over the runs of all tasks together.
+        generator: Source of the resamples.
+        level: Confidence level.
+        resamples: How many.
+
+    Returns:
+        The estimate, n the number of runs; without an interval where a task has fewer than two.
+
+    Raises:
+        ValueError: If ``level`` or ``statistic`` is invalid.
+
+    Reference:
+        Agarwal et al. (2021), arXiv 2108.13264, section 4.1.
+    """
+    function = _statistic(statistic)
+    strata = [finite(scores) for scores in tasks]
+    pooled = np.concatenate(strata) if strata else np.empty(0)
+    value = float(function(pooled)) if pooled.size else None
+
+    def of_all(*parts: Floats, axis: int = -1) -> Floats:
+        return function(np.concatenate(parts, axis=axis), axis=axis)
+
+    low, high = interval(strata, of_all, generator=generator, level=level, resamples=resamples)
+    return Estimate(statistic, pooled.size, value, low, high, level, STRATIFIED)
+
+
+def interval(
+    strata: Sequence[Floats],
+    statistic: Statistic,
+    *,
+    generator: np.random.Generator,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> tuple[float | None, float | None]:
+    """Percentile interval of a function of independent samples, each resampled by itself.
+
+    Args:
+        strata: Samples, ``[n]`` each.
+        statistic: Of as many arrays ``[..., n]``, and the axis to reduce.
+        generator: Source of the resamples.
+        level: Confidence level.
+        resamples: How many.
+
+    Returns:
+        Both ends; ``None`` where a sample has fewer than two values, as it cannot vary.
+    """
+    check_level(level)
+    if not strata or min(sample.size for sample in strata) < 2:
+        return None, None
+    result = scipy.stats.bootstrap(
+        tuple(strata),
+        statistic,
+        n_resamples=resamples,
+        batch=BATCH,
+        vectorized=True,
+        axis=-1,
+        confidence_level=level,
+        method="percentile",
+        rng=generator,
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def curve_band(
+    series: Sequence[tuple[Floats, Floats]],
+    grid: npt.ArrayLike,
+    statistic: str = "mean",
+    *,
+    generator: np.random.Generator,
+    level: float = LEVEL,
+    resamples: int = CURVE_RESAMPLES,
+) -> pd.DataFrame:
+    """Estimate the curve over seeds pointwise on a grid; whole curves are resampled.
+
+    A curve counts between its own first and last point, where it is interpolated linearly, so n
+    falls where curves of unequal length end.
+
+    Args:
+        series: For each seed its ``x`` (ascending) and ``y``, both ``[points]``.
+        grid: Common axis, ``[points]``.
+        statistic: One of ``STATISTICS``.
+        generator: Source of the resamples.
+        level: Confidence level.
+        resamples: How many.
+
+    Returns:
+        A row a grid point where any curve has a value: ``x``, ``n``, ``value``, and ``low`` and
+        ``high``, NaN where n < 2. ``attrs`` names ``statistic``, ``level`` and ``method``.
+    """
+    check_level(level)
+    function = _statistic(statistic)
+    axis = np.asarray(grid, dtype=np.float64)
+    values = np.full((len(series), axis.size), np.nan)
+    for row, (x, y) in enumerate(series):
+        known = np.isfinite(y)
+        if known.any():
+            values[row] = np.interp(axis, x[known], y[known], left=np.nan, right=np.nan)
+    present = ~np.isnan(values)
+    columns = {name: np.full(axis.size, np.nan) for name in ("value", "low", "high")}
+    # Points that the same curves reach are resampled together, as the curves are.
+    patterns, which = np.unique(present, axis=1, return_inverse=True)
+    for index, pattern in enumerate(patterns.T):
+        if not pattern.any():
+            continue
+        here = np.flatnonzero(which.ravel() == index)
+        part = values[np.ix_(pattern, here)].T
+        columns["value"][here] = function(part)
+        if pattern.sum() > 1:
+            columns["low"][here], columns["high"][here] = _pointwise(
+                part, function, generator, level, resamples
+            )
+    band = pd.DataFrame({"x": axis, "n": present.sum(axis=0), **columns})
+    band = band[band["n"] > 0].reset_index(drop=True)
+    band.attrs = {"statistic": statistic, "level": level, "method": METHOD}
+    return band
+
+
+def _pointwise(
+    values: Floats,
+    statistic: Statistic,
+    generator: np.random.Generator,
+    level: float,
+    resamples: int,
+) -> tuple[Floats, Floats]:
+    """Interval for each row of ``[points, curves]``, the same curves drawn for all points."""
+    result = scipy.stats.bootstrap(
+        (values,),
+        statistic,
+        n_resamples=resamples,
+        batch=BATCH,
+        vectorized=True,
+        axis=-1,
+        confidence_level=level,
+        method="percentile",
+        rng=generator,
+    )
+    return result.confidence_interval.low, result.confidence_interval.high
+
+
+def _statistic(name: str) -> Statistic:
+    if name not in STATISTICS:
+        raise ValueError(f"Invalid statistic: {name}. Must be one of: {', '.join(STATISTICS)}.")
+    return STATISTICS[name]

@@ -1,0 +1,65 @@
+"""The tuning behind a group of runs, and whether two groups had the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What was spent on the hyperparameters of a method.
+
+    Attributes:
+        ruleset: Where they come from; the effort of two rulesets cannot be compared.
+        trials: Settings tried; 0 where they are taken as given, ``None`` where it is not known.
+        seeds: Seeds of each trial.
+    """
+
+    ruleset: str
+    trials: int | None
+    seeds: int | None = None
+
+    def __str__(self) -> str:
+        """Say it as a table does: ``tuned, 8 trials``."""
+        if self.trials is None:
+            return f"{self.ruleset}, trials not known"
+        return f"{self.ruleset}, {self.trials} trial{'' if self.trials == 1 else 's'}" + (
+            f" of {self.seeds} seeds" if self.seeds and self.seeds > 1 else ""
+        )
+
+
+def effort_of(runs: pd.DataFrame) -> Effort:
+    """Read the effort off a group of runs (``ruleset`` and ``tuning``).
+
+    Runs that disagree have an effort that is not known, as have tuned ones without a record of it.
+    """
+    found = {_effort(ruleset, tuning) for ruleset, tuning in zip(*_columns(runs), strict=True)}
+    if len(found) == 1:
+        return found.pop()
+    return Effort(" and ".join(sorted({effort.ruleset for effort in found})) or "none", None)
+
+
+def unequal(ours: Effort, theirs: Effort) -> str:
+    """Why two efforts cannot be called equal, in a few words; empty where they can."""
+    if ours == theirs and ours.trials is not None:
+        return ""
+    return f"{ours} against {theirs}"
+
+
+def _columns(runs: pd.DataFrame) -> tuple[list[object], list[object]]:
+    tuning = list(runs["tuning"]) if "tuning" in runs else [None] * len(runs)
+    return list(runs["ruleset"]), tuning
+
+
+def _effort(ruleset: object, tuning: object) -> Effort:
+    if isinstance(tuning, dict):
+        return Effort(str(ruleset), _whole(tuning.get("trials")), _whole(tuning.get("seeds")))
+    return Effort(str(ruleset), None if ruleset == "tuned" else 0)
+
+
+def _whole(value: object) -> int | None:
+    if isinstance(value, list | tuple):  # seeds may be listed
+        return len(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,190 @@
+"""One number for a method over several workloads, and a ranking that gaps cannot change.
+
+A workload's *cost* is what its metric leaves to gain: 100 minus an accuracy in percent, and a
+perplexity or loss itself. The score is its geometric mean over workloads, each divided by the cost
+of one reference method: below 1 is better than the reference. The order of methods is the same
+whatever the reference (Fleming and Wallace, 1986), which an arithmetic mean would not give.
+
+Which workloads and seeds belong to the comparison is said beforehand. A method that lacks any of
+them has no score and no rank, and the list of what it lacks; the others keep theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from analysis.aggregate import LEVEL, Floats
+from analysis.statistics.bootstrap import RESAMPLES, STRATIFIED, interval
+
+BOUNDS = {"accuracy_percent": 100.0}
+"""Best value that a metric can have, where higher is better."""
+
+STATISTIC = "geometric mean over workloads of the mean cost relative to the reference"
+Seeds = Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class WorkloadScore:
+    """The aggregate score of one method; lower is better.
+
+    Attributes:
+        method: Whose it is.
+        value: The score; ``None`` if anything is missing.
+        low: Lower end of its interval, stratified over workloads; ``None`` where n < 2.
+        high: Its upper end.
+        n: Seeds of each workload that were asked for.
+        workloads: Workloads that were asked for.
+        missing: What the method lacks, as ``digits: n=2/3``; empty if nothing.
+        rank: 1 for the lowest score of the complete methods; ``None`` if incomplete.
+        reference: The method that costs are divided by.
+        level: Confidence level of the interval.
+        statistic: What ``value`` is.
+        method_of_interval: How the interval was made.
+    """
+
+    method: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    workloads: int
+    missing: tuple[str, ...]
+    reference: str
+    rank: int | None = None
+    level: float = LEVEL
+    statistic: str = STATISTIC
+    method_of_interval: str = STRATIFIED
+
+    @property
+    def complete(self) -> bool:
+        """Whether every workload has every seed."""
+        return not self.missing
+
+    @property
+    def note(self) -> str:
+        """Say n, or what is missing: ``incomplete (digits: n=2/3)``."""
+        if self.complete:
+            return f"{self.workloads} workloads, n={self.n}"
+        return f"incomplete ({', '.join(self.missing)})"
+
+
+def cost(value: float, metric: str, *, higher_is_better: bool) -> float:
+    """What a metric leaves to gain.
+
+    Raises:
+        ValueError: If higher is better and the best value of the metric is not in ``BOUNDS``.
+    """
+    if not higher_is_better:
+        return value
+    if metric not in BOUNDS:
+        raise ValueError(f"Invalid metric: {metric}. Must be one of: {', '.join(BOUNDS)}.")
+    return BOUNDS[metric] - value
+
+
+def workload_costs(
+    runs: pd.DataFrame, *, workload: str, method: str, result: str = "final"
+) -> dict[str, dict[str, dict[int, float]]]:
+    """Costs of the runs that ended ``done``: method, workload and seed to cost.
+
+    Args:
+        runs: Run-level frame, with two further columns at choice.
+        workload: Column that names the workload.
+        method: Column that names the method.
+        result: ``final`` or ``best_test``.
+
+    Raises:
+        ValueError: If a method has two runs of one seed in one workload.
+    """
+    costs: dict[str, dict[str, dict[int, float]]] = {}
+    done = runs[(runs["status"] == "done") & pd.to_numeric(runs[result]).notna()]
+    for row in done.to_dict("records"):
+        seeds = costs.setdefault(row[method], {}).setdefault(row[workload], {})
+        if row["seed"] in seeds:
+            raise ValueError(f"{row[method]} has seed {row['seed']} of {row[workload]} twice.")
+        seeds[row["seed"]] = cost(
+            float(row[result]), row["metric"], higher_is_better=bool(row["higher_is_better"])
+        )
+    return costs
+
+
+def workload_scores(
+    costs: Mapping[str, Mapping[str, Seeds]],
+    *,
+    reference: str,
+    workloads: Sequence[str],
+    seeds: Sequence[int],
+    generator: np.random.Generator,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> list[WorkloadScore]:
+    """Score and rank methods over the workloads and seeds that were agreed on.
+
+    Args:
+        costs: Of each method, workload and seed; what is not among ``workloads`` and ``seeds`` does
+            not count.
+        reference: One of the methods.
+        workloads: All that a score is over.
+        seeds: All that each workload has.
+        generator: Source of the resamples, drawn within each workload.
+        level: Confidence level.
+        resamples: How many.
+
+    Returns:
+        Complete methods by rank (equal scores share one), then the others by name. If the
+        reference is incomplete, so are all.
+    """
+    lacking = {name: _missing(costs.get(name, {}), workloads, seeds) for name in costs}
+    of_reference = lacking.get(reference, ("no run",))
+    scores = []
+    for name in sorted(costs):
+        missing = lacking[name] or tuple(f"{reference}, {what}" for what in of_reference)
+        made = WorkloadScore(
+            name, None, None, None, len(seeds), len(workloads), missing, reference, level=level
+        )
+        if made.complete and workloads and seeds:
+            own, base = (
+                [np.array([costs[which][task][seed] for seed in seeds]) for task in workloads]
+                for which in (name, reference)
+            )
+            value = float(_score(*own, *base))
+            low, high = (1.0, 1.0) if name == reference else (None, None)
+            # A resample of nothing but zeros has no ratio.
+            if name != reference and all((sample > 0).all() for sample in base):
+                low, high = interval(
+                    [*own, *base], _score, generator=generator, level=level, resamples=resamples
+                )
+            made = (
+                replace(made, value=value, low=low, high=high)
+                if np.isfinite(value)
+                else replace(made, missing=(f"{reference}: a mean cost of 0",))
+            )
+        scores.append(made)
+    complete = [made for made in scores if made.value is not None]
+    ranks = scipy.stats.rankdata([made.value for made in complete], method="min")
+    ranked = [replace(made, rank=int(rank)) for made, rank in zip(complete, ranks, strict=True)]
+    ranked.sort(key=lambda made: (made.rank, made.method))
+    return [*ranked, *(made for made in scores if made.value is None)]
+
+
+def _score(*samples: Floats, axis: int = -1) -> Floats:
+    """Score of the first half of the samples relative to the second, a sample a workload."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = [np.log(np.mean(sample, axis=axis)) for sample in samples]
+        half = len(logs) // 2
+        return np.asarray(np.exp(np.mean(logs[:half], axis=0) - np.mean(logs[half:], axis=0)))
+
+
+def _missing(
+    of_method: Mapping[str, Seeds], workloads: Sequence[str], seeds: Sequence[int]
+) -> tuple[str, ...]:
+    found = []
+    for task in workloads:
+        have = sum(np.isfinite(of_method.get(task, {}).get(seed, np.nan)) for seed in seeds)
+        if have < len(seeds):
+            found.append(f"{task}: n={have}/{len(seeds)}")
+    return tuple(found)

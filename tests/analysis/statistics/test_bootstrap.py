@@ -1,0 +1,108 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from analysis.statistics.bootstrap import bootstrap, curve_band, stratified
+from analysis.statistics.estimates import STATISTICS
+
+
+def seeded(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def exact(strata: list[list[float]], statistic: str, level: float) -> tuple[float, float]:
+    """The percentile interval over every possible resample, each as likely as another."""
+    products = [itertools.product(sample, repeat=len(sample)) for sample in strata]
+    values = sorted(
+        float(STATISTICS[statistic](np.concatenate([np.array(part) for part in parts])))
+        for parts in itertools.product(*[list(product) for product in products])
+    )
+    low = values[math.floor((1 - level) / 2 * (len(values) - 1))]
+    high = values[math.ceil((1 + level) / 2 * (len(values) - 1))]
+    return low, high
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median", "interquartile mean"])
+def test_interval_is_that_of_all_resamples(statistic: str) -> None:
+    # An uneven level: its quantiles fall within a step of the exact distribution, not between two.
+    values = [1.0, 2.0, 4.0, 8.0, 16.0]
+    made = bootstrap(values, statistic, generator=seeded(), level=0.87, resamples=40_000)
+
+    assert (made.low, made.high) == pytest.approx(exact([values], statistic, 0.87), abs=0.35)
+    assert (made.statistic, made.n, made.level) == (statistic, 5, 0.87)
+
+
+def test_two_values_by_hand() -> None:
+    # Resamples of {0, 1} have the means 0, 1/2, 1 with 1/4, 1/2, 1/4: the middle 40 % is 1/2.
+    made = bootstrap([0.0, 1.0], generator=seeded(), level=0.4)
+    assert (made.value, made.low, made.high) == (0.5, 0.5, 0.5)
+    made = bootstrap([0.0, 1.0], generator=seeded(), level=0.6)
+    assert (made.low, made.high) == (0.0, 1.0)
+
+
+def test_equal_values_have_no_width() -> None:
+    made = bootstrap([0.1] * 4, generator=seeded())
+    assert (made.low, made.high) == pytest.approx((0.1, 0.1), abs=1e-15)
+
+
+def test_one_value_has_no_interval_and_none_has_no_value() -> None:
+    one, none = bootstrap([5.0], generator=seeded()), bootstrap([math.nan], generator=seeded())
+    assert (one.n, one.value, one.low, one.high) == (1, 5.0, None, None)
+    assert (none.n, none.value, none.low, none.high) == (0, None, None, None)
+
+
+def test_the_generator_alone_decides() -> None:
+    values = np.arange(7.0) ** 2
+    first = bootstrap(values, generator=seeded(3), resamples=200)
+    np.random.default_rng().random(10)
+    assert first == bootstrap(values, generator=seeded(3), resamples=200)
+    assert first != bootstrap(values, generator=seeded(4), resamples=200)
+
+
+def test_an_unknown_statistic_names_those_there_are() -> None:
+    with pytest.raises(ValueError, match="Invalid statistic: mode"):
+        bootstrap([1.0, 2.0], "mode", generator=seeded())
+    with pytest.raises(ValueError, match="Invalid level"):
+        bootstrap([1.0, 2.0], generator=seeded(), level=95)
+
+
+def test_strata_keep_their_runs() -> None:
+    # No run varies within its task, so that no resample differs, however far the tasks are apart.
+    made = stratified([[0.0, 0.0, 0.0], [100.0, 100.0, 100.0]], "mean", generator=seeded())
+    assert (made.value, made.low, made.high, made.n) == (50.0, 50.0, 50.0, 6)
+    assert "stratified" in made.method
+
+
+def test_stratified_interval_is_that_of_all_resamples() -> None:
+    tasks = [[0.0, 1.0, 5.0], [10.0, 12.0, 17.0]]
+    made = stratified(tasks, "mean", generator=seeded(), level=0.87, resamples=40_000)
+    assert (made.low, made.high) == pytest.approx(exact(tasks, "mean", 0.87), abs=0.2)
+
+
+def test_a_task_with_one_run_takes_the_interval_away() -> None:
+    made = stratified([[1.0, 2.0], [3.0]], "mean", generator=seeded())
+    assert (made.n, made.value, made.low) == (3, 2.0, None)
+    assert stratified([], generator=seeded()).value is None
+
+
+def test_curves_of_unequal_length() -> None:
+    short = (np.array([0.0, 1.0]), np.array([0.0, 10.0]))
+    long = (np.array([0.0, 1.0, 2.0]), np.array([4.0, 14.0, 24.0]))
+    band = curve_band([short, long], [0.0, 0.5, 1.0, 2.0, 3.0], generator=seeded())
+
+    assert band["x"].tolist() == [0.0, 0.5, 1.0, 2.0]
+    assert band["n"].tolist() == [2, 2, 2, 1]
+    assert band["value"].tolist() == [2.0, 7.0, 12.0, 24.0]
+    # A resample of two curves is twice one of them with 1/2: the ends are the curves themselves.
+    assert band["low"].tolist()[:3] == [0.0, 5.0, 10.0]
+    assert band["high"].tolist()[:3] == [4.0, 9.0, 14.0]
+    assert band[["low", "high"]].iloc[3].isna().all()
+    assert band.attrs == {"statistic": "mean", "level": 0.95, "method": "percentile bootstrap"}
+
+
+def test_no_curves_make_no_band() -> None:
+    assert curve_band([], [1.0], generator=seeded()).empty
+    gone = (np.array([1.0]), np.array([math.nan]))
+    assert curve_band([gone], [1.0], generator=seeded()).empty
