@@ -140,8 +140,9 @@ def _write_table(table: BuiltTable, folder: Path) -> None:
 
 
 def _table(name: str, results: Results) -> BuiltTable:
-    module = f"analysis.tables.{name}"
-    return BuiltTable(name, _caption(module), importlib.import_module(module).build(results))
+    module = importlib.import_module(f"analysis.tables.{name}")
+    caption = f"{_caption(module.__name__)} {getattr(module, 'NOTE', '')}".strip()
+    return BuiltTable(name, caption, module.build(results))
 
 
 def _figure(name: str, results: Results, folder: Path) -> DrawnFigure:

@@ -1,6 +1,7 @@
 """A table as CSV, Markdown, LaTeX and HTML: one frame in, one string out."""
 
 from analysis.render.cells import (
+    CSV_ONLY,
     MISSING,
     Cell,
     blocks,
@@ -16,6 +17,7 @@ from analysis.render.tex import PACKAGES, latex, to_latex
 from analysis.render.text import to_csv, to_markdown
 
 __all__ = [
+    "CSV_ONLY",
     "MISSING",
     "PACKAGES",
     "Cell",

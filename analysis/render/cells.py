@@ -20,6 +20,8 @@ from analysis.load import NO_RUNS
 WIDE = 3  # more blocks than this do not fit on a page side by side
 MISSING = "missing"
 """Key of ``DataFrame.attrs``: what an empty table says in place of its rows."""
+CSV_ONLY = "csv_only"
+"""Key of ``DataFrame.attrs``: columns of a flat table that only its CSV has room for."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,11 @@ def source_of(cell: object) -> Mapping[str, object]:
 def is_flat(table: pd.DataFrame) -> bool:
     """Whether a table has one line a row in its CSV, and no blocks."""
     return table.columns.nlevels == 1
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without the columns that are for its CSV alone."""
+    return table.drop(columns=table.attrs.get(CSV_ONLY, []))
 
 
 def nothing(table: pd.DataFrame) -> str:

@@ -12,6 +12,7 @@ from analysis.render.cells import (
     interval_text,
     levels,
     nothing,
+    shown,
     spans,
     value_text,
 )
@@ -22,6 +23,7 @@ def to_html(table: pd.DataFrame) -> Markup:
 
     A number leads to its group of runs, ``#group-<group_id>`` of the page that the table is in.
     """
+    table = shown(table)
     if table.empty:
         return Markup("<p>{}</p>").format(nothing(table))
     names = Markup("").join(

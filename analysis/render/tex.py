@@ -12,6 +12,7 @@ from analysis.render.cells import (
     levels,
     nothing,
     pages,
+    shown,
     spans,
 )
 
@@ -44,6 +45,7 @@ def to_latex(table: pd.DataFrame, caption: str) -> str:
     A flat table that is longer than a page is a ``longtable``. The commands behind the numbers
     follow as comments.
     """
+    table = shown(table)
     comment = "".join(f"% {line}\n" for line in caption.splitlines())
     if table.empty:
         body = rf"{latex(nothing(table))} \\"

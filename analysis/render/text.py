@@ -17,6 +17,7 @@ from analysis.render.cells import (
     levels,
     nothing,
     pages,
+    shown,
 )
 
 
@@ -48,6 +49,7 @@ def to_csv(table: pd.DataFrame) -> str:
 
 def to_markdown(table: pd.DataFrame, caption: str) -> str:
     """Write GitHub tables, one for all blocks where they fit side by side, then the commands."""
+    table = shown(table)
     parts = [_markdown(caption)]
     for part in pages(table):
         heads = ["<br>".join(map(_markdown, levels(column))) for column in part.columns]

@@ -6,12 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.stats import ttest_rel
 
 import analysis.tables
 from analysis import conf, report
 from analysis.load import load_results
 from analysis.render import MISSING, cell_text
-from analysis.tables import cost, coverage, table8_budgets, table9_learning_rates, tuning_effort
+from analysis.tables import (
+    comparison,
+    cost,
+    coverage,
+    published_vs_reproduced,
+    results,
+    table8_budgets,
+    table9_learning_rates,
+    tuning_effort,
+)
 
 FORMATS = ("csv", "md", "tex", "html")
 
@@ -78,6 +88,81 @@ def test_tuning_effort_says_what_stands_behind_a_number(write_run: Any, runs_dir
     assert (adam["space"], adam["on_edge"]) == ("lr: 1e-3 to 1 (log)", "lr")
     assert (adam["completed"], adam["diverged"]) == (7, 1)
     assert (sgd["effort"], sgd["trials"]) == ("not tuned here", "")
+
+
+def tuned(trials: int) -> dict[str, Any]:
+    return {"trials": trials, "seeds": [1], "budget": "1 epoch"}
+
+
+def best_of(write_run: Any, runs_dir: Path, *, trials: int = 8, seeds: int = 4) -> Any:
+    """Adam is 2 points better than SGD at every seed, and both scatter alike."""
+    for seed in range(seeds):
+        write_run("adam", seed, (97.0 + 0.1 * seed,), tuning=tuned(8))
+        write_run("sgd", seed, (95.0 + 0.1 * seed + 0.01 * (seed % 2),), tuning=tuned(trials))
+    return load_results(runs_dir)
+
+
+def test_the_best_is_bold_where_the_seeds_carry_it(write_run: Any, runs_dir: Path) -> None:
+    loaded = best_of(write_run, runs_dir)
+    table = results.build(loaded)
+    final = table.columns[0]
+    assert table.loc[("adam", "tuned"), final].strong
+    assert not table.loc[("sgd", "tuned"), final].strong
+    row = comparison.build(loaded).loc[("digits", "final", "adam", "sgd")]
+    # By scipy: ttest_rel of the same eight numbers.
+    adam, sgd = [97.0, 97.1, 97.2, 97.3], [95.0, 95.11, 95.2, 95.31]
+    assert row["p"] == pytest.approx(ttest_rel(adam, sgd).pvalue, rel=1e-6)
+    assert (row["outcome"], row["n"]) == ("better", 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "outcome"),
+    [({"trials": 9}, "unequal tuning effort"), ({"seeds": 1}, "inconclusive")],
+    ids=["other effort", "one seed"],
+)
+def test_nothing_is_bold_that_is_not_carried(
+    write_run: Any, runs_dir: Path, options: dict[str, int], outcome: str
+) -> None:
+    loaded = best_of(write_run, runs_dir, **options)
+    cells = results.build(loaded).to_numpy().ravel()
+    assert not any(cell.strong for cell in cells)
+    assert comparison.build(loaded)["outcome"].str.startswith(outcome).all()
+
+
+def test_one_method_alone_is_compared_with_nothing(write_run: Any, runs_dir: Path) -> None:
+    write_run("adam")
+    assert comparison.build(load_results(runs_dir)).empty
+
+
+PUBLISHED = {2: 94, 3: 6, 4: 48, 5: 7, 6: 4}  # rows of analysis/published.csv by table
+
+
+@pytest.mark.parametrize("number", PUBLISHED)
+def test_a_published_table_has_every_published_number(number: int, tmp_path: Path) -> None:
+    (name,) = (
+        name for name in report.names_of(analysis.tables) if name.startswith(f"table{number}_")
+    )
+    table = __import__(f"analysis.tables.{name}", fromlist=["build"]).build(load_results(tmp_path))
+    cells = [cell for cell in table.to_numpy().ravel() if cell.text]
+    assert len(cells) == PUBLISHED[number]
+    assert all(" / not " in cell.text for cell in cells)  # run, or comparable
+
+
+def test_every_published_row_has_a_verdict_and_its_rule_is_in_the_caption(tmp_path: Path) -> None:
+    table = published_vs_reproduced.build(load_results(tmp_path))
+    assert len(table) == sum(PUBLISHED.values()) == 159
+    first = table.iloc[0]
+    assert first["published"] == "95.64"
+    assert first["verdict"].startswith("not run (python -m experiments.train")
+    arguments = ["--runs", str(tmp_path / "no"), "--out", str(tmp_path), "--tables-only"]
+    assert report.main([*arguments, "--only", "published_vs_reproduced"]) == 0
+    text = (tmp_path / "tables" / "published_vs_reproduced.md").read_text("utf-8")
+    assert "Not comparable: there are runs, but of other data" in text
+    head, *_ = (line for line in text.splitlines() if line.startswith("| table"))
+    assert "published_n" not in head
+    csv = (tmp_path / "tables" / "published_vs_reproduced.csv").read_text("utf-8")
+    assert "published_n" in csv.splitlines()[0]
+    assert len(csv.splitlines()) == 160
 
 
 def test_budgets_and_rates_are_those_of_the_paper_with_their_sources() -> None:
