@@ -6,7 +6,7 @@ part of a mean; they are counted beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,7 +134,12 @@ def summarize(
     )
 
 
-def curve(series: Sequence[tuple[Floats, Floats]], *, to_shortest: bool = False) -> pd.DataFrame:
+def curve(
+    series: Sequence[tuple[Floats, Floats]],
+    *,
+    to_shortest: bool = False,
+    reduce: Callable[[Floats], tuple[Floats, ...]] = moments,
+) -> pd.DataFrame:
     """Average curves over seeds, pointwise on a common grid.
 
     Each curve is interpolated linearly, and only between its own first and last point: beyond it
@@ -144,9 +149,10 @@ def curve(series: Sequence[tuple[Floats, Floats]], *, to_shortest: bool = False)
         series: For each seed its ``x`` (ascending) and ``y``, both ``[points]``.
         to_shortest: Take an even grid of ``GRID_POINTS`` over the range that all seeds cover, as
             for time, where no two seeds share a point; otherwise every x that any seed has.
+        reduce: From ``[seeds, points]`` to n, mean, std, low and high; ``moments`` or its like.
 
     Returns:
-        One row a grid point (``CURVE_COLUMNS``); see ``moments`` for the statistics.
+        One row a grid point (``CURVE_COLUMNS``); see ``reduce`` for the statistics.
     """
     series = [(x[np.isfinite(y)], y[np.isfinite(y)]) for x, y in series]
     series = [(x, y) for x, y in series if x.size]
@@ -158,25 +164,34 @@ def curve(series: Sequence[tuple[Floats, Floats]], *, to_shortest: bool = False)
     else:
         grid = np.unique(np.concatenate([x for x, _ in series]))
     values = np.array([np.interp(grid, x, y, left=np.nan, right=np.nan) for x, y in series])
-    columns = (grid, *moments(values))
+    columns = (grid, *reduce(values))
     return pd.DataFrame(dict(zip(CURVE_COLUMNS, columns, strict=True))).dropna(subset=["mean"])
+
+
+def series_by_run(
+    measurements: pd.DataFrame, metric: str, axis: str
+) -> dict[str, tuple[Floats, Floats]]:
+    """Cut the curves of ``metric`` against ``axis`` apart, in one pass over all rows.
+
+    Returns:
+        For each run that has a curve ``x`` and ``y``, both ``[points]``, ascending in ``x``.
+    """
+    chosen = measurements[measurements["metric"] == metric].dropna(subset=[axis])
+    codes, run_ids = pd.factorize(chosen["run_id"])
+    x = chosen[axis].to_numpy(dtype=np.float64)
+    y = chosen["value"].to_numpy(dtype=np.float64)
+    order = np.lexsort((x, codes))  # stable: rows of one x keep their order
+    ends = np.cumsum(np.bincount(codes, minlength=len(run_ids)))[:-1]
+    parts = zip(np.split(x[order], ends), np.split(y[order], ends), strict=True)
+    return dict(zip((str(run_id) for run_id in run_ids), parts, strict=True)) if len(codes) else {}
 
 
 def series_of(
     measurements: pd.DataFrame, run_ids: Sequence[str], metric: str, axis: str
 ) -> list[tuple[Floats, Floats]]:
-    """Pick each run's curve of ``metric`` against ``axis``; runs without one are left out.
-
-    Returns:
-        For each run ``x`` and ``y``, both ``[points]``, ascending in ``x``.
-    """
-    chosen = measurements[
-        (measurements["metric"] == metric) & measurements["run_id"].isin(run_ids)
-    ].dropna(subset=[axis])
-    return [
-        (part[axis].to_numpy(dtype=np.float64), part["value"].to_numpy(dtype=np.float64))
-        for _, part in chosen.sort_values(["run_id", axis], kind="stable").groupby("run_id")
-    ]
+    """Pick these runs' curves, in order of their id; runs without one are left out."""
+    curves = series_by_run(measurements, metric, axis)
+    return [curves[run_id] for run_id in sorted(run_ids) if run_id in curves]
 
 
 def _or_none(value: float) -> float | None:

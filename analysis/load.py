@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -72,6 +74,17 @@ class Results:
     runs: pd.DataFrame
     measurements: pd.DataFrame
     broken: tuple[str, ...] = ()
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Digest of everything that a figure may show; the same in every process."""
+        digest = hashlib.sha256()
+        for column in self.measurements:  # hashes in a fixed way, and each text only once
+            hashes = pd.util.hash_pandas_object(self.measurements[column], index=False)
+            digest.update(f"{column}:{len(hashes)}:".encode())
+            digest.update(hashes.to_numpy().tobytes())
+        digest.update(self.runs.to_json(orient="records", double_precision=15).encode())
+        return digest.digest()
 
 
 def load_results(runs_dir: Path) -> Results:

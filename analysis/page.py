@@ -24,6 +24,7 @@ class DrawnFigure:
     name: str
     caption: str
     png: bytes
+    problem: str | None = None  # one line, where it could not be drawn
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Every table and figure from the run records: ``python -m analysis.report --runs runs --out out``.
 
-Writes ``tables/*.{csv,md,tex}``, ``figures/*.{png,pdf}`` and ``report.html`` under ``--out`` and
-prints the tables. Trains nothing.
+Writes ``tables/*.{csv,md,tex}``, ``figures/*.{png,pdf,svg}`` and ``report.html`` under ``--out``
+and prints the tables. Trains nothing.
 """
 
 from __future__ import annotations
@@ -34,13 +34,17 @@ class ReportError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, or 2 with one line on stderr."""
+    """Run the command line and return its exit code.
+
+    0; 1 where a figure could not be drawn, which stands in its place and on stderr; or 2 with one
+    line on stderr.
+    """
     options = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without "±" must not end the report
     try:
-        report(
+        problems = report(
             Path(options.runs),
             Path(options.out),
             tables=not options.figures_only,
@@ -50,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ReportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
+    for problem in problems:
+        print(f"error: cannot draw {problem}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 def report(
@@ -60,7 +66,7 @@ def report(
     tables: bool = True,
     figures: bool = True,
     only: str | None = None,
-) -> None:
+) -> list[str]:
     """Read the records and write what was asked for; the page only where everything was.
 
     Args:
@@ -69,6 +75,9 @@ def report(
         tables: Whether to write and print the tables.
         figures: Whether to draw the figures.
         only: Name of the single table or figure to make.
+
+    Returns:
+        One line for each figure that could not be drawn.
 
     Raises:
         ReportError: If a folder cannot be read or written, or ``only`` is not known.
@@ -96,6 +105,7 @@ def report(
     except OSError as error:
         raise ReportError(f"cannot write {error.filename or out}: {error.strerror}") from None
     _print(results, built, out)
+    return [figure.problem for figure in drawn if figure.problem]
 
 
 def names_of(package: ModuleType) -> list[str]:
@@ -124,7 +134,8 @@ def _table(name: str, results: Results) -> BuiltTable:
 
 
 def _figure(name: str, results: Results, folder: Path) -> DrawnFigure:
-    return DrawnFigure(name, _caption(f"analysis.figures.{name}"), draw(name, results, folder))
+    drawn = draw(name, results, folder)
+    return DrawnFigure(name, _caption(f"analysis.figures.{name}"), drawn.png, drawn.problem)
 
 
 def _caption(module: str) -> str:
