@@ -1,4 +1,4 @@
-"""The figure that stands where runs are missing: it says which command makes them."""
+"""The figure that stands where runs are missing, or where drawing failed: it says so in words."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import textwrap
 from matplotlib.figure import Figure
 
 MISSING = "No runs to draw this from yet. This command makes them:"
+FAILED = "This figure could not be drawn:"
+LETTERS = 92  # a line
 
 
 def missing_figure(command: str) -> Figure:
@@ -16,23 +18,31 @@ def missing_figure(command: str) -> Figure:
         command: What to type; it may have several lines.
     """
     lines = [
-        part
+        wrapped
         for line in command.splitlines()
-        for part in textwrap.wrap(line, 84, subsequent_indent="    ", break_long_words=False)
+        for wrapped in _wrap(line, " \\")  # so that a shell reads it as one line
     ]
-    figure = Figure(figsize=(7.6, 1.3 + 0.2 * len(lines)))
-    # "$" begins mathematics in matplotlib, and a shell variable on the command line.
-    shown = "\n".join(lines).replace("$", r"\$")
-    figure.text(0.04, 0.88, MISSING, va="top", fontsize=11)
-    figure.text(0.04, 0.62, shown, va="top", fontsize=9, family="monospace", color="#222222")
-    return figure
+    return _words(MISSING, lines)
 
 
 def failed_figure(problem: str) -> Figure:
-    """Write ``problem`` where a figure would be that could not be drawn."""
-    lines = textwrap.wrap(problem, 84)
-    figure = Figure(figsize=(7.6, 1.3 + 0.2 * len(lines)))
-    figure.text(0.04, 0.88, "This figure could not be drawn.", va="top", fontsize=11)
+    """Write ``problem``, one line, where a figure would be that could not be drawn."""
+    return _words(FAILED, _wrap(problem, ""))
+
+
+def _wrap(line: str, ending: str) -> list[str]:
+    width = LETTERS - len(ending)
+    parts = textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False)
+    return [part + ending for part in parts[:-1]] + parts[-1:]
+
+
+def _words(heading: str, lines: list[str]) -> Figure:
+    height = 0.75 + 0.19 * len(lines)
+    figure = Figure(figsize=(7.8, height))
+    # "$" begins mathematics in matplotlib, and a variable in a shell.
     shown = "\n".join(lines).replace("$", r"\$")
-    figure.text(0.04, 0.62, shown, va="top", fontsize=9, family="monospace", color="#222222")
+    figure.text(0.03, 1 - 0.2 / height, heading, va="top", fontsize=11)
+    figure.text(
+        0.03, 1 - 0.52 / height, shown, va="top", fontsize=9, family="monospace", color="#222222"
+    )
     return figure
