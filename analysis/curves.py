@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from analysis.aggregate import Floats, Summary, curve, series_by_run, summarize
 from analysis.bands import BAND, bootstrap
@@ -25,6 +24,7 @@ from analysis.panels import (
     note,
     panels,
     plain,
+    round_ticks,
     say,
     spans_decades,
 )
@@ -91,8 +91,8 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure:
             ax.set(xlabel=AXIS_LABELS[axis], ylabel=metric_label(shown))
             lines = lines_of(most_seeds(block, runs), runs, curves[shown], axis)
             draw_block(ax, lines, percent=shown.endswith("_percent"))
-            if axis != "train_seconds" and ax.get_xlim()[1] > 2:  # else parts of one are the ticks
-                ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if axis != "train_seconds":
+                round_ticks(ax)
         too_many = sum(max(0, len(block) - MOST_LINES) for _, block in blocks)
         left_out = LEFT_OUT.format(most=MOST_LINES, count=too_many) if too_many else ""
         note(figure, NOTE + (ON_TIME if axis == "train_seconds" else "") + left_out)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 RC: dict[Any, Any] = {
     "font.size": 11,
@@ -49,12 +50,19 @@ def legend_height(lines: int) -> float:
     return 0.12 * lines + 0.1 * max(0, lines - 12)
 
 
-def legend_below(ax: Axes, labels: Sequence[str], **options: Any) -> None:
-    """Put the legend below the axes, where it covers nothing however many methods there are."""
+def legend_below(ax: Axes, labels: Sequence[str], *, gap: float = 0.16, **options: Any) -> None:
+    """Put the legend below the axes, where it covers nothing however many methods there are.
+
+    Args:
+        ax: Where the lines are drawn.
+        labels: What the legend will say.
+        gap: Room for the ticks and the label of x, as a part of the height of the axes.
+        options: For ``Axes.legend``.
+    """
     narrow = max(map(len, labels), default=0) <= NARROW
     ax.legend(
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.16),
+        bbox_to_anchor=(0.5, -gap),
         ncols=2 if narrow and len(labels) > 1 else 1,
         fontsize=9.5,
         handlelength=4,
@@ -85,3 +93,9 @@ def spans_decades(values: npt.ArrayLike) -> bool:
     array = np.asarray(values, dtype=np.float64)
     array = array[np.isfinite(array)]
     return bool(array.size and array.min() > 0 and array.max() / array.min() > 10)
+
+
+def round_ticks(ax: Axes) -> None:
+    """Put ticks of x at whole numbers only, unless the axis is so short that none would be left."""
+    if ax.get_xlim()[1] > 2:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from analysis.aggregate import Floats
 from analysis.bands import BAND, bootstrap
@@ -138,12 +137,11 @@ def draw_lines(ax: Axes, methods: list[Dependence]) -> Axes:
             clip_on=False,
             zorder=5,
         )
-    if spans_decades(np.concatenate([bootstrap(method.results)[1] for method in methods])):
+    if _is_logarithmic(methods, np.concatenate([bootstrap(m.results)[1] for m in methods])):
         ax.set_yscale("log")
     values = np.unique(np.concatenate([method.x for method in methods]))
-    if len(values) <= MOST_NUMBERS:
-        ax.set_xticks(values, [f"{value:g}" for value in values], rotation=_slant(values))
-        ax.xaxis.set_minor_formatter(NullFormatter())
+    if len(values) <= 8 and (values[1:] / values[:-1]).min() > 1.8:  # else they would collide
+        ax.set_xticks(values, [f"{value:g}" for value in values])
         ax.minorticks_off()
     legend_below(ax, [method.name for method in methods])
     return ax
@@ -155,13 +153,17 @@ def draw_heat_map(ax: Axes, methods: list[Dependence], *, higher_is_better: bool
     shown = np.full((len(methods), len(values)), np.nan)
     for row, method in enumerate(methods):
         shown[row, np.searchsorted(values, method.x)] = bootstrap(method.results)[1]
-    logarithmic = spans_decades(shown)
+    logarithmic = _is_logarithmic(methods, shown)
     norm = mpl.colors.LogNorm() if logarithmic else mpl.colors.Normalize()
     colours = mpl.colormaps["viridis" if higher_is_better else "viridis_r"].copy()
     colours.set_bad("#DDDDDD")
     image = ax.imshow(np.ma.masked_invalid(shown), aspect="auto", cmap=colours, norm=norm)
     ax.set_yticks(range(len(methods)), [plain(method.name) for method in methods])
-    ax.set_xticks(range(len(values)), [f"{value:g}" for value in values], rotation=_slant(values))
+    ax.set_xticks(
+        range(len(values)),
+        [f"{value:g}" for value in values],
+        rotation=0 if len(values) <= 6 else 60,
+    )
     ax.grid(visible=False)
     figure = ax.get_figure()
     assert figure is not None
@@ -224,5 +226,5 @@ def _is_dark(image: mpl.image.AxesImage, value: float) -> bool:
     return bool(0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.45)
 
 
-def _slant(values: Floats) -> float:
-    return 0 if len(values) <= 6 else 60
+def _is_logarithmic(methods: list[Dependence], values: Floats) -> bool:
+    return spans_decades(values) and not methods[0].metric.endswith("_percent")

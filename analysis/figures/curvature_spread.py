@@ -15,7 +15,7 @@ from analysis.aggregate import Floats, curve, series_by_run
 from analysis.load import Results
 from analysis.methods import Method, methods_of
 from analysis.missing import missing_figure
-from analysis.panels import RC, note, panels, plain
+from analysis.panels import RC, note, panels, plain, round_ticks
 
 COMMAND = "make sweep OPT=adafisher,adafisher_v3,adafisher_released"
 QUANTITIES = ("min", "percentile_1", "median", "percentile_99", "max")
@@ -79,8 +79,16 @@ def draw_spread(
     if len(low) == len(high):
         ax.fill_between(low["x"], low["mean"], high["mean"], color=color, alpha=0.18, lw=0)
         ratio = high["mean"].iloc[-1] / low["mean"].iloc[-1] if len(low) else np.nan
-        ax.text(0.97, 0.94, f"{ratio:.3g}×", transform=ax.transAxes, ha="right", va="top")
+        ax.text(
+            0.97,
+            0.94,
+            f"{ratio:.2f}×" if ratio < 10 else f"{ratio:.0f}×",
+            transform=ax.transAxes,
+            ha="right",
+            va="top",
+        )
     ax.set_title(plain(f"{method.title}: {method.name} (n={n})"), fontsize=11)
     ax.set(xlabel="epoch", ylabel="F / damping")
     ax.set_xlim(0, 1.04 * float(x.max()))
+    round_ticks(ax)
     return ax
