@@ -38,11 +38,11 @@ class Judge:
         self.recipes = recipes(conf)
         self.published = published
         metrics = {measure.metric for measure in MEASURES.values()} - {""}
-        chosen = results.measurements[results.measurements["metric"].isin(metrics)]
-        last = chosen.sort_values("step", kind="stable").drop_duplicates(
-            ["run_id", "metric"], keep="last"
-        )
-        self.last = last.set_index(["metric", "run_id"])["value"].to_dict()
+        self.last = {
+            (metric, run_id): float(y[-1])
+            for metric in metrics
+            for run_id, (_, y) in results.series_by_run(metric, "step").items()
+        }
 
     def verdict(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Judge one row; keys are columns of ``verdict.COLUMNS``, what is unknown is left out."""
