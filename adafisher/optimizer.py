@@ -23,7 +23,7 @@ from adafisher.curvature import Curvature
 from adafisher.layers import SUPPORTED
 from adafisher.scaling import LossScale, Scale, unscale_
 from adafisher.sharding import check_shards, local, mesh_group, place_like
-from adafisher.stats import CurvatureStats, curvature_stats
+from adafisher.stats import CurvatureStats, curvature_stats, form_fisher_diag
 from adafisher.update import Rule, Stepper, Update
 
 
@@ -269,6 +269,26 @@ class AdaFisher(torch.optim.Optimizer):
         It is computed when called, a parameter at a time, and waits for the device.
         """
         return curvature_stats(self._parameters(), self._curvature)
+
+    def fisher_diag(self, param: Tensor) -> Tensor | None:
+        """``F`` with the damping, as the last step divided by it; formed when called.
+
+        Args:
+            param: A parameter of the optimizer; of a sharded one, this rank's part counts.
+
+        Returns:
+            The diagonal, shaped as ``param``; None where there is no estimate, so that ``F = 1``.
+
+        Raises:
+            KeyError: It is none of the optimizer's parameters.
+        """
+        for group, _, known in self._parameters():
+            if known is param:
+                terms = self._curvature.terms(param)
+                if not terms:
+                    return None
+                return form_fisher_diag(local(param), terms, damping=group["damping"])
+        raise KeyError(f"no parameter of this optimizer: shape {tuple(param.shape)}")
 
     def close(self) -> None:
         """Remove the hooks. Later steps use the factors as they are."""

@@ -113,10 +113,31 @@ def curvature_stats(
 
 
 @torch.no_grad()
+def form_fisher_diag(param: Tensor, terms: Sequence[CurvatureTerm], *, damping: float) -> Tensor:
+    """Form ``F = mean_i left_i * right_i + damping`` of a parameter.
+
+    Args:
+        param: Parameter, any shape.
+        terms: One pair for every layer that it belongs to, at least one.
+        damping: Added to the diagonal.
+
+    Returns:
+        The diagonal, shaped as ``param``.
+    """
+    shape = param.shape
+    if terms[0][0].dim() > param.dim():
+        shape = param.unflatten(0, terms[0][0].shape[:2]).shape
+    fisher_diag = torch.zeros(shape, dtype=factor_dtype(param.dtype), device=param.device)
+    for left, right in terms:
+        fisher_diag.addcmul_(left, right)
+    return fisher_diag.div_(len(terms)).add_(damping).view(param.shape)
+
+
+@torch.no_grad()
 def entries_of(
     param: Tensor, terms: Sequence[CurvatureTerm], *, damping: float, lr: float
 ) -> Entries | None:
-    """Form ``F = mean_i left_i * right_i + damping`` of a parameter and take its entries.
+    """Take the entries of a parameter's ``F``, see ``form_fisher_diag``.
 
     Args:
         param: Parameter, any shape.
@@ -129,13 +150,7 @@ def entries_of(
     """
     if not terms or not param.numel():
         return None
-    shape = param.shape
-    if terms[0][0].dim() > param.dim():
-        shape = param.unflatten(0, terms[0][0].shape[:2]).shape
-    fisher_diag = torch.zeros(shape, dtype=factor_dtype(param.dtype), device=param.device)
-    for left, right in terms:
-        fisher_diag.addcmul_(left, right)
-    flat = fisher_diag.div_(len(terms)).add_(damping).flatten()
+    flat = form_fisher_diag(param, terms, damping=damping).flatten()
     spacing = -(-flat.numel() // _SAMPLE)
     sample = flat[::spacing].sort().values
     low, high = torch.aminmax(flat)

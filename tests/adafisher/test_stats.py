@@ -41,6 +41,22 @@ def test_spread_is_that_of_the_reference(case_id: str) -> None:
     assert 1.0 <= overall.min <= overall.median <= overall.max <= 1.0 + 1.0 / DAMPING + 1e-9
 
 
+@pytest.mark.parametrize("case_id", ["mlp_inplace_relu", "conv_grouped", "tied_linear"])
+def test_fisher_diag_is_that_of_the_reference(case_id: str) -> None:
+    side = SideBySide(BY_ID[case_id], damping=DAMPING)
+    first = next(iter(side.model.parameters()))
+    assert side.optimizer.fisher_diag(first) is None
+    side.train(range(2))
+    pairs = zip(side.model.parameters(), side.reference_model.parameters(), strict=True)
+    for param, twin in pairs:
+        blocks = side.reference.curvatures(twin)
+        wanted = sum(blocks, torch.zeros_like(twin)) / len(blocks) + DAMPING
+        found = side.optimizer.fisher_diag(param)
+        torch.testing.assert_close(found, wanted.detach(), rtol=1e-9, atol=1e-12)
+    with pytest.raises(KeyError, match="no parameter of this optimizer"):
+        side.optimizer.fisher_diag(torch.zeros(3))
+
+
 def test_layers_have_their_own_groups_and_a_shared_weight_counts_once() -> None:
     side = SideBySide(MLP)
     side.optimizer.close()
