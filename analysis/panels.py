@@ -11,6 +11,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 RC: dict[Any, Any] = {
     "font.size": 11,
@@ -22,6 +23,7 @@ RC: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+TICKS_INCHES = 0.5  # from the axes down past the ticks and the label of x
 NARROW = 34  # letters of a label, up to which two columns of a legend fit below a panel
 
 
@@ -50,19 +52,23 @@ def legend_height(lines: int) -> float:
     return 0.12 * lines + 0.1 * max(0, lines - 12)
 
 
-def legend_below(ax: Axes, labels: Sequence[str], *, gap: float = 0.16, **options: Any) -> None:
+def legend_below(ax: Axes, labels: Sequence[str], **options: Any) -> None:
     """Put the legend below the axes, where it covers nothing however many methods there are.
 
     Args:
         ax: Where the lines are drawn.
         labels: What the legend will say.
-        gap: Room for the ticks and the label of x, as a part of the height of the axes.
         options: For ``Axes.legend``.
     """
     narrow = max(map(len, labels), default=0) <= NARROW
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    # A distance in inches: the layout is looked for while the height of the axes still changes.
+    down = ScaledTranslation(0, -TICKS_INCHES, figure.dpi_scale_trans)
     ax.legend(
         loc="upper center",
-        bbox_to_anchor=(0.5, -gap),
+        bbox_to_anchor=(0.5, 0.0),
+        bbox_transform=ax.transAxes + down,
         ncols=2 if narrow and len(labels) > 1 else 1,
         fontsize=9.5,
         handlelength=4,

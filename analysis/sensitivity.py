@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -126,17 +127,13 @@ def draw_lines(ax: Axes, methods: list[Dependence]) -> Axes:
         if np.isfinite(low).any():
             ax.fill_between(method.x, low, high, color=method.style.color, alpha=0.14, lw=0)
         bad = method.x[method.ended_badly > 0]
-        ax.plot(
-            bad,
-            np.zeros_like(bad),
-            "x",
-            color=method.style.color,
-            transform=ax.get_xaxis_transform(),
-            ms=9,
-            mew=2,
-            clip_on=False,
-            zorder=5,
-        )
+        if bad.size:  # the layout takes an empty line for one at the corner of the figure
+            edge: dict[str, Any] = {
+                "transform": ax.get_xaxis_transform(),
+                "clip_on": False,
+                "zorder": 5,
+            }
+            ax.plot(bad, np.zeros_like(bad), "x", color=method.style.color, ms=9, mew=2, **edge)
     if _is_logarithmic(methods, np.concatenate([bootstrap(m.results)[1] for m in methods])):
         ax.set_yscale("log")
     values = np.unique(np.concatenate([method.x for method in methods]))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.bands import bootstrap
+from analysis.bands import BAND, bootstrap
 from analysis.costs import COSTS, cost_of, seconds_per_epoch
 from analysis.load import Results
 from analysis.methods import Method, methods_of, reference_of
@@ -17,11 +19,11 @@ from analysis.panels import RC, note, plain, say
 
 COMMAND = "make sweep OPT=all TASK=digits"
 NOTE = (
-    "Bar: mean over the seeds that ended done. Line: 95% percentile bootstrap interval of the mean "
-    "over seeds. Number: ratio of the mean to that of the reference below the panel (AdamW "
-    "where it was run, else Adam, else SGD). Seconds: training time over epochs, without "
-    "evaluation and logging. Peak memory: what the accelerator allocated; on a CPU that of the "
-    "whole process. State: what the optimizer keeps between steps. Compare times of one machine."
+    f"Bar: mean over the seeds that ended done. Line: {BAND}. Number: ratio of the mean to that of "
+    "the reference below the panel (AdamW where it was run, else Adam, else SGD). Seconds: "
+    "training time over epochs, without evaluation and logging. Peak memory: what the accelerator "
+    "allocated; on a CPU that of the whole process. State: what the optimizer keeps between steps. "
+    "Compare times of one machine."
 )
 
 
@@ -36,7 +38,7 @@ def build(results: Results) -> Figure:
         return missing_figure(COMMAND)
     seconds = seconds_per_epoch(results)
     with mpl.rc_context(RC):
-        heights = [1.2 + 0.27 * len(methods) for methods in blocks.values()]
+        heights = [1.35 + 0.27 * len(methods) for methods in blocks.values()]
         figure = Figure(figsize=(15, sum(heights) + 0.6), layout="constrained")
         grid = figure.subplots(
             len(blocks), len(COSTS), squeeze=False, height_ratios=heights, sharey="row"
@@ -63,8 +65,8 @@ def draw_cost(ax: Axes, methods: list[Method], cost: str, seconds: pd.Series) ->
     ax.set_yticks(range(len(methods)), [plain(method.name) for method in methods])
     ax.set_ylim(len(methods) - 0.4, -0.6)
     ax.grid(visible=False, axis="y")
-    ratio = f"; ratio to {plain(reference.name)}" if reference and by > 0 else ""
-    ax.set_xlabel(f"{label}{ratio}")
+    ratio = f"number: ratio to {reference.name}" if reference and by > 0 else ""
+    ax.set_xlabel("\n".join([label, *textwrap.wrap(plain(ratio), 48)]), fontsize=10)
     if not np.isfinite(means).any():
         say(ax, "Not recorded.")
         return ax
