@@ -9,16 +9,13 @@ from typing import Any
 
 import pytest
 
+import analysis.figures
 from analysis.load import NO_RUNS
-from analysis.report import main
+from analysis.report import main, names_of
 
 ROOT = Path(__file__).parents[2]
-FIGURES = (
-    "test_metric_vs_epoch",
-    "test_metric_vs_train_seconds",
-    "train_loss_vs_epoch",
-    "train_loss_vs_train_seconds",
-)
+FIGURES = tuple(names_of(analysis.figures))
+ONE = "test_metric_vs_epoch"
 EVIL = "<script>alert('&')</script>"
 
 
@@ -52,7 +49,7 @@ def run(*arguments: object) -> int:
 
 
 ALL = {f"tables/results.{ending}" for ending in ("csv", "md", "tex")}
-ALL |= {f"figures/{name}.{ending}" for name in FIGURES for ending in ("png", "pdf")}
+ALL |= {f"figures/{name}.{ending}" for name in FIGURES for ending in ("png", "pdf", "svg")}
 ALL |= {"report.html"}
 
 
@@ -149,8 +146,8 @@ def test_the_same_runs_give_the_same_bytes(write_run: Any, runs_dir: Path, tmp_p
 def test_figures_are_drawn_again_when_the_runs_have_changed(
     write_run: Any, runs_dir: Path, tmp_path: Path
 ) -> None:
-    arguments = ("--runs", runs_dir, "--out", tmp_path, "--only", FIGURES[0])
-    png, pdf = (tmp_path / f"figures/{FIGURES[0]}.{ending}" for ending in ("png", "pdf"))
+    arguments = ("--runs", runs_dir, "--out", tmp_path, "--only", ONE)
+    png, svg = (tmp_path / f"figures/{ONE}.{ending}" for ending in ("png", "svg"))
     write_run("adam", 0)
     run(*arguments)
     first, drawn_at = png.read_bytes(), png.stat().st_mtime_ns
@@ -158,9 +155,9 @@ def test_figures_are_drawn_again_when_the_runs_have_changed(
     run(*arguments)
     assert png.stat().st_mtime_ns == drawn_at
 
-    pdf.unlink()
+    svg.unlink()
     run(*arguments)
-    assert pdf.exists()
+    assert svg.exists()
 
     write_run("adam", 1, (50.0, 60.0))
     run(*arguments)
@@ -171,8 +168,8 @@ PARTS = {
     "tables": (["--tables-only"], {name for name in ALL if name.startswith("tables/")}),
     "figures": (["--figures-only"], {name for name in ALL if name.startswith("figures/")}),
     "one figure": (
-        ["--figures-only", "--only", FIGURES[0]],
-        {f"figures/{FIGURES[0]}.png", f"figures/{FIGURES[0]}.pdf"},
+        ["--figures-only", "--only", ONE],
+        {f"figures/{ONE}.{ending}" for ending in ("png", "pdf", "svg")},
     ),
     "one table": (["--only", "results"], {name for name in ALL if "results" in name}),
 }
@@ -187,6 +184,34 @@ def test_a_part_is_all_that_is_written(
     assert written(tmp_path / "out") == expected
 
 
+def test_a_figure_that_fails_stops_no_other(
+    write_run: Any,
+    runs_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_run("adam", 0)
+    arguments = ("--runs", runs_dir, "--out", tmp_path, "--figures-only")
+    monkeypatch.setattr("analysis.report.names_of", lambda _: [ONE, "train_loss_vs_epoch"])
+
+    def fail(results: object) -> None:
+        raise ValueError(f"no {EVIL}\nat $all")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"analysis.figures.{ONE}.build", fail)
+        assert run(*arguments) == 1
+
+    endings = ("png", "pdf", "svg")
+    files = {f"figures/{name}.{e}" for name in (ONE, "train_loss_vs_epoch") for e in endings}
+    assert written(tmp_path) >= files
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: cannot draw {ONE}: ValueError: no {EVIL} at $all (test_report")
+    failed = (tmp_path / f"figures/{ONE}.png").read_bytes()
+    assert run(*arguments) == 0
+    assert (tmp_path / f"figures/{ONE}.png").read_bytes() != failed
+
+
 def test_mistakes_are_one_line_and_exit_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,8 +220,8 @@ def test_mistakes_are_one_line_and_exit_2(
     mistakes: dict[str, list[object]] = {
         "--runs is not a folder": ["--runs", file, "--out", tmp_path],
         "cannot write": ["--runs", tmp_path / "none", "--out", file / "out"],
-        "Must be one of: results, test_metric_vs_epoch": ["--only", "nonsense", "--out", tmp_path],
-        "Must be one of: results.": ["--tables-only", "--only", FIGURES[0], "--out", tmp_path],
+        f"Must be one of: results, {FIGURES[0]}": ["--only", "nonsense", "--out", tmp_path],
+        "Must be one of: results.": ["--tables-only", "--only", ONE, "--out", tmp_path],
     }
     for says, arguments in mistakes.items():
         assert run(*arguments) == 2
