@@ -61,7 +61,7 @@ def legend_below(ax: Axes, labels: Sequence[str], **options: Any) -> None:
         options: For ``Axes.legend``.
     """
     narrow = max(map(len, labels), default=0) <= NARROW
-    figure = ax.get_figure(root=True)
+    figure = ax.get_figure()
     assert figure is not None
     # A distance in inches: the layout is looked for while the height of the axes still changes.
     down = ScaledTranslation(0, -TICKS_INCHES, figure.dpi_scale_trans)

@@ -152,8 +152,8 @@ def draw_heat_map(ax: Axes, methods: list[Dependence], *, higher_is_better: bool
         shown[row, np.searchsorted(values, method.x)] = bootstrap(method.results)[1]
     logarithmic = _is_logarithmic(methods, shown)
     norm = mpl.colors.LogNorm() if logarithmic else mpl.colors.Normalize()
-    colours = mpl.colormaps["viridis" if higher_is_better else "viridis_r"].copy()
-    colours.set_bad("#DDDDDD")
+    colours = mpl.colormaps["viridis" if higher_is_better else "viridis_r"]
+    colours = colours.with_extremes(bad="#DDDDDD")
     image = ax.imshow(np.ma.masked_invalid(shown), aspect="auto", cmap=colours, norm=norm)
     ax.set_yticks(range(len(methods)), [plain(method.name) for method in methods])
     ax.set_xticks(

@@ -15,7 +15,7 @@ from analysis.aggregate import Floats, curve, series_by_run
 from analysis.load import Results
 from analysis.methods import Method, methods_of
 from analysis.missing import missing_figure
-from analysis.panels import RC, note, panels, plain, round_ticks
+from analysis.panels import RC, note, panels, plain, round_ticks, say
 
 COMMAND = "make sweep OPT=adafisher,adafisher_v3,adafisher_released"
 QUANTITIES = ("min", "percentile_1", "median", "percentile_99", "max")
@@ -46,8 +46,12 @@ def build(results: Results) -> Figure:
         figure, axes = panels(len(shown), columns=3, width=4.6, height=3.1)
         for ax, method in zip(axes, shown, strict=True):
             draw_spread(ax, method, tell)
-        low, high = (pick(ax.get_ylim()[i] for ax in axes) for i, pick in enumerate((min, max)))
-        for ax in axes:
+        drawn = [ax for ax in axes if ax.axison]
+        low, high = (
+            pick((ax.get_ylim()[i] for ax in drawn), default=i + 1.0)
+            for i, pick in enumerate((min, max))
+        )
+        for ax in drawn:
             ax.set_ylim(low, high)  # panels are there to be compared
         note(figure, NOTE)
     return figure
@@ -62,6 +66,10 @@ def draw_spread(
         quantity: curve([curves[run_id] for run_id in run_ids if run_id in curves])
         for quantity, curves in tell.items()
     }
+    ax.set_title(plain(f"{method.title}: {method.name}"), fontsize=11)
+    if mean["median"].empty:
+        say(ax, "Never finite.")
+        return ax
     n = int(mean["median"]["n"].max())
     color, x = method.style.color, mean["median"]["x"]
     ax.set_yscale("log")

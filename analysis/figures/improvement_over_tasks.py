@@ -17,12 +17,13 @@ from analysis.style import Style
 
 COMMAND = "make sweep OPT=adafisher,adamw,kfac,shampoo TASK=digits,tinyshakespeare"
 NOTE = (
-    "Point: one workload (task, model, setting and budget), mean over seeds. Box, from three "
-    "workloads: quartiles with the median; whiskers: all of them; line, of fewer: their median. "
+    "Point: one workload (task, model, setting and budget), mean over seeds. Thick line: median "
+    "over workloads. Box, from three workloads: quartiles; thin line: from the least to the most. "
     "Improvement on {reference}: by how many percent of its own the error (100 minus "
     "accuracy) or perplexity is lower. Left of the dashed line the method is worse."
 )
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
+BOX_FROM = 3  # workloads
 DECADES_FROM = 300.0  # percent: a method so far off would press all others together
 LINEAR_PERCENT = 10.0  # then the axis is linear up to here, and logarithmic beyond
 
@@ -80,13 +81,11 @@ def draw_improvements(
     names = sorted(found, key=lambda name: (-np.median(list(found[name].values())), name))
     for row, name in enumerate(names):
         values, color = list(found[name].values()), styles[name].color
-        if len(values) >= 3:
-            box = ax.boxplot([values], positions=[row], vert=False, widths=0.6, whis=(0, 100))
-            for part in box.values():
-                for line in part:
-                    line.set(color=color, lw=1.6)
-        else:
-            ax.vlines(np.median(values), row - 0.3, row + 0.3, color=color, lw=2.5)
+        if len(values) >= BOX_FROM:
+            first, third = np.quantile(values, [0.25, 0.75])
+            ax.hlines(row, min(values), max(values), color=color, lw=1.2)
+            ax.barh(row, third - first, left=first, height=0.6, fc="white", ec=color, lw=1.4)
+        ax.vlines(np.median(values), row - 0.3, row + 0.3, color=color, lw=2.5)
     for mark, title in enumerate(workloads):
         rows = [row for row, name in enumerate(names) if title in found[name]]
         ax.scatter(

@@ -203,7 +203,7 @@ def test_variants_of_one_method_look_different(write_run: Any, runs_dir: Path) -
 
 
 @pytest.mark.filterwarnings("error")
-@each_figure
+@pytest.mark.parametrize("module", [test_metric_vs_epoch, train_loss_vs_train_seconds])
 def test_many_tasks_with_long_names_have_room(module: Any, write_run: Any, runs_dir: Path) -> None:
     for task in ("cifar10_jpeg", "digits", "mnist", "ptb", "wikitext2"):
         for index in range(12):
