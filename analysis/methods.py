@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.groups import group_runs
@@ -11,6 +14,9 @@ from analysis.load import Results
 from analysis.style import Style, style_of
 
 REFERENCES = ("adamw", "adam", "sgd")  # in order of preference
+ONE_EACH = (
+    "Of several variants of a method (learning rates, say) the one best on validation is shown."
+)
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,26 @@ class Method:
 
 
 def methods_of(results: Results) -> dict[str, list[Method]]:
-    """List the methods of each block, both in order of their name."""
+    """List the methods of each block, one for each optimizer, ruleset and control, by name.
+
+    Of several variants (learning rates, say) the one that is best on validation stands for all, by
+    the mean over its finished seeds of the best epoch; without a validation split the one with most
+    finished seeds, and of equals the first by label. The test split has no part in it.
+    """
     groups = group_runs(results.runs)
-    several_rulesets = groups["ruleset"].nunique() > 1
+    if groups.empty:
+        return {}
     runs = {str(group_id): part for group_id, part in results.runs.groupby("group_id")}
+    controls = [runs[group_id]["control"].iloc[0] for group_id in groups["group_id"]]
+    groups["control"] = ["" if pd.isna(control) else control for control in controls]
+    several_rulesets = groups["ruleset"].nunique() > 1
+    kept = ["title", "optimizer", "ruleset", "control"]
+    merit = _merit(results, groups, runs) if groups.duplicated(kept).any() else {}
     found: dict[str, list[Method]] = {}
-    for _, group in groups.iterrows():
-        name = group["label"] + (f", {group['ruleset']}" if several_rulesets else "")
+    for _, alike in groups.groupby(kept, sort=True):
+        group = alike.loc[max(alike.index, key=lambda index: merit.get(index, (0.0, 0.0)))]
+        name = group["optimizer"] + (f", {group['ruleset']}" if several_rulesets else "")
+        name += f" ({group['control']} control)" if group["control"] else ""
         variant = "" if name == group["optimizer"] else name
         found.setdefault(group["title"], []).append(
             Method(
@@ -55,17 +74,34 @@ def methods_of(results: Results) -> dict[str, list[Method]]:
                 runs=runs[group["group_id"]],
             )
         )
-    return {title: sorted(found[title], key=lambda method: method.name) for title in sorted(found)}
+    return found
 
 
 def reference_of(methods: list[Method]) -> Method | None:
     """Pick what the others are measured by: AdamW, else Adam, else SGD, else nothing.
 
-    Where that optimizer has several variants, it is the one with most finished runs, and among
-    equals the first by name.
+    Of several rulesets it is the one with most finished runs, and of equals the first by name.
     """
     for optimizer in REFERENCES:
         alike = [method for method in methods if method.optimizer == optimizer and len(method.done)]
         if alike:
             return max(alike, key=lambda method: len(method.done))
     return None
+
+
+def _merit(
+    results: Results, groups: pd.DataFrame, runs: Mapping[str, pd.DataFrame]
+) -> dict[Any, tuple[float, float]]:
+    """What the variants of a method are ranked by: more is better, and a tie is the first's."""
+    rows = results.measurements
+    rows = rows[rows["metric"].astype(str).str.startswith("validation_")]
+    best = rows.groupby(["run_id", "metric"])["value"].agg(["min", "max"])
+    merit = {}
+    for index, group in groups.iterrows():
+        run = runs[group["group_id"]]
+        done = run[run["status"] == "done"]
+        keys = [(run_id, f"validation_{group['metric']}") for run_id in done["run_id"]]
+        sign, side = (1.0, "max") if group["higher_is_better"] else (-1.0, "min")
+        score = sign * float(best[side].reindex(keys).mean()) if keys else float("nan")
+        merit[index] = (score if np.isfinite(score) else -np.inf, float(len(done)))
+    return merit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +26,11 @@ NAMES = {"lr": "learning rate", "batch_size": "batch size (samples a step)"}
 ENDED_BADLY = ("diverged", "out_of_memory", "failed")
 NOTE = (
     "Runs that differ in the {name} and seed only. Left: mean of the final test metric over seeds. "
-    "Band: {band}. A cross on the lower edge: at least one run diverged, ran out of memory or "
+    "Band: {band}. A cross at the bottom: at least one run diverged, ran out of memory or "
     "failed there, and is not in the mean. Right: the same means, brighter is better; n/m: of m "
     "runs n are in it; grey: none is."
 )
+CROSS = 0.035  # height of a cross as a part of the axes: several at one place are piled up
 MOST_NUMBERS = 12  # columns of a heat map that leave each cell room for its number
 
 
@@ -121,6 +123,7 @@ def dependences(runs: pd.DataFrame, setting: str) -> dict[str, list[Dependence]]
 def draw_lines(ax: Axes, methods: list[Dependence]) -> Axes:
     """Draw one line a method on ``ax`` and return it."""
     ax.set_xscale("log")
+    edge_of_axes, crosses = ax.get_xaxis_transform(), Counter[float]()
     for method in methods:
         _, mean, _, low, high = bootstrap(method.results)
         ax.plot(method.x, mean, label=plain(method.name), **method.style.plot())
@@ -128,12 +131,10 @@ def draw_lines(ax: Axes, methods: list[Dependence]) -> Axes:
             ax.fill_between(method.x, low, high, color=method.style.color, alpha=0.14, lw=0)
         bad = method.x[method.ended_badly > 0]
         if bad.size:  # the layout takes an empty line for one at the corner of the figure
-            edge: dict[str, Any] = {
-                "transform": ax.get_xaxis_transform(),
-                "clip_on": False,
-                "zorder": 5,
-            }
-            ax.plot(bad, np.zeros_like(bad), "x", color=method.style.color, ms=9, mew=2, **edge)
+            heights = [CROSS * crosses[value] for value in bad]
+            crosses.update(bad)
+            edge: dict[str, Any] = {"transform": edge_of_axes, "clip_on": False, "zorder": 5}
+            ax.plot(bad, heights, "x", color=method.style.color, ms=8, mew=2, **edge)
     if _is_logarithmic(methods, np.concatenate([bootstrap(m.results)[1] for m in methods])):
         ax.set_yscale("log")
     values = np.unique(np.concatenate([method.x for method in methods]))

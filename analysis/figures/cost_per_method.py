@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from analysis.bands import BAND, bootstrap
 from analysis.costs import COSTS, cost_of, seconds_per_epoch
 from analysis.load import Results
-from analysis.methods import Method, methods_of, reference_of
+from analysis.methods import ONE_EACH, Method, methods_of, reference_of
 from analysis.missing import missing_figure
 from analysis.panels import RC, note, plain, say
 
@@ -47,7 +47,7 @@ def build(results: Results) -> Figure:
             for ax, cost in zip(row, COSTS, strict=True):
                 draw_cost(ax, methods, cost, seconds)
                 ax.set_title(plain(title), fontsize=11)
-        note(figure, NOTE)
+        note(figure, f"{NOTE} {ONE_EACH}")
     return figure
 
 

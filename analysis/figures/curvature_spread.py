@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from analysis.aggregate import Floats, curve, series_by_run
 from analysis.load import Results
-from analysis.methods import Method, methods_of
+from analysis.methods import ONE_EACH, Method, methods_of
 from analysis.missing import missing_figure
 from analysis.panels import RC, note, panels, plain, round_ticks, say
 
@@ -53,7 +53,7 @@ def build(results: Results) -> Figure:
         )
         for ax in drawn:
             ax.set_ylim(low, high)  # panels are there to be compared
-        note(figure, NOTE)
+        note(figure, f"{NOTE} {ONE_EACH}")
     return figure
 
 

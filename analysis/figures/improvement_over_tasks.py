@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.load import Results
-from analysis.methods import methods_of, reference_of
+from analysis.methods import ONE_EACH, methods_of, reference_of
 from analysis.missing import missing_figure
 from analysis.panels import RC, legend_below, note, plain
 from analysis.profiles import final_means, improvement_percent
@@ -38,7 +38,8 @@ def build(results: Results) -> Figure:
         height = 1.9 + 0.36 * len(found) + 0.22 * len(workloads)
         figure = Figure(figsize=(9, height), layout="constrained")
         draw_improvements(figure.subplots(), found, styles, workloads)
-        note(figure, plain(NOTE.format(reference=" or ".join(references))))
+        text = NOTE.format(reference=" or ".join(references))
+        note(figure, plain(f"{text} {ONE_EACH}"))
     return figure
 
 

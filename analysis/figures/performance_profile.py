@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis.aggregate import Floats, series_by_run
 from analysis.load import Results
-from analysis.methods import Method, methods_of, reference_of
+from analysis.methods import ONE_EACH, Method, methods_of, reference_of
 from analysis.missing import missing_figure
 from analysis.panels import RC, legend_below, legend_height, note, panels, plain
 from analysis.profiles import cost_to_target, final_means, performance_profile
@@ -41,7 +41,7 @@ def build(results: Results) -> Figure:
             ax.set_xlabel(f"{AXES[axis]} to the target, as a multiple of the fastest method's")
         both = " or ".join(AXES.values())
         text = NOTE.format(reference=" or ".join(references), axes=both, count=len(blocks))
-        note(figure, plain(text))
+        note(figure, plain(f"{text} {ONE_EACH}"))
     return figure
 
 
