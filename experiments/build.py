@@ -93,7 +93,7 @@ def build(config: Mapping[str, Any], world: World | None = None) -> Built:
     return Built(
         task=task,
         model=model,
-        optimizer=build_optimizer(config["optimizer"], model),
+        optimizer=build_optimizer(_with_stream(config["optimizer"], config["seed"]), model),
         forward=_wrapped(model, plan),
         schedule=_call(
             "schedule",
@@ -173,6 +173,17 @@ def build_optimizer(section: Mapping[str, Any], model: nn.Module) -> Optimizer:
     """Make the optimizer; a method that needs the model gets it in place of the parameters."""
     subject: Any = model if section["needs"]["model"] else model.parameters()
     return _call("optimizer", {"optimizer": section}, _construct("optimizer", section), subject)
+
+
+def _with_stream(section: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+    """The section with a stream of the run's seed, if its method draws random numbers.
+
+    A stream of its own: it draws nothing from that of the dropout, so that methods of one seed see
+    the same masks; and it differs between seeds, whose spread then includes it.
+    """
+    if "seed" not in section:
+        return section
+    return {**section, "seed": seeding.derive(seed, "optimizer", section["seed"])}
 
 
 def _construct(kind: str, section: Mapping[str, Any]) -> Callable[..., Any]:
