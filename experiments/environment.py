@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from experiments import determinism
+
 if TYPE_CHECKING:
     from experiments.build import Built
 
@@ -25,6 +27,7 @@ def describe(built: "Built") -> dict[str, Any]:
             "devices": world.gather(_device_name(built.device)),
         },
         "precision": built.precision.facts(),
+        "deterministic": determinism.facts(),
         "compile": built.compiled,
         "channels_last": built.channels_last,
         "data_sha256": built.task.checksums | getattr(built.model, "checksums", {}),
@@ -39,6 +42,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": _device_name(device),

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from experiments import checkpoint, environment, faults, identity, stopping
+from experiments import checkpoint, determinism, environment, faults, identity, stopping
 from experiments.build import Built, build
 from experiments.display import Display
 from experiments.errors import UserError
@@ -46,7 +46,11 @@ def execute(config: Mapping[str, Any], *, position: str = "") -> Outcome:
     Raises:
         UserError: If something that the user can mend stands in the way.
     """
-    with _all_present(), join(pick_device(config["device"])) as world:
+    with (
+        determinism.strict(config.get("deterministic", False)),
+        _all_present(),
+        join(pick_device(config["device"])) as world,
+    ):
         display = Display(f"{position} {identity.label(config)}".strip(), shown=world.leads)
         folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
         if not world.leads:
