@@ -1,4 +1,4 @@
-"""Strict mode: operations that give the same bits again, or an error that names the one that cannot."""
+"""Strict mode: operations that give the same bits again, or an error that names one that cannot."""
 
 import contextlib
 import os

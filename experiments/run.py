@@ -154,7 +154,7 @@ class _Attempt:
         folder.create()
         faults.forget(folder)
         folder.write(CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(dict(self.config))).encode())
-        folder.write_json(ENVIRONMENT_FILE, facts | {"remarks": self.remarks})
+        environment.save(folder, facts | {"remarks": self.remarks}, resumed=state is not None)
         self._write_status("running", None)
         if self.trainer.counters.step:
             self.display.line(f"resumed after step {self.trainer.counters.step}")
