@@ -74,7 +74,7 @@ def main() -> None:
     """Print the jobs, how many of them are done, and what the others will take."""
     with report_user_errors():
         typed = [word for word in sys.argv[1:] if word not in ("-m", "--multirun")]
-        for line in report(plan(commandline.normalise(typed))):
+        for line in report(plan(typed)):
             print(line)
 
 
@@ -82,11 +82,12 @@ def plan(overrides: list[str]) -> Plan:
     """Compose the jobs of a sweep, and look for their records and for those of runs like them.
 
     Args:
-        overrides: Those of the sweep.
+        overrides: Those of the sweep, as typed.
 
     Raises:
         UserError: If a job does not compose.
     """
+    overrides = commandline.normalise(overrides)
     composed: dict[str, tuple[str, dict[str, Any]]] = {}
     for grid in grids.spelled_out(overrides):
         for label, config in _composed(grid):
