@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import budget, identity
-from experiments.errors import UserError
+from experiments import identity
 from experiments.record import ENVIRONMENT_FILE, Run
 from experiments.standing import standings
 
 SHORT_RUNS = ".plan"
 """Below the runs folder: where short runs may lie that are made for their cost, and in no table."""
+
+# The module that measures a machine, and the folder of its results below the runs folder.
+_CALIBRATION = "experiments.calibration"
+_CALIBRATIONS = ".calibration"
 
 Setting = tuple[Any, ...]
 
@@ -39,12 +42,17 @@ class Cost:
     source: str
 
 
-def setting(config: Mapping[str, Any]) -> Setting:
-    """What decides the cost of a step: the runs that share it are alike."""
+def setting(config: Mapping[str, Any], *, optimizer: str | None = None) -> Setting:
+    """What decides the cost of a step: the runs that share it are alike.
+
+    Args:
+        config: The resolved config.
+        optimizer: Another method in the place of the config's.
+    """
     return (
         config["task"]["name"],
         config["model"]["name"],
-        config["optimizer"]["name"],
+        optimizer or config["optimizer"]["name"],
         config["task"]["batch_size"],
         config["precision"],
         identity.tokenization(config),
@@ -69,43 +77,61 @@ def short_runs(runs_dir: Path) -> list[Run]:
     return [item.run for item in standings(runs_dir / SHORT_RUNS) if item.run is not None]
 
 
-def calibrated(config: Mapping[str, Any], runs_dir: Path) -> Cost | None:
-    """The cost of a config that no run tells of, from a calibration of this machine.
+def calibrated(config: Mapping[str, Any], runs_dir: Path) -> dict[Setting, Cost]:
+    """The cost of a config that no run tells of, and of its reference, where they were calibrated.
 
     Args:
         config: The resolved config.
         runs_dir: Where the calibrations are kept.
-
-    Returns:
-        None if the machine was not calibrated for it.
     """
-    name = "experiments.calibration"
-    if importlib.util.find_spec(name) is None:
-        return None
-    known = getattr(importlib.import_module(name), "known", None)
-    found = None if known is None else known(config, runs_dir)
-    seconds = getattr(found, "seconds_per_step", None)
-    if seconds is None:
-        return None
-    return Cost(seconds, getattr(found, "steps_per_epoch", None), None, None, "calibration")
+    if importlib.util.find_spec(_CALIBRATION) is None or not (runs_dir / _CALIBRATIONS).is_dir():
+        return {}
+    found = importlib.import_module(_CALIBRATION).known(config, runs_dir)
+    if found is None:
+        return {}
+
+    def cost(seconds: float) -> Cost:
+        return Cost(seconds, found.steps_per_epoch, None, None, "a calibration")
+
+    return {
+        setting(config, optimizer=found.reference): cost(found.reference_seconds_per_step),
+        setting(config): cost(found.seconds_per_step),
+    }
 
 
-def steps_left(config: Mapping[str, Any], run: Run | None, cost: Cost | None) -> int | None:
-    """Steps that a run still has to make; None where that cannot be told.
+def seconds_left(
+    config: Mapping[str, Any], run: Run | None, known: Mapping[Setting, Cost]
+) -> float | None:
+    """Training time that a run still takes; None where that cannot be told.
 
     Args:
         config: The resolved config.
         run: Its record, if it has begun.
-        cost: The cost of its setting, if known.
+        known: The cost of each setting, as far as it is known.
     """
-    if run is not None and run.progress.get("total_steps"):
-        return max(0, int(run.progress["total_steps"]) - int(run.progress.get("step") or 0))
-    known = None if cost is None else cost.steps_per_epoch
-    try:
-        total = budget.total_steps(config["budget"], steps_per_epoch=known or 0)
-    except UserError:  # a budget that is no number of steps before it is measured
+    section, progress = config["budget"], {} if run is None else run.progress
+    if "train_seconds" in section:
+        return max(0.0, float(section["train_seconds"]) - (progress.get("train_seconds") or 0.0))
+    cost, step = known.get(setting(config)), progress.get("step") or 0
+    if cost is not None and progress.get("total_steps"):
+        return cost.seconds_per_step * max(0, progress["total_steps"] - step)
+    if (reference := section.get("match_seconds")) is not None:
+        cost = known.get(setting(config, optimizer=reference))
+    if cost is None:
         return None
-    return total or None
+    total = _total_steps(section, cost.steps_per_epoch)
+    return None if total is None else cost.seconds_per_step * total
+
+
+def _total_steps(section: Mapping[str, Any], steps_per_epoch: int | None) -> int | None:
+    """Steps that a budget allows at most, or of its reference; None where they are not known."""
+    for key in ("steps", "reference_steps"):
+        if section.get(key) is not None:
+            return int(section[key])
+    for key in ("epochs", "max_epochs", "reference_epochs"):
+        if section.get(key) is not None and steps_per_epoch is not None:
+            return int(section[key]) * steps_per_epoch
+    return None
 
 
 def hours_side_by_side(seconds: Iterable[float], jobs: int) -> float:

@@ -98,9 +98,8 @@ def plan(overrides: list[str]) -> Plan:
     runs = [item.run for item in found.values() if item.run is not None]
     known = estimate.costs([*runs, *estimate.short_runs(runs_dir)])
     for _, config in composed.values():
-        key = estimate.setting(config)
-        if key not in known and (cost := estimate.calibrated(config, runs_dir)) is not None:
-            known[key] = cost
+        if estimate.setting(config) not in known:
+            known = estimate.calibrated(config, runs_dir) | known
     jobs = [
         Job(run_id, label, config, *_state(found.get(run_id)))
         for run_id, (label, config) in composed.items()
@@ -135,7 +134,9 @@ def _composed(grid: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 def report(found: Plan) -> Iterator[str]:
     """The plan as lines of text."""
     open_jobs = [job for job in found.jobs if job.is_open]
-    seconds = {job.run_id: _seconds(job, found.known) for job in open_jobs}
+    seconds = {
+        job.run_id: estimate.seconds_left(job.config, job.run, found.known) for job in open_jobs
+    }
     rows = [["run", "state", "hours", "job"]]
     for job in found.jobs:
         hours = _hours(seconds[job.run_id]) if job.is_open else "-"
@@ -187,12 +188,6 @@ def _side_by_side(overrides: list[str], config: Mapping[str, Any]) -> int:
     if jobs < 1:
         raise UserError(f"Invalid jobs: {count}. Must be a whole number >= 1.")
     return jobs
-
-
-def _seconds(job: Job, known: Mapping[estimate.Setting, Cost]) -> float | None:
-    cost = known.get(estimate.setting(job.config))
-    left = estimate.steps_left(job.config, job.run, cost)
-    return None if cost is None or left is None else cost.seconds_per_step * left
 
 
 def _time(seconds: list[float | None], jobs: int) -> str:

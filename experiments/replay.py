@@ -76,6 +76,8 @@ def _notes(record: Record, replayed: Record, facts: list[str]) -> Iterator[str]:
         yield "note: the record has no measurements; only its end is compared"
     elif record.run.status in ("interrupted", "running"):
         yield f"note: the record is {record.run.status}; it is compared as far as it goes"
+    if "train_seconds" in record.config.get("budget", {}):
+        yield "note: the budget is a training time, so that a clock decides the steps and their lr"
     if record.environment.get("earlier_code"):
         yield "note: the run was resumed under other code; its first part is not that of `code`"
     if replayed.run.run_id != record.run.run_id:

@@ -1,12 +1,15 @@
 """A plan against records written by hand, whose costs are plain numbers."""
 
+import importlib.machinery
 import sys
+import types
 
 import pytest
 
 from experiments import commandline, estimate, grids, identity, plan
 from experiments.errors import UserError
 from experiments.estimate import Cost
+from experiments.record import load_run
 from experiments.store import RunFolder
 
 SWEEP = ["optimizer=adam,sgd", "seed=0,1", "task=digits", "budget.epochs=20"]
@@ -124,7 +127,7 @@ def test_a_calibration_serves_where_no_run_does(overrides, write, monkeypatch):
 
     def calibrated(config, runs_dir):
         asked.append(config["optimizer"]["name"])
-        return Cost(0.5, 100, None, None, "calibration")
+        return {estimate.setting(config): Cost(0.5, 100, None, None, "calibration")}
 
     monkeypatch.setattr(estimate, "calibrated", calibrated)
     told = list(plan.report(plan.plan(overrides)))
@@ -134,11 +137,54 @@ def test_a_calibration_serves_where_no_run_does(overrides, write, monkeypatch):
     assert "  digits small_cnn sgd batch 64 fp32: 0.5 s a step, from calibration" in told
 
 
-def test_a_budget_of_steps_needs_no_epoch():
-    config = {"budget": {"steps": 30}}
-    assert estimate.steps_left(config, None, None) == 30
-    assert estimate.steps_left({"budget": {"epochs": 3}}, None, None) is None
-    assert estimate.steps_left({"budget": {"target": 3}}, None, None) is None
+def test_the_calibration_of_a_machine_is_asked_where_there_is_one(
+    make_config, monkeypatch, tmp_path
+):
+    name = "experiments.calibration"
+    config = make_config("optimizer=kfac")
+    facts = {"reference": "adam", "seconds_per_step": 2.0, "reference_seconds_per_step": 3.0}
+    module = types.ModuleType(name)
+    module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+    module.known = lambda config, runs_dir: types.SimpleNamespace(steps_per_epoch=100, **facts)
+    monkeypatch.setitem(sys.modules, name, module)
+    assert estimate.calibrated(config, tmp_path) == {}  # nothing was measured below this folder
+    (tmp_path / ".calibration").mkdir()
+    found = estimate.calibrated(config, tmp_path)
+    assert {key[2]: cost.seconds_per_step for key, cost in found.items()} == {
+        "kfac": 2.0,
+        "adam": 3.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("budget", "seconds"),
+    [
+        ({"epochs": 3}, 2.0 * 3 * 100),
+        ({"steps": 30}, 2.0 * 30),
+        ({"train_seconds": 50}, 50.0),
+        ({"target": 97.0, "max_epochs": 4}, 2.0 * 400),
+        ({"match_seconds": "adam", "reference_epochs": 5, "reference_steps": None}, 3.0 * 500),
+        ({"match_seconds": "adam", "reference_epochs": 5, "reference_steps": 7}, 3.0 * 7),
+        ({"match_seconds": "sgd", "reference_epochs": 5, "reference_steps": None}, None),
+    ],
+)
+def test_each_kind_of_budget_has_its_time(make_config, budget, seconds):
+    """A method at two seconds a step; `match_seconds` has the time of its reference, at three."""
+    config = make_config("optimizer=kfac") | {"budget": budget}
+    known = {
+        estimate.setting(config): Cost(2.0, 100, None, None, ""),
+        estimate.setting(config, optimizer="adam"): Cost(3.0, 100, None, None, ""),
+    }
+    assert estimate.seconds_left(config, None, known) == seconds
+
+
+def test_of_a_run_under_way_only_the_rest_counts(make_config, write, tmp_path):
+    config = make_config("budget=epochs", "budget.epochs=20", f"runs_dir={tmp_path}")
+    run = load_run(tmp_path / write("adam", 0, "interrupted", step=500))
+    known = {estimate.setting(config): Cost(2.0, None, None, None, "")}
+    assert estimate.seconds_left(config, run, known) == 2.0 * 1500
+    timed = config | {"budget": {"train_seconds": 1200.0}}
+    assert estimate.seconds_left(timed, run, known) == 1200.0 - 2.0 * 500
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,8 @@ def rewrite(path, change):
 
 
 def test_a_replay_is_identical_and_leaves_the_record_alone(record, monkeypatch, capsys):
-    """Also from the folder alone, without the runs folder."""
+    """Also from the folder alone, without the runs folder; with what was measured for the run."""
+    (record / "calibration.json").write_text("{}")
     before = snapshot(record)
     assert call(monkeypatch, f"run={record}") == 0
     told = capsys.readouterr().out
@@ -63,6 +64,7 @@ def test_a_replay_is_identical_and_leaves_the_record_alone(record, monkeypatch, 
     assert snapshot(record) == before
     (again,) = (record.parent / ".replays" / record.name).glob("1/*/status.json")
     assert load_run(again.parent).status == "done"
+    assert (again.parent / "calibration.json").read_text() == "{}"
     report = json.loads((again.parents[1] / "comparison.json").read_text())
     assert report["verdict"] == "identical"
 
