@@ -98,6 +98,13 @@ class _Contained(Mirror):
             self._inner.finish(summary, failed=failed)
 
 
+def start(tracking: Mapping[str, Any], subject: Subject) -> Mirror:
+    """Start a mirror whose faults are not contained, for who has nothing else to do."""
+    function = _asked(tracking, None, default=lambda **settings: Mirror())
+    mirror: Mirror = function(subject=subject, **_settings(tracking))
+    return mirror
+
+
 def open_mirror(tracking: Mapping[str, Any], subject: Subject) -> Mirror:
     """Start a mirror and give it the rows that were measured before.
 
@@ -110,8 +117,7 @@ def open_mirror(tracking: Mapping[str, Any], subject: Subject) -> Mirror:
     """
     mirror = Mirror()
     with _contained("start"):
-        start = _asked(tracking, None, default=lambda **settings: Mirror())
-        mirror = _Contained(start(subject=subject, **_settings(tracking)))
+        mirror = _Contained(start(tracking, subject))
     for row in subject.rows:
         mirror.log(row)
     return mirror
@@ -149,8 +155,8 @@ def _asked(
     target = tracking.get("_target_")
     if target is None:
         return default
-    module, _, start = target.rpartition(".")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name or start, default)
+    module, _, function = target.rpartition(".")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name or function, default)
     return found
 
 

@@ -9,6 +9,7 @@ chunks with a header of seven bytes (checksum, length, type), a record of one or
 """
 
 import hashlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +29,23 @@ class Log:
     run_id: str | None = None  # None: nothing but the header reached the disk
     steps: list[int] = field(default_factory=list)  # one a row, in order
     ended: bool = False  # whether the attempt ended in order
-    whole: int = 0  # bytes up to the end of the last whole record
+    size: int = 0  # bytes that were there when it was read
+    whole: int = 0  # bytes of them up to the end of the last whole record
+    digest: str = ""  # of the bytes that were there when it was read
 
 
 def logs(folder: Path) -> list[Log]:
     """Read the offline logs of one run folder, the oldest attempt first."""
-    return [read(path) for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))]
+    return [read(path) for path in _paths(folder)]
+
+
+def await_end(folder: Path, *, seconds: float) -> None:
+    """Wait until the newest log of a run folder holds its end, which W&B writes after `finish`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not (paths := _paths(folder)) or read(paths[-1]).ended:
+            return
+        time.sleep(0.02)
 
 
 def read(path: Path) -> Log:
@@ -41,8 +53,9 @@ def read(path: Path) -> Log:
     # Imported here: it takes seconds, and a run without W&B has no logs.
     from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
-    log = Log(path)
-    for content, end in _records(path.read_bytes()):
+    data = path.read_bytes()
+    log = Log(path, size=len(data), digest=hashlib.sha256(data).hexdigest())
+    for content, end in _records(data):
         record = Record()
         record.ParseFromString(content)
         log.whole = end
@@ -57,16 +70,16 @@ def read(path: Path) -> Log:
 
 
 def is_uploaded(log: Log) -> bool:
-    """Whether the log, with the content that it has now, was uploaded."""
+    """Whether the log was uploaded with the content that was read."""
     mark = log.path.with_name(_MARK)
     if mark.exists():
-        return mark.read_text(encoding="utf-8").strip() == _digest(log.path)
+        return mark.read_text(encoding="utf-8").strip() == log.digest
     return synced_mark(log.path).exists()  # the user called `wandb sync`
 
 
 def mark_uploaded(log: Log) -> None:
-    """Remember that the log was uploaded with the content that it has now."""
-    log.path.with_name(_MARK).write_text(_digest(log.path) + "\n", encoding="utf-8")
+    """Remember that the log was uploaded with the content that was read."""
+    log.path.with_name(_MARK).write_text(f"{log.digest}\n", encoding="utf-8")
 
 
 def synced_mark(path: Path) -> Path:
@@ -74,8 +87,8 @@ def synced_mark(path: Path) -> Path:
     return path.with_name(f"{path.name}.synced")
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
 
 
 def _records(data: bytes) -> Iterator[tuple[bytes, int]]:

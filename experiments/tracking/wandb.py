@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ RUN_VARIABLE = "WANDB_RUN_ID"
 _PROBE_SECONDS = 2.0
 _INIT_SECONDS = 15.0
 _FINISH_SECONDS = 20.0
+_WRITE_SECONDS = 5.0
 
 
 class WandbMirror(Mirror):
@@ -30,12 +32,19 @@ class WandbMirror(Mirror):
         metric: Name of the task's metric without the split; None: a report.
         higher_is_better: Whether larger values of it are better.
         next_step: The first step that the W&B run does not have.
+        folder: Where it is written offline; None: online.
     """
 
     def __init__(
-        self, run: Any, *, metric: str | None, higher_is_better: bool, next_step: int
+        self,
+        run: Any,
+        *,
+        metric: str | None,
+        higher_is_better: bool,
+        next_step: int,
+        folder: Path | None,
     ) -> None:
-        self._run = run
+        self._run, self._folder = run, folder
         self._metric, self._best = metric, max if higher_is_better else min
         self._next_step = next_step
         self._media: dict[str, Any] = {}
@@ -75,6 +84,8 @@ class WandbMirror(Mirror):
             self._run.summary.update({**summary, **best})
         finally:
             self._run.finish(exit_code=int(failed))
+            if self._folder is not None:  # the run's lock is given up next: the log must be whole
+                offline.await_end(self._folder, seconds=_WRITE_SECONDS)
 
 
 def start(*, subject: Subject, mode: str, project: str, entity: str | None) -> Mirror:
@@ -98,6 +109,7 @@ def start(*, subject: Subject, mode: str, project: str, entity: str | None) -> M
     # An agent has made the W&B run, in the project of its sweep: W&B takes it from the environment.
     place: dict[str, Any] = {"project": project, "entity": entity, "id": subject.id}
     earlier = [log for log in offline.logs(subject.folder) if log.run_id == wandb_id(subject)]
+    _await_own_second(subject.folder)
     run = wandb.init(
         **({} if under_agent() else place),
         resume="allow",  # offline too: tells `wandb sync` to append
@@ -132,7 +144,14 @@ def start(*, subject: Subject, mode: str, project: str, entity: str | None) -> M
         metric=subject.identity.get("metric"),
         higher_is_better=bool(subject.identity.get("higher_is_better")),
         next_step=next_step,
+        folder=subject.folder if resolved == "offline" else None,
     )
+
+
+def _await_own_second(folder: Path) -> None:
+    """Wait for the next second: W&B names folders by it, and would overwrite a log of this one."""
+    while any(folder.glob(f"wandb/*run-{time.strftime('%Y%m%d_%H%M%S')}-*")):
+        time.sleep(0.05)
 
 
 def check(*, mode: str, **_: Any) -> None:

@@ -1,13 +1,10 @@
 """The mirror to TensorBoard, read back by TensorBoard's own reader."""
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
 
 from experiments import identity, run
-from experiments.loop import Trainer
 from experiments.record import load_run
 
 
@@ -16,19 +13,10 @@ def read(folder: Path):
     return accumulators.EventAccumulator(str(folder / "tensorboard")).Reload()
 
 
-def test_a_resumed_run_has_every_row_once_and_in_order(make_config, monkeypatch):
+def test_a_resumed_run_has_every_row_once_and_in_order(make_config, stop_after):
     config = make_config("tracking=tensorboard", "budget.steps=60")
-    plain = Trainer._step
     for step in (20, 40):
-
-        def stop(trainer, *arguments, step=step):
-            if trainer.counters.step == step - 1:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return plain(trainer, *arguments)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Trainer, "_step", stop)
-            assert run.execute(config).status == "interrupted"
+        stop_after(config, step)
     assert run.execute(config).status == "done"
     folder = Path(config["runs_dir"]) / identity.run_id(config)
     events, rows = read(folder), load_run(folder).rows

@@ -1,8 +1,6 @@
 """The mirror to W&B: offline by itself, one W&B run a run, and never a fault of the run."""
 
 import bisect
-import os
-import signal
 import socket
 from pathlib import Path
 
@@ -10,10 +8,10 @@ import pytest
 
 from experiments import identity, run
 from experiments.errors import UserError
-from experiments.loop import Trainer
 from experiments.record import load_run
 from experiments.tracking import offline
 from experiments.tracking import wandb as mirror
+from tests.wandb_server import serving
 
 
 @pytest.fixture(autouse=True)
@@ -121,29 +119,15 @@ def test_a_trial_of_tuning_is_told_apart(make_config, tmp_path, recorded):
     assert recorded[0]["job_type"] == "tune"
 
 
-def stop_after(config, step, monkeypatch):
-    """Attempt the run, and have it end as by a scheduler's signal after ``step``."""
-    plain = Trainer._step
-
-    def stop(trainer, *arguments):
-        if trainer.counters.step == step - 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return plain(trainer, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stop)
-        assert run.execute(config).status == "interrupted"
-
-
 def folder_of(config) -> Path:
     return Path(config["runs_dir"]) / identity.run_id(config)
 
 
-def test_three_resumes_are_one_wandb_run_whose_steps_ascend(make_config, monkeypatch):
+def test_three_resumes_are_one_wandb_run_whose_steps_ascend(make_config, stop_after):
     # budget.steps=60 are three epochs of 18 steps, evaluated at each, and the end.
     config = make_config("tracking=wandb", "budget.steps=60")
     for step in (20, 37, 40):
-        stop_after(config, step, monkeypatch)
+        stop_after(config, step)
     assert run.execute(config).status == "done"
     logs = offline.logs(folder_of(config))
     assert [log.run_id for log in logs] == [identity.run_id(config)] * 4
@@ -152,13 +136,13 @@ def test_three_resumes_are_one_wandb_run_whose_steps_ascend(make_config, monkeyp
     assert [row["step"] for row in load_run(folder_of(config)).rows] == [18, 36, 54, 60]
 
 
-def test_rows_that_a_killed_process_took_with_it_are_mirrored_by_the_next(make_config, monkeypatch):
+def test_rows_that_a_killed_process_took_with_it_are_mirrored_by_the_next(make_config, stop_after):
     config = make_config("tracking=wandb", "budget.steps=60")
-    stop_after(config, 40, monkeypatch)
+    stop_after(config, 40)
     (first,) = offline.logs(folder_of(config))
     assert first.steps == [18, 36]
     first.path.write_bytes(first.path.read_bytes()[:7])  # what SIGKILL leaves of so short a run
-    stop_after(config, 55, monkeypatch)
+    stop_after(config, 55)
     second = offline.logs(folder_of(config))[1]
     assert second.steps == [18, 36, 54]
     # Torn in the middle of the second row's record: what is whole stays, and is not logged twice.
@@ -196,3 +180,47 @@ def test_an_agents_run_is_the_one_that_is_mirrored(make_config, monkeypatch):
     # Without an agent a run that is over is mirrored once.
     assert run.execute(config).skipped
     assert len(offline.logs(folder_of(config))) == 2
+
+
+@pytest.fixture
+def server(monkeypatch, loopback):
+    """A server that the user is logged in to."""
+    import wandb
+
+    with serving() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+        wandb.teardown()  # W&B reads the environment once a process
+        yield server
+    monkeypatch.undo()
+    wandb.teardown()
+
+
+def test_a_resumed_run_is_one_run_on_the_server(make_config, stop_after, server):
+    config = make_config("tracking=wandb", "budget.steps=60")
+    for step in (20, 40):
+        stop_after(config, step)
+    assert run.execute(config).status == "done"
+    rows = server.history.pop(identity.run_id(config))
+    assert [row["_step"] for row in rows] == [18, 36, 54, 60]
+    assert [row["step"] for row in rows] == [18, 36, 54, 60]
+    assert not server.history
+    told = server.created[identity.run_id(config)]
+    assert told["groupName"].startswith("digits-adam-")
+    assert told["jobType"] == "train"
+
+
+def test_a_server_that_falls_silent_does_not_hold_the_run(make_config, monkeypatch, server):
+    monkeypatch.setattr(mirror, "_FINISH_SECONDS", 1.0)
+    monkeypatch.setattr(mirror.WandbMirror, "log", silence(server, mirror.WandbMirror.log))
+    # Without a bound this waits for ever, and the test's own limit ends it.
+    assert run.execute(make_config("tracking=wandb", "budget.steps=20")).status == "done"
+    assert server.silent
+
+
+def silence(server, log):
+    def silent(mirror, row):
+        server.silent = True
+        log(mirror, row)
+
+    return silent
