@@ -19,8 +19,9 @@ MODES = ("auto", "online", "offline", "none")
 SWEEP_VARIABLE = "WANDB_SWEEP_ID"
 RUN_VARIABLE = "WANDB_RUN_ID"
 _PROBE_SECONDS = 2.0
-_INIT_SECONDS = 15.0
-_FINISH_SECONDS = 20.0
+_INIT_SECONDS = 10.0
+_FINISH_SECONDS = 8.0  # W&B spends it twice where the server is gone: at the end and at the exit
+_REPORT_SECONDS = 120.0  # a report has figures to upload, and no process waits for it
 _WRITE_SECONDS = 5.0
 
 
@@ -103,6 +104,18 @@ def start(*, subject: Subject, mode: str, project: str, entity: str | None) -> M
     resolved = resolve(mode)
     if resolved == "none":
         return Mirror()
+    if resolved == "online":
+        try:
+            return _open(subject, "online", project, entity)
+        except Exception as error:
+            logger.warning("W&B does not take it (%s): this run is mirrored offline", error)
+            _forget_session()
+    return _open(subject, "offline", project, entity)
+
+
+def _open(
+    subject: Subject, mode: Literal["offline", "online"], project: str, entity: str | None
+) -> Mirror:
     # Imported here: it takes seconds, and a run without a mirror should not pay them.
     import wandb
 
@@ -119,11 +132,11 @@ def start(*, subject: Subject, mode: str, project: str, entity: str | None) -> M
         tags=list(subject.tags),
         config=dict(subject.config),
         dir=str(subject.folder),
-        mode=resolved,
+        mode=mode,
         settings=wandb.Settings(
             silent=True,
             init_timeout=_INIT_SECONDS,
-            finish_timeout=_FINISH_SECONDS,
+            finish_timeout=_REPORT_SECONDS if subject.job_type == "report" else _FINISH_SECONDS,
             console="off",
             disable_git=True,
             x_disable_stats=True,
@@ -133,7 +146,7 @@ def start(*, subject: Subject, mode: str, project: str, entity: str | None) -> M
     for axis in ("step", "epoch", "train_seconds"):
         run.define_metric(axis)
     run.define_metric("*", step_metric="step")
-    if resolved == "online":
+    if mode == "online":
         next_step = int(run.step)
         for log in earlier:  # this attempt mirrors their rows anew, from the record
             offline.mark_uploaded(log)
@@ -144,8 +157,15 @@ def start(*, subject: Subject, mode: str, project: str, entity: str | None) -> M
         metric=subject.identity.get("metric"),
         higher_is_better=bool(subject.identity.get("higher_is_better")),
         next_step=next_step,
-        folder=subject.folder if resolved == "offline" else None,
+        folder=subject.folder if mode == "offline" else None,
     )
+
+
+def _forget_session() -> None:
+    """End W&B's service, which keeps the id of a run that failed to start as one in use."""
+    import wandb
+
+    wandb.teardown(exit_code=1)
 
 
 def _await_own_second(folder: Path) -> None:

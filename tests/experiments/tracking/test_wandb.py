@@ -218,6 +218,17 @@ def test_a_server_that_falls_silent_does_not_hold_the_run(make_config, monkeypat
     assert server.silent
 
 
+def test_a_server_that_never_answers_leaves_the_rows_to_a_later_upload(
+    make_config, monkeypatch, server
+):
+    monkeypatch.setattr(mirror, "_INIT_SECONDS", 1.0)
+    server.silent = True
+    config = make_config("tracking=wandb", "budget.steps=20")
+    assert run.execute(config).status == "done"
+    (log,) = offline.logs(folder_of(config))
+    assert (log.run_id, log.steps) == (identity.run_id(config), [18, 20])
+
+
 def silence(server, log):
     def silent(mirror, row):
         server.silent = True
