@@ -116,6 +116,8 @@ def start(*, subject: Subject, mode: str, project: str, entity: str | None) -> M
 def _open(
     subject: Subject, mode: Literal["offline", "online"], project: str, entity: str | None
 ) -> Mirror:
+    # W&B's reports of its own faults hold the exit for some twenty seconds where nothing answers.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     # Imported here: it takes seconds, and a run without a mirror should not pay them.
     import wandb
 
