@@ -207,9 +207,10 @@ def _try_values(config: Config) -> None:
     """Make the optimizer once, for a model of one layer, so that it refuses bad values now."""
     import torch
 
-    from experiments import budget, build, control, execution, tracking
+    from experiments import budget, build, control, execution
+    from experiments.tracking import mirror
 
-    tracking.check_mode(config["tracking"]["mode"])
+    mirror.check(config["tracking"])
     build.sizes(config["task"])
     budget.total_steps(config["budget"], steps_per_epoch=1)
     execution.resolve(config)

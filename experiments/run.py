@@ -35,7 +35,7 @@ from experiments.record import (
     final_and_best,
 )
 from experiments.store import RunFolder, settled
-from experiments.tracking import Mirror, open_mirror
+from experiments.tracking.mirror import Mirror, mirror_settled, open_mirror, subject_of_run
 from experiments.world import LostProcessError, World, join
 
 
@@ -70,6 +70,8 @@ def execute(config: Mapping[str, Any], *, position: str = "") -> Outcome:
                 folder.run_id, identity.label(config), *earlier, skipped=True
             )
             world.tell(outcome)
+            if outcome is not None:
+                _mirror_settled(config, folder)
             return outcome or _attempt(config, folder, display, world, position)
 
 
@@ -79,6 +81,15 @@ def _all_present() -> Iterator[None]:
         yield
     except LostProcessError as error:  # outside of training, which records it
         raise UserError(f"{error}, before the training or after it") from error
+
+
+def _mirror_settled(config: Mapping[str, Any], folder: RunFolder) -> None:
+    run = folder.read()
+    assert run is not None  # it was found settled, under the same lock
+    subject = subject_of_run(
+        run.run_id, identity=run.identity, config=config, folder=run.path, rows=run.rows
+    )
+    mirror_settled(config["tracking"], subject, run.summary)
 
 
 def _attempt(
@@ -141,13 +152,14 @@ class _Attempt:
     def _mirror(self) -> Mirror:
         if not self.leads:
             return Mirror()
-        return open_mirror(
-            self.config["tracking"],
-            run_id=self.folder.run_id,
+        subject = subject_of_run(
+            self.folder.run_id,
             identity=self.identity,
             config=self.config,
             folder=self.folder.path,
+            rows=self.rows,
         )
+        return open_mirror(self.config["tracking"], subject)
 
     def _resume(self) -> None:
         """Bring folder and trainer to one state: that of the checkpoint, or the beginning."""

@@ -1,12 +1,15 @@
 """Resolved configs and runs for the tests of the engine."""
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from experiments import commandline, preflight
+from experiments import commandline, preflight, run
+from experiments.loop import Trainer
 
 Config = dict[str, Any]
 
@@ -27,3 +30,22 @@ def make_config(tmp_path: Path) -> Callable[..., Config]:
         return preflight.composed(commandline.normalise([*defaults, *short, *overrides]))
 
     return make
+
+
+@pytest.fixture
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Config, int], None]:
+    """Attempt a run, and have it end as by a scheduler's signal after the given step."""
+
+    def stop(config: Config, step: int) -> None:
+        plain = Trainer._step
+
+        def interrupted(trainer: Any, *arguments: Any) -> Any:
+            if trainer.counters.step == step - 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return plain(trainer, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "_step", interrupted)
+            assert run.execute(config).status == "interrupted"
+
+    return stop

@@ -1,0 +1,243 @@
+"""The mirror to Weights & Biases: offline unless the user is logged in, one W&B run a run."""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from experiments.errors import UserError
+from experiments.tracking import offline
+from experiments.tracking.mirror import Mirror, Row, Subject
+
+logger = logging.getLogger(__name__)
+
+MODES = ("auto", "online", "offline", "none")
+SWEEP_VARIABLE = "WANDB_SWEEP_ID"
+RUN_VARIABLE = "WANDB_RUN_ID"
+_PROBE_SECONDS = 2.0
+_INIT_SECONDS = 10.0
+_FINISH_SECONDS = 8.0  # W&B spends it twice where the server is gone: at the end and at the exit
+_REPORT_SECONDS = 120.0  # a report has figures to upload, and no process waits for it
+_WRITE_SECONDS = 5.0
+
+
+class WandbMirror(Mirror):
+    """Mirrors to one W&B run.
+
+    Args:
+        run: W&B's handle.
+        metric: Name of the task's metric without the split; None: a report.
+        higher_is_better: Whether larger values of it are better.
+        next_step: The first step that the W&B run does not have.
+        folder: Where it is written offline; None: online.
+    """
+
+    def __init__(
+        self,
+        run: Any,
+        *,
+        metric: str | None,
+        higher_is_better: bool,
+        next_step: int,
+        folder: Path | None,
+    ) -> None:
+        self._run, self._folder = run, folder
+        self._metric, self._best = metric, max if higher_is_better else min
+        self._next_step = next_step
+        self._media: dict[str, Any] = {}
+        self._validated: list[float] = []
+
+    def log(self, row: Row) -> None:
+        """Mirror one row at its own step, once."""
+        value = row.get(f"validation_{self._metric}")
+        if value is not None and value == value:
+            self._validated.append(value)
+        step = int(row["step"])
+        if step >= self._next_step:
+            self._run.log(dict(row), step=step)
+            self._next_step = step + 1
+
+    def table(self, name: str, path: Path) -> None:
+        """Add a table to what ``finish`` logs."""
+        import pandas
+        import wandb
+
+        frame = pandas.read_csv(path)
+        self._media[f"tables/{name}"] = wandb.Table(dataframe=frame, allow_mixed_types=True)
+
+    def figure(self, name: str, path: Path) -> None:
+        """Add a figure to what ``finish`` logs."""
+        import wandb
+
+        self._media[f"figures/{name}"] = wandb.Image(str(path))
+
+    def finish(self, summary: Mapping[str, Any], *, failed: bool) -> None:
+        """Write the summary and close the W&B run."""
+        try:
+            if self._media:
+                self._run.log(self._media, step=self._next_step)
+            # What a W&B sweep optimises: never a value on test.
+            best = {"best_validation": self._best(self._validated)} if self._validated else {}
+            self._run.summary.update({**summary, **best})
+        finally:
+            self._run.finish(exit_code=int(failed))
+            if self._folder is not None:  # the run's lock is given up next: the log must be whole
+                offline.await_end(self._folder, seconds=_WRITE_SECONDS)
+
+
+def start(*, subject: Subject, mode: str, project: str, entity: str | None) -> Mirror:
+    """Start the mirror of a run or of a report.
+
+    Args:
+        subject: What is mirrored.
+        mode: One of ``MODES``.
+        project: Of W&B; a W&B agent has its own.
+        entity: Of W&B, None: the user's; a W&B agent has its own.
+
+    Returns:
+        The mirror; an inert one where W&B is off.
+    """
+    resolved = resolve(mode)
+    if resolved == "none":
+        return Mirror()
+    if resolved == "online":
+        try:
+            return _open(subject, "online", project, entity)
+        except Exception as error:
+            logger.warning("W&B does not take it (%s): this run is mirrored offline", error)
+            _forget_session()
+    return _open(subject, "offline", project, entity)
+
+
+def _open(
+    subject: Subject, mode: Literal["offline", "online"], project: str, entity: str | None
+) -> Mirror:
+    # W&B's reports of its own faults hold the exit for some twenty seconds where nothing answers.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    # Imported here: it takes seconds, and a run without a mirror should not pay them.
+    import wandb
+
+    # An agent has made the W&B run, in the project of its sweep: W&B takes it from the environment.
+    place: dict[str, Any] = {"project": project, "entity": entity, "id": subject.id}
+    earlier = [log for log in offline.logs(subject.folder) if log.run_id == wandb_id(subject)]
+    _await_own_second(subject.folder)
+    run = wandb.init(
+        **({} if under_agent() else place),
+        resume="allow",  # offline too: tells `wandb sync` to append
+        name=subject.name,
+        group=subject.group,
+        job_type=subject.job_type,
+        tags=list(subject.tags),
+        config=dict(subject.config),
+        dir=str(subject.folder),
+        mode=mode,
+        settings=wandb.Settings(
+            silent=True,
+            init_timeout=_INIT_SECONDS,
+            finish_timeout=_REPORT_SECONDS if subject.job_type == "report" else _FINISH_SECONDS,
+            console="off",
+            disable_git=True,
+            x_disable_stats=True,
+            x_disable_meta=True,
+        ),
+    )
+    for axis in ("step", "epoch", "train_seconds"):
+        run.define_metric(axis)
+    run.define_metric("*", step_metric="step")
+    if mode == "online":
+        next_step = int(run.step)
+        for log in earlier:  # this attempt mirrors their rows anew, from the record
+            offline.mark_uploaded(log)
+    else:
+        next_step = max((step + 1 for log in earlier for step in log.steps), default=0)
+    return WandbMirror(
+        run,
+        metric=subject.identity.get("metric"),
+        higher_is_better=bool(subject.identity.get("higher_is_better")),
+        next_step=next_step,
+        folder=subject.folder if mode == "offline" else None,
+    )
+
+
+def _forget_session() -> None:
+    """End W&B's service, which keeps the id of a run that failed to start as one in use."""
+    import wandb
+
+    wandb.teardown(exit_code=1)
+
+
+def _await_own_second(folder: Path) -> None:
+    """Wait for the next second: W&B names folders by it, and would overwrite a log of this one."""
+    while any(folder.glob(f"wandb/*run-{time.strftime('%Y%m%d_%H%M%S')}-*")):
+        time.sleep(0.05)
+
+
+def check(*, mode: str, **_: Any) -> None:
+    """Refuse a mode that is none of ``MODES``.
+
+    Raises:
+        UserError: Names the value and what is allowed.
+    """
+    if mode not in MODES:
+        raise UserError(f"Invalid tracking.mode: {mode!r}. Must be one of: {', '.join(MODES)}.")
+
+
+def awaits_settled() -> bool:
+    """Whether a run that was over before must be mirrored: an agent's sweep waits for its value."""
+    return under_agent()
+
+
+def under_agent() -> bool:
+    """Whether a W&B agent started this process, and so made its W&B run."""
+    return bool(os.environ.get(SWEEP_VARIABLE))
+
+
+def wandb_id(subject: Subject) -> str | None:
+    """Id of the W&B run: the run's own, or the one that a W&B agent gave."""
+    return os.environ.get(RUN_VARIABLE) if under_agent() else subject.id
+
+
+def resolve(mode: str) -> Literal["none", "offline", "online"]:
+    """Decide between online and offline without ever asking the user or waiting for the network."""
+    forced = os.environ.get("WANDB_MODE")
+    if mode == "none" or forced == "disabled":
+        return "none"
+    if mode == "offline" or forced == "offline":
+        return "offline"
+    if mode == "auto" and not logged_in(host()):
+        return "offline"
+    if not reachable(host()):
+        logger.warning("W&B at %s is not reachable: this run is mirrored offline", host())
+        return "offline"
+    return "online"
+
+
+def host() -> str:
+    """Address of the W&B server."""
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+
+
+def logged_in(host: str) -> bool:
+    """Whether there is a key for the server."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        return (urlsplit(host).hostname or "") in netrc.read_text(encoding="utf-8").split()
+    except OSError:
+        return False
+
+
+def reachable(host: str) -> bool:
+    """Whether the server accepts a connection."""
+    parts = urlsplit(host)
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    try:
+        with socket.create_connection((parts.hostname or "", port), timeout=_PROBE_SECONDS):
+            return True
+    except OSError:
+        return False

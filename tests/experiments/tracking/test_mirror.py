@@ -1,0 +1,47 @@
+"""What holds for every mirror: it is chosen by its YAML, and no fault in it reaches the run."""
+
+import logging
+
+import pytest
+
+from experiments import commandline, run
+from experiments.tracking import mirror
+
+
+class Broken(mirror.Mirror):
+    def __init__(self, at):
+        self.at = at
+
+    def log(self, row):
+        if self.at == "log":
+            raise RuntimeError("no log\ntoday")
+
+    def finish(self, summary, *, failed):
+        if self.at == "finish":
+            raise RuntimeError("no finish")
+
+
+@pytest.mark.parametrize("at", ["start", "log", "finish"])
+def test_a_fault_is_a_warning_and_the_run_ends_well(make_config, monkeypatch, caplog, at):
+    def start(*, subject, mode, project, entity):
+        if at == "start":
+            raise RuntimeError("no start")
+        return Broken(at)
+
+    monkeypatch.setattr("experiments.tracking.wandb.start", start)
+    with caplog.at_level(logging.WARNING):
+        outcome = run.execute(make_config("tracking=wandb"))
+    assert outcome.status == "done"
+    assert f"no {at}" in caplog.text
+    assert all("\n" not in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("name", commandline.choices("tracking"))
+def test_every_choice_passes_its_own_check(make_config, name):
+    mirror.check(make_config(f"tracking={name}")["tracking"])
+
+
+def test_records_from_before_a_mirror_had_a_target_have_none(make_config):
+    config = make_config()
+    config["tracking"] = {"mode": "auto", "project": "p", "entity": None}
+    assert run.execute(config).status == "done"

@@ -1,0 +1,237 @@
+"""The mirror to W&B: offline by itself, one W&B run a run, and never a fault of the run."""
+
+import bisect
+import socket
+from pathlib import Path
+
+import pytest
+
+from experiments import identity, run
+from experiments.errors import UserError
+from experiments.record import load_run
+from experiments.tracking import offline
+from experiments.tracking import wandb as mirror
+from tests.wandb_server import serving
+
+
+@pytest.fixture(autouse=True)
+def no_login(monkeypatch, tmp_path):
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_SWEEP_ID", "WANDB_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+def test_offline_unless_logged_in(monkeypatch):
+    monkeypatch.setattr(mirror, "reachable", lambda host: pytest.fail("asked the network"))
+    assert mirror.resolve("auto") == "offline"
+    assert mirror.resolve("offline") == "offline"
+    assert mirror.resolve("none") == "none"
+
+
+@pytest.mark.parametrize(("up", "mode"), [(True, "online"), (False, "offline")])
+def test_logged_in_by_key_or_netrc(monkeypatch, tmp_path, up, mode):
+    monkeypatch.setattr(mirror, "reachable", lambda host: up)
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password x\n")
+    assert mirror.resolve("auto") == mode
+    (tmp_path / "netrc").unlink()
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert mirror.resolve("auto") == mode
+    assert mirror.resolve("online") == mode
+
+
+def test_the_environment_can_force_it(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert mirror.resolve("online") == "none"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert mirror.resolve("online") == "offline"
+
+
+def test_a_dead_network_is_noticed_at_once(loopback):
+    with socket.socket() as taken:  # bound and not listening: the connection is refused
+        taken.bind(("127.0.0.1", 0))
+        assert not mirror.reachable(f"http://127.0.0.1:{taken.getsockname()[1]}")
+        taken.listen()
+        assert mirror.reachable(f"http://127.0.0.1:{taken.getsockname()[1]}")
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(UserError, match=r"Invalid tracking\.mode: 'on'"):
+        mirror.check(mode="on")
+
+
+class Recorder:
+    """Stands for the W&B run."""
+
+    step = 0
+
+    def __init__(self):
+        self.rows, self.summary, self.exit_code, self.axes = [], {}, None, []
+
+    def define_metric(self, name, **options):
+        self.axes.append((name, options.get("step_metric")))
+
+    def log(self, row, step):
+        self.rows.append((step, row))
+
+    def finish(self, exit_code):
+        self.exit_code = exit_code
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """What was given to ``wandb.init``, and the run that came of it."""
+    import wandb
+
+    seen, recorder = {}, Recorder()
+
+    def init(**arguments):
+        seen.update(arguments)
+        return recorder
+
+    monkeypatch.setattr(wandb, "init", init)
+    return seen, recorder
+
+
+def test_what_is_mirrored(make_config, recorded):
+    seen, recorder = recorded
+    config = make_config("tracking=wandb", "budget.steps=20")
+    assert run.execute(config).status == "done"
+    assert seen["id"] == identity.run_id(config)
+    assert seen["mode"] == "offline"
+    assert seen["name"] == "digits-adam-seed0"
+    assert seen["job_type"] == "train"
+    assert identity.group_id(config) in seen["group"]
+    assert set(seen["tags"]) == {"digits", "small_cnn", "adam", "default"}
+    assert seen["config"]["optimizer"]["lr"] == config["optimizer"]["lr"]
+    assert [step for step, _ in recorder.rows] == [18, 20]
+    assert {("*", "step"), ("epoch", None), ("train_seconds", None)} <= set(recorder.axes)
+    assert {"epoch", "train_seconds", "step"} <= set(recorder.rows[0][1])
+    validated = [row["validation_accuracy_percent"] for _, row in recorder.rows]
+    assert recorder.summary["best_validation"] == max(validated)
+    assert recorder.summary["final"] is not None
+    assert recorder.exit_code == 0
+
+
+def test_a_trial_of_tuning_is_told_apart(make_config, tmp_path, recorded):
+    from experiments.tune import TRIALS_DIR
+
+    run.execute(make_config("tracking=wandb", f"runs_dir={tmp_path / 'runs' / TRIALS_DIR}"))
+    assert recorded[0]["job_type"] == "tune"
+
+
+def folder_of(config) -> Path:
+    return Path(config["runs_dir"]) / identity.run_id(config)
+
+
+def test_three_resumes_are_one_wandb_run_whose_steps_ascend(make_config, stop_after):
+    # budget.steps=60 are three epochs of 18 steps, evaluated at each, and the end.
+    config = make_config("tracking=wandb", "budget.steps=60")
+    for step in (20, 37, 40):
+        stop_after(config, step)
+    assert run.execute(config).status == "done"
+    logs = offline.logs(folder_of(config))
+    assert [log.run_id for log in logs] == [identity.run_id(config)] * 4
+    assert [log.steps for log in logs] == [[18], [36], [], [54, 60]]
+    assert all(log.ended for log in logs)
+    assert [row["step"] for row in load_run(folder_of(config)).rows] == [18, 36, 54, 60]
+
+
+def test_rows_that_a_killed_process_took_with_it_are_mirrored_by_the_next(make_config, stop_after):
+    config = make_config("tracking=wandb", "budget.steps=60")
+    stop_after(config, 40)
+    (first,) = offline.logs(folder_of(config))
+    assert first.steps == [18, 36]
+    first.path.write_bytes(first.path.read_bytes()[:7])  # what SIGKILL leaves of so short a run
+    stop_after(config, 55)
+    second = offline.logs(folder_of(config))[1]
+    assert second.steps == [18, 36, 54]
+    # Torn in the middle of the second row's record: what is whole stays, and is not logged twice.
+    content = second.path.read_bytes()
+    sizes = range(len(content))
+    whole = bisect.bisect_left(sizes, 1, key=lambda n: len(cut(second.path, content[:n]).steps))
+    second.path.write_bytes(content[: whole + 20])
+    assert run.execute(config).status == "done"
+    assert [log.steps for log in offline.logs(folder_of(config))] == [[], [18], [36, 54, 60]]
+
+
+def cut(path: Path, content: bytes) -> offline.Log:
+    path.write_bytes(content)
+    return offline.read(path)
+
+
+def test_an_agents_run_is_the_one_that_is_mirrored(make_config, monkeypatch):
+    import wandb
+
+    config = make_config("tracking=wandb", "budget.steps=20")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep123")
+    monkeypatch.setenv("WANDB_RUN_ID", "agent456")
+    wandb.teardown()  # W&B reads the environment once a process
+    try:
+        assert run.execute(config).status == "done"
+        # The agent may propose what an earlier run has measured: it is mirrored, not left empty.
+        monkeypatch.setenv("WANDB_RUN_ID", "agent789")
+        wandb.teardown()
+        assert run.execute(config).skipped
+    finally:
+        monkeypatch.undo()
+        wandb.teardown()
+    logs = offline.logs(folder_of(config))
+    assert {log.run_id: log.steps for log in logs} == {"agent456": [18, 20], "agent789": [18, 20]}
+    # Without an agent a run that is over is mirrored once.
+    assert run.execute(config).skipped
+    assert len(offline.logs(folder_of(config))) == 2
+
+
+@pytest.fixture
+def server(monkeypatch, loopback):
+    """A server that the user is logged in to."""
+    import wandb
+
+    with serving() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+        wandb.teardown()  # W&B reads the environment once a process
+        yield server
+    monkeypatch.undo()
+    wandb.teardown()
+
+
+def test_a_resumed_run_is_one_run_on_the_server(make_config, stop_after, server):
+    config = make_config("tracking=wandb", "budget.steps=60")
+    for step in (20, 40):
+        stop_after(config, step)
+    assert run.execute(config).status == "done"
+    rows = server.history.pop(identity.run_id(config))
+    assert [row["_step"] for row in rows] == [18, 36, 54, 60]
+    assert [row["step"] for row in rows] == [18, 36, 54, 60]
+    assert not server.history
+    told = server.created[identity.run_id(config)]
+    assert told["groupName"].startswith("digits-adam-")
+    assert told["jobType"] == "train"
+
+
+def test_a_server_that_falls_silent_does_not_hold_the_run(make_config, monkeypatch, server):
+    monkeypatch.setattr(mirror, "_FINISH_SECONDS", 1.0)
+    monkeypatch.setattr(mirror.WandbMirror, "log", silence(server, mirror.WandbMirror.log))
+    # Without a bound this waits for ever, and the test's own limit ends it.
+    assert run.execute(make_config("tracking=wandb", "budget.steps=20")).status == "done"
+    assert server.silent
+
+
+def test_a_server_that_never_answers_leaves_the_rows_to_a_later_upload(
+    make_config, monkeypatch, server
+):
+    monkeypatch.setattr(mirror, "_INIT_SECONDS", 1.0)
+    server.silent = True
+    config = make_config("tracking=wandb", "budget.steps=20")
+    assert run.execute(config).status == "done"
+    (log,) = offline.logs(folder_of(config))
+    assert (log.run_id, log.steps) == (identity.run_id(config), [18, 20])
+
+
+def silence(server, log):
+    def silent(mirror, row):
+        server.silent = True
+        log(mirror, row)
+
+    return silent
