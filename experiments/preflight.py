@@ -30,6 +30,7 @@ _GROUPS = (
     "budget",
     "schedule",
     "tracking",
+    "launcher",
     "ruleset",
     "family",
     "experiment",
@@ -180,6 +181,12 @@ def _check_types(job: list[str], config: Config) -> None:
             raise UserError(
                 f"Invalid {key}: {value!r}. Must be {wanted}, as the default {default!r}."
             )
+    for key in ("jobs", "processes"):
+        if config[key] < 1:
+            raise UserError(f"Invalid {key}: {config[key]}. Must be a whole number >= 1.")
+    memory = config["memory_limit_gb"]
+    if memory is not None and (_kind(memory) not in ("a number", "a whole number") or memory <= 0):
+        raise UserError(f"Invalid memory_limit_gb: {memory!r}. Must be a number > 0, or null.")
     seed = config["seed"]
     if seed < 0:
         raise UserError(f"Invalid seed: {seed}. Must be >= 0.")
