@@ -94,6 +94,8 @@ def execute_job(config: Mapping[str, Any], sweep: Sweep, *, number: int) -> None
         shared.note(number, outcome)
         if config["fail_fast"] and outcome.status in _FAULTS:
             shared.stop(FAIL_FAST)
+    if sweep.parallel is not None and not shared.leader_lives():
+        os._exit(1)  # nobody waits for this process, and a worker of joblib would stay for minutes
 
 
 @contextlib.contextmanager
