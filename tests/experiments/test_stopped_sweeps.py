@@ -1,4 +1,4 @@
-"""A sweep that is told to stop, or killed: its runs save their state, and nothing is left behind."""
+"""A sweep that is told to stop, or killed: its runs save their state, and none is left behind."""
 
 import os
 import signal
