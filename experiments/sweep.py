@@ -71,7 +71,7 @@ def execute_job(config: Mapping[str, Any], sweep: Sweep, *, number: int) -> None
     with _place(shared, sweep) as place, _listening(shared, sweep) as told:
         if place is None:
             return
-        settings, environment = _share(config, sweep, place)
+        settings, environment = share(config, sweep, place)
 
         def is_to_stop() -> bool:
             # A scheduler's jobs live on when the process that submitted them is gone.
@@ -131,10 +131,10 @@ def _listening(shared: SweepFolder, sweep: Sweep) -> Iterator[list[int]]:
         earlier(told[-1], None)
 
 
-def _share(
+def share(
     config: Mapping[str, Any], sweep: Sweep, place: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The config and the environment of a run, with its share of cores and devices."""
+    """The config and the environment of a run at a place, with its share of cores and devices."""
     settings, environment = dict(config), dict(os.environ)
     jobs = sweep.parallel or 1
     if settings["threads"] is None:
