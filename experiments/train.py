@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments import commandline, grids, launching, preflight, processes, sweep
+from experiments import commandline, completion, grids, launching, preflight, processes, sweep
 from experiments.display import show_log
 from experiments.errors import UserError, report_user_errors
 from experiments.outcome import EXIT_CODES
@@ -46,8 +46,11 @@ def job_of(context: sweep.Sweep, first: int) -> Callable[[], None]:
 def main() -> None:
     """Check what was typed, then hand it to Hydra."""
     show_log()
-    launching.register()
     arguments, _ = get_args_parser().parse_known_args()
+    if arguments.shell_completion and completion.INSTALL in arguments.overrides:
+        print(completion.SCRIPT)
+        return
+    launching.register()
     with report_user_errors(quiet=not processes.reports()):
         overrides = commandline.normalise(arguments.overrides)
         options = [item for item in sys.argv[1:] if item not in arguments.overrides]
@@ -56,6 +59,8 @@ def main() -> None:
         if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
             run()
             return
+        if arguments.cfg and arguments.multirun:
+            raise UserError("--cfg shows the config of one run: leave --multirun out.")
         if processes.count() > 1 and arguments.multirun:
             raise UserError("A sweep (-m) does not run under torchrun. Use processes=<n>.")
         if processes.rank() > 0:  # a mistake is the same everywhere, and the first process says it
@@ -64,7 +69,7 @@ def main() -> None:
             run()
             return
         first, *_ = [preflight.check(grid) for grid in sweeps]
-        if not arguments.multirun or arguments.cfg:
+        if not arguments.multirun:
             launching.check_single(first)
             run()
             return
