@@ -16,7 +16,7 @@ from tests.experiments.sweeps import (
     wait_for_rows,
 )
 
-LONG = ["optimizer=adam", "seed=0,1", "budget.epochs=60", "threads=1"]
+LONG = ["optimizer=adam", "seed=0,1", "budget.epochs=40", "threads=1"]
 pytestmark = pytest.mark.slow
 
 
@@ -62,7 +62,8 @@ def test_runs_do_not_outlive_a_sweep_that_was_killed(tmp_path, launcher):
     wait_for_rows(tmp_path, 5, process)
     assert children_of(tmp_path)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    with process:
+        process.wait()
     deadline = time.monotonic() + 60
     while children_of(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
