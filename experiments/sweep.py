@@ -8,24 +8,21 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from experiments import identity, sharing, stopping, supervision
+from experiments import identity, reporting, sharing, stopping, supervision
 from experiments.display import PLAIN_VARIABLE, Display
 from experiments.ledger import SweepFolder
-from experiments.outcome import EXIT_CODES, Outcome
+from experiments.outcome import EXIT_CODES, FAULTS, Outcome
 from experiments.store import RunFolder, settled
 
 SWEEPS = ".sweeps"
 FAIL_FAST = "fail_fast"
-_FAULTS = ("failed", "out_of_memory")
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def execute_job(config: Mapping[str, Any], sweep: Sweep, *, number: int) -> None
         elif code == EXIT_CODES["refused"]:
             display.line(f"error: {outcome.reason}")
         shared.note(number, outcome)
-        if config["fail_fast"] and outcome.status in _FAULTS:
+        if config["fail_fast"] and outcome.status in FAULTS:
             shared.stop(FAIL_FAST)
     if sweep.parallel is not None and not shared.leader_lives():
         os._exit(1)  # nobody waits for this process, and a worker of joblib would stay for minutes
@@ -180,7 +177,7 @@ def run(
     devices = sharing.cuda_devices() if first["device"] in ("auto", "cuda") else ()
     sweep = Sweep(shared.path, size, parallel, devices, os.getpid())
     whole = False
-    with shared.led(), stopping.handled(_stopper(shared)), _reported(shared, size, shown):
+    with shared.led(), stopping.handled(_stopper(shared)), reporting.live(shared, size, shown):
         try:
             launch(sweep)
             whole = True
@@ -192,7 +189,7 @@ def run(
                 text = " ".join(str(error).split())[:300]
                 print(f"error: the launcher broke off: {text}", file=sys.stderr, flush=True)
     outcomes, cause = shared.outcomes(), shared.stop_cause()
-    _print_summary(outcomes, size, started=shared.started())
+    reporting.summarise(outcomes, size, started=shared.started())
     if whole or parallel is not None:  # jobs of a scheduler may still need it
         shared.remove()
     if cause is not None and cause != FAIL_FAST:
@@ -210,62 +207,3 @@ def _stopper(shared: SweepFolder) -> stopping.Handler:
             os.write(2, f"stopping: the runs save their state{how}\n".encode())
 
     return stop
-
-
-@contextlib.contextmanager
-def _reported(shared: SweepFolder, size: int, shown: bool) -> Iterator[None]:
-    """Tell of each end at once, where the jobs' own lines go elsewhere."""
-    over = threading.Event()
-    told: set[int] = set()
-
-    def tell() -> None:
-        while True:
-            last = over.wait(0.5)
-            for number, outcome in shared.outcomes().items():
-                if number not in told and not outcome.skipped:
-                    told.add(number)
-                    why = f" ({outcome.reason})" if outcome.reason else ""
-                    where = "" if outcome.status == "done" else f", see {_folder(shared, outcome)}"
-                    line = f"run {number + 1}/{size} {outcome.label}: {outcome.status}{why}{where}"
-                    print(line, file=sys.stderr, flush=True)
-            if last:
-                return
-
-    if shown:
-        yield
-        return
-    thread = threading.Thread(target=tell, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def _folder(shared: SweepFolder, outcome: Outcome) -> Path:
-    return shared.path.parents[1] / outcome.run_id
-
-
-def _print_summary(outcomes: Mapping[int, Outcome], size: int, *, started: int) -> None:
-    ended = list(outcomes.values())
-    counts = Counter(outcome.status for outcome in ended)
-    parts = [f"{count} {status}" for status, count in sorted(counts.items())]
-    earlier = sum(outcome.skipped for outcome in ended)
-    unfinished = max(0, started - (len(ended) - earlier))
-    for count, what in (
-        (unfinished, "not finished"),
-        (size - len(ended) - unfinished, "not started"),
-    ):
-        if count:
-            parts.append(f"{count} {what}")
-    lines = [f"sweep of {size}: {', '.join(parts)} ({earlier} from before)"]
-    lines += [
-        f"  {outcome.status}: {outcome.label} (run {outcome.run_id}): {outcome.reason}"
-        for outcome in ended
-        if outcome.status != "done"
-    ]
-    if any(counts[status] for status in _FAULTS):
-        lines.append("  `retry=true` runs what failed again")
-    with contextlib.suppress(OSError):  # a terminal that closed takes no more lines
-        print("\n".join(lines), file=sys.stderr, flush=True)

@@ -1,5 +1,7 @@
 """What goes wrong in one run of a sweep is a row, under every launcher; the others finish."""
 
+import json
+
 import pytest
 
 from experiments.record import load_runs
@@ -41,3 +43,23 @@ def test_the_first_failure_ends_a_sweep_that_is_to_fail_fast(tmp_path, launcher)
     assert f"{3 - side_by_side} not started (0 from before)" in result.stderr
     assert statuses(tmp_path) in (["failed"], ["failed", *["interrupted"] * side_by_side])
     assert children_of(tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("loopback")
+def test_a_run_of_two_processes_is_one_run_of_the_sweep(tmp_path):
+    alone, runs = tmp_path / "alone", tmp_path / "runs"
+    short = ["budget=steps", "budget.steps=6"]
+    assert sweep(alone, *FAULTY, *short, "+optimizer.fault=none").returncode == 0
+    faults = "+optimizer.fault=raises,none"
+    result = sweep(runs, *FAULTY, *short, faults, "processes=2")
+    assert result.returncode == 1
+    assert "sweep of 2: 1 done, 1 failed (0 from before)" in result.stderr
+    assert "ArithmeticError: the fault of this test" in result.stderr
+    assert len([path for path in runs.iterdir() if path.name[0] != "."]) == 2
+    (one,) = load_runs(alone)[0]
+    two = next(run for run in load_runs(runs)[0] if run.status == "done")
+    assert two.run_id == one.run_id
+    assert json.loads((two.path / "environment.json").read_text())["processes"]["count"] == 2
+    for row, other in zip(two.rows, one.rows, strict=True):
+        assert row["test_loss"] == pytest.approx(other["test_loss"], rel=1e-5)
