@@ -1,39 +1,81 @@
-"""One run of a sweep in a process of its own: `python -m experiments.child`, the config on stdin.
+"""One run of a sweep in a process of its own: `python -m experiments.child REQUEST`, a JSON file.
 
-A sweep starts it so that the death of a run is a row in its record and nothing more.
+A sweep starts it so that the death of a run is a row in its record and nothing more. A run of
+several processes starts them from here, through torchrun, and each of them comes here again.
 """
 
 import json
+import os
 import signal
 import sys
+from pathlib import Path
+from typing import Any
 
-from experiments import identity
+from experiments import identity, memory, parentage, processes
 from experiments.display import show_log
 from experiments.errors import UserError, refusal
 from experiments.outcome import EXIT_CODES, Outcome
+from experiments.store import write_atomic
+
+ANSWER_SUFFIX = ".outcome"
 
 
-def main() -> int:
-    """Execute the config on standard input; the last line of standard output is the outcome."""
+def main(path: Path) -> int:
+    """Execute the config that the file at ``path`` has; the outcome goes into a file beside it."""
     # Until the run listens to signals itself, Ctrl-C ends the process, without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    show_log()
-    request = json.load(sys.stdin)
+    request = json.loads(path.read_text(encoding="utf-8"))
     config = request["config"]
-    from experiments.run import execute  # loads torch, which takes seconds
+    several = config["processes"] > 1
+    inside = several and "RANK" in os.environ
+    parentage.end_with_parent(os.getppid() if inside else request["parent"])
+    show_log()
+    if several and not inside:
+        return _torchrun(config["processes"], path)
+    memory.limit(config["memory_limit_gb"])
+    outcome, code = _execute(config, request["position"])
+    if processes.rank() == 0:
+        write_atomic(path.with_suffix(ANSWER_SUFFIX), outcome.to_line().encode())
+    # torchrun takes every code but 0 for a fault, and stops the others: right after a fault only.
+    faulty = outcome.status in ("failed", "out_of_memory")
+    return code if faulty or not inside else 0
 
+
+def _execute(config: dict[str, Any], position: str) -> tuple[Outcome, int]:
+    run_id, label = identity.run_id(config), identity.label(config)
     try:
-        outcome = execute(config, position=request["position"])
-        code = EXIT_CODES[outcome.status]
+        from experiments.run import execute  # loads torch, which takes seconds
+
+        outcome = execute(config, position=position)
+        return outcome, EXIT_CODES[outcome.status]
     except (UserError, OSError) as error:
         line = refusal(error)
         if line is None:
             raise
-        outcome = Outcome(identity.run_id(config), identity.label(config), "failed", line)
-        code = EXIT_CODES["refused"]
-    print(outcome.to_line(), end="", flush=True)
-    return code
+        return Outcome(run_id, label, "failed", line), EXIT_CODES["refused"]
+    except MemoryError as error:  # before the training, which has an end of its own for it
+        reason = f"before the training: {error}".rstrip(": ")
+        return Outcome(run_id, label, "out_of_memory", reason), EXIT_CODES["out_of_memory"]
+
+
+def _torchrun(count: int, path: Path) -> int:
+    """Run this module in ``count`` processes; returns the code of the one that failed first."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main as torchrun
+
+    options = ["--standalone", f"--nproc-per-node={count}", "--local-addr=127.0.0.1"]
+    try:
+        torchrun([*options, "-m", "experiments.child", str(path)])
+    except ChildFailedError as error:
+        code = error.get_first_failure()[1].exitcode
+        if code < 0:  # it was killed, and whoever waits for this process is to see the same
+            os.kill(os.getpid(), -code)
+        return code
+    except SignalException:
+        return EXIT_CODES["interrupted"]
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Path(sys.argv[1])))

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
@@ -63,8 +65,17 @@ def samples(overrides: list[str]) -> Iterator[list[str]]:
             yield [*first[:position], value, *first[position + 1 :]]
 
 
+class _Options:
+    """What Hydra asks of its loader to expand ``glob(ada*)``, before Hydra runs."""
+
+    @staticmethod
+    def get_group_options(group_name: str, results_filter: Any = None, **_: Any) -> list[str]:
+        return choices(group_name)
+
+
 def _parse(overrides: list[str]) -> list[Override]:
-    return OverridesParser.create().parse_overrides(overrides)
+    options = cast("ConfigLoader", _Options())
+    return OverridesParser.create(config_loader=options).parse_overrides(overrides)
 
 
 def _alternatives(override: Override) -> list[str]:

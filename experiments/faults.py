@@ -51,7 +51,7 @@ def forget(folder: RunFolder) -> None:
 def _is_out_of_memory(error: Exception) -> bool:
     # torch's CPU allocator raises a plain RuntimeError.
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or "can't allocate memory" in str(error)
+    return known or any(text in str(error) for text in ("can't allocate memory", "bad_alloc"))
 
 
 def _failure(error: Exception) -> str:

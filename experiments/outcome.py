@@ -11,6 +11,7 @@ EXIT_CODES = {
     "interrupted": 130,
     "refused": 2,  # no status of a run: the user's input stood in its way
 }
+FAULTS = ("failed", "out_of_memory")
 
 
 @dataclass(frozen=True)

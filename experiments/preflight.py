@@ -15,7 +15,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments import commandline, identity
+from experiments import commandline, identity, values
 from experiments.errors import UserError
 from experiments.record import BrokenRecordError
 from experiments.store import RunFolder
@@ -30,6 +30,7 @@ _GROUPS = (
     "budget",
     "schedule",
     "tracking",
+    "launcher",
     "ruleset",
     "family",
     "experiment",
@@ -89,7 +90,7 @@ def check(overrides: list[str]) -> Config:
                 _check_writable(Path(config["runs_dir"]))
             if _is_done(config):  # its values have proved themselves, and torch need not be loaded
                 continue
-            _check_types(job, config)
+            values.check(dict(_leaves(config)), like=_defaults(job))
             _try_values(config)
             _check_tokenization(config)
             for kind in ("task", "tokenization", "model"):
@@ -142,6 +143,11 @@ def _known_keys(job: list[str]) -> list[str]:
     return [*_GROUPS, *(key for key, _ in _leaves(OmegaConf.to_container(config)))]
 
 
+def _defaults(job: list[str]) -> Config:
+    """The flat values that the job's groups have, before single keys are overridden."""
+    return dict(_leaves(OmegaConf.to_container(compose("train", overrides=_only_groups(job)))))
+
+
 def _only_groups(job: list[str]) -> list[str]:
     return [override for override in job if override.partition("=")[0] in _GROUPS]
 
@@ -166,41 +172,6 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     if near:
         return f"Did you mean: {', '.join(near)}?"
     return f"Known: {', '.join(names[:40])}."
-
-
-def _check_types(job: list[str], config: Config) -> None:
-    """Refuse text where the YAML has a number, and the like; Hydra takes any value for any key."""
-    defaults = dict(_leaves(OmegaConf.to_container(compose("train", overrides=_only_groups(job)))))
-    for key, value in _leaves(config):
-        default = defaults.get(key)
-        # `auto` stands for a choice whose other values may be of any type.
-        if default in (None, "???", "auto") or (isinstance(default, str) and "${" in default):
-            continue
-        wanted = _kind(default)
-        if wanted != _kind(value) and not (
-            wanted == "a number" and _kind(value) == "a whole number"
-        ):
-            raise UserError(
-                f"Invalid {key}: {value!r}. Must be {wanted}, as the default {default!r}."
-            )
-    seed = config["seed"]
-    if seed < 0:
-        raise UserError(f"Invalid seed: {seed}. Must be >= 0.")
-    threads = config["threads"]
-    if threads is not None and (_kind(threads) != "a whole number" or threads < 1):
-        raise UserError(f"Invalid threads: {threads!r}. Must be a whole number >= 1, or null.")
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, int):
-        return "a whole number"
-    if isinstance(value, float):
-        return "a number"
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    return "text" if isinstance(value, str) else type(value).__name__
 
 
 def _try_values(config: Config) -> None:

@@ -147,6 +147,8 @@ class _Attempt:
             (self.folder.path / CHECKPOINT_FILE).unlink(missing_ok=True)
         outcome = Outcome(self.folder.run_id, identity.label(self.config), status, reason)
         self.display.ended(outcome.status, outcome.reason, self._summary(), self.identity["metric"])
+        if status in ("failed", "out_of_memory"):
+            self.display.line(f"see {self.folder.path}")
         return outcome
 
     def _mirror(self) -> Mirror:

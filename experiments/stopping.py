@@ -1,11 +1,15 @@
-"""Requests to stop a run: Ctrl-C, a scheduler's SIGTERM, or SIGUSR1 before preemption."""
+"""Requests to stop: Ctrl-C, a closed terminal, SIGTERM, or a SIGUSR before preemption."""
 
 import contextlib
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+Handler = Callable[[int, FrameType | None], None]
 
 
 class StopRequest:
@@ -21,14 +25,32 @@ class StopRequest:
     @contextlib.contextmanager
     def listen(self) -> Iterator["StopRequest"]:
         """Note the signals instead of dying from them; a second Ctrl-C dies at once."""
-        before = {number: signal.signal(number, self._note) for number in SIGNALS}
-        try:
+        with handled(self._note):
             yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.signal_name == "SIGINT":
             raise KeyboardInterrupt
-        self.signal_name = signal.Signals(number).name
+        self.signal_name = self.signal_name or signal.Signals(number).name
+
+
+@contextlib.contextmanager
+def handled(handler: Handler) -> Iterator[dict[int, Any]]:
+    """Let ``handler`` have the signals; what had them before has them again afterwards.
+
+    A signal that is ignored stays so: `nohup` ignores SIGHUP. Only a main thread may set handlers,
+    in another nothing changes.
+
+    Yields:
+        The earlier handlers, by number.
+    """
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
+    try:
+        yield before
+    finally:
+        for which, earlier in before.items():
+            signal.signal(which, earlier)

@@ -51,7 +51,7 @@ class RunFolder:
         with (locks / self.run_id).open("w") as handle:
             announced = False
             # Polling instead of a blocking call: Python's signal handlers run in between.
-            while not _try_lock(handle.fileno()):
+            while not try_lock(handle.fileno()):
                 if not announced:
                     on_wait()
                     announced = True
@@ -64,7 +64,7 @@ class RunFolder:
         if not path.exists():
             return False
         with path.open("w") as handle:
-            return not _try_lock(handle.fileno())
+            return not try_lock(handle.fileno())
 
     def read(self) -> Run | None:
         """The record as it stands, or ``None`` where there is none yet.
@@ -190,7 +190,11 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file; False if it is locked already. The lock ends with the process, or before.
+
+    Locks of two open files exclude each other, in one process as in two.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,46 +1,61 @@
 """A sweep: every run in a child process of its own, and a summary that forgets none.
 
 Hydra's sweeper and launcher decide what runs when and where; this module is the job they run, and
-the ledger through which jobs in other processes tell the parent how they ended.
+what the process that was asked for the sweep does around them.
 """
 
 import contextlib
-import json
 import os
 import signal
-import subprocess
 import sys
 import uuid
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from experiments import identity
+from experiments import identity, reporting, sharing, stopping, supervision
 from experiments.display import PLAIN_VARIABLE, Display
-from experiments.outcome import EXIT_CODES, Outcome
-from experiments.record import BrokenRecordError
+from experiments.ledger import SweepFolder
+from experiments.outcome import EXIT_CODES, FAULTS, Outcome
 from experiments.store import RunFolder, settled
 
-LEDGER_VARIABLE = "ADAFISHER_SWEEP_LEDGER"
-SIZE_VARIABLE = "ADAFISHER_SWEEP_SIZE"
-FIRST_VARIABLE = "ADAFISHER_SWEEP_FIRST"
-LEDGERS = ".sweeps"
-_SHUTDOWN_SECONDS = 30.0
-# Signals that say nothing about the run itself: it goes on where it was when asked again.
-_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SWEEPS = ".sweeps"
+FAIL_FAST = "fail_fast"
 
 
-def execute_job(config: Mapping[str, Any], *, number: int, parallel: int) -> None:
+@dataclass(frozen=True)
+class Sweep:
+    """What a job must know of its sweep; it travels with the job.
+
+    Attributes:
+        folder: The folder that the sweep's processes share.
+        size: How many jobs there are.
+        parallel: How many share this machine; None: a scheduler gives each job its own part.
+        devices: CUDA devices to divide.
+        leader: Number of the process that was asked for the sweep.
+    """
+
+    folder: Path
+    size: int
+    parallel: int | None
+    devices: tuple[str, ...]
+    leader: int
+
+
+def execute_job(config: Mapping[str, Any], sweep: Sweep, *, number: int) -> None:
     """Run one config of a sweep in a child process, unless nothing is left to do for it.
 
     Args:
         config: The resolved config.
-        number: Index of the job in its grid, from 0.
-        parallel: How many run at once and share the cores; negative as joblib counts it.
+        sweep: The sweep that it belongs to.
+        number: Index of the job in the sweep, from 0.
     """
-    number += int(os.environ.get(FIRST_VARIABLE, "0"))
-    position = f"run {number + 1}/{os.environ.get(SIZE_VARIABLE, '?')}"
+    shared = SweepFolder(sweep.folder)
+    if shared.stop_cause() is not None:
+        return
+    position = f"run {number + 1}/{sweep.size}"
     folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
     label = identity.label(config)
     display = Display(f"{position} {label}")
@@ -48,120 +63,147 @@ def execute_job(config: Mapping[str, Any], *, number: int, parallel: int) -> Non
         None if folder.is_locked() else settled(folder, retry=config["retry"], notify=display.line)
     )
     if earlier is not None:
-        _note(Outcome(folder.run_id, label, *earlier, skipped=True))
+        shared.note(number, Outcome(folder.run_id, label, *earlier, skipped=True))
         return
-    cores = os.cpu_count() or 1
-    jobs = parallel if parallel > 0 else max(1, cores + 1 + parallel)
-    outcome, code = _run_child(dict(config), position, jobs)
-    if outcome is None:
-        outcome = _end_of_dead_child(folder, label, code)
-    if code == EXIT_CODES["refused"]:
-        display.line(f"error: {outcome.reason}")
-    _note(outcome)
+    with _place(shared, sweep) as place, _listening(shared, sweep) as told:
+        if place is None:
+            return
+        settings, environment = share(config, sweep, place)
+
+        def is_to_stop() -> bool:
+            # A scheduler's jobs live on when the process that submitted them is gone.
+            orphaned = sweep.parallel is not None and not shared.leader_lives()
+            return bool(told) or orphaned or shared.stop_cause() is not None
+
+        outcome, code, for_memory = supervision.run_child(
+            settings,
+            shared,
+            number=number,
+            position=position,
+            environment=environment,
+            is_to_stop=is_to_stop,
+        )
+        if outcome is None:
+            outcome = supervision.end_of_dead_child(folder, label, code, for_memory=for_memory)
+            display.line(f"{outcome.status} ({outcome.reason}), see {folder.path}")
+        elif code == EXIT_CODES["refused"]:
+            display.line(f"error: {outcome.reason}")
+        shared.note(number, outcome)
+        if config["fail_fast"] and outcome.status in FAULTS:
+            shared.stop(FAIL_FAST)
+    if sweep.parallel is not None and not shared.leader_lives():
+        os._exit(1)  # nobody waits for this process, and a worker of joblib would stay for minutes
 
 
-def run(launch: Callable[[], Any], first: Mapping[str, Any], *, size: int) -> int:
+@contextlib.contextmanager
+def _place(shared: SweepFolder, sweep: Sweep) -> Iterator[int | None]:
+    if sweep.parallel is None:
+        yield 0
+        return
+    with shared.slot(sweep.parallel) as place:
+        yield place
+
+
+@contextlib.contextmanager
+def _listening(shared: SweepFolder, sweep: Sweep) -> Iterator[list[int]]:
+    """Collect signals to the process of a job, whose child has to save its state first.
+
+    On one machine they stop the sweep. Under a scheduler each job is told by itself; then the
+    handler that the launcher had set, as to queue the job again, has its turn when the run is over.
+    """
+    told: list[int] = []
+    if os.getpid() == sweep.leader:  # `run` listens already
+        yield told
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+        if sweep.parallel is not None:
+            shared.stop(signal.Signals(number).name)
+
+    with stopping.handled(note) as before:
+        yield told
+    earlier = before.get(told[-1]) if told and sweep.parallel is None else None
+    if callable(earlier) and earlier is not signal.default_int_handler:
+        earlier(told[-1], None)
+
+
+def share(
+    config: Mapping[str, Any], sweep: Sweep, place: int
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The config and the environment of a run at a place, with its share of cores and devices."""
+    settings, environment = dict(config), dict(os.environ)
+    jobs = sweep.parallel or 1
+    if settings["threads"] is None:
+        settings["threads"] = max(1, sharing.cores() // (jobs * settings["processes"]))
+    # The libraries below torch read their thread counts when they are loaded.
+    environment["OMP_NUM_THREADS"] = str(settings["threads"])
+    # On a busy machine a thread that spins for its siblings keeps them from running.
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if sweep.parallel is not None and sweep.devices:
+        # Some launchers hide the devices from their jobs, so the sweep's own knowledge counts.
+        mine = (
+            sharing.devices_of(place, sweep.devices, settings["processes"])
+            if jobs > 1
+            else sweep.devices
+        )
+        environment[sharing.VISIBLE] = ",".join(mine)
+    if jobs > 1:
+        environment[PLAIN_VARIABLE] = "1"
+    return settings, environment
+
+
+def run(
+    launch: Callable[[Sweep], Any],
+    first: Mapping[str, Any],
+    *,
+    size: int,
+    parallel: int | None = 1,
+    shown: bool = True,
+) -> int:
     """Launch a sweep through Hydra and tell how its runs ended.
 
     Args:
-        launch: Hydra's entry point; it calls ``execute_job`` once a job, in any process.
+        launch: Calls Hydra's entry point, which calls ``execute_job`` once a job, in any process.
         first: The config of one job; all have the same runs folder.
         size: How many jobs there are.
+        parallel: How many share this machine; None: a scheduler gives each job its own part.
+        shown: Whether what the jobs print comes to this terminal.
 
     Returns:
-        The exit code: 0 if every run is done, 130 after Ctrl-C, 1 otherwise.
+        The exit code: 0 if every run is done, 130 after a request to stop, 1 otherwise.
     """
-    folder = Path(first["runs_dir"]) / LEDGERS
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{uuid.uuid4().hex[:12]}.jsonl"
-    path.touch()
-    os.environ[LEDGER_VARIABLE] = str(path)
-    os.environ[SIZE_VARIABLE] = str(size)
-    interrupted = False
-    try:
-        launch()
-    except KeyboardInterrupt:
-        interrupted = True
-    outcomes = [Outcome.from_line(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    path.unlink()
-    _print_summary(outcomes, size)
-    if interrupted:
+    shared = SweepFolder(Path(first["runs_dir"]) / SWEEPS / uuid.uuid4().hex[:12])
+    devices = sharing.cuda_devices() if first["device"] in ("auto", "cuda") else ()
+    sweep = Sweep(shared.path, size, parallel, devices, os.getpid())
+    whole = False
+    with shared.led(), stopping.handled(_stopper(shared)), reporting.live(shared, size, shown):
+        try:
+            launch(sweep)
+            whole = True
+        except KeyboardInterrupt:
+            shared.stop(signal.SIGINT.name)
+        except (Exception, SystemExit) as error:
+            # Whatever a launcher raises, what is known of the runs is told.
+            if shared.stop_cause() is None:
+                text = " ".join(str(error).split())[:300]
+                print(f"error: the launcher broke off: {text}", file=sys.stderr, flush=True)
+    outcomes, cause = shared.outcomes(), shared.stop_cause()
+    reporting.summarise(outcomes, size, started=shared.started())
+    if whole or parallel is not None:  # jobs of a scheduler may still need it
+        shared.remove()
+    if cause is not None and cause != FAIL_FAST:
         return EXIT_CODES["interrupted"]
-    return (
-        0 if len(outcomes) == size and all(outcome.status == "done" for outcome in outcomes) else 1
-    )
+    return 0 if len(outcomes) == size and all(o.status == "done" for o in outcomes.values()) else 1
 
 
-def number_from(first: int) -> None:
-    """Number the jobs of the next grid from ``first``, in whatever process they run."""
-    os.environ[FIRST_VARIABLE] = str(first)
+def _stopper(shared: SweepFolder) -> stopping.Handler:
+    def stop(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and shared.stop_cause() == signal.SIGINT.name:
+            raise KeyboardInterrupt
+        shared.stop(signal.Signals(number).name)
+        how = "; Ctrl-C again does not wait for them" if number == signal.SIGINT else ""
+        with contextlib.suppress(OSError):  # a terminal that closed takes no more lines
+            os.write(2, f"stopping: the runs save their state{how}\n".encode())
 
-
-def _print_summary(outcomes: list[Outcome], size: int) -> None:
-    counts = Counter(outcome.status for outcome in outcomes)
-    parts = [f"{count} {status}" for status, count in sorted(counts.items())]
-    if size > len(outcomes):
-        parts.append(f"{size - len(outcomes)} not finished")
-    earlier = sum(outcome.skipped for outcome in outcomes)
-    lines = [f"sweep of {size}: {', '.join(parts)} ({earlier} from before)"]
-    lines += [
-        f"  {outcome.status}: {outcome.label} (run {outcome.run_id}): {outcome.reason}"
-        for outcome in outcomes
-        if outcome.status != "done"
-    ]
-    if counts["failed"] or counts["out_of_memory"]:
-        lines.append("  `retry=true` runs what failed again")
-    print("\n".join(lines), file=sys.stderr, flush=True)
-
-
-def _run_child(config: dict[str, Any], position: str, jobs: int) -> tuple[Outcome | None, int]:
-    """Execute the config in a child process; returns what it told of its end, and its exit code."""
-    if config["threads"] is None:
-        config["threads"] = max(1, (os.cpu_count() or 1) // jobs)
-    # The libraries below torch read their thread counts when they are loaded.
-    environment = os.environ | {"OMP_NUM_THREADS": str(config["threads"])}
-    # On a busy machine a thread that spins for its siblings keeps them from running.
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if jobs > 1:
-        environment[PLAIN_VARIABLE] = "1"
-    child = subprocess.Popen(
-        [sys.executable, "-m", "experiments.child"],
-        cwd=Path(__file__).parent.parent,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-        text=True,
-    )
-    try:
-        said, _ = child.communicate(json.dumps({"config": config, "position": position}))
-    except KeyboardInterrupt:
-        # A terminal has already sent it SIGINT, and a second one would kill it at once.
-        child.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(_SHUTDOWN_SECONDS)
-        child.kill()
-        raise
-    try:
-        return Outcome.from_line(said.splitlines()[-1]), child.returncode
-    except (IndexError, TypeError, ValueError):
-        return None, child.returncode
-
-
-def _end_of_dead_child(folder: RunFolder, label: str, code: int) -> Outcome:
-    """Record the end of a child that could not do it itself."""
-    if code >= 0:
-        status, reason = "failed", f"the run's process ended with exit code {code}"
-    else:
-        status = "interrupted" if -code in _FROM_OUTSIDE else "failed"
-        reason = f"the run's process was killed by {signal.Signals(-code).name}"
-    with contextlib.suppress(BrokenRecordError), folder.lock():
-        run = folder.read()
-        if run is not None and run.status == "running":
-            folder.end_as(status, reason)
-    return Outcome(folder.run_id, label, status, reason)
-
-
-def _note(outcome: Outcome) -> None:
-    """Add an outcome to the ledger; a single small append is whole even from several processes."""
-    with Path(os.environ[LEDGER_VARIABLE]).open("ab", buffering=0) as handle:
-        handle.write(outcome.to_line().encode())
+    return stop

@@ -4,30 +4,25 @@
 """
 
 import sys
+from collections.abc import Callable
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from experiments import commandline, grids, preflight, processes, sweep
+from experiments import commandline, completion, grids, launching, preflight, processes, sweep
 from experiments.display import show_log
 from experiments.errors import UserError, report_user_errors
 from experiments.outcome import EXIT_CODES
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
-def job(config: DictConfig) -> None:
-    """Execute one config: here, or as a job of a sweep in a child process."""
-    context = HydraConfig.get()
+def run(config: DictConfig) -> None:
+    """Execute one config here."""
     with report_user_errors(quiet=not processes.reports()):
         resolved = preflight.resolve(config)
-        if context.mode == RunMode.MULTIRUN:
-            parallel = context.launcher.get("n_jobs", 1)
-            sweep.execute_job(resolved, number=context.job.num, parallel=parallel)
-            return
         from experiments.run import execute  # loads torch, which a sweep's parent can do without
 
         status = execute(resolved).status
@@ -37,10 +32,25 @@ def job(config: DictConfig) -> None:
         sys.exit(EXIT_CODES[status] if tells else 0)
 
 
+def job_of(context: sweep.Sweep, first: int) -> Callable[[], None]:
+    """What Hydra runs for each config of a grid, whose jobs are numbered from ``first``."""
+
+    @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
+    def job(config: DictConfig) -> None:
+        number = first + HydraConfig.get().job.num
+        sweep.execute_job(preflight.resolve(config), context, number=number)
+
+    return job
+
+
 def main() -> None:
     """Check what was typed, then hand it to Hydra."""
     show_log()
     arguments, _ = get_args_parser().parse_known_args()
+    if arguments.shell_completion and completion.INSTALL in arguments.overrides:
+        print(completion.SCRIPT)
+        return
+    launching.register()
     with report_user_errors(quiet=not processes.reports()):
         overrides = commandline.normalise(arguments.overrides)
         options = [item for item in sys.argv[1:] if item not in arguments.overrides]
@@ -49,30 +59,35 @@ def main() -> None:
         sweeps = grids.spelled_out(overrides) if arguments.multirun else [overrides]
         sys.argv[1:] = [*options, *sweeps[0]]
         if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
-            job()
+            run()
             return
+        if arguments.cfg and arguments.multirun:
+            raise UserError("--cfg shows the config of one run: leave --multirun out.")
         if processes.count() > 1 and arguments.multirun:
-            raise UserError("A sweep (-m) does not run under torchrun. Start its runs one by one.")
+            raise UserError("A sweep (-m) does not run under torchrun. Use processes=<n>.")
         if processes.rank() > 0:  # a mistake is the same everywhere, and the first process says it
             preflight.composed(overrides)
             GlobalHydra.instance().clear()
-            job()
+            run()
             return
         first, *_ = [preflight.check(grid) for grid in sweeps]
-        if not arguments.multirun or arguments.cfg:
-            job()
+        if not arguments.multirun:
+            launching.check_single(first)
+            run()
             return
+        way = launching.of(sweeps[0])
         sizes = [len(commandline.jobs(grid)) for grid in sweeps]
         launches = [[*options, *grid] for grid in sweeps]
-        sys.exit(sweep.run(lambda: _launch(launches, sizes), first, size=sum(sizes)))
 
+        def launch(context: sweep.Sweep) -> None:
+            for index, arguments in enumerate(launches):
+                sys.argv[1:] = arguments
+                job_of(context, sum(sizes[:index]))()
 
-def _launch(launches: list[list[str]], sizes: list[int]) -> None:
-    """Let Hydra run one grid after another; its jobs are numbered through."""
-    for index, arguments in enumerate(launches):
-        sweep.number_from(sum(sizes[:index]))
-        sys.argv[1:] = arguments
-        job()
+        code = sweep.run(
+            launch, first, size=sum(sizes), parallel=way.parallel, shown=way.shows_jobs
+        )
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,21 @@ def test_the_last_of_a_repeated_override_counts():
         (["seed=0"], [["seed=0"]]),
         (["seed=0,1", "task=digits"], [["seed=0", "task=digits"], ["seed=1", "task=digits"]]),
         (["seed=range(0,3)"], [["seed=0"], ["seed=1"], ["seed=2"]]),
+        (
+            ["optimizer=glob([sgd,adam*],exclude=adamw)"],
+            [["optimizer=adam"], ["optimizer=sgd"]],
+        ),
     ],
 )
 def test_jobs(overrides, jobs):
     assert commandline.jobs(overrides) == jobs
+
+
+def test_a_glob_is_what_the_folder_has():
+    (names,) = [[job[0] for job in commandline.jobs(["optimizer=glob(ada*)"])]]
+    expected = [name for name in commandline.choices("optimizer") if name.startswith("ada")]
+    assert names == [f"optimizer={name}" for name in expected]
+    assert len(names) > 3
 
 
 def test_samples_meet_every_value_and_no_more():

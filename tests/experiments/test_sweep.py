@@ -124,7 +124,7 @@ def test_ctrl_c_while_a_run_starts_leaves_no_traceback(tmp_path):
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in told
-    assert "2 not finished" in told
+    assert "sweep of 2: 1 interrupted, 1 not started" in told
 
 
 def test_a_killed_child_is_a_row_and_goes_on_when_asked_again(tmp_path, unbroken):

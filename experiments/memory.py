@@ -1,0 +1,46 @@
+"""Memory that a run may take, and what the system tells of processes that it killed for memory."""
+
+import contextlib
+import resource
+from collections.abc import Iterable
+from pathlib import Path
+
+# The cgroup's counter where there is one, the whole machine's otherwise.
+_COUNTERS = (
+    Path("/sys/fs/cgroup/memory.events"),
+    Path("/sys/fs/cgroup/memory/memory.oom_control"),
+    Path("/proc/vmstat"),
+)
+_FIRST_TO_GO = "500"
+
+
+def limit(gigabytes: float | None) -> None:
+    """Let this process take no more memory than this; an allocation beyond it fails.
+
+    The limit is on private writable memory (RLIMIT_DATA). One on addresses (RLIMIT_AS) would count
+    libraries and what an accelerator's driver reserves without using it.
+
+    Args:
+        gigabytes: In units of 1e9 bytes; None: no limit.
+    """
+    # The kernel, when memory ends, takes the process with the highest score: the run, never the
+    # process that watches it.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, encoding="ascii")
+    if gigabytes is not None:
+        wanted = int(gigabytes * 1e9)
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        if most != resource.RLIM_INFINITY:
+            wanted = min(wanted, most)
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted, wanted))
+
+
+def kills(counters: Iterable[Path] = _COUNTERS) -> int:
+    """How many processes the system has killed for memory; 0 where it does not tell."""
+    for path in counters:
+        with contextlib.suppress(OSError):
+            for line in path.read_text(encoding="ascii").splitlines():
+                name, _, value = line.partition(" ")
+                if name == "oom_kill":
+                    return int(value)
+    return 0

@@ -1,0 +1,44 @@
+"""How the runs of a sweep share a machine: its cores and its CUDA devices."""
+
+import os
+import subprocess
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def cores() -> int:
+    """Cores that this process may use; a scheduler may have given it a part of the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def side_by_side(jobs: int) -> int:
+    """How many jobs ``jobs`` means; a negative one counts from the cores, as joblib does."""
+    return jobs if jobs > 0 else max(1, cores() + 1 + jobs)
+
+
+def cuda_devices() -> tuple[str, ...]:
+    """Names of the CUDA devices that this process sees, found without loading torch."""
+    given = os.environ.get(VISIBLE)
+    if given is not None:
+        return tuple(name.strip() for name in given.split(",") if name.strip())
+    try:
+        command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(line.strip() for line in told.stdout.splitlines() if line.strip())
+
+
+def devices_of(place: int, devices: tuple[str, ...], processes: int) -> tuple[str, ...]:
+    """The devices of the run at a place: as many as it has processes, round and round.
+
+    Example:
+        >>> [devices_of(place, ("0", "1", "2"), 1) for place in range(4)]
+        [('0',), ('1',), ('2',), ('0',)]
+        >>> [devices_of(place, ("0", "1", "2", "3"), 2) for place in range(2)]
+        [('0', '1'), ('2', '3')]
+    """
+    count = min(processes, len(devices))
+    return tuple(devices[(place * count + index) % len(devices)] for index in range(count))

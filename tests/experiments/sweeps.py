@@ -1,0 +1,81 @@
+"""Sweeps as a user starts them, for the tests: commands, waits, and what the records say."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from experiments.record import load_runs
+
+ROOT = Path(__file__).resolve().parents[2]
+SWEEP = [sys.executable, "-m", "experiments.train", "--multirun", "tracking=none", "task=digits"]
+LAUNCHERS = {
+    "local": ["launcher=local"],
+    "joblib": ["launcher=joblib", "jobs=2"],
+    "submitit_local": ["launcher=submitit_local", "jobs=2"],
+    "ray": ["launcher=ray", "jobs=2"],
+}
+
+
+def command(runs: Path, *overrides: str) -> list[str]:
+    return [*SWEEP, f"runs_dir={runs}", *overrides]
+
+
+def sweep(runs: Path, *overrides: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(runs, *overrides), cwd=ROOT, capture_output=True, text=True, check=False, **options
+    )
+
+
+def start(runs: Path, *overrides: str) -> subprocess.Popen[str]:
+    """Start a sweep that leads a process group of its own."""
+    return subprocess.Popen(
+        command(runs, *overrides), cwd=ROOT, stderr=subprocess.PIPE, text=True, process_group=0
+    )
+
+
+def measurements(runs: Path):
+    """The rows of every run, without what a clock decides."""
+    return {
+        run.run_id: [{k: v for k, v in row.items() if k != "train_seconds"} for row in run.rows]
+        for run in load_runs(runs)[0]
+    }
+
+
+def statuses(runs: Path) -> list[str]:
+    return sorted(run.status for run in load_runs(runs)[0])
+
+
+def row_count(runs: Path) -> int:
+    return sum(len(path.read_text().splitlines()) for path in runs.glob("*/metrics.jsonl"))
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return
+        assert process.poll() is None, "the sweep ended before its time"
+        time.sleep(0.02)
+    pytest.fail(f"not within {seconds} s")
+
+
+def wait_for_rows(runs: Path, count: int, process: subprocess.Popen) -> None:
+    wait_until(lambda: row_count(runs) >= count, process)
+
+
+def children_of(runs: Path) -> list[int]:
+    """Processes of any kin that execute a run of this folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"experiments.child" in words and any(os.fsencode(runs) in word for word in words):
+            found.append(int(path.parent.name))
+    return found

@@ -1,0 +1,102 @@
+"""`kill -9` of a whole sweep at random moments: no run lost, none run twice, the same metrics.
+
+`ADAFISHER_KILLS=50 .venv/bin/python -m pytest -s -m slow tests/experiments/test_kill_harness.py`
+prints the counts.
+"""
+
+import json
+import math
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.record import load_runs
+from tests.experiments.sweeps import LAUNCHERS, children_of, measurements, row_count, start, sweep
+
+KILLS = int(os.environ.get("ADAFISHER_KILLS", "3"))
+RUNS = 12
+# Twenty evaluations a run: what is killed between two of them is trained again from the last.
+GRID = [
+    *("optimizer=adam,adafisher", "optimizer.lr=0.001,0.003", "seed=0,1,2", "threads=1"),
+    *("budget=steps", "budget.steps=440"),
+]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    runs = tmp_path_factory.mktemp("unbroken")
+    began = time.monotonic()
+    result = sweep(runs, *GRID, *LAUNCHERS["joblib"])
+    assert result.returncode == 0, result.stderr
+    found = measurements(runs)
+    assert len(found) == RUNS
+    assert all(len(rows) >= 5 for rows in found.values())
+    return found, time.monotonic() - began
+
+
+def finished(runs: Path) -> dict[str, tuple[int, bytes]]:
+    """The last change and the content of each done run's status; a second run would change them."""
+    files = {}
+    for path in runs.glob("*/status.json"):
+        content = path.read_bytes()
+        if json.loads(content)["status"] == "done":
+            files[path.parent.name] = (path.stat().st_mtime_ns, content)
+    return files
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "ray"])
+def test_killed_at_random_moments_and_asked_again(tmp_path, unbroken, launcher):
+    expected, seconds = unbroken
+    moments = random.Random(launcher)
+    done: dict[str, tuple[int, bytes]] = {}
+    cut, landed = 0, 0
+    while landed < KILLS:
+        if len(done) == RUNS:  # all done before all kills: the same once more, on fresh folders
+            check(tmp_path, expected)
+            for path in tmp_path.glob("*/status.json"):
+                path.parent.rename(tmp_path / f".finished-{landed}-{path.parent.name}")
+            done = {}
+        process = start(tmp_path, *GRID, *LAUNCHERS[launcher])
+        wait_a_while(process, tmp_path, moments, seconds)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            landed += 1
+        process.communicate()
+        while children_of(tmp_path):
+            time.sleep(0.05)
+        cut += len(list(tmp_path.glob("*/checkpoint.pt")))
+        now = finished(tmp_path)
+        assert {name: now.get(name) for name in done} == done, "a finished run was touched again"
+        done = now
+        assert not list((tmp_path / ".set-aside").glob("*")), "a record was broken"
+    result = sweep(tmp_path, *GRID, *LAUNCHERS[launcher])
+    assert result.returncode == 0, result.stderr
+    assert f"sweep of {RUNS}: {RUNS} done ({len(done)} from before)" in result.stderr
+    assert {name: finished(tmp_path)[name] for name in done} == done
+    check(tmp_path, expected)
+    print(
+        f"\n{launcher}: {landed} kills, which cut {cut} runs between two evaluations; "
+        f"{RUNS} of {RUNS} runs done, 0 lost, 0 run twice, every metric equal"
+    )
+
+
+def wait_a_while(process, runs: Path, moments: random.Random, seconds: float) -> None:
+    """Until a random moment, or a random evaluation: most of a sweep's time goes by in starts."""
+    rows = row_count(runs) + moments.randint(1, 40) if moments.random() < 0.7 else math.inf
+    deadline = time.monotonic() + (moments.uniform(0.0, seconds) if rows == math.inf else seconds)
+    while process.poll() is None and row_count(runs) < rows and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(moments.uniform(0.0, 0.1))
+
+
+def check(runs: Path, expected) -> None:
+    found, broken = load_runs(runs)
+    assert broken == []
+    assert [run.status for run in found] == ["done"] * RUNS
+    assert measurements(runs) == expected
