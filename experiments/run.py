@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from experiments import checkpoint, environment, faults, identity, stopping
+from experiments import checkpoint, environment, faults, identity, rulesets, stopping
 from experiments.build import Built, build
 from experiments.display import Display
 from experiments.errors import UserError
@@ -85,6 +85,7 @@ def _attempt(
     if not position:  # in a sweep every seed would repeat them
         for remark in remarks:
             display.line(remark)
+    remarks += rulesets.remarks(config)  # the preflight has shown them
     return _Attempt(config, folder, built, display, remarks).run()
 
 

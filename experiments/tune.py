@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from experiments import commandline, preflight
+from experiments import commandline, identity, preflight
 from experiments.errors import UserError, report_user_errors
 from experiments.store import write_atomic
 from experiments.tuning import ledger, rungs, space, study
@@ -96,10 +96,27 @@ def tune(optimizer: str, task: str, options: Options, overrides: Sequence[str]) 
     )
     path = commandline.CONF / "tuned" / task / f"{optimizer}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, ledger.render(task, optimizer, trials, effort, space=dimensions).encode())
+    text = ledger.render(
+        _command(optimizer, task, options, overrides), trials, effort, task=task, space=dimensions
+    )
+    write_atomic(path, text.encode())
     for line in ledger.warnings(task, optimizer, effort):
         print(line, file=sys.stderr, flush=True)
     return path
+
+
+def _command(optimizer: str, task: str, options: Options, overrides: Sequence[str]) -> str:
+    """The command that makes the same file again, wherever its runs are."""
+    default = Options()
+    further = [
+        f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for key in ("seeds", "sampler", "startup", "pruner")
+        if (value := getattr(options, key)) != getattr(default, key)
+    ]
+    elsewhere = ("hydra", "launcher", *identity.NOT_HASHED)
+    further += [item for item in overrides if not item.startswith(elsewhere)]
+    arguments = f" ARGS='{' '.join(further)}'" if further else ""
+    return f"make tune OPT={optimizer} TASK={task} TRIALS={options.trials}{arguments}"
 
 
 def _side_by_side(config: Mapping[str, Any], overrides: Sequence[str]) -> int:

@@ -67,15 +67,15 @@ def effort(
 
 
 def render(
-    task: str, optimizer: str, trials: Sequence[Trial], facts: Mapping[str, Any], *, space: Space
+    command: str, trials: Sequence[Trial], facts: Mapping[str, Any], *, task: str, space: Space
 ) -> str:
     """The YAML of the best trial, with the ledger as its header.
 
     Args:
-        task: Name in conf/task.
-        optimizer: Name in conf/optimizer.
+        command: What makes it again.
         trials: All of them.
         facts: Of ``effort``.
+        task: Name in conf/task.
         space: What was searched.
     """
     best = choose(trials)
@@ -89,8 +89,7 @@ def render(
     edge = "".join(f" {_edge(key)}" for key in facts["on_edge"])
     lines = [
         "# @package _global_",
-        f"# Chosen on the validation split of {task} by `make tune OPT={optimizer} TASK={task} "
-        f"TRIALS={len(trials)}`:",
+        f"# Chosen on the validation split of {task} by `{command}`:",
         f"# {facts['trials']} trials ({facts['sampler']}) of {searched};",
         f"# each trained {once} {seeds}) for {facts['budget']}{_cut(facts['pruner'])};",
         f"# best by {metric.replace('_', ' ', 1)}{mean}, then by validation loss.{edge}",
