@@ -28,10 +28,13 @@ def check_tuned(choices: Mapping[str, Any], jobs: Iterable[Sequence[str]]) -> No
     Raises:
         UserError: At the first pair of method and task without a file.
     """
+    known = {group: commandline.choices(group) for group in ("task", "optimizer")}
     for job in jobs:
         chosen = dict(choices) | dict(item.partition("=")[::2] for item in job)
         task, optimizer = chosen["task"], chosen["optimizer"]
         path = commandline.CONF / TUNED / task / f"{optimizer}.yaml"
+        if any(chosen[group] not in known[group] for group in known):
+            continue  # a name that does not exist is another mistake, with a line of its own
         if chosen["ruleset"] == TUNED and not path.exists():
             raise UserError(
                 f"Invalid ruleset: {TUNED!r}. {optimizer} is not tuned on {task}. Tune it by `make "
