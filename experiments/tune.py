@@ -80,7 +80,9 @@ def tune(optimizer: str, task: str, options: Options, overrides: Sequence[str]) 
         retry=config["retry"],
     )
     facts = [dimension.facts() | {"key": dimension.key} for dimension in dimensions]
-    proposed = (options.sampler, options.startup) if options.sampler == "tpe" else options.sampler
+    proposed = options.sampler
+    if options.sampler == "tpe":
+        proposed += f" after {options.startup} sobol"
     sweep = TrialSweep(config, base, options.seeds, about=(facts, proposed, options.pruner))
     cuts = rungs.budgets(options.pruner, config["budget"])
     trials = study.complete(
@@ -91,7 +93,7 @@ def tune(optimizer: str, task: str, options: Options, overrides: Sequence[str]) 
         trials,
         space=dimensions,
         seeds=options.seeds,
-        sampler=options.sampler,
+        sampler=proposed,
         pruner=options.pruner,
     )
     path = commandline.CONF / "tuned" / task / f"{optimizer}.yaml"

@@ -172,6 +172,6 @@ def test_ctrl_c_stops_the_sweep_and_the_same_command_goes_on(tmp_path):
         time.sleep(0.05)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    assert process.wait(300) == 130
     (run,), _ = load_runs(folder)
     assert run.status == "interrupted"
