@@ -4,6 +4,7 @@ import difflib
 import importlib
 import inspect
 import re
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments import commandline, identity, values
+from experiments import commandline, identity, rulesets, values
 from experiments.errors import UserError
 from experiments.record import BrokenRecordError
 from experiments.store import RunFolder
@@ -83,8 +84,12 @@ def check(overrides: list[str]) -> Config:
     checked: set[str] = set()
     first: Config | None = None
     with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
+        _check_rulesets(overrides)
         for job in _samples(overrides):
             config = resolve(compose_job(job))
+            for remark in set(rulesets.remarks(config)) - checked:
+                checked.add(remark)
+                print(f"warning: {remark}", file=sys.stderr, flush=True)
             if first is None:
                 first = config
                 _check_writable(Path(config["runs_dir"]))
@@ -101,6 +106,13 @@ def check(overrides: list[str]) -> Config:
     GlobalHydra.instance().clear()
     assert first is not None  # `samples` yields at least one job
     return first
+
+
+def _check_rulesets(overrides: list[str]) -> None:
+    if rulesets.asks(overrides):
+        first = next(_samples(overrides))
+        choices = compose_job(first, hydra=True).hydra.runtime.choices
+        rulesets.check_tuned(choices, commandline.jobs(overrides))
 
 
 def _samples(overrides: list[str]) -> Iterator[list[str]]:

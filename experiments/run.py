@@ -19,6 +19,7 @@ from experiments import (
     environment,
     faults,
     identity,
+    rulesets,
     stopping,
 )
 from experiments.build import Built, build
@@ -108,6 +109,7 @@ def _attempt(
     if not position:  # in a sweep every seed would repeat them
         for remark in remarks:
             display.line(remark)
+    remarks += rulesets.remarks(config)  # the preflight has shown them
     return _Attempt(config, folder, built, display, remarks).run()
 
 

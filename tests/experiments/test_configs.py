@@ -2,11 +2,12 @@
 
 import importlib
 import inspect
+import statistics
 
 import pytest
 import yaml
 
-from experiments import build, commandline, grids, identity
+from experiments import build, commandline, grids, identity, rulesets
 from experiments.preflight import composed
 
 OPTIMIZERS = commandline.choices("optimizer")
@@ -89,7 +90,7 @@ def test_what_is_typed_replaces_the_grid_of_an_experiment():
 @pytest.mark.parametrize("path", RULE_FILES, ids=lambda path: "/".join(path.parts[-3:]))
 def test_a_ruleset_only_sets_what_the_method_has(path):
     content = yaml.safe_load(path.read_text())
-    assert set(content) == {"ruleset", "optimizer"}
+    assert set(content) - {"tuning"} == {"ruleset", "optimizer"}
     assert content["ruleset"] == path.parts[-3]
     section = composed([f"optimizer={path.stem}"])["optimizer"]
     assert set(content["optimizer"]) <= set(identity.hyperparameters(section))
@@ -102,8 +103,6 @@ def test_tuned_values_are_taken_where_there_are_some():
     assert (config["ruleset"], config["optimizer"]["lr"]) == ("tuned", tuned)
     typed = composed(["ruleset=tuned", "optimizer=adam", "task=digits", "optimizer.lr=7"])
     assert typed["optimizer"]["lr"] == 7
-    other = composed(["ruleset=tuned", "optimizer=adam", "task=cifar10_jpeg"])
-    assert other["ruleset"] == "default"
 
 
 @pytest.mark.parametrize(
@@ -138,3 +137,18 @@ def test_a_tuned_file_holds_its_ledger(path):
     sign = -1 if "accuracy" in lines[start] else 1
     scores = [(sign * float(t[1]), float(t[2])) for t in trials if t[1][0].isdigit()]
     assert (sign * float(chosen[1]), float(chosen[2])) == min(scores)
+    values = sorted((float(t[1]) for t in trials if t[1][0].isdigit()), key=lambda v: sign * v)
+    tuning = yaml.safe_load(path.read_text())["tuning"]
+    assert tuning["chosen"] == {"lr": float(chosen[0])}
+    assert (tuning["trials"], tuning["completed"]) == (len(trials), len(values))
+    assert tuning["diverged"] == len(trials) - len(values)
+    spread = {"best": values[0], "median": statistics.median(values), "worst": values[-1]}
+    assert {key: tuning["spread"][key] for key in spread} == pytest.approx(spread, abs=1e-4)
+
+
+def test_a_run_records_the_effort_behind_its_hyperparameters():
+    path = commandline.CONF / "tuned" / "tinyshakespeare" / "sgd.yaml"
+    config = composed(["ruleset=tuned", "optimizer=sgd", "task=tinyshakespeare"])
+    assert config["tuning"] == yaml.safe_load(path.read_text())["tuning"]
+    assert rulesets.remarks(config) == []
+    assert composed(["optimizer=sgd", "task=tinyshakespeare"])["tuning"] is None

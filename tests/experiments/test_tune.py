@@ -1,80 +1,58 @@
-import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
+import yaml
 
-from experiments import tune
-from experiments.errors import UserError
-from experiments.record import Run
-from experiments.tune import Trial
+from experiments import commandline, tune
+from experiments.record import load_runs
+from experiments.tuning import space
+from experiments.tuning.study import JOURNAL
 
-SPACE = {"low": 1e-4, "high": 1e-1}
-
-
-def test_points_fill_the_space_evenly():
-    """A scrambled Sobol' set of 2^m points has one in each of 2^m equal cells."""
-    values = tune.points(SPACE, 8)
-    positions = sorted(math.log(value / 1e-4) / math.log(1000) for value in values)
-    assert [int(position * 8) for position in positions] == list(range(8))
+ROOT = Path(__file__).resolve().parents[2]
+SHORT = ["budget=steps", "budget.steps=20"]
+METHOD = ["optimizer=sgd", "task=digits"]
 
 
-def test_every_method_gets_the_same_points_of_its_space():
-    other = {"low": 1.0, "high": 1000.0}
-    ratios = [b / a for a, b in zip(tune.points(SPACE, 8), tune.points(other, 8), strict=True)]
-    assert ratios == pytest.approx([1e4] * 8, rel=0.02)
-
-
-def test_more_trials_begin_with_the_same_points():
-    assert tune.points(SPACE, 16)[:8] == tune.points(SPACE, 8)
-
-
-def test_the_best_metric_wins_then_the_loss():
-    trials = [
-        Trial(0.1, "done", 98.0, 0.3),
-        Trial(0.2, "done", 99.0, 0.2),
-        Trial(0.3, "done", 99.0, 0.1),
-        Trial(0.4, "diverged", None, None),
-    ]
-    assert tune.choose(trials, higher_is_better=True) is trials[2]
-    assert tune.choose(trials, higher_is_better=False) is trials[0]
-
-
-def test_nothing_to_choose_from():
-    with pytest.raises(UserError, match="No trial has a finite"):
-        tune.choose([Trial(0.1, "diverged", None, None)], higher_is_better=True)
-
-
-def test_the_edge_is_what_was_tried():
-    trials = [Trial(value, "done", 1.0, 1.0) for value in (0.2, 0.1, 0.3)]
-    assert [tune.on_edge(trial, trials) for trial in trials] == [False, True, True]
-
-
-@pytest.mark.parametrize(
-    ("status", "rows", "expected"),
-    [
-        ("done", [(90.0, 0.5), (95.0, 0.4), (94.0, 0.1)], (95.0, 0.4)),
-        ("done", [(95.0, 0.5), (95.0, 0.4)], (95.0, 0.4)),
-        ("diverged", [(95.0, 0.5)], (None, None)),
-        ("done", [(math.nan, 0.5)], (None, None)),
-    ],
-)
-def test_a_trial_is_its_best_evaluation(tmp_path, status, rows, expected):
-    identity = {"metric": "accuracy_percent", "higher_is_better": True}
-    records = [{"validation_accuracy_percent": a, "validation_loss": b} for a, b in rows]
-    trial = tune.result(Run("r", tmp_path, status, None, identity, rows=records), 0.1)
-    assert (trial.metric, trial.loss) == expected
+@pytest.fixture
+def written(monkeypatch):
+    """What would have gone into conf/, by path."""
+    files = {}
+    monkeypatch.setattr(
+        tune, "write_atomic", lambda path, text: files.update({path: text.decode()})
+    )
+    return files
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["task=digits"], "Missing argument: optimizer"),
-        (["optimizer=adam", "task=digits", "trials=0"], "Invalid trials: '0'"),
-        (["optimizer=adam", "task=digits", "trials=few"], "Invalid trials: 'few'"),
+        ([*METHOD, "trials=0"], "Invalid trials: '0'. Must be a whole number >= 1."),
+        ([*METHOD, "trials=few"], "Invalid trials: 'few'"),
+        ([*METHOD, "seeds=1,x"], "Invalid seeds: 'x'"),
+        ([*METHOD, "seeds=1,1"], "Invalid seeds: '1,1'"),
+        ([*METHOD, "sampler=grid"], "Invalid sampler: 'grid'. Must be one of: sobol, tpe"),
+        ([*METHOD, "pruner=asha"], "Invalid pruner: 'asha'. Must be one of: none, median, halving"),
+        ([*METHOD, "pruner=median", "sampler=tpe"], "Invalid pruner: 'median'. Must be none"),
+        ([*METHOD, "pruner=halving", *SHORT, "budget.steps=3"], "Invalid pruner: 'halving'"),
+        ([*METHOD, "seed=3"], "Invalid override: seed=3. The seeds of the trials are seeds=."),
+        ([*METHOD, "experiment=table3"], "Invalid override: experiment=table3"),
+        ([*METHOD, "optimizer.momentum=0"], "Invalid override: optimizer.momentum=0. The tuned"),
+        ([*METHOD, "task.validation_fraction=0"], "Invalid task.validation_fraction: 0"),
         (["optimizer=adamm", "task=digits"], "Unknown optimizer: 'adamm'"),
+        (
+            [*METHOD, "+optimizer.search.rate={low: 1, high: 2, scale: log}"],
+            "Invalid optimizer.search.rate: sgd has no such hyperparameter",
+        ),
     ],
 )
-def test_mistakes_are_one_line(monkeypatch, capsys, arguments, line):
-    monkeypatch.setattr("sys.argv", ["tune", *arguments])
+def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path, arguments, line):
+    monkeypatch.setattr("sys.argv", ["tune", *arguments, f"runs_dir={tmp_path}"])
     with pytest.raises(SystemExit) as ended:
         tune.main()
     assert ended.value.code == 2
@@ -83,45 +61,117 @@ def test_mistakes_are_one_line(monkeypatch, capsys, arguments, line):
     assert told.count("\n") == 1
 
 
-def test_a_small_tuning_writes_the_best_of_its_trials(tmp_path, monkeypatch):
-    import yaml
-
-    from experiments import commandline
-
-    (tmp_path / "conf").mkdir()
-    written = []
-    monkeypatch.setattr(
-        tune, "write_atomic", lambda path, content: written.append((path, content.decode()))
+def test_the_command_in_the_ledger_is_the_one_that_makes_it_again():
+    options = tune.Options(trials=4, seeds=(1, 2), sampler="tpe", startup=2)
+    typed = ["model=resnet18", "runs_dir=/tmp/x", "jobs=2", "hydra/launcher=joblib", "retry=true"]
+    command = tune._command("adam", "digits", options, typed)
+    assert command == (
+        "make tune OPT=adam TASK=digits TRIALS=4 "
+        "ARGS='seeds=1,2 sampler=tpe startup=2 model=resnet18'"
     )
-    overrides = [f"runs_dir={tmp_path}", "budget=steps", "budget.steps=30"]
-    path = tune.tune("sgd", "digits", 2, overrides)
+    assert tune._command("adam", "digits", tune.Options(), []) == (
+        "make tune OPT=adam TASK=digits TRIALS=8"
+    )
+
+
+@pytest.mark.slow
+def test_a_small_tuning_writes_the_best_of_its_trials(tmp_path, written, capfd):
+    overrides = [f"runs_dir={tmp_path}", *SHORT]
+    path = tune.tune("sgd", "digits", tune.Options(trials=2, seeds=(7, 8)), overrides)
     assert path == commandline.CONF / "tuned" / "digits" / "sgd.yaml"
-    ((_, text),) = written
+    text = written[path]
     content = yaml.safe_load(text)
-    assert content["ruleset"] == "tuned"
-    assert content["optimizer"]["lr"] in tune.points({"low": 3.0e-3, "high": 3.0}, 2)
+    rates = [point["lr"] for point in space.points([space.Dimension("lr", 3e-3, 3.0, True)], 2)]
+    assert content["optimizer"]["lr"] in rates
+    assert content["tuning"]["seeds"] == [7, 8]
+    assert (content["tuning"]["model"], content["tuning"]["on_edge"]) == ("small_cnn", ["lr"])
     assert text.count("<- chosen") == 1
-    assert "it lies on the edge" in text
+    told = capfd.readouterr().err
+    assert "warning: sgd on digits: The best lr lies on the edge" in told
+    runs, _ = load_runs(tmp_path / tune.TRIALS_DIR)
+    tried = sorted((run.identity["hyperparameters"]["lr"], run.identity["seed"]) for run in runs)
+    assert tried == sorted((rate, seed) for rate in rates for seed in (7, 8))
+    # Each trial is the mean of its seeds' best evaluations.
+    best = {rate: [] for rate in rates}
+    for run in runs:
+        values = [row["validation_accuracy_percent"] for row in run.rows]
+        best[run.identity["hyperparameters"]["lr"]].append(max(values))
+    assert content["tuning"]["spread"]["best"] == pytest.approx(
+        max(sum(values) / 2 for values in best.values()), abs=1e-4
+    )
 
 
-def test_the_ledger_of_a_method_that_blew_up_can_be_read(make_config):
-    config = make_config("optimizer=sgd", "task=tinyshakespeare")
-    trials = [
-        Trial(0.1, "done", 9.87654, 2.29),
-        Trial(1.0, "done", math.exp(470), 470.0),
-        Trial(2.0, "never finite", None, None),
+@pytest.mark.slow
+def test_trials_of_two_hyperparameters_are_pairs_and_the_poorer_half_is_stopped(tmp_path, written):
+    search = "+optimizer.search.momentum={low: 0.5, high: 0.99, scale: linear}"
+    overrides = [f"runs_dir={tmp_path}", *SHORT, search]
+    path = tune.tune("sgd", "digits", tune.Options(trials=2, pruner="median"), overrides)
+    runs, _ = load_runs(tmp_path / tune.TRIALS_DIR)
+    points = space.points(
+        [space.Dimension("lr", 3e-3, 3.0, True), space.Dimension("momentum", 0.5, 0.99)], 2
+    )
+    tried = [
+        ({key: run.identity["hyperparameters"][key] for key in points[0]}, run.identity["budget"])
+        for run in runs
     ]
-    text = tune._render(config, trials, metric="perplexity", higher_is_better=False)
-    rows = [line.split() for line in text.splitlines() if line.startswith("#   ")][1:]
-    assert [row[:3] for row in rows] == [
-        ["#", "0.1", "9.8765"],
-        ["#", "1", f"{math.exp(470):.3e}"],
-        ["#", "2", "never"],
-    ]
+    chosen = yaml.safe_load(written[path])["optimizer"]
+    expected = [*((point, "10 steps") for point in points), (chosen, "20 steps")]
+    assert sorted(map(repr, tried)) == sorted(map(repr, expected))
+    tuning = yaml.safe_load(written[path])["tuning"]
+    assert (tuning["completed"], tuning["pruned"]) == (1, 1)
 
 
-def test_a_trial_that_ended_without_a_finite_value_does_not_pass_for_done(tmp_path):
-    identity = {"metric": "perplexity", "higher_is_better": False}
-    rows = [{"validation_perplexity": math.inf, "validation_loss": 800.0}]
-    run = Run("r", tmp_path, "done", None, identity, rows=rows)
-    assert tune.result(run, 0.1).status == "never finite"
+INTO = """
+import sys
+from pathlib import Path
+from experiments import tune
+tune.write_atomic = lambda path, text: Path(FILE).write_bytes(text)
+
+tune.main()
+"""
+
+
+@pytest.mark.slow
+def test_killed_twice_it_ends_with_exactly_its_trials(tmp_path):
+    """For real: the process, its sweep and their runs die at once, wherever they are."""
+    file = tmp_path / "sgd.yaml"
+    script = INTO.replace("FILE", repr(str(file)))
+    typed = [*METHOD, "trials=3", *SHORT, f"runs_dir={tmp_path / 'runs'}"]
+    command = [sys.executable, "-c", script, *typed]
+    folder = tmp_path / "runs" / tune.TRIALS_DIR
+    for records in (0, 1):
+        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+        while process.poll() is None and len(list(folder.glob("*/status.json"))) <= records:
+            time.sleep(0.05)
+        assert process.poll() is None, "it ended before it could be killed"
+        _kill_tree(process.pid)
+        process.wait()
+    assert not file.exists()
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    tuning = yaml.safe_load(file.read_text())["tuning"]
+    assert (tuning["trials"], tuning["completed"]) == (3, 3)
+    runs, _ = load_runs(folder)
+    rates = [point["lr"] for point in space.points([space.Dimension("lr", 3e-3, 3.0, True)], 3)]
+    assert sorted(run.identity["hyperparameters"]["lr"] for run in runs) == sorted(rates)
+    assert len(list(folder.glob(f"*/{JOURNAL}"))) == 1
+
+
+def _kill_tree(pid):
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    for child in map(int, children):
+        _kill_tree(child)
+    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_the_sweep_and_the_same_command_goes_on(tmp_path):
+    typed = [*METHOD, "trials=2", "budget=steps", "budget.steps=100000", f"runs_dir={tmp_path}"]
+    process = subprocess.Popen([sys.executable, "-m", "experiments.tune", *typed], cwd=ROOT)
+    folder = tmp_path / tune.TRIALS_DIR
+    while process.poll() is None and not list(folder.glob("*/status.json")):
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(300) == 130
+    (run,), _ = load_runs(folder)
+    assert run.status == "interrupted"

@@ -1,0 +1,115 @@
+"""The trials of a study as runs: one Hydra sweep over points and seeds, and what it left."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments import identity, preflight
+from experiments.errors import UserError
+from experiments.record import BrokenRecordError, Run, load_run
+from experiments.tuning.space import Point
+from experiments.tuning.trials import Trial, of_runs
+
+GROUP = "point"
+
+
+class TrialSweep:
+    """Evaluates points by training them, all that are asked for in one sweep."""
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        overrides: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        about: Any,
+    ) -> None:
+        """Name the study.
+
+        Args:
+            config: The resolved config that all trials share.
+            overrides: As typed, with Hydra's own.
+            seeds: Seeds of each trial.
+            about: What else makes one study differ from another; it must go into JSON.
+        """
+        self.config, self.overrides, self.seeds = config, overrides, seeds
+        essence = json.dumps([identity.group_id(config), list(seeds), about])
+        digest = hashlib.sha256(essence.encode()).hexdigest()[:8]
+        name = f"{config['task']['name']}-{config['optimizer']['name']}-{digest}"
+        self.folder = Path(config["runs_dir"]) / name
+
+    def evaluate(self, points: Sequence[Point], rung: str = "") -> list[Trial]:
+        """Train every point with every seed, unless it is done, and read the trials off the runs.
+
+        Args:
+            points: Hyperparameters, by their names below ``optimizer``.
+            rung: Override of the budget; empty for the whole one.
+
+        Raises:
+            UserError: If the sweep refuses its input, or was killed.
+            KeyboardInterrupt: If it was interrupted.
+        """
+        names = [self._write(point) for point in points]
+        # One choice of a config group a trial: a sweep over several keys would be their product.
+        sweep = [
+            *self.overrides,
+            *([rung] if rung else []),
+            f'hydra.searchpath=["file://{self.folder}"]',
+            f"+{GROUP}={','.join(dict.fromkeys(names))}",
+            f"seed={','.join(map(str, self.seeds))}",
+            f'runs_dir="{self.config["runs_dir"]}"',
+        ]
+        code = _run([sys.executable, "-m", "experiments.train", "--multirun", *sweep])
+        what = f"The trials of {identity.label(dict(self.config)).rpartition(' seed ')[0]}"
+        if code == 130:
+            raise KeyboardInterrupt
+        if code == 2:
+            raise UserError(f"{what} cannot run; the line above says why.")
+        if code not in (0, 1):
+            raise UserError(f"{what} ended with code {code}. The same command goes on.")
+        config = self._config(rung)
+        return [
+            of_runs(point, [self._read(config, point, seed) for seed in self.seeds])
+            for point in points
+        ]
+
+    def _write(self, point: Point) -> str:
+        content = "# @package _global_\n" + yaml.safe_dump({"optimizer": dict(point)})
+        name = f"p{hashlib.sha256(content.encode()).hexdigest()[:10]}"
+        path = self.folder / GROUP / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        return name
+
+    def _config(self, rung: str) -> Mapping[str, Any]:
+        if not rung:
+            return self.config
+        single = [item for item in self.overrides if not item.startswith("hydra")]
+        typed = [item for item in single if item.partition("=")[0] != rung.partition("=")[0]]
+        return preflight.composed([*typed, rung]) | {"runs_dir": self.config["runs_dir"]}
+
+    def _read(self, config: Mapping[str, Any], point: Point, seed: int) -> Run | None:
+        trial = {**config, "seed": seed, "optimizer": {**config["optimizer"], **point}}
+        try:
+            return load_run(Path(config["runs_dir"]) / identity.run_id(trial))
+        except BrokenRecordError:
+            return None
+
+
+def _run(command: Sequence[str]) -> int:
+    """Run a sweep; Ctrl-C reaches all its processes once, and it has the time to save."""
+    with subprocess.Popen(command, process_group=0) as child:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            os.killpg(child.pid, signal.SIGINT)
+            child.wait()
+            raise

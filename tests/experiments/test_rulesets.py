@@ -1,0 +1,87 @@
+import json
+
+import pytest
+
+from experiments import preflight, rulesets
+from experiments.errors import UserError
+from experiments.record import ENVIRONMENT_FILE
+from experiments.run import execute
+
+TUNING = {"model": "small_cnn", "tokenization": None, "chosen": {"lr": 0.099}}
+
+
+def config(**changes):
+    return {
+        "task": {"name": "digits"},
+        "optimizer": {"name": "sgd", "lr": 0.099},
+        "model": {"name": "small_cnn"},
+        "tokenization": None,
+        "tuning": TUNING,
+    } | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({}, []),
+        ({"tuning": None, "model": {"name": "resnet18"}}, []),
+        (
+            {"model": {"name": "resnet18"}},
+            ["sgd on digits: tuned with model=small_cnn, used with model=resnet18"],
+        ),
+        (
+            {"tokenization": {"name": "bpe", "k": 9}},
+            ["sgd on digits: tuned with tokenization=None, used with tokenization=bpe k=9"],
+        ),
+        (
+            {"optimizer": {"name": "sgd", "lr": 0.5}},
+            ["sgd on digits: tuned to lr=0.099, used with lr=0.5"],
+        ),
+    ],
+)
+def test_what_differs_from_the_trials_is_told(changes, lines):
+    assert rulesets.remarks(config(**changes)) == lines
+
+
+@pytest.fixture
+def check(tmp_path):
+    return lambda *overrides: preflight.check([f"runs_dir={tmp_path}", *overrides])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "optimizer", "task"),
+    [
+        (["optimizer=sgd", "task=cifar10_jpeg", "ruleset=tuned"], "sgd", "cifar10_jpeg"),
+        # The last pair of the product, which no sample of the values meets.
+        (
+            ["optimizer=adam,sgd", "task=digits,generated_images", "ruleset=default,tuned"],
+            "adam",
+            "generated_images",
+        ),
+    ],
+)
+def test_a_pair_that_was_never_tuned_is_refused(check, overrides, optimizer, task):
+    with pytest.raises(UserError) as refused:
+        check(*overrides)
+    assert f"{optimizer} is not tuned on {task}" in str(refused.value)
+    assert f"`make tune OPT={optimizer} TASK={task}`" in str(refused.value)
+
+
+def test_a_name_that_does_not_exist_is_still_told_as_such(check):
+    with pytest.raises(UserError, match="Unknown optimizer: 'adamm'"):
+        check("optimizer=sgd,adamm", "task=digits", "ruleset=tuned")
+
+
+def test_a_sweep_tells_of_another_model_once_and_each_run_records_it(check, make_config, capsys):
+    overrides = ["ruleset=tuned", "optimizer=sgd", "task=digits", "model=resnet18", "seed=0,1"]
+    check(*overrides, "budget=steps", "budget.steps=1")
+    line = "sgd on digits: tuned with model=small_cnn, used with model=resnet18"
+    assert capsys.readouterr().err == f"warning: {line}\n"
+    short = make_config(*overrides[:4], "seed=0", "budget.steps=1", "task.batch_size=2")
+    short["model"]["name"] = "resnet18"
+    assert execute(short, position="run 1/2").status == "done"
+    (environment,) = [
+        json.loads(path.read_text())
+        for path in preflight.Path(short["runs_dir"]).glob(f"*/{ENVIRONMENT_FILE}")
+    ]
+    assert line in environment["remarks"]

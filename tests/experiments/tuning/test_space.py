@@ -1,0 +1,145 @@
+import math
+
+import pytest
+import yaml
+
+from experiments import commandline
+from experiments.errors import UserError
+from experiments.tuning import space
+from experiments.tuning.space import Dimension
+
+LR = Dimension("lr", 1e-4, 1e-1, log=True)
+TUNED = sorted((commandline.CONF / "tuned").glob("*/*.yaml"))
+
+
+def section(search, **hyperparameters):
+    return {"name": "method", "lr": 0.1, **hyperparameters, "search": search}
+
+
+def test_points_fill_the_space_evenly():
+    """A scrambled Sobol' set of 2^m points has one in each of 2^m equal cells."""
+    values = [point["lr"] for point in space.points([LR], 8)]
+    positions = sorted(math.log(value / 1e-4) / math.log(1000) for value in values)
+    assert [int(position * 8) for position in positions] == list(range(8))
+
+
+def test_points_of_two_dimensions_fill_both_evenly():
+    values = space.points([LR, Dimension("momentum", 0.0, 1.0)], 16)
+    for dimension in (LR, Dimension("momentum", 0.0, 1.0)):
+        positions = sorted(dimension.position(point[dimension.key]) for point in values)
+        assert [int(position * 16) for position in positions] == list(range(16))
+
+
+def test_every_method_gets_the_same_points_of_its_space():
+    other = [Dimension("lr", 1.0, 1000.0, log=True)]
+    pairs = zip(space.points([LR], 8), space.points(other, 8), strict=True)
+    assert [b["lr"] / a["lr"] for a, b in pairs] == pytest.approx([1e4] * 8, rel=0.02)
+
+
+def test_more_trials_begin_with_the_same_points():
+    assert space.points([LR], 16)[:8] == space.points([LR], 8)
+    assert space.points([LR], 5) == space.points([LR], 8)[:5]
+
+
+@pytest.mark.parametrize("path", TUNED, ids=lambda path: "/".join(path.parts[-2:]))
+def test_the_recorded_ledgers_are_of_these_points(path):
+    """What was tuned once would be tuned at the same learning rates today."""
+    optimizer = yaml.safe_load((commandline.CONF / "optimizer" / path.name).read_text())
+    (dimension,) = space.parse(optimizer)
+    rows = [line.split() for line in path.read_text().splitlines() if line.startswith("#   ")]
+    tried = [float(row[1]) for row in rows[1:]]
+    points = sorted(point["lr"] for point in space.points([dimension], len(tried)))
+    assert points == tried
+
+
+def test_every_method_searches_as_much():
+    """Equal effort: as many hyperparameters, over as many decades."""
+    searched = {
+        tuple(
+            (d.key, round(math.log10(d.high / d.low), 6)) for d in space.parse(yaml.safe_load(text))
+        )
+        for text in (path.read_text() for path in (commandline.CONF / "optimizer").glob("*.yaml"))
+    }
+    assert searched == {(("lr", 3.0),)}
+
+
+def test_a_dimension_is_at_its_ends_at_the_ends_of_the_unit_interval():
+    linear = Dimension("momentum", 0.5, 0.9)
+    whole = Dimension("interval", 1, 100, log=True, whole=True)
+    choices = Dimension("normalize", choices=("before", "after"))
+    assert [linear.at(0.0), linear.at(0.5), linear.at(1.0)] == [0.5, 0.7, 0.9]
+    assert [whole.at(0.0), whole.at(0.5), whole.at(1.0)] == [1, 10, 100]
+    assert isinstance(whole.at(0.3), int)
+    assert [choices.at(unit) for unit in (0.0, 0.49, 0.5, 1.0)] == ["before"] * 2 + ["after"] * 2
+
+
+def test_rounding_does_not_leave_the_space():
+    odd = Dimension("lr", 0.0012345, 0.0098765)
+    assert [odd.at(0.0), odd.at(1.0)] == [0.0012345, 0.0098765]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "tried", "edge"),
+    [
+        (0.3, [0.1, 0.3, 0.5], False),
+        (0.3, [0.3, 0.5], True),  # nothing was tried below
+        (0.3, [0.1, 0.3], True),
+        (0.05, [0.01, 0.05, 0.5], True),  # within a tenth of the space's end
+        (0.95, [0.1, 0.95, 0.99], True),
+    ],
+)
+def test_the_edge_is_where_nothing_lies_beyond(chosen, tried, edge):
+    dimensions = [Dimension("lr", 0.0, 1.0)]
+    points = [{"lr": value} for value in tried]
+    assert space.on_edge(dimensions, {"lr": chosen}, points) == (["lr"] if edge else [])
+
+
+def test_the_edge_of_a_log_scale_is_a_tenth_of_its_decades():
+    """Of three decades from 1e-4 the first tenth ends at 1e-4 * 10^0.3 = 2e-4."""
+    tried = [{"lr": value} for value in (1.1e-4, 1.9e-4, 2.1e-4, 0.09)]
+    edges = [space.on_edge([LR], point, tried) for point in tried]
+    assert edges == [["lr"], ["lr"], [], ["lr"]]
+
+
+def test_each_dimension_has_its_own_edge_and_choices_have_none():
+    dimensions = [LR, Dimension("momentum", 0.0, 1.0), Dimension("kind", choices=("a", "b"))]
+    tried = [
+        {"lr": lr, "momentum": momentum, "kind": kind}
+        for lr, momentum, kind in [(1e-3, 0.5, "a"), (1e-2, 0.3, "b"), (5e-3, 0.7, "a")]
+    ]
+    assert space.on_edge(dimensions, tried[0], tried) == ["lr"]
+    assert space.on_edge(dimensions, tried[1], tried) == ["lr", "momentum"]
+
+
+def test_a_space_is_read_from_the_yaml():
+    search = {
+        "lr": {"low": 0.1, "high": 1.0, "scale": "log", "source": "a paper"},
+        "interval": {"low": 1, "high": 100, "scale": "linear"},
+        "normalize": {"choices": ["before", "after"]},
+    }
+    assert space.parse(section(search, interval=10, normalize="after")) == [
+        Dimension("lr", 0.1, 1.0, log=True),
+        Dimension("interval", 1, 100, whole=True),
+        Dimension("normalize", choices=("before", "after")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("search", "line"),
+    [
+        (None, "Invalid optimizer.search of method: None"),
+        ({"rate": {}}, "Invalid optimizer.search.rate: method has no such hyperparameter"),
+        ({"lr": {"low": 0.1, "high": 1.0}}, "scale must be one of: log, linear"),
+        ({"lr": {"low": 1.0, "high": 0.1, "scale": "log"}}, "low < high"),
+        ({"lr": {"low": "x", "high": 0.1, "scale": "log"}}, "must be numbers"),
+        ({"lr": {"low": 0.0, "high": 0.1, "scale": "log"}}, "low must be > 0"),
+        ({"lr": {"low": 0.1, "hihg": 0.1}}, "Must be a mapping with keys of"),
+        ({"lr": {"choices": [0.1]}}, "two values or more"),
+        ({"lr": {"choices": [0.1, [0.2]]}}, "choices must be numbers"),
+        ({"lr": 0.1}, "Must be a mapping"),
+    ],
+)
+def test_a_space_that_makes_no_sense_is_refused(search, line):
+    with pytest.raises(UserError) as refused:
+        space.parse(section(search))
+    assert line in str(refused.value)
