@@ -6,7 +6,7 @@ part of a mean; they are counted beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,7 +136,12 @@ def summarize(
     )
 
 
-def curve(series: Sequence[tuple[Floats, Floats]], *, to_shortest: bool = False) -> pd.DataFrame:
+def curve(
+    series: Sequence[tuple[Floats, Floats]],
+    *,
+    to_shortest: bool = False,
+    reduce: Callable[[Floats], tuple[Floats, ...]] = moments,
+) -> pd.DataFrame:
     """Average curves over seeds, pointwise on a common grid.
 
     Each curve is interpolated linearly, and only between its own first and last point: beyond it
@@ -146,9 +151,10 @@ def curve(series: Sequence[tuple[Floats, Floats]], *, to_shortest: bool = False)
         series: For each seed its ``x`` (ascending) and ``y``, both ``[points]``.
         to_shortest: Take an even grid of ``GRID_POINTS`` over the range that all seeds cover, as
             for time, where no two seeds share a point; otherwise every x that any seed has.
+        reduce: From ``[seeds, points]`` to n, mean, std, low and high; ``moments`` or its like.
 
     Returns:
-        One row a grid point (``CURVE_COLUMNS``); see ``moments`` for the statistics.
+        One row a grid point (``CURVE_COLUMNS``); see ``reduce`` for the statistics.
     """
     series = [(x[np.isfinite(y)], y[np.isfinite(y)]) for x, y in series]
     series = [(x, y) for x, y in series if x.size]
@@ -160,7 +166,7 @@ def curve(series: Sequence[tuple[Floats, Floats]], *, to_shortest: bool = False)
     else:
         grid = np.unique(np.concatenate([x for x, _ in series]))
     values = np.array([np.interp(grid, x, y, left=np.nan, right=np.nan) for x, y in series])
-    columns = (grid, *moments(values))
+    columns = (grid, *reduce(values))
     return pd.DataFrame(dict(zip(CURVE_COLUMNS, columns, strict=True))).dropna(subset=["mean"])
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
 from analysis.groups import group_runs
 from analysis.load import RESULTS, Results
-from analysis.statistics.compare import BETTER, Comparison, compare_runs, corrected
+from analysis.statistics.best import Best, best
 
 TEST = "student"
 """Exact sign flips cannot reach 5 % with fewer than six seeds; most comparisons have fewer."""
@@ -22,51 +21,37 @@ class Contest:
     Attributes:
         title: Of the block.
         result: ``final`` or ``best_test``.
-        best: Label of the best method by its mean, and its ruleset.
-        group_id: Its group.
-        against: The comparison with each other method, corrected over the block.
+        names: Label of each group, by its id.
+        outcome: Of ``statistics.best``, by group ids.
     """
 
     title: str
     result: str
-    best: str
-    group_id: str
-    against: Mapping[str, Comparison]
-
-    @property
-    def is_carried(self) -> bool:
-        """Whether the best is significantly better than every other."""
-        return bool(self.against) and all(made.outcome == BETTER for made in self.against.values())
+    names: dict[str, str]
+    outcome: Best
 
 
 def contests(results: Results) -> list[Contest]:
-    """Compare within every block that has at least two methods with a finished run."""
+    """Compare within every block in which some run has a result."""
     groups = group_runs(results.runs)
     members = dict(list(results.runs.groupby("group_id")))
     found = []
     for title, block in groups.groupby("title", sort=False):
-        names = {row["group_id"]: _name(row, block) for _, row in block.iterrows()}
+        names = {
+            str(row["group_id"]): _name(row, block)
+            for _, row in block.iterrows()
+            if not _is_doubled(members[row["group_id"]])
+        }
         for result in RESULTS:
-            means = {
-                key: float(pd.to_numeric(runs[result]).mean())
-                for key in names
-                for runs in [members[key][members[key]["status"] == "done"]]
-                if runs[result].notna().any() and not runs["seed"].duplicated().any()
-            }
-            if len(means) < 2:
-                continue
-            pick = max if bool(block["higher_is_better"].iloc[0]) else min
-            best = pick(means, key=lambda key: means[key])
-            others = [key for key in means if key != best]
-            made = corrected(
-                [
-                    compare_runs(members[best], members[key], result=result, test=TEST)
-                    for key in others
-                ]
-            )
-            against = {names[key]: one for key, one in zip(others, made, strict=True)}
-            found.append(Contest(str(title), result, names[best], str(best), against))
+            made = best({key: members[key] for key in names}, result=result, test=TEST)
+            if made.leader is not None:
+                found.append(Contest(str(title), result, names, made))
     return found
+
+
+def _is_doubled(runs: pd.DataFrame) -> bool:
+    """Whether a seed is there twice, as in a folder that holds runs of two codes."""
+    return bool(runs.loc[runs["status"] == "done", "seed"].duplicated().any())
 
 
 def _name(group: pd.Series, block: pd.DataFrame) -> str:

@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from analysis.aggregate import LEVEL, Floats, Summary, curve, summarize
+from analysis.aggregate import Floats, Summary, curve, summarize
+from analysis.bands import BAND, bootstrap
 from analysis.groups import group_runs
-from analysis.load import NO_RUNS, Results
+from analysis.load import Results
+from analysis.missing import missing_figure
+from analysis.panels import (
+    RC,
+    legend_below,
+    legend_height,
+    note,
+    panels,
+    plain,
+    round_ticks,
+    say,
+    spans_decades,
+)
 from analysis.style import Style, metric_label, style_of
 
-AXIS_LABELS = {"epoch": "epoch", "train_seconds": "training time (s)"}
-RC: dict[Any, Any] = {
-    "font.size": 11,
-    "axes.titlesize": 13,
-    "axes.labelsize": 12,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+AXIS_LABELS = {
+    "epoch": "epoch",
+    "step": "step (updates of the parameters)",
+    "train_seconds": "training time (s)",
 }
+COMMAND = "make sweep OPT=adafisher,adam,kfac,shampoo"
 NOTE = (
-    f"Line: mean over seeds. Band: pointwise {LEVEL:.0%} Student-t interval over seeds, none where "
-    "n = 1. Thin line ending in a cross: a run that diverged, not in the mean."
+    f"Line: mean over seeds. Band: {BAND}. Thin line ending in a cross: a run that diverged, not "
+    "in the mean."
 )
 ON_TIME = (
     " Seeds are interpolated linearly on a common time grid, up to the shortest run of the method."
 )
+MOST_LINES = 40  # in one panel; more cannot be told apart
+LEFT_OUT = " Panels with more than {most} lines show those with most seeds: {count} are left out."
+
+Series = Mapping[str, tuple[Floats, Floats]]
 
 
 @dataclass(frozen=True)
@@ -61,48 +72,59 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure:
     Args:
         results: What to draw.
         metric: Metric of the curves; ``None`` for the test metric of each task.
-        axis: ``epoch`` or ``train_seconds``.
+        axis: ``epoch``, ``step`` or ``train_seconds``.
     """
+    if results.runs.empty:
+        return missing_figure(COMMAND)
     groups = group_runs(results.runs)
-    blocks = list(groups.groupby("title", sort=True))
-    columns = min(2, max(1, len(blocks)))
-    rows = max(1, -(-len(blocks) // columns))
+    blocks = [(str(title), block) for title, block in groups.groupby("title", sort=True)]
+    runs = {str(group_id): part for group_id, part in results.runs.groupby("group_id")}
+    curves: dict[str, Series] = {}
     with mpl.rc_context(RC):
-        longest = max((len(block) for _, block in blocks), default=0)
-        # Room for the legend below: two columns while there are few methods, maybe one for many.
-        height = 4.3 + 0.12 * longest + 0.1 * max(0, longest - 12)
-        figure = Figure(figsize=(6.2 * columns, height * rows + 0.4), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for ax in axes[len(blocks) :]:
-            ax.set_axis_off()
-        if not blocks:
-            _say(axes[0], NO_RUNS)
-            return figure
-        for ax, (title, block) in zip(axes, blocks, strict=False):
+        longest = min(MOST_LINES, max(len(block) for _, block in blocks))
+        figure, axes = panels(len(blocks), height=4.3 + legend_height(longest))
+        for ax, (title, block) in zip(axes, blocks, strict=True):
             shown = metric or f"test_{block['metric'].iloc[0]}"
-            rulesets = block["ruleset"].unique()
-            suffix = f" ({rulesets[0]} hyperparameters)" if len(rulesets) == 1 else ""
-            ax.set_title(_plain(f"{title}{suffix}"), pad=10)
+            if shown not in curves:
+                curves[shown] = results.series_by_run(shown, axis)
+            ax.set_title(plain(title_of(title, block)), pad=10)
             ax.set(xlabel=AXIS_LABELS[axis], ylabel=metric_label(shown))
-            draw_block(ax, _lines(results, block, shown, axis), percent=shown.endswith("_percent"))
-            if axis == "epoch" and ax.get_xlim()[1] > 2:  # else parts of an epoch are the ticks
-                ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        note = NOTE + (ON_TIME if axis == "train_seconds" else "")
-        figure.supxlabel(textwrap.fill(note, 88 * columns), fontsize=9, color="#444444")
+            lines = lines_of(most_seeds(block, runs), runs, curves[shown], axis)
+            draw_block(ax, lines, percent=shown.endswith("_percent"))
+            if axis != "train_seconds":
+                round_ticks(ax)
+        too_many = sum(max(0, len(block) - MOST_LINES) for _, block in blocks)
+        left_out = LEFT_OUT.format(most=MOST_LINES, count=too_many) if too_many else ""
+        note(figure, NOTE + (ON_TIME if axis == "train_seconds" else "") + left_out)
     return figure
+
+
+def title_of(title: str, block: pd.DataFrame) -> str:
+    """Title of a panel: the block, and where its hyperparameters are from if that is one place."""
+    rulesets = block["ruleset"].unique()
+    return f"{title} ({rulesets[0]} hyperparameters)" if len(rulesets) == 1 else title
+
+
+def most_seeds(block: pd.DataFrame, runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Keep the ``MOST_LINES`` groups that have most runs: a choice that looks at no result."""
+    counts = block["group_id"].map(lambda group_id: len(runs[group_id]))
+    kept = counts.sort_values(ascending=False, kind="stable").index[:MOST_LINES]
+    return block.loc[sorted(kept)]
 
 
 def draw_block(ax: Axes, lines: list[Line], *, percent: bool = False) -> Axes:
     """Draw the lines of one subplot on ``ax`` and return it."""
     if all(line.mean.empty and not line.diverged for line in lines):
-        _say(ax, "No finished run.")
+        say(ax, "No finished run.")
     limits = _limits(ax, lines, percent=percent)
+    opacity = 0.16 if len(lines) <= 8 else 0.1
     for line in lines:
         mean, color = line.mean, line.style.color
         every = max(1, len(mean) // 8)
         ax.plot(mean["x"], mean["mean"], label=line.label, markevery=every, **line.style.plot())
         if mean["std"].notna().any():
-            ax.fill_between(mean["x"], mean["low"], mean["high"], color=color, alpha=0.16, lw=0)
+            band = mean["low"], mean["high"]
+            ax.fill_between(mean["x"], *band, color=color, alpha=opacity, lw=0)
         for x, y in line.diverged:
             ax.plot(x, y, color=color, linestyle=line.style.dash, lw=0.8, alpha=0.8)
             end = np.clip(y[-1], *limits)
@@ -110,47 +132,56 @@ def draw_block(ax: Axes, lines: list[Line], *, percent: bool = False) -> Axes:
     if ax.dataLim.x1 > 0:  # minus infinity where nothing was drawn
         ax.set_xlim(0, 1.04 * ax.dataLim.x1)
     if lines:
-        # Below the axes, where it covers no curve however many methods there are.
-        narrow = max(len(line.label) for line in lines) <= 34
-        ax.legend(
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.16),
-            ncols=2 if narrow and len(lines) > 1 else 1,
-            fontsize=9.5,
-            handlelength=4,
-            frameon=False,
-        )
+        legend_below(ax, [line.label for line in lines])
     return ax
 
 
-def _lines(results: Results, block: pd.DataFrame, metric: str, axis: str) -> list[Line]:
-    several_rulesets = block["ruleset"].nunique() > 1
-    times = Counter(block["optimizer"])
+def lines_of(
+    block: pd.DataFrame, runs: Mapping[str, pd.DataFrame], curves: Series, axis: str
+) -> list[Line]:
+    """Average each group of a block.
+
+    Args:
+        block: Rows of ``group_runs``.
+        runs: Each group's rows of the run-level frame.
+        curves: Each run's curve (``Results.series_by_run``).
+        axis: What the curves are against.
+    """
     lines: list[Line] = []
-    used: set[Style] = set()
-    for _, group in block.iterrows():
-        runs = results.runs[results.runs["group_id"] == group["group_id"]]
-        by_status = {
-            status: results.series(list(part["run_id"]), metric, axis)
-            for status, part in runs.groupby("status")
+    for (_, group), (name, style) in zip(block.iterrows(), looks(block), strict=True):
+        part = runs[group["group_id"]]
+        ended = {
+            status: [curves[run_id] for run_id in run_ids if run_id in curves]
+            for status, run_ids in part.groupby("status")["run_id"]
         }
-        mean = curve(by_status.get("done", []), to_shortest=axis == "train_seconds")
+        mean = curve(ended.get("done", []), to_shortest=axis == "train_seconds", reduce=bootstrap)
         most = 0 if mean.empty else int(mean["n"].max())
-        counts: Summary = replace(summarize(runs, "final", expected=group["expected"]), n=most)
-        name = group["label"] + (f", {group['ruleset']}" if several_rulesets else "")
-        variant = "" if times[group["optimizer"]] == 1 else name
+        counts: Summary = replace(summarize(part, "final", expected=group["expected"]), n=most)
         diverged = [
             (x[np.isfinite(y)], y[np.isfinite(y)])
-            for x, y in by_status.get("diverged", [])
+            for x, y in ended.get("diverged", [])
             if np.isfinite(y).any()
         ]
+        lines.append(Line(plain(f"{name} ({counts.note})"), style, mean, diverged))
+    return lines
+
+
+def looks(block: pd.DataFrame) -> list[tuple[str, Style]]:
+    """Name and style of each group of a block, no two of one style where they can differ."""
+    several_rulesets = block["ruleset"].nunique() > 1
+    times = Counter(block["optimizer"])
+    found: list[tuple[str, Style]] = []
+    used: set[Style] = set()
+    for _, group in block.iterrows():
+        name = group["label"] + (f", {group['ruleset']}" if several_rulesets else "")
+        variant = "" if times[group["optimizer"]] == 1 else name
         style = style_of(group["optimizer"], group["family"], variant)
         while variant and style in used and len(variant) < 200:
             variant += "'"  # another hash: two variants must not look the same here
             style = style_of(group["optimizer"], group["family"], variant)
         used.add(style)
-        lines.append(Line(_plain(f"{name} ({counts.note})"), style, mean, diverged))
-    return lines
+        found.append((name, style))
+    return found
 
 
 def _limits(ax: Axes, lines: list[Line], *, percent: bool) -> tuple[float, float]:
@@ -159,7 +190,7 @@ def _limits(ax: Axes, lines: list[Line], *, percent: bool) -> tuple[float, float
     if not any(values.size for values in shown):
         shown = [y for line in lines for _, y in line.diverged] or [np.array([0.0, 1.0])]
     low, high = (float(extreme(np.concatenate(shown))) for extreme in (np.min, np.max))
-    if not percent and low > 0 and high / low > 10:
+    if not percent and spans_decades([low, high]):
         ax.set_yscale("log")
         margin = (high / low) ** 0.08
         limits = low / margin, high * margin
@@ -170,13 +201,3 @@ def _limits(ax: Axes, lines: list[Line], *, percent: bool) -> tuple[float, float
         limits = max(limits[0], 0.0), min(limits[1], 101.0)
     ax.set_ylim(*limits)
     return limits
-
-
-def _plain(text: str) -> str:
-    """Keep matplotlib from reading a name with dollar signs as mathematics."""
-    return text.replace("$", r"\$")
-
-
-def _say(ax: Axes, text: str) -> None:
-    ax.set_axis_off()
-    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)

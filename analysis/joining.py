@@ -106,7 +106,7 @@ def complaints(run: Mapping[str, Any], recipe: Recipe) -> list[str]:
             found.append(f"{value}, not {wanted}")
         else:
             found.append(f"{column.replace('_', ' ')} {value}, not {wanted}")
-    if not _absent(run.get("control")):
+    if run.get("control"):
         found.append(f"control {run['control']}")
     if not _absent(run.get("precision")) and run["precision"] not in PRECISIONS:
         found.append(f"precision {run['precision']}, not {' or '.join(PRECISIONS)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,17 @@ class Judge:
         self.near: dict[Key, list[Near]] = by_key(near_runs(self.records, published, conf))
         self.recipes = recipes(conf)
         self.published = published
+        self.results = results
+
+    @cached_property
+    def last(self) -> dict[tuple[str, str], float]:
+        """Last measurement of each metric that is read so, by metric and run id."""
         metrics = {measure.metric for measure in MEASURES.values()} - {""}
-        chosen = results.measurements[results.measurements["metric"].isin(metrics)]
-        last = chosen.sort_values("step", kind="stable").drop_duplicates(
-            ["run_id", "metric"], keep="last"
-        )
-        self.last = last.set_index(["metric", "run_id"])["value"].to_dict()
+        return {
+            (metric, run_id): float(y[-1])
+            for metric in metrics
+            for run_id, (_, y) in self.results.series_by_run(metric, "step").items()
+        }
 
     def verdict(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Judge one row; keys are columns of ``verdict.COLUMNS``, what is unknown is left out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,7 +69,7 @@ class Results:
 
     Attributes:
         runs: One row a run (``RUN_COLUMNS``), in order of task, model, optimizer and seed.
-            ``tuning`` is the effort behind the hyperparameters, or None; ``control`` likewise.
+            ``tuning`` is the effort behind the hyperparameters, or None.
         curves: For each run id its measurements, a column ``[rows]`` each; NaN where there is none.
         broken: One line for each record that could not be read in full.
         runs_dir: Folder that the records are in, for what lies beside them.
@@ -99,16 +100,33 @@ class Results:
         Returns:
             For each run ``x`` and ``y``, both ``[points]``, ascending in ``x``.
         """
-        found = []
-        for run_id in run_ids:
-            columns = self.curves.get(run_id, {})
-            if metric in columns and axis in columns:
-                x, y = columns[axis], columns[metric]
-                kept = ~(np.isnan(x) | np.isnan(y))
-                order = np.argsort(x[kept], kind="stable")
-                if order.size:
-                    found.append((x[kept][order], y[kept][order]))
-        return found
+        drawn = (_series(self.curves.get(run_id, {}), metric, axis) for run_id in run_ids)
+        return [pair for pair in drawn if pair is not None]
+
+    def series_by_run(self, metric: str, axis: str) -> dict[str, tuple[Floats, Floats]]:
+        """Pick the curves of all runs that have one, by run id; see ``series``."""
+        drawn = {run_id: _series(of, metric, axis) for run_id, of in self.curves.items()}
+        return {run_id: pair for run_id, pair in drawn.items() if pair is not None}
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Digest of everything that a figure may show; the same in every process."""
+        digest = hashlib.sha256()
+        for run_id, columns in self.curves.items():
+            for name, values in columns.items():
+                digest.update(f"{run_id}/{name}:{len(values)}:".encode())
+                digest.update(values.tobytes())
+        digest.update(self.runs.to_json(orient="records", double_precision=15).encode())
+        return digest.digest()
+
+
+def _series(columns: Mapping[str, Floats], metric: str, axis: str) -> tuple[Floats, Floats] | None:
+    if metric not in columns or axis not in columns:
+        return None
+    x, y = columns[axis], columns[metric]
+    kept = ~(np.isnan(x) | np.isnan(y))
+    order = np.argsort(x[kept], kind="stable")
+    return (x[kept][order], y[kept][order]) if order.size else None
 
 
 def load_results(runs_dir: Path) -> Results:
@@ -150,7 +168,8 @@ def _run_row(head: Mapping[str, Any]) -> dict[str, object]:
     row |= {key: head[key] for key in ("run_id", "folder", "status", *RESULTS, "final_epoch")}
     row["reason"] = head["reason"] or ""
     row["settings"] = {key: identity[key] for key in SETTINGS if identity.get(key) is not None}
-    for key in ("setting", "tokenization"):  # a run of images has no tokenization
+    # A run of images has no tokenization, few are controls; a text column has no room for None.
+    for key in ("setting", "tokenization", "control", "control_of"):
         row[key] = identity.get(key) or ""
     row["published_as"] = identity.get("published_as") or {}
     row |= {column: head[part].get(key) for column, (part, key) in COSTS.items()}

@@ -32,6 +32,7 @@ class DrawnFigure:
     png: bytes
     data: bytes = b""  # what is drawn, as CSV
     code: str = ""
+    problem: str | None = None  # one line, where it could not be drawn
 
 
 @dataclass(frozen=True)

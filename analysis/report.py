@@ -1,7 +1,7 @@
 """Every table and figure from the run records: ``python -m analysis.report --runs runs --out out``.
 
-Writes ``tables/*.{csv,md,tex,html}``, ``figures/*.{png,pdf}`` and ``report.html`` under ``--out``,
-and prints the main table, or the one that was asked for. Trains nothing.
+Writes ``tables/*.{csv,md,tex,html}``, ``figures/*.{png,pdf,svg,csv}`` and ``report.html`` under
+``--out``, and prints the main table, or the one that was asked for. Trains nothing.
 """
 
 from __future__ import annotations
@@ -47,13 +47,17 @@ class Made:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, or 2 with one line on stderr."""
+    """Run the command line and return its exit code.
+
+    0; 1 where a figure could not be drawn, which stands in its place and on stderr; or 2 with one
+    line on stderr.
+    """
     options = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without "±" must not end the report
     try:
-        report(
+        made = report(
             Path(options.runs),
             Path(options.out),
             tables=not options.figures_only,
@@ -63,7 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ReportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
+    problems = [figure.problem for figure in made.figures if figure.problem]
+    for problem in problems:
+        print(f"error: cannot draw {problem}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 def report(
@@ -147,9 +154,9 @@ def _table(name: str, results: Results) -> BuiltTable:
 
 def _figure(name: str, results: Results, folder: Path) -> DrawnFigure:
     module = f"analysis.figures.{name}"
-    png = draw(name, results, folder)
+    drawn = draw(name, results, folder)
     data = folder.joinpath(f"{name}.csv").read_bytes()
-    return DrawnFigure(name, _caption(module), png, data, _source(module))
+    return DrawnFigure(name, _caption(module), drawn.png, data, _source(module), drawn.problem)
 
 
 def _source(module: str) -> str:

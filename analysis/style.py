@@ -1,7 +1,7 @@
 """How a method looks, everywhere: colour, line and marker by its name, never by its turn.
 
-Colours are those of Okabe and Ito (2008), which people with the common colour deficiencies can tell
-apart; line and marker carry the same information in grey.
+Colours are those of Okabe and Ito (2008), and a dark brown that keeps as far from them: people with
+the common colour deficiencies can tell them apart. Line and marker carry the same in grey.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"  # their yellow is too faint on white
+BROWN = "#661100"
 
 Dash = str | tuple[int, tuple[int, ...]]
 SOLID, DASHED, DOTTED, DASHDOT = "-", (0, (5, 2)), (0, (1, 1)), (0, (5, 2, 1, 2))
@@ -42,12 +43,15 @@ KNOWN = {
     "adamw": Style(SKY, DASHDOT, "D"),
     "sgd": Style(BLACK, DOTTED, "x"),
     "kfac": Style(GREEN, DASHDOT, "^"),
+    "ekfac": Style(GREEN, SOLID, "X"),
     "shampoo": Style(PURPLE, LONG, "v"),
+    "soap": Style(PURPLE, SOLID, "d"),
+    "muon": Style(BROWN, SOLID, "+"),
     "adahessian": Style(ORANGE, DOUBLE, "P"),
 }
-COLORS = (ORANGE, SKY, GREEN, BLUE, PURPLE)
+COLORS = (ORANGE, SKY, GREEN, BLUE, PURPLE, BROWN)
 DASHES: tuple[Dash, ...] = (SOLID, DASHED, DASHDOT, LONG, DOUBLE, DOTTED)
-MARKERS = ("X", "d", "8", "H", "1", "2", "3", "4", "+")
+MARKERS = ("8", "H", "1", "2", "3", "4", "|", "_", ".")
 
 
 def style_of(optimizer: str, family: str = "", variant: str = "") -> Style:

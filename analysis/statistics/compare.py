@@ -10,7 +10,14 @@ import pandas as pd
 
 from analysis.aggregate import LEVEL, moments
 from analysis.statistics.effort import effort_of, unequal
-from analysis.statistics.paired import PairedTest, holm, paired_differences, sign_flip, student
+from analysis.statistics.paired import (
+    SIGN_FLIP,
+    PairedTest,
+    holm,
+    paired_differences,
+    sign_flip,
+    student,
+)
 from analysis.statistics.power import seeds_needed
 
 BETTER = "better"
@@ -30,14 +37,16 @@ class Comparison:
         statistic: What ``difference`` is.
         n: Seeds that both have.
         difference: First minus second; ``None`` for n = 0.
-        low: Lower end of its Student-t interval; ``None`` for n < 2.
+        std: Sample standard deviation of the paired differences; ``None`` for n < 2.
+        low: Lower end of the Student-t interval of their mean; ``None`` for n < 2.
         high: Its upper end.
         level: Of the interval, and one minus the size of the test.
         test: The test that decided.
         p: Its p-value, corrected where ``family`` > 1; ``None`` for n < 2.
         family: Tests that p is corrected for by Holm's step-down.
         more_seeds: Seeds still needed to find a difference of this size and spread with a power of
-            80 %; ``None`` where no number below 10,000 does, or where it cannot be told.
+            80 %, at the level divided by ``family``; ``None`` where no number below 10,000 does,
+            or where it cannot be told.
         reason: What keeps the outcome from being ``better`` or ``worse``.
         higher_is_better: Direction of the metric.
     """
@@ -45,6 +54,7 @@ class Comparison:
     outcome: str
     n: int
     difference: float | None
+    std: float | None
     low: float | None
     high: float | None
     p: float | None
@@ -60,7 +70,7 @@ class Comparison:
         """Say it whole, as a cell's tooltip does."""
         parts = [self.outcome]
         if self.outcome == INCONCLUSIVE and self.more_seeds:
-            parts[0] += f" ({self.more_seeds} more seeds)"
+            parts[0] += f" ({self.more_seeds} more seed{'' if self.more_seeds == 1 else 's'})"
         if self.reason:
             parts.append(self.reason)
         if self.difference is not None:
@@ -110,11 +120,12 @@ def compare(
         outcome=INCONCLUSIVE,
         n=int(n),
         difference=mean if n else None,
+        std=std if n > 1 else None,
         low=low if n > 1 else None,
         high=high if n > 1 else None,
         p=decided.p,
         test=decided.test,
-        more_seeds=_more(mean, std, int(n), test, level),
+        more_seeds=None,
         reason="" if allow_unequal else unequal_effort,
         higher_is_better=higher_is_better,
         level=level,
@@ -181,6 +192,7 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 def _decided(made: Comparison, *, settled: bool = False) -> Comparison:
     """Give the outcome; one that is ``settled`` as inconclusive remains so."""
+    made = replace(made, more_seeds=_more(made))
     if made.n < 2 or settled:
         return replace(made, outcome=INCONCLUSIVE)
     if made.reason:
@@ -191,15 +203,16 @@ def _decided(made: Comparison, *, settled: bool = False) -> Comparison:
     return replace(made, outcome=BETTER if ahead else WORSE, more_seeds=0)
 
 
-def _more(difference: float, std: float, n: int, test: str, level: float) -> int | None:
+def _more(made: Comparison) -> int | None:
     """Seeds still needed; at least those with which the test can find anything at all."""
+    size = (1 - made.level) / made.family
     fewest = 2
-    while test == "sign_flip" and 2.0 / 2**fewest > 1 - level:
+    while made.test.startswith(SIGN_FLIP) and 2.0 / 2**fewest > size:
         fewest += 1
-    if n < 2 or not std > 0:
-        return max(1, fewest - n)
-    needed = seeds_needed(difference, std, level=level)
-    return None if needed is None else max(1, max(needed, fewest) - n)
+    if made.difference is None or not made.std:
+        return max(1, fewest - made.n)
+    needed = seeds_needed(made.difference, made.std, level=1 - size)
+    return None if needed is None else max(1, max(needed, fewest) - made.n)
 
 
 def _by_seed(runs: pd.DataFrame, result: str) -> dict[int, float]:

@@ -17,6 +17,7 @@ EXACT_SEEDS = 16
 """Up to so many seeds all sign flips are enumerated, beyond they are drawn."""
 
 FLIPS = 99_999
+SIGN_FLIP = "sign-flip permutation test"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def sign_flip(
     """
     sample = finite(differences)
     exact = sample.size <= EXACT_SEEDS
-    name = "sign-flip permutation test, " + ("exact" if exact else f"{FLIPS} patterns drawn")
+    name = f"{SIGN_FLIP}, " + ("exact" if exact else f"{FLIPS} patterns drawn")
     smallest = min(1.0, 2.0 / 2**sample.size if exact else 2.0 / (FLIPS + 1))
     if sample.size < 2:
         return PairedTest(name, sample.size, None, smallest)

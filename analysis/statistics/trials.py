@@ -11,6 +11,30 @@ import pandas as pd
 from analysis.statistics.estimates import finite
 
 
+def trial_results(runs: pd.DataFrame, measurements: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Best validation result of each trial of one method on one task.
+
+    Args:
+        runs: The trials' rows of the run-level frame, as loaded from the folder they ran in.
+        measurements: Frame of measurements, likewise.
+
+    Returns:
+        ``[trials]``, NaN for a trial that did not end ``done`` or has no finite result.
+    """
+    results = []
+    for run in runs.itertuples():
+        rows = measurements[
+            (measurements["run_id"] == run.run_id)
+            & (measurements["metric"] == f"validation_{run.metric}")
+        ]
+        values = finite(rows["value"])
+        if run.status != "done" or not values.size:
+            results.append(np.nan)
+        else:
+            results.append(float(values.max() if run.higher_is_better else values.min()))
+    return np.array(results, dtype=np.float64)
+
+
 def expected_best(
     trials: npt.ArrayLike,
     *,

@@ -171,6 +171,35 @@ def workload_scores(
     return [*ranked, *(made for made in scores if made.value is None)]
 
 
+def relative_costs(
+    costs: Mapping[str, Mapping[str, Seeds]], *, reference: str, workloads: Sequence[str]
+) -> dict[str, list[Floats]]:
+    """Costs of all runs divided by the reference's mean cost: scores for profiles and aggregates.
+
+    Args:
+        costs: Of each method, workload and seed.
+        reference: One of the methods.
+        workloads: All that are wanted, in this order.
+
+    Returns:
+        For each method an array ``[runs]`` a workload; 1 is as good as the reference, lower is
+        better. Empty where the method has no run, or the reference no cost to divide by.
+    """
+    base = [
+        float(np.mean(list(costs.get(reference, {}).get(task, {}).values() or [np.nan])))
+        for task in workloads
+    ]
+    return {
+        name: [
+            np.array(list(of_method.get(task, {}).values()), dtype=np.float64) / mean
+            if mean > 0
+            else np.empty(0)
+            for task, mean in zip(workloads, base, strict=True)
+        ]
+        for name, of_method in costs.items()
+    }
+
+
 def _score(*samples: Floats, axis: int = -1) -> Floats:
     """Score of the first half of the samples relative to the second, a sample a workload."""
     with np.errstate(divide="ignore", invalid="ignore"):

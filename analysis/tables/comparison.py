@@ -22,13 +22,14 @@ def build(results: Results) -> pd.DataFrame:
     """Build the flat table of every contest (see ``contest.contests``)."""
     rows: dict[tuple[str, str, str, str], list[object]] = {}
     for contest in contests(results):
-        for name, made in contest.against.items():
+        leader = contest.names[str(contest.outcome.leader)]
+        for key, made in contest.outcome.against.items():
             interval = (
                 "" if made.low is None else f"{number(made.low)} to {number(made.high or 0.0)}"
             )
             undecided = made.outcome == INCONCLUSIVE and made.more_seeds
             more = f" ({made.more_seeds} more seeds)" if undecided else ""
-            rows[contest.title, contest.result, contest.best, name] = [
+            rows[contest.title, contest.result, leader, contest.names[key]] = [
                 made.difference,
                 interval,
                 made.n,

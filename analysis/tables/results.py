@@ -36,7 +36,9 @@ def build(results: Results) -> pd.DataFrame:
     cells: dict[tuple[str, str, str], dict[tuple[str, str], Summary]] = {}
     members = dict(list(results.runs.groupby("group_id")))
     carried = {
-        (contest.group_id, contest.result) for contest in contests(results) if contest.is_carried
+        (contest.outcome.leader, contest.result)
+        for contest in contests(results)
+        if contest.outcome.significant
     }
     for _, group in groups.iterrows():
         arrow = "↑" if group["higher_is_better"] else "↓"

@@ -39,6 +39,7 @@ def _writer_to(runs_dir: Path) -> WriteRun:
         rows: list[dict[str, Any]] | None = None,
         run_id: str | None = None,
         seconds: float = 1.0,
+        summary: dict[str, Any] | None = None,
         **identity: Any,
     ) -> Path:
         identity = {
@@ -79,7 +80,7 @@ def _writer_to(runs_dir: Path) -> WriteRun:
         folder = runs_dir / run_id
         folder.mkdir()
         content = {"schema": 1, "run_id": run_id, "status": status, "reason": reason}
-        content |= {"identity": identity, "progress": {}, "summary": {}}
+        content |= {"identity": identity, "progress": {}, "summary": summary or {}}
         (folder / "status.json").write_text(json.dumps(content))
         (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         return folder

@@ -89,6 +89,12 @@ def test_a_command_over_several_processes() -> None:
     assert recipe.protocol("adafisher_released")["budget"] == "2 epochs"
 
 
+def test_other_weights_are_another_row() -> None:
+    (row,) = [row for row in ROWS if row["setting"] == "4_gpu"]
+    assert recipe_of(row) is not None
+    assert recipe_of({**row, "setting": "scratch"}) is None
+
+
 def test_published_names() -> None:
     assert published("task", "cifar10") == "cifar10"
     assert published("task", "cifar10_jpeg") is None

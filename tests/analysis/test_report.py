@@ -15,7 +15,8 @@ from analysis.load import NO_RUNS
 from analysis.report import main, names_of
 
 ROOT = Path(__file__).parents[2]
-TABLES, FIGURES = names_of(analysis.tables), names_of(analysis.figures)
+TABLES, FIGURES = names_of(analysis.tables), tuple(names_of(analysis.figures))
+ONE = "test_metric_vs_epoch"
 EVIL = "<script>alert('&')</script>"
 
 
@@ -52,7 +53,8 @@ def run(*arguments: object) -> int:
 
 
 ALL = {f"tables/{name}.{ending}" for name in TABLES for ending in ("csv", "md", "tex", "html")}
-ALL |= {f"figures/{name}.{ending}" for name in FIGURES for ending in ("png", "pdf", "csv")}
+DRAWN = ("png", "pdf", "svg", "csv")
+ALL |= {f"figures/{name}.{ending}" for name in FIGURES for ending in DRAWN}
 ALL |= {"report.html"}
 
 
@@ -151,8 +153,8 @@ def test_the_same_runs_give_the_same_bytes(write_run: Any, runs_dir: Path, tmp_p
 def test_figures_are_drawn_again_when_the_runs_have_changed(
     write_run: Any, runs_dir: Path, tmp_path: Path
 ) -> None:
-    arguments = ("--runs", runs_dir, "--out", tmp_path, "--only", FIGURES[0])
-    png, pdf = (tmp_path / f"figures/{FIGURES[0]}.{ending}" for ending in ("png", "pdf"))
+    arguments = ("--runs", runs_dir, "--out", tmp_path, "--only", ONE)
+    png, svg = (tmp_path / f"figures/{ONE}.{ending}" for ending in ("png", "svg"))
     write_run("adam", 0)
     run(*arguments)
     first, drawn_at = png.read_bytes(), png.stat().st_mtime_ns
@@ -160,9 +162,9 @@ def test_figures_are_drawn_again_when_the_runs_have_changed(
     run(*arguments)
     assert png.stat().st_mtime_ns == drawn_at
 
-    pdf.unlink()
+    svg.unlink()
     run(*arguments)
-    assert pdf.exists()
+    assert svg.exists()
 
     write_run("adam", 1, (50.0, 60.0))
     run(*arguments)
@@ -173,8 +175,8 @@ PARTS = {
     "tables": (["--tables-only"], {name for name in ALL if name.startswith("tables/")}),
     "figures": (["--figures-only"], {name for name in ALL if name.startswith("figures/")}),
     "one figure": (
-        ["--figures-only", "--only", FIGURES[0]],
-        {name for name in ALL if f"/{FIGURES[0]}." in name},
+        ["--figures-only", "--only", ONE],
+        {f"figures/{ONE}.{ending}" for ending in DRAWN},
     ),
     "one table": (["--only", "results"], {name for name in ALL if "/results." in name}),
 }
@@ -189,6 +191,34 @@ def test_a_part_is_all_that_is_written(
     assert written(tmp_path / "out") == expected
 
 
+def test_a_figure_that_fails_stops_no_other(
+    write_run: Any,
+    runs_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_run("adam", 0)
+    arguments = ("--runs", runs_dir, "--out", tmp_path, "--figures-only")
+    monkeypatch.setattr("analysis.report.names_of", lambda _: [ONE, "train_loss_vs_epoch"])
+
+    def fail(results: object) -> None:
+        raise ValueError(f"no {EVIL}\nat $all")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"analysis.figures.{ONE}.build", fail)
+        assert run(*arguments) == 1
+
+    endings = ("png", "pdf", "svg")
+    files = {f"figures/{name}.{e}" for name in (ONE, "train_loss_vs_epoch") for e in endings}
+    assert written(tmp_path) >= files
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: cannot draw {ONE}: ValueError: no {EVIL} at $all (test_report")
+    failed = (tmp_path / f"figures/{ONE}.png").read_bytes()
+    assert run(*arguments) == 0
+    assert (tmp_path / f"figures/{ONE}.png").read_bytes() != failed
+
+
 def test_mistakes_are_one_line_and_exit_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -201,7 +231,7 @@ def test_mistakes_are_one_line_and_exit_2(
         f"Must be one of: {', '.join(TABLES)}.": [
             "--tables-only",
             "--only",
-            FIGURES[0],
+            ONE,
             "--out",
             tmp_path,
         ],

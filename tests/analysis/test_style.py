@@ -2,9 +2,54 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from analysis.style import COLORS, KNOWN, metric_label, style_of
+
+# Machado, Oliveira and Fernandes (2009), severity 1.0, on linear RGB.
+VISION = {
+    "normal": np.eye(3),
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+}
+XYZ = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]  # sRGB, D65
+
+
+def lab(color: str, vision: str) -> np.ndarray:
+    """CIE L*a*b* of a colour (CIE 15) as someone sees it."""
+    rgb = np.array(to_rgb(color))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(np.array(VISION[vision]) @ linear, 0, 1)
+    x, y, z = np.array(XYZ) @ seen / (np.array(XYZ) @ np.ones(3))
+    fx, fy, fz = (np.cbrt(v) if v > 0.008856 else 7.787 * v + 16 / 116 for v in (x, y, z))
+    return np.array([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)])
+
+
+def test_lab_of_white_and_black_is_known() -> None:
+    assert lab("#FFFFFF", "normal") == pytest.approx([100, 0, 0], abs=1e-6)
+    assert lab("#000000", "deuteranopia") == pytest.approx([0, 0, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_colours_are_told_apart(vision: str) -> None:
+    colours = sorted({style.color for style in KNOWN.values()} | set(COLORS))
+    seen = [lab(color, vision) for color in colours]
+    apart = [np.linalg.norm(a - b) for i, a in enumerate(seen) for b in seen[:i]]
+    assert min(apart) > 15  # a difference of 2.3 is just noticeable (Mahy et al., 1994)
+
+
+def test_every_colour_stands_out_from_white_in_grey() -> None:
+    assert max(lab(color, "normal")[0] for color in COLORS) < 75
 
 
 def test_known_methods_look_the_same_whatever_else_is_drawn() -> None:

@@ -66,6 +66,13 @@ def test_five_seeds_cannot_pass_the_sign_flip_test_and_it_says_how_many_can() ->
     assert of(compare(ours, theirs, higher_is_better=True, test="student")) == "better"
 
 
+def test_more_seeds_are_those_of_the_corrected_level() -> None:
+    # Of 40 tests none passes at 2/2^n > 0.05/40 = 1/800: 11 seeds are the fewest that can.
+    five, base = ({s: v[s] for s in range(5)} for v in (AHEAD, BASE))
+    made = corrected([compare(five, base, higher_is_better=True)] * 40)
+    assert made[0].more_seeds == 11 - 5
+
+
 def test_a_difference_within_the_noise_is_inconclusive() -> None:
     ours = {seed: value + (0.1 if seed % 2 else -0.09) for seed, value in BASE.items()}
     made = compare(ours, BASE, higher_is_better=True, test="student")
@@ -83,6 +90,8 @@ def test_unequal_effort_refuses_better_unless_told_so() -> None:
     assert of(compare_runs(theirs, ours)) == "unequal tuning effort"
     assert of(compare_runs(ours, theirs, allow_unequal=True)) == "better"
     assert of(compare_runs(ours, theirs.assign(tuning=ours["tuning"]))) == "better"
+    # One seed settles nothing in the first place.
+    assert of(compare_runs(ours.head(1), theirs.head(1))) == "inconclusive"
 
 
 EFFORTS = {
@@ -135,6 +144,8 @@ def test_the_correction_takes_back_what_a_single_test_found() -> None:
     assert [of(one) for one in made] == ["inconclusive"] * 3
     assert (made[0].p, made[0].family) == (1 / 16, 2)
     assert "Holm's correction for 2" in str(made[0])
+    # 1/32 halved asks for 7 seeds; the difference itself is beyond doubt.
+    assert made[0].more_seeds == 1
     assert of(corrected([better])[0]) == "better"
 
 

@@ -36,6 +36,12 @@ def test_tasks_count_alike_and_a_diverged_run_passes_nothing() -> None:
     assert lower["value"].tolist() == [0.5]
 
 
+def test_a_score_at_the_threshold_does_not_pass_it() -> None:
+    for higher in (True, False):
+        made = score_profile([[0.5, 0.5]], [0.5], higher_is_better=higher, generator=seeded())
+        assert made["value"].tolist() == [0.0]
+
+
 def test_the_band_of_one_task_is_binomial() -> None:
     # Of n runs k pass: a resample has a binomial number of passing ones.
     scores = [1.0] * 3 + [0.0] * 2

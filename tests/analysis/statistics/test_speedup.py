@@ -34,6 +34,15 @@ def test_the_first_evaluation_at_the_target_and_else_the_last(
         RUNS, ROWS, metric="test_accuracy_percent", target=85.0, higher_is_better=True, axis=axis
     )
     assert found == {0: Reach(first, True), 1: Reach(censored, False)}
+    shuffled = reaches(
+        RUNS,
+        ROWS[::-1],
+        metric="test_accuracy_percent",
+        target=85.0,
+        higher_is_better=True,
+        axis=axis,
+    )
+    assert shuffled == found
 
 
 def test_a_target_from_above() -> None:

@@ -1,11 +1,12 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.statistics.trials import expected_best
+from analysis.statistics.trials import expected_best, trial_results
 
 RESULTS = st.lists(st.integers(0, 9).map(float), min_size=1, max_size=5)
 
@@ -40,3 +41,20 @@ def test_more_trials_than_there_are_cannot_be_asked_for() -> None:
     with pytest.raises(ValueError, match="Invalid most: 3"):
         expected_best([1.0, 2.0], higher_is_better=True, most=3)
     assert expected_best([], higher_is_better=True).empty
+
+
+@pytest.mark.parametrize(("higher", "expected"), [(True, [9.0, 5.0]), (False, [1.0, 5.0])])
+def test_trials_are_read_off_their_runs(higher: bool, expected: list[float]) -> None:
+    runs = pd.DataFrame({"run_id": list("abcd"), "status": ["done", "done", "diverged", "done"]})
+    runs = runs.assign(metric="accuracy_percent", higher_is_better=higher)
+    rows = [
+        ("a", "validation_accuracy_percent", 1.0),
+        ("a", "validation_accuracy_percent", 9.0),
+        ("a", "test_accuracy_percent", 99.0),
+        ("b", "validation_accuracy_percent", 5.0),
+        ("c", "validation_accuracy_percent", 99.0),
+        ("d", "validation_accuracy_percent", float("inf")),
+    ]
+    made = trial_results(runs, pd.DataFrame(rows, columns=["run_id", "metric", "value"]))
+    assert made[:2].tolist() == expected
+    assert np.isnan(made[2:]).all()

@@ -6,7 +6,13 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from analysis.statistics.workloads import WorkloadScore, cost, workload_costs, workload_scores
+from analysis.statistics.workloads import (
+    WorkloadScore,
+    cost,
+    relative_costs,
+    workload_costs,
+    workload_scores,
+)
 
 SEEDS = [0, 1, 2]
 TASKS = ["digits", "shakespeare"]
@@ -116,3 +122,10 @@ def test_costs_are_those_of_runs_that_are_done() -> None:
     assert made == {"adam": {"digits": {0: 2.0}, "text": {0: 12.0}}}
     with pytest.raises(ValueError, match="adam has seed 0 of digits twice"):
         workload_costs(pd.concat([frame, frame]), workload="task", method="optimizer")
+
+
+def test_relative_costs_by_hand() -> None:
+    given = {"sgd": {"a": {0: 1.0, 1: 3.0}, "b": {0: 0.0}}, "adam": {"a": {0: 1.0}, "b": {0: 1.0}}}
+    made = relative_costs(given, reference="sgd", workloads=["a", "b", "c"])
+    assert [part.tolist() for part in made["sgd"]] == [[0.5, 1.5], [], []]
+    assert [part.tolist() for part in made["adam"]] == [[0.5], [], []]

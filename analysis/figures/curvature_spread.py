@@ -1,0 +1,101 @@
+"""Is the curvature used? Spread of F/damping over the parameters, against epochs.
+
+At F/damping = 1 the curvature of an entry is nothing beside the damping: were all entries there,
+the method would be SGD with momentum and the learning rate lr/damping.
+"""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.aggregate import Floats, curve
+from analysis.load import Results
+from analysis.methods import ONE_EACH, Method, methods_of
+from analysis.missing import missing_figure
+from analysis.panels import RC, note, panels, plain, round_ticks, say
+
+COMMAND = "make sweep OPT=adafisher,adafisher_v3,adafisher_released"
+QUANTITIES = ("min", "percentile_1", "median", "percentile_99", "max")
+NOTE = (
+    "F: diagonal of the Fisher information with the damping added, of all parameters that have "
+    "curvature. Line: median over the parameters. Band: the middle 98% of them (1st to 99th "
+    "percentile). Thin lines: least and largest. Each is the mean over seeds. Dashed: F/damping = "
+    "1, no curvature. Number: 99th over 1st percentile at the end; near 1, all parameters take the "
+    "same step, whatever their curvature."
+)
+
+
+def build(results: Results) -> Figure:
+    """Draw one subplot a task and method that tells of its curvature."""
+    tell = {
+        quantity: results.series_by_run(f"curvature_{quantity}", "epoch") for quantity in QUANTITIES
+    }
+    shown = [
+        method
+        for methods in methods_of(results).values()
+        for method in methods
+        if set(method.done["run_id"]) & set(tell["median"])
+    ]
+    if not shown:
+        return missing_figure(COMMAND)
+    with mpl.rc_context(RC):
+        figure, axes = panels(len(shown), columns=3, width=4.6, height=3.1)
+        for ax, method in zip(axes, shown, strict=True):
+            draw_spread(ax, method, tell)
+        drawn = [ax for ax in axes if ax.axison]
+        low, high = (
+            pick((ax.get_ylim()[i] for ax in drawn), default=i + 1.0)
+            for i, pick in enumerate((min, max))
+        )
+        for ax in drawn:
+            ax.set_ylim(low, high)  # panels are there to be compared
+        note(figure, f"{NOTE} {ONE_EACH}")
+    return figure
+
+
+def draw_spread(
+    ax: Axes, method: Method, tell: dict[str, dict[str, tuple[Floats, Floats]]]
+) -> Axes:
+    """Draw one method's spread on ``ax`` and return it."""
+    run_ids = list(method.done["run_id"])
+    mean = {
+        quantity: curve([curves[run_id] for run_id in run_ids if run_id in curves])
+        for quantity, curves in tell.items()
+    }
+    ax.set_title(plain(f"{method.title}: {method.name}"), fontsize=11)
+    if mean["median"].empty:
+        say(ax, "Never finite.")
+        return ax
+    n = int(mean["median"]["n"].max())
+    color, x = method.style.color, mean["median"]["x"]
+    ax.set_yscale("log")
+    ax.axhline(1, color="#444444", lw=1, ls="--")
+    ax.plot(
+        x,
+        mean["median"]["mean"],
+        label=method.name,
+        markevery=max(1, len(x) // 8),
+        **method.style.plot(),
+    )
+    for quantity in ("min", "max"):
+        ax.plot(mean[quantity]["x"], mean[quantity]["mean"], color=color, lw=0.8)
+    low, high = mean["percentile_1"], mean["percentile_99"]
+    if len(low) == len(high):
+        ax.fill_between(low["x"], low["mean"], high["mean"], color=color, alpha=0.18, lw=0)
+        ratio = high["mean"].iloc[-1] / low["mean"].iloc[-1] if len(low) else np.nan
+        ax.text(
+            0.97,
+            0.94,
+            f"{ratio:.2f}×" if ratio < 10 else f"{ratio:.0f}×",
+            transform=ax.transAxes,
+            ha="right",
+            va="top",
+        )
+    ax.set_title(plain(f"{method.title}: {method.name} (n={n})"), fontsize=11)
+    ax.set(xlabel="epoch", ylabel="F / damping")
+    ax.set_xlim(0, 1.04 * float(x.max()))
+    round_ticks(ax)
+    return ax

@@ -1,0 +1,115 @@
+"""Relative improvement of the final test metric on AdamW (else Adam, else SGD) over all tasks."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.load import Results
+from analysis.methods import ONE_EACH, methods_of, reference_of
+from analysis.missing import missing_figure
+from analysis.panels import RC, legend_below, note, plain
+from analysis.profiles import final_means, improvement_percent
+from analysis.style import Style
+
+COMMAND = "make sweep OPT=adafisher,adamw,kfac,shampoo TASK=digits,tinyshakespeare"
+NOTE = (
+    "Point: one workload (task, model, setting and budget), mean over seeds. Thick line: median "
+    "over workloads. Box, from three workloads: quartiles; thin line: from the least to the most. "
+    "Improvement on {reference}: by how many percent of its own the error (100 minus "
+    "accuracy) or perplexity is lower. Left of the dashed line the method is worse."
+)
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
+BOX_FROM = 3  # workloads
+DECADES_FROM = 300.0  # percent: a method so far off would press all others together
+LINEAR_PERCENT = 10.0  # then the axis is linear up to here, and logarithmic beyond
+
+
+def build(results: Results) -> Figure:
+    """Draw one row a method, best median on top."""
+    found, styles, references = improvements(results)
+    if not found:
+        return missing_figure(COMMAND)
+    workloads = sorted({title for values in found.values() for title in values})
+    with mpl.rc_context(RC):
+        height = 1.9 + 0.36 * len(found) + 0.22 * len(workloads)
+        figure = Figure(figsize=(9, height), layout="constrained")
+        draw_improvements(figure.subplots(), found, styles, workloads)
+        text = NOTE.format(reference=" or ".join(references))
+        note(figure, plain(f"{text} {ONE_EACH}"))
+    return figure
+
+
+def improvements(
+    results: Results,
+) -> tuple[dict[str, dict[str, float]], dict[str, Style], list[str]]:
+    """Relative improvement of each method in each workload, in percent; the reference has none.
+
+    Returns:
+        By method and workload; each method's style; the names of the references.
+    """
+    found: dict[str, dict[str, float]] = {}
+    styles: dict[str, Style] = {}
+    references: set[str] = set()
+    for title, methods in methods_of(results).items():
+        means, reference = final_means(methods), reference_of(methods)
+        if reference is None or reference.name not in means:
+            continue
+        first = methods[0].runs.iloc[0]
+        for method in methods:
+            if method is reference or method.name not in means:
+                continue
+            value = improvement_percent(
+                means[method.name],
+                means[reference.name],
+                metric=first["metric"],
+                higher_is_better=bool(first["higher_is_better"]),
+            )
+            if np.isfinite(value):
+                found.setdefault(method.name, {})[title] = value
+                styles[method.name] = method.style
+                references.add(reference.name)
+    return found, styles, sorted(references)
+
+
+def draw_improvements(
+    ax: Axes, found: dict[str, dict[str, float]], styles: dict[str, Style], workloads: list[str]
+) -> Axes:
+    """Draw the boxes and points on ``ax`` and return it."""
+    names = sorted(found, key=lambda name: (-np.median(list(found[name].values())), name))
+    for row, name in enumerate(names):
+        values, color = list(found[name].values()), styles[name].color
+        if len(values) >= BOX_FROM:
+            first, third = np.quantile(values, [0.25, 0.75])
+            ax.hlines(row, min(values), max(values), color=color, lw=1.2)
+            ax.barh(row, third - first, left=first, height=0.6, fc="white", ec=color, lw=1.4)
+        ax.vlines(np.median(values), row - 0.3, row + 0.3, color=color, lw=2.5)
+    for mark, title in enumerate(workloads):
+        rows = [row for row, name in enumerate(names) if title in found[name]]
+        ax.scatter(
+            [found[names[row]][title] for row in rows],
+            rows,
+            c=[styles[names[row]].color for row in rows],
+            marker=MARKS[mark % len(MARKS)],
+            s=36,
+            zorder=3,
+        )
+    ax.axvline(0, color="#444444", lw=1, ls="--")
+    if max(abs(value) for values in found.values() for value in values.values()) > DECADES_FROM:
+        ax.set_xscale("symlog", linthresh=LINEAR_PERCENT)
+    ax.set_yticks(range(len(names)), [plain(name) for name in names])
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set_xlabel("relative improvement (%)")
+    legend_below(
+        ax, workloads, handles=[_handle(mark, title) for mark, title in enumerate(workloads)]
+    )
+    return ax
+
+
+def _handle(mark: int, title: str) -> Line2D:
+    """A workload in the legend: its marker, in the colour of no method."""
+    marker = MARKS[mark % len(MARKS)]
+    return Line2D([], [], marker=marker, color="#777777", linestyle="", label=plain(title))

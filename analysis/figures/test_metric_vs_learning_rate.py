@@ -1,0 +1,17 @@
+"""Stability: test metric against learning rate, of runs that agree in all but rate and seed."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from analysis.load import Results
+from analysis.sensitivity import draw_dependence
+
+COMMAND = (
+    "make sweep OPT=adafisher,adam,kfac,sgd TASK=digits ARGS='optimizer.lr=1e-4,1e-3,1e-2,1e-1'"
+)
+
+
+def build(results: Results) -> Figure:
+    """Draw lines and a heat map a task."""
+    return draw_dependence(results, "lr", COMMAND)

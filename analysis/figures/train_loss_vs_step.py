@@ -1,0 +1,13 @@
+"""Train loss against steps, the updates of the parameters."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from analysis.curves import draw_curves
+from analysis.load import Results
+
+
+def build(results: Results) -> Figure:
+    """Draw one subplot a task."""
+    return draw_curves(results, metric="train_loss", axis="step")

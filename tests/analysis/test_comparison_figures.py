@@ -1,0 +1,225 @@
+"""Costs, curvature, and methods over tasks, on records whose numbers are worked out by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis.figures import (
+    cost_per_method,
+    curvature_spread,
+    improvement_over_tasks,
+    performance_profile,
+    scaling_over_gpus,
+)
+from analysis.load import load_results
+from analysis.methods import methods_of
+from analysis.missing import MISSING
+from analysis.style import KNOWN
+
+MIB = 2**20
+
+
+def texts(ax: Any) -> list[str]:
+    return [text.get_text() for text in ax.texts]
+
+
+def names(ax: Any) -> list[str]:
+    return [label.get_text() for label in ax.get_yticklabels()]
+
+
+def legend(ax: Any) -> list[str]:
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_costs_are_means_and_ratios_to_adamw(write_run: Any, runs_dir: Path) -> None:
+    for seed, seconds in enumerate((1.0, 3.0)):  # the record counts them over two epochs
+        summary = {"peak_memory_bytes": 200 * MIB, "state_bytes": 4 * MIB}
+        write_run("adamw", seed, seconds=seconds, summary=summary)
+    write_run("sgd", 0, seconds=1.0, summary={"peak_memory_bytes": 100 * MIB})
+    write_run("sgd", 1, seconds=99.0, status="diverged")
+    write_run("kfac", 0, status="failed", rows=[])
+
+    seconds, peak, state = cost_per_method.build(load_results(runs_dir)).axes
+
+    assert names(seconds) == ["adamw", "sgd"]
+    assert [bar.get_width() for bar in seconds.patches] == [2.0, 1.0]
+    assert [bar.get_width() for bar in peak.patches] == [200.0, 100.0]
+    assert [bar.get_width() for bar in state.patches] == [4.0, 0.0]
+    assert (texts(seconds), texts(peak)) == (["1.00×", "0.50×"], ["1.00×", "0.50×"])
+    assert texts(state) == ["1.00×"]  # not recorded is no number
+    assert seconds.get_xlabel() == "training time an epoch (s)\nnumber: ratio to adamw"
+    assert "(MiB)" in peak.get_xlabel()
+    (interval, *_) = seconds.collections[0].get_segments()
+    assert interval[:, 0].tolist() == [1.0, 3.0]
+    assert seconds.get_ylim()[0] > seconds.get_ylim()[1]  # the first on top
+
+
+@pytest.mark.parametrize(("others", "reference"), [(["adam", "sgd"], "adam"), (["sgd"], "sgd")])
+def test_without_adamw_another_reference_is_named(
+    write_run: Any, runs_dir: Path, others: list[str], reference: str
+) -> None:
+    for optimizer in ("kfac", *others):
+        write_run(optimizer)
+    seconds = cost_per_method.build(load_results(runs_dir)).axes[0]
+    assert seconds.get_xlabel().endswith(f"ratio to {reference}")
+
+
+def test_without_any_reference_costs_are_absolute(write_run: Any, runs_dir: Path) -> None:
+    write_run("kfac", seconds=1.5)
+    seconds, peak, _ = cost_per_method.build(load_results(runs_dir)).axes
+    assert seconds.get_xlabel() == "training time an epoch (s)"
+    assert texts(seconds) == ["1.5"]
+    assert texts(peak) == ["Not recorded."]
+
+
+def test_scaling_shows_seconds_and_the_ideal(write_run: Any, runs_dir: Path) -> None:
+    for gpus, seconds in ((1, (8.0, 10.0)), (2, (5.0, 5.0)), (4, (3.0, 3.0))):
+        for seed, value in enumerate(seconds):
+            place = f"{gpus}_gpu"
+            write_run("adafisher", seed, seconds=value, setting=place, group_id=place)
+    write_run("adafisher", 0, setting="scratch")
+
+    (ax,) = scaling_over_gpus.build(load_results(runs_dir)).axes
+
+    ideal, line = ax.lines
+    assert line.get_xdata().tolist() == [1, 2, 4]
+    assert line.get_ydata().tolist() == [9, 5, 3]
+    assert line.get_color() == KNOWN["adafisher"].color
+    assert ideal.get_ydata().tolist() == [9, 4.5, 2.25]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("GPUs (processes)", "training time an epoch (s)")
+    assert legend(ax) == ["adafisher (n=2)"]
+
+
+def test_profile_counts_workloads_within_a_factor(write_run: Any, runs_dir: Path) -> None:
+    # The target is AdamW's last accuracy, 90. On digits it takes 2 epochs, K-FAC 1; on mnist it
+    # takes 1, K-FAC never gets there, and SGD was not run.
+    write_run("adamw", 0, (80.0, 90.0))
+    write_run("kfac", 0, (91.0, 92.0))
+    write_run("sgd", 0, (1.0, 2.0, 3.0, 95.0))
+    write_run("adamw", 0, (90.0, 90.0), task="mnist")
+    write_run("kfac", 0, (10.0, 20.0), task="mnist")
+
+    figure = performance_profile.build(load_results(runs_dir))
+
+    for ax, what in zip(figure.axes, ("training time", "steps"), strict=True):
+        assert ax.get_xlabel().startswith(what)
+        assert legend(ax) == ["adamw", "kfac", "sgd (1)"]
+        adamw, kfac, sgd = ax.lines
+        assert adamw.get_xdata().tolist() == pytest.approx([1, 2, 4, 4.4])
+        np.testing.assert_allclose(adamw.get_ydata(), [50, 100, 100, 100], atol=1)
+        np.testing.assert_allclose(kfac.get_ydata(), [50, 50, 50, 50], atol=1)
+        np.testing.assert_allclose(sgd.get_ydata(), [0, 0, 100, 100], atol=1)
+    assert "metric of adamw" in " ".join(figure.get_supxlabel().split())
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["one method", "no reference"])
+def test_nothing_to_compare_names_the_command(write_run: Any, runs_dir: Path, alone: bool) -> None:
+    for optimizer in ["adamw"] if alone else ["kfac", "shampoo"]:
+        write_run(optimizer)
+    results = load_results(runs_dir)
+    for module in (performance_profile, improvement_over_tasks):
+        assert module.build(results).texts[0].get_text() == MISSING
+
+
+def test_improvement_has_a_box_from_three_tasks_on(write_run: Any, runs_dir: Path) -> None:
+    for task, value in (("digits", 98.0), ("mnist", 97.0), ("svhn", 94.0)):  # 50, 25 and -50 %
+        write_run("adamw", 0, (96.0,), task=task)
+        write_run("kfac", 0, (value,), task=task)
+    write_run("sgd", 0, (95.0,), task="digits")  # -25 %
+
+    (ax,) = improvement_over_tasks.build(load_results(runs_dir)).axes
+
+    assert names(ax) == ["kfac", "sgd"]  # by the median
+    points = [part.get_offsets().tolist() for part in ax.collections[-3:]]
+    assert points == [[[50, 0], [-25, 1]], [[25, 0]], [[-50, 0]]]
+    (box,) = ax.patches
+    assert (box.get_x(), box.get_x() + box.get_width()) == (-12.5, 37.5)  # quartiles
+    whiskers, *medians = [part.get_segments()[0][:, 0].tolist() for part in ax.collections[:-3]]
+    assert whiskers == [-50, 50]
+    assert medians == [[25, 25], [-25, -25]]
+    assert legend(ax) == ["digits", "mnist", "svhn"]
+    assert ax.get_xlabel() == "relative improvement (%)"
+
+
+def curvature_rows(*medians: float) -> list[dict[str, float]]:
+    return [
+        {
+            "step": epoch,
+            "epoch": epoch,
+            "train_seconds": epoch,
+            "curvature_min": 1.0,
+            "curvature_percentile_1": median / 2,
+            "curvature_median": median,
+            "curvature_percentile_99": 4 * median,
+            "curvature_max": 1001.0,
+        }
+        for epoch, median in enumerate(medians, start=1)
+    ]
+
+
+def test_spread_is_drawn_for_methods_that_tell_of_it(write_run: Any, runs_dir: Path) -> None:
+    write_run("adafisher", 0, rows=curvature_rows(4.0, 8.0))
+    write_run("adafisher", 1, rows=curvature_rows(6.0, 10.0))
+    write_run("adam", 0)
+
+    (ax,) = curvature_spread.build(load_results(runs_dir)).axes
+
+    one, median, least, largest = ax.lines
+    assert one.get_ydata() == [1, 1]
+    assert median.get_ydata().tolist() == [5, 9]
+    assert least.get_ydata().tolist() == [1, 1]
+    assert largest.get_ydata().tolist() == [1001, 1001]
+    band = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (2.5, 36)
+    assert texts(ax) == ["8.00×"]
+    assert ax.get_title() == "digits: adafisher (n=2)"
+    assert (ax.get_ylabel(), ax.get_yscale()) == ("F / damping", "log")
+
+
+def test_spread_that_was_never_finite_is_said(write_run: Any, runs_dir: Path) -> None:
+    write_run("adafisher", 0, rows=curvature_rows(float("inf")))
+    figure = curvature_spread.build(load_results(runs_dir))
+    assert texts(figure.axes[0]) == ["Never finite."]
+    figure.draw_without_rendering()
+
+
+def write_variants(write_run: Any, validation: dict[float, float | None]) -> None:
+    for index, (rate, value) in enumerate(validation.items()):
+        row = {"step": 1, "epoch": 1.0, "train_seconds": 1.0, "test_accuracy_percent": 90.0 - index}
+        row |= {} if value is None else {"validation_accuracy_percent": value}
+        write_run("adam", 0, rows=[row], hyperparameters={"lr": rate})
+
+
+@pytest.mark.parametrize(
+    ("validation", "chosen"),
+    [
+        ({0.1: 80.0, 0.2: 95.0, 0.3: 85.0}, 0.2),
+        ({0.1: 80.0, 0.2: None, 0.3: 85.0}, 0.3),
+        ({0.1: None, 0.2: None}, 0.1),
+    ],
+    ids=["best on validation", "without validation last", "no validation at all"],
+)
+def test_of_several_variants_validation_chooses(
+    write_run: Any, runs_dir: Path, validation: dict[float, float | None], chosen: float
+) -> None:
+    write_variants(write_run, validation)
+    write_run("sgd", 0)
+    write_run("sgd", 0, run_id="follows", group_id="follows", control="scalar")
+
+    adam, sgd, control = methods_of(load_results(runs_dir))["digits"]
+
+    assert (adam.name, sgd.name, control.name) == ("adam", "sgd", "sgd (scalar control)")
+    assert adam.runs["hyperparameters"].tolist() == [{"lr": chosen}]
+    assert adam.style == KNOWN["adam"]
+    assert control.style.color == KNOWN["sgd"].color
+    assert control.style != sgd.style
+
+
+def test_a_variant_that_only_diverged_is_never_the_choice(write_run: Any, runs_dir: Path) -> None:
+    row = {"step": 1, "epoch": 1.0, "validation_accuracy_percent": 99.0}
+    write_run("adam", 0, rows=[row], status="diverged", hyperparameters={"lr": 0.01})
+    write_variants(write_run, {0.1: 80.0})
+    (adam,) = methods_of(load_results(runs_dir))["digits"]
+    assert adam.runs["status"].tolist() == ["done"]

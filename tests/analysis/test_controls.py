@@ -1,0 +1,71 @@
+"""A method beside its scalar control, on made-up records."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.controls import controlled
+from analysis.figures import scalar_control as figure
+from analysis.load import load_results
+from analysis.tables import scalar_control as table
+
+METHOD = {0: (90.0, 96.0), 1: (91.0, 97.5), 2: (92.0, 97.0)}
+CONTROL = {0: (89.0, 95.0), 1: (90.5, 96.0), 2: (91.0, 96.0)}
+
+
+@pytest.fixture
+def both(write_run: Any, runs_dir: Path) -> Any:
+    for seed, values in METHOD.items():
+        write_run("adafisher", seed, values, group_id="own")
+    for seed, values in CONTROL.items():
+        write_run(
+            "adafisher", seed, values, group_id="ctl", control="scalar", control_of="own",
+            run_id=f"c{seed}",
+        )  # fmt: skip
+    write_run("sgd", 0, group_id="lone", control="scalar", control_of="nowhere")
+    return load_results(runs_dir)
+
+
+def test_a_control_is_found_by_the_group_that_it_names(both: Any) -> None:
+    (one,) = controlled(both)
+    assert one.pair["label"].tolist() == ["adafisher", "adafisher (scalar control)"]
+    assert [len(runs) for runs in one.runs] == [3, 3]
+
+
+def test_the_difference_is_paired_by_seed(both: Any) -> None:
+    built = table.build(both)
+    row = built.loc[("digits", "adafisher, tuned", "final")]
+    finals = [values[-1] for values in METHOD.values()], [values[-1] for values in CONTROL.values()]
+    assert row["difference"] == pytest.approx(np.mean(finals[0]) - np.mean(finals[1]))
+    assert row["p"] == pytest.approx(stats.ttest_rel(*finals).pvalue)
+    assert row["n"] == 3
+    assert row["its control"] == "95.67 ± 0.58 (n=3)"
+
+
+def test_the_figure_draws_both_and_their_difference(both: Any) -> None:
+    left, right = figure.build(both).axes
+    assert len(left.lines) == 2
+    _, line = right.lines  # the first is zero
+    assert line.get_xdata().tolist() == [1.0, 2.0]
+    expected = [np.mean([METHOD[s][at] - CONTROL[s][at] for s in METHOD]) for at in (0, 1)]
+    assert line.get_ydata().tolist() == pytest.approx(expected)
+
+
+def test_epochs_that_only_one_has_are_left_out(write_run: Any, runs_dir: Path) -> None:
+    write_run("adam", 0, (1.0, 2.0, 3.0), group_id="own")
+    write_run("adam", 0, (0.5, 1.0), group_id="c", control="scalar", control_of="own", run_id="c")
+    results = load_results(runs_dir)
+    (one,) = controlled(results)
+    ((x, y),) = figure.differences(one, results, "test_accuracy_percent")
+    assert (x.tolist(), y.tolist()) == ([1.0, 2.0], [0.5, 1.0])
+
+
+def test_without_a_control_both_say_what_makes_one(write_run: Any, runs_dir: Path) -> None:
+    write_run("adam")
+    results = load_results(runs_dir)
+    assert table.build(results).empty
+    (_, command) = figure.build(results).texts
+    assert "control=scalar" in command.get_text()
