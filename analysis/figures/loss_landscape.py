@@ -36,8 +36,8 @@ DECADES = 3.0  # from the largest loss above the least that is shown, downwards
 NOTE = (
     "Network 2-1-3 on two standardised principal components of the iris data. Every method starts "
     "at the ring, from the same parameters, and takes the same {steps} batches; its last point has "
-    "its marker, and the numbers are its learning rate and the loss of all data at its end, left "
-    "and right. Shading: loss above the least of the panel, on a logarithmic scale. "
+    "its marker, and the numbers are its learning rate, which is not tuned, and the loss of all "
+    "data at its end, left and right. Shading: loss above the least of the panel, logarithmic. "
     "Left: the other parameters are held where {held}; there the paths can be compared. Right: "
     "cubic interpolation of the logged losses, cut to their range, which it leaves by up to "
     "{overshoot:.1f} nats; hatched where none were logged."

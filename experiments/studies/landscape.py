@@ -38,6 +38,7 @@ from experiments.errors import UserError
 from experiments.studies.plan import Arrays, Measured, Plan
 
 HELD_AT = ("trained", "initial")
+LEAST = {"epochs": 1, "batch_size": 1, "points": 2, "seed": 0, "held_decay": 0}
 MARGIN = 0.25  # of the span of the trajectories, around them
 
 Floats = npt.NDArray[np.float64]
@@ -88,7 +89,7 @@ def plan(options: Options, overrides: Sequence[str], folders: Mapping[str, str])
         key = overrides[0].partition("=")[0]
         known = ", ".join(vars(options))
         raise UserError(f"Unknown key: {key!r}. Of study=landscape there are: {known}.")
-    for name, low in (("epochs", 1), ("batch_size", 1), ("points", 2), ("seed", 0)):
+    for name, low in LEAST.items():
         value = getattr(options, name)
         if value < low:
             raise UserError(f"Invalid {name}: {value}. Must be >= {low}.")

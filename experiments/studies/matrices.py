@@ -62,10 +62,10 @@ def snr_db(diagonal: Floats, noisy: Floats) -> Ratio:
         noisy: The factor with noise, ``[n, n]``.
 
     Returns:
-        The ratio; infinite where nothing is above the diagonal.
+        The ratio; infinite where nothing is above the diagonal, NaN for a matrix of zeros.
     """
     signal, noise = np.square(diagonal).sum(), np.square(np.triu(noisy, 1)).sum()
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         sums = float(10.0 * np.log10(signal / noise))
     return Ratio(sums, sums + 10.0 * float(np.log10(len(diagonal))))
 
