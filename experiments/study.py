@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import io
 import json
+import os
 import shutil
 import sys
 import time
@@ -123,14 +124,23 @@ def run(study: Study) -> None:
         "seconds": round(time.perf_counter() - start, 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    partial = study.folder.with_name(f".{study.folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of an attempt that was cut off
+    content = (json.dumps(described, indent=2) + "\n").encode()
+    _store(study, {ARRAYS_FILE: buffer.getvalue(), STUDY_FILE: content})
+
+
+def _store(study: Study, files: Mapping[str, bytes]) -> None:
+    partial = study.folder.with_name(f".{study.folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process of that number that was killed
     partial.mkdir(parents=True)
-    write_atomic(partial / ARRAYS_FILE, buffer.getvalue())
-    write_atomic(partial / STUDY_FILE, (json.dumps(described, indent=2) + "\n").encode())
-    if study.folder.exists():  # without a result, or it would have been skipped
-        shutil.rmtree(study.folder)
-    partial.rename(study.folder)
+    try:
+        for name, content in files.items():
+            write_atomic(partial / name, content)
+        if study.is_done():  # another process was faster
+            return
+        shutil.rmtree(study.folder, ignore_errors=True)  # someone took files out of it
+        partial.rename(study.folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _options(name: str, module: ModuleType, overrides: list[str]) -> tuple[Any, list[str]]:
@@ -179,7 +189,10 @@ def main() -> None:
     """Measure the studies that were asked for."""
     failed = False
     with report_user_errors():
-        for study in list(_asked_for(commandline.normalise(sys.argv[1:]))):
+        studies = list(_asked_for(commandline.normalise(sys.argv[1:])))
+        if not studies:
+            print("study: none is missing", flush=True)
+        for study in studies:
             if study.is_done():
                 print(f"study {study.name}: done before, {study.folder}", flush=True)
                 continue

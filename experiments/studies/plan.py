@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 
 from experiments import commandline, identity, preflight
@@ -66,8 +65,3 @@ def describe_run(config: Config) -> dict[str, Any]:
         "budget": config["budget"],
         "seed": config["seed"],
     }
-
-
-def numbers(values: Sequence[float]) -> npt.NDArray[np.float64]:
-    """A plain array of float64."""
-    return np.asarray(values, dtype=np.float64)

@@ -93,6 +93,8 @@ def test_only_missing_studies_are_measured(call, monkeypatch):
     (hidden / "study.json").write_text("{}")
     assert call("study=missing")[0] == 0
     assert measured == NAMES[1:]
+    monkeypatch.setattr(study, "missing_studies", lambda runs_dir: [])
+    assert call("study=missing")[1] == "study: none is missing\n"
     measured.clear()
     assert call("study=all")[0] == 0
     assert measured == NAMES
@@ -111,10 +113,20 @@ def test_what_is_cut_off_leaves_nothing_to_see(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="No space"):
             study.run(each)
     assert load_study(tmp_path, "landscape") is None
+    assert not list(each.folder.parent.iterdir())
     assert not each.is_done()
     study.run(each)
     assert each.is_done()
     assert [path.name for path in each.folder.parent.iterdir()] == [each.folder.name]
+
+
+def test_of_two_processes_the_first_result_stays(tmp_path):
+    first = prepared("landscape", *SMALL["landscape"], runs_dir=tmp_path)
+    study.run(first)
+    stored = (first.folder / "study.json").read_bytes()
+    study.run(first)
+    assert (first.folder / "study.json").read_bytes() == stored
+    assert [path.name for path in first.folder.parent.iterdir()] == [first.folder.name]
 
 
 def test_a_study_that_diverges_stops_no_other(call, monkeypatch):
