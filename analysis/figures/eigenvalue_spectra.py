@@ -11,13 +11,13 @@ from analysis.factors import CLEAN, NOISY, factor_panels
 from analysis.load import Results
 from analysis.panels import legend_below
 
-FLOOR = 1e-16  # of the largest: below, an eigenvalue is a rounding error in float64
+EPSILON = float(np.finfo(np.float64).eps)
 NOTE = (
     "Eigenvalues in descending order, both axes logarithmic. With noise: Gaussian, standard "
     "deviation {noise_std:g}, added to the entries off the diagonal, symmetrically. Diagonal: the "
     "diagonal entries in descending order, which would be the eigenvalues of a diagonal factor. "
-    "Dashed: Kaiser's criterion, 1. Eigenvalues that are not positive are not drawn; their number "
-    "is in the legend."
+    "Dashed: Kaiser's criterion, 1. Eigenvalues that are not positive, up to rounding, are not "
+    "drawn; their number is in the legend."
 )
 
 
@@ -37,7 +37,8 @@ def draw_spectra(ax: Axes, arrays: Arrays, factor: str, step: int) -> Axes:
     ax.set(xscale="log", yscale="log", xlabel="index", ylabel="eigenvalue")
     for name, (values, color, dash, marker) in series.items():
         index = np.arange(1, len(values) + 1)
-        shown = values > FLOOR * max(float(values.max()), 0.0)
+        # Below that an eigenvalue is a rounding error, as a rank is commonly told.
+        shown = values > len(values) * EPSILON * max(float(values.max()), 0.0)
         hidden = int((~shown).sum())
         label = name + (f" ({hidden} not positive)" if hidden else "")
         every = np.unique(np.geomspace(1, max(1, int(shown.sum())), 10).astype(int) - 1)

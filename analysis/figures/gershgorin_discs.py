@@ -43,7 +43,7 @@ def draw_discs(ax: Axes, arrays: Arrays, factor: str, step: int) -> Axes:
             offset_transform=ax.transData,
             facecolor="none",
             edgecolor=CLEAN,
-            alpha=min(1.0, 0.15 + 20 / len(radii)),
+            alpha=min(1.0, 0.05 + 30 / len(radii)),
             lw=0.8,
         )
     )

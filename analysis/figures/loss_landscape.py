@@ -30,8 +30,8 @@ TITLES = {
     "projection": "interpolated loss, all parameters trained",
 }
 LEVELS = 17
-# Not black: the paths are to be seen on it.
-GREYS = LinearSegmentedColormap.from_list("greys", ["#FFFFFF", "#808080"])
+# Light: the paths are to be told from it in grey too.
+GREYS = LinearSegmentedColormap.from_list("greys", ["#FFFFFF", "#A8A8A8"])
 DECADES = 3.0  # from the largest loss above the least that is shown, downwards
 NOTE = (
     "Network 2-1-3 on two standardised principal components of the iris data. Every method starts "
