@@ -54,7 +54,7 @@ def methods_of(results: Results) -> dict[str, list[Method]]:
     if groups.empty:
         return {}
     runs = {str(group_id): part for group_id, part in results.runs.groupby("group_id")}
-    groups["control"] = [runs[key]["control"].iloc[0] or "" for key in groups["group_id"]]
+    groups["control"] = [runs[key]["control"].iloc[0] for key in groups["group_id"]]
     several_rulesets = groups["ruleset"].nunique() > 1
     kept = ["title", "optimizer", "ruleset", "control"]
     merit = _merit(results, groups, runs) if groups.duplicated(kept).any() else {}

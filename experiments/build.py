@@ -96,6 +96,7 @@ def build(
     schedule = _construct("schedule", config["schedule"])
     section = config["optimizer"]
     if scales is None:
+        section = _with_stream(section, config["seed"])
         optimizer, needs = build_optimizer(section, model), section["needs"]
     else:
         optimizer, needs = build_control(section, model, scales, total_steps), {}
@@ -200,6 +201,17 @@ def build_control(
         weight_decay=section["weight_decay"],
         **section["control"],
     )
+
+
+def _with_stream(section: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+    """The section with a stream of the run's seed, if its method draws random numbers.
+
+    A stream of its own: it draws nothing from that of the dropout, so that methods of one seed see
+    the same masks; and it differs between seeds, whose spread then includes it.
+    """
+    if "seed" not in section:
+        return section
+    return {**section, "seed": seeding.derive(seed, "optimizer", section["seed"])}
 
 
 def _construct(kind: str, section: Mapping[str, Any]) -> Callable[..., Any]:

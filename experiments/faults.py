@@ -5,6 +5,7 @@ import traceback
 
 import torch
 
+from experiments import determinism
 from experiments.store import RunFolder
 from experiments.world import World, is_lost
 
@@ -32,7 +33,7 @@ def end_by(error: Exception, folder: RunFolder, world: World) -> tuple[str, str]
     if _is_out_of_memory(error):
         status, reason = "out_of_memory", _one_line(error)
     else:
-        status, reason = "failed", f"{type(error).__name__}: {_one_line(error)}"
+        status, reason = "failed", _failure(error)
         name = TRACEBACK_FILE if world.leads else f"process-{world.rank}-{TRACEBACK_FILE}"
         folder.write(name, traceback.format_exc().encode())
     if not world.leads:
@@ -51,6 +52,13 @@ def _is_out_of_memory(error: Exception) -> bool:
     # torch's CPU allocator raises a plain RuntimeError.
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return known or "can't allocate memory" in str(error)
+
+
+def _failure(error: Exception) -> str:
+    operation = determinism.refused_operation(error)
+    if operation is None:
+        return f"{type(error).__name__}: {_one_line(error)}"
+    return f"deterministic=true: {operation} has no deterministic form on this device"
 
 
 def _one_line(error: BaseException) -> str:

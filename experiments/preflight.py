@@ -51,6 +51,9 @@ def resolve(config: DictConfig) -> Config:
         raise UserError(f"config: {_first_line(error)}") from error
     for key in ("data_dir", "runs_dir", "cache_dir"):
         plain[key] = str(Path(str(plain[key])).expanduser().absolute())
+    if plain["deterministic"] is True and plain["threads"] is None:
+        # The last bits of a sum depend on the threads that share it, and a sweep divides the cores.
+        plain["threads"] = 1
     return plain
 
 

@@ -20,6 +20,7 @@ CONFIG_FILE = "config.yaml"
 ENVIRONMENT_FILE = "environment.json"
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINT_FILE = "checkpoint.pt"
+PATCH_FILE = "uncommitted.patch"  # what the code of the run has over its commit
 STATUS_FILE = "status.json"
 ARRAYS_DIR = "arrays"  # of a run: <name>.npz, what is too large for a row
 STUDIES_DIR = ".studies"  # beside the runs: measurements that are no comparison of methods

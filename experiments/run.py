@@ -12,7 +12,15 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from experiments import checkpoint, control, environment, faults, identity, stopping
+from experiments import (
+    checkpoint,
+    control,
+    determinism,
+    environment,
+    faults,
+    identity,
+    stopping,
+)
 from experiments.build import Built, build
 from experiments.display import Display
 from experiments.errors import UserError
@@ -46,7 +54,11 @@ def execute(config: Mapping[str, Any], *, position: str = "") -> Outcome:
     Raises:
         UserError: If something that the user can mend stands in the way.
     """
-    with _all_present(), join(pick_device(config["device"])) as world:
+    with (
+        determinism.strict(config.get("deterministic", False)),
+        _all_present(),
+        join(pick_device(config["device"])) as world,
+    ):
         display = Display(f"{position} {identity.label(config)}".strip(), shown=world.leads)
         folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
         if not world.leads:
@@ -150,7 +162,7 @@ class _Attempt:
         folder.create()
         faults.forget(folder)
         folder.write(CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(dict(self.config))).encode())
-        folder.write_json(ENVIRONMENT_FILE, facts | {"remarks": self.remarks})
+        environment.save(folder, facts | {"remarks": self.remarks}, resumed=state is not None)
         self._write_status("running", None)
         if self.trainer.counters.step:
             self.display.line(f"resumed after step {self.trainer.counters.step}")

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+import analysis.figures
+from analysis.report import names_of
+
 WriteRun = Callable[..., Path]
 
 
@@ -19,6 +22,20 @@ def runs_dir(tmp_path: Path) -> Path:
 @pytest.fixture
 def write_run(runs_dir: Path, writer_to: Callable[[Path], WriteRun]) -> WriteRun:
     return writer_to(runs_dir)
+
+
+@pytest.fixture(scope="session")
+def draw_only() -> Callable[..., None]:
+    """Spare the time to draw every figure: all go the same way through the report."""
+
+    def few(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+        assert set(names) < set(names_of(analysis.figures))
+        monkeypatch.setattr(
+            "analysis.report.names_of",
+            lambda package: list(names) if package is analysis.figures else names_of(package),
+        )
+
+    return few
 
 
 @pytest.fixture(scope="session")

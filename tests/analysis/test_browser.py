@@ -44,7 +44,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory, writer_to: Any) -> Path:
+def report(tmp_path_factory: pytest.TempPathFactory, writer_to: Any, draw_only: Any) -> Path:
     runs_dir, out = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("out")
     write_run = writer_to(runs_dir)
     for optimizer, value in (("adam", 95.0), ("sgd", 9.5), ("kfac", 97.0)):
@@ -52,7 +52,9 @@ def report(tmp_path_factory: pytest.TempPathFactory, writer_to: Any) -> Path:
             folder = write_run(optimizer, seed, (value - 1, value), run_id=f"{optimizer}{seed}")
             (folder / "config.yaml").write_text(f"seed: {seed}\nname: {optimizer}\n")
     write_run(EVIL, 0, status="failed", reason=EVIL, rows=[], run_id="bad")
-    assert main(["--runs", str(runs_dir), "--out", str(out)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        draw_only(patch, "test_metric_vs_epoch")
+        assert main(["--runs", str(runs_dir), "--out", str(out)]) == 0
     return out / "report.html"
 
 

@@ -16,8 +16,14 @@ EVIL = r"\input{x} 5% $x$ & #_^~ <b> é"
 
 @needs_latex
 def test_the_document_compiles_whatever_a_run_is_called(
-    write_run: Any, runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    write_run: Any,
+    runs_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    draw_only: Any,
 ) -> None:
+    draw_only(monkeypatch, "test_metric_vs_epoch", "scalar_control")
     write_run(EVIL, task=EVIL)
     write_run("adam", status="failed", reason=EVIL, rows=[])
     out = tmp_path / "out"

@@ -101,7 +101,7 @@ def test_two_processes_leave_the_record_of_one(twice, alone):
     found = the_run(folder / "runs")
     assert found.status == "done"
     assert len(list(found.path.glob("wandb/offline-run-*"))) == 1
-    files = {path.name for path in found.path.iterdir()} - {"wandb"}
+    files = {path.name for path in found.path.iterdir()} - {"wandb", "uncommitted.patch"}
     assert files == {"config.yaml", "environment.json", "metrics.jsonl", "status.json"}
     environment = json.loads((found.path / "environment.json").read_text())
     expected = {"count": 2, "distributed": "ddp", "devices": ["cpu", "cpu"]}

@@ -1,0 +1,234 @@
+"""A plan against records written by hand, whose costs are plain numbers."""
+
+import importlib.machinery
+import sys
+import types
+
+import pytest
+
+from experiments import commandline, estimate, grids, identity, plan
+from experiments.errors import UserError
+from experiments.estimate import Cost
+from experiments.record import load_run
+from experiments.store import RunFolder
+
+SWEEP = ["optimizer=adam,sgd", "seed=0,1", "task=digits", "budget.epochs=20"]
+
+
+@pytest.fixture
+def overrides(tmp_path):
+    return [*SWEEP, f"runs_dir={tmp_path}"]
+
+
+@pytest.fixture
+def write(tmp_path, make_config):
+    """Write the record of a run of 20 epochs of 100 steps, at two seconds a step."""
+
+    def record(optimizer, seed, status, *, step=2000, folder=tmp_path, values=()):
+        config = make_config(
+            "budget=epochs",
+            "budget.epochs=20",
+            f"optimizer={optimizer}",
+            f"seed={seed}",
+            f"runs_dir={folder}",
+            *values,
+        )
+        run = RunFolder(folder, identity.run_id(config))
+        run.create()
+        facts = {
+            "task": "digits",
+            "model": "small_cnn",
+            "optimizer": optimizer,
+            "ruleset": "default",
+            "budget": "20 epochs",
+            "group_id": identity.group_id(config),
+            "metric": "accuracy_percent",
+            "seed": seed,
+            "higher_is_better": True,
+            "batch_size": config["task"]["batch_size"],
+            "precision": "fp32",
+            "tokenization": None,
+        }
+        progress = {
+            "step": step,
+            "epoch": step / 100,
+            "train_seconds": 2.0 * step,
+            "total_steps": 2000,
+            "last_row_step": None,
+        }
+        summary = {"parameters": 1_000_000, "state_bytes": 8_000_000}
+        run.write_status(status, "why", identity=facts, progress=progress, summary=summary)
+        run.write("arrays.bin", b"0" * 3_000_000)
+        return run.run_id
+
+    return record
+
+
+def test_the_jobs_have_their_records_and_the_ids_of_the_sweep(overrides, write):
+    done, interrupted = write("adam", 0, "done"), write("adam", 1, "interrupted", step=500)
+    failed = write("sgd", 0, "failed")
+    jobs = plan.plan(overrides).jobs
+    assert [job.state for job in jobs] == ["done", "interrupted", "failed", "to do"]
+    assert [job.run_id for job in jobs][:3] == [done, interrupted, failed]
+    assert [job.label for job in jobs] == [
+        f"digits {name} seed {seed}" for name in ("adam", "sgd") for seed in (0, 1)
+    ]
+    assert [job.is_open for job in jobs] == [False, True, False, True]
+    again = plan.plan([*overrides, "retry=true"]).jobs
+    assert [job.is_open for job in again] == [False, True, True, True]
+
+
+def test_hours_and_disk_follow_from_the_records(overrides, write):
+    """1,500 and 2,000 steps at two seconds are 3,000 and 4,000 s; 4 MB of weights, 8 of state."""
+    write("adam", 0, "done")
+    write("adam", 1, "interrupted", step=500)
+    found = plan.plan([*overrides, "seed=0,1,2", "optimizer=adam", "jobs=2"])
+    told = list(plan.report(found))
+    assert [line.split()[1:3] for line in told[1:4]] == [
+        ["done", "-"],
+        ["interrupted", "0.83"],
+        ["to", "do"],
+    ]
+    assert "sweep of 3: 1 done, 2 to do" in told
+    assert "time: 1.94 h of training one after another, 1.11 h with jobs=2" in told
+    assert "disk: 6 MB of records, 48 MB of checkpoints under way" in told
+    assert told[-1] == "  digits small_cnn adam batch 64 fp32: 2 s a step, from 1 run"
+
+
+def test_what_is_unknown_is_said_with_the_way_to_know(overrides, write, tmp_path):
+    write("adam", 0, "done")
+    told = list(plan.report(plan.plan(overrides)))
+    assert "time: 1.11 h of training one after another; without 2 of unknown cost" in told
+    (command,) = (line for line in told if "python -m experiments.train" in line)
+    for word in (
+        "task=digits",
+        "optimizer=sgd",
+        "task.batch_size=64",
+        f"runs_dir={tmp_path}/.plan",
+    ):
+        assert word in command.split()
+    # What that command leaves is found.
+    write("sgd", 7, "done", folder=tmp_path / estimate.SHORT_RUNS)
+    told = list(plan.report(plan.plan(overrides)))
+    assert not any("unknown" in line for line in told)
+    assert "time: 3.33 h of training one after another" in told
+
+
+def test_another_batch_size_is_another_setting(overrides, write):
+    write("adam", 0, "done", values=["task.batch_size=32"])
+    found = plan.plan([*overrides, "optimizer=adam"])
+    assert found.known.keys() == {("digits", "small_cnn", "adam", 32, "fp32", None)}
+    assert "time: unknown" in list(plan.report(found))
+
+
+def test_a_calibration_serves_where_no_run_does(overrides, write, monkeypatch):
+    write("adam", 0, "done")
+    asked = []
+
+    def calibrated(config, runs_dir):
+        asked.append(config["optimizer"]["name"])
+        return {estimate.setting(config): Cost(0.5, 100, None, None, "calibration")}
+
+    monkeypatch.setattr(estimate, "calibrated", calibrated)
+    told = list(plan.report(plan.plan(overrides)))
+    assert set(asked) == {"sgd"}
+    # adam seed 1: 4,000 s; sgd: two times 1,000 s
+    assert "time: 1.67 h of training one after another" in told
+    assert "  digits small_cnn sgd batch 64 fp32: 0.5 s a step, from calibration" in told
+
+
+def test_the_calibration_of_a_machine_is_asked_where_there_is_one(
+    make_config, monkeypatch, tmp_path
+):
+    name = "experiments.calibration"
+    config = make_config("optimizer=kfac")
+    facts = {"reference": "adam", "seconds_per_step": 2.0, "reference_seconds_per_step": 3.0}
+    module = types.ModuleType(name)
+    module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+    module.known = lambda config, runs_dir: types.SimpleNamespace(steps_per_epoch=100, **facts)
+    monkeypatch.setitem(sys.modules, name, module)
+    assert estimate.calibrated(config, tmp_path) == {}  # nothing was measured below this folder
+    (tmp_path / ".calibration").mkdir()
+    found = estimate.calibrated(config, tmp_path)
+    assert {key[2]: cost.seconds_per_step for key, cost in found.items()} == {
+        "kfac": 2.0,
+        "adam": 3.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("budget", "seconds"),
+    [
+        ({"epochs": 3}, 2.0 * 3 * 100),
+        ({"steps": 30}, 2.0 * 30),
+        ({"train_seconds": 50}, 50.0),
+        ({"target": 97.0, "max_epochs": 4}, 2.0 * 400),
+        ({"match_seconds": "adam", "reference_epochs": 5, "reference_steps": None}, 3.0 * 500),
+        ({"match_seconds": "adam", "reference_epochs": 5, "reference_steps": 7}, 3.0 * 7),
+        ({"match_seconds": "sgd", "reference_epochs": 5, "reference_steps": None}, None),
+    ],
+)
+def test_each_kind_of_budget_has_its_time(make_config, budget, seconds):
+    """A method at two seconds a step; `match_seconds` has the time of its reference, at three."""
+    config = make_config("optimizer=kfac") | {"budget": budget}
+    known = {
+        estimate.setting(config): Cost(2.0, 100, None, None, ""),
+        estimate.setting(config, optimizer="adam"): Cost(3.0, 100, None, None, ""),
+    }
+    assert estimate.seconds_left(config, None, known) == seconds
+
+
+def test_of_a_run_under_way_only_the_rest_counts(make_config, write, tmp_path):
+    config = make_config("budget=epochs", "budget.epochs=20", f"runs_dir={tmp_path}")
+    run = load_run(tmp_path / write("adam", 0, "interrupted", step=500))
+    known = {estimate.setting(config): Cost(2.0, None, None, None, "")}
+    assert estimate.seconds_left(config, run, known) == 2.0 * 1500
+    timed = config | {"budget": {"train_seconds": 1200.0}}
+    assert estimate.seconds_left(timed, run, known) == 1200.0 - 2.0 * 500
+
+
+@pytest.mark.parametrize(
+    ("durations", "jobs", "hours"),
+    [([], 2, 0), ([1, 2, 3], 1, 6), ([1, 2, 3], 3, 3), ([3, 1, 1, 1], 2, 3), ([1, 1, 1, 3], 2, 4)],
+)
+def test_runs_side_by_side_start_as_places_come_free(durations, jobs, hours):
+    assert estimate.hours_side_by_side([3600.0 * d for d in durations], jobs) == hours
+
+
+def test_values_that_vary_tell_the_jobs_apart(tmp_path):
+    jobs = plan.plan(["optimizer=adam", "optimizer.lr=0.1,0.2", f"runs_dir={tmp_path}/none"]).jobs
+    assert [job.label for job in jobs] == [
+        "digits adam seed 0 optimizer.lr=0.1",
+        "digits adam seed 0 optimizer.lr=0.2",
+    ]
+    assert not (tmp_path / "none").exists()  # a plan writes nothing
+
+
+def test_an_experiment_is_planned_as_it_is_swept(tmp_path):
+    given = ["experiment=smoke_table2_cifar10", "optimizer=shampoo", f"runs_dir={tmp_path}"]
+    sizes = [len(commandline.jobs(grid)) for grid in grids.spelled_out(given)]
+    assert len(plan.plan(given).jobs) == sum(sizes)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("optimzer=adam", "Unknown key: 'optimzer'"),
+        ("optimizer=adamm", "Unknown optimizer: 'adamm'"),
+        ("jobs=two", "Invalid jobs: 'two'"),
+        ("--cfg", "--cfg"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, override, told):
+    monkeypatch.setattr(sys, "argv", ["plan", f"runs_dir={tmp_path}", override])
+    with pytest.raises(SystemExit) as ended:
+        plan.main()
+    assert ended.value.code == 2
+    errors = capsys.readouterr().err
+    assert told in errors
+    assert errors.count("\n") == 1
+
+
+def test_jobs_below_one_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"Invalid jobs: 0. Must be a whole number >= 1."):
+        plan.plan([f"runs_dir={tmp_path}", "jobs=0"])

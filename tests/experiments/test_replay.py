@@ -1,0 +1,230 @@
+"""A record replayed: what it says, what it leaves alone, and the code that it runs."""
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from experiments import checkout, commandline, preflight, replay, replay_code, replay_run, run
+from experiments.errors import UserError
+from experiments.record import PATCH_FILE, load_run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("recorded")
+    overrides = ["optimizer=kfac", "budget=steps", "tracking=none"]
+    config = preflight.composed(
+        commandline.normalise([*overrides, "budget.steps=24", f"runs_dir={folder}", "threads=1"])
+    )
+    outcome = run.execute(config)
+    assert outcome.status == "done"
+    return folder / outcome.run_id
+
+
+@pytest.fixture
+def record(recorded, tmp_path):
+    """A copy of it that a test may change."""
+    return Path(shutil.copytree(recorded, tmp_path / recorded.name))
+
+
+def snapshot(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def call(monkeypatch, *arguments):
+    """The command in this process; returns its exit code."""
+    monkeypatch.setattr(sys, "argv", ["replay", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        replay.main()
+    return ended.value.code
+
+
+def rewrite(path, change):
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def test_a_replay_is_identical_and_leaves_the_record_alone(record, monkeypatch, capsys):
+    """Also from the folder alone, without the runs folder; with what was measured for the run."""
+    (record / "calibration.json").write_text("{}")
+    before = snapshot(record)
+    assert call(monkeypatch, f"run={record}") == 0
+    told = capsys.readouterr().out
+    assert "environment: no difference" in told
+    assert told.splitlines()[-1].startswith("identical: ")
+    assert snapshot(record) == before
+    (again,) = (record.parent / ".replays" / record.name).glob("1/*/status.json")
+    assert load_run(again.parent).status == "done"
+    assert (again.parent / "calibration.json").read_text() == "{}"
+    report = json.loads((again.parents[1] / "comparison.json").read_text())
+    assert report["verdict"] == "identical"
+
+
+@pytest.fixture
+def same_again(recorded, monkeypatch, tmp_path):
+    """Let a replay give what was recorded, so that tests of the report train nothing."""
+    again = tmp_path / "replays" / "1" / recorded.name
+
+    def rerun(record, **choices):
+        shutil.copytree(recorded, again)
+        return replay_run.read(again)
+
+    monkeypatch.setattr(replay, "rerun", rerun)
+
+
+@pytest.mark.usefixtures("same_again")
+def test_a_difference_is_named_with_what_differs_around_it(record, monkeypatch, capsys):
+    path = record / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    true = rows[0]["train_loss"]
+    rows[0]["train_loss"] = true * 1.5
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def age(environment):
+        environment["packages"]["torch"] = "2.0.0"
+        environment["code"]["commit"] = "f" * 40
+
+    rewrite(record / "environment.json", age)
+    assert call(monkeypatch, f"run={record.name}", f"runs_dir={record.parent}") == 1
+    told = capsys.readouterr().out
+    assert f"packages.torch: recorded 2.0.0, replayed {metadata.version('torch')}" in told
+    assert f"git worktree add --detach {ROOT.parent}/replay-{record.name} {'f' * 40}" in told
+    step = rows[0]["step"]
+    first = f"different: step {step}, train_loss: recorded {true * 1.5!r}, replayed {true!r}"
+    assert first in told.splitlines()
+    assert "rtol 1e-06" in told
+    # A tolerance that covers it is the user's to choose.
+    shutil.rmtree(record.parent / "replays")
+    assert call(monkeypatch, f"run={record}", "rtol=0.5") == 0
+    assert "within tolerance: " in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("same_again")
+def test_an_interrupted_record_is_compared_as_far_as_it_goes(record, monkeypatch, capsys):
+    rows = (record / "metrics.jsonl").read_text().splitlines(keepends=True)
+    assert len(rows) > 1
+    (record / "metrics.jsonl").write_text(rows[0])
+    rewrite(record / "status.json", lambda status: status.update(status="interrupted"))
+    assert call(monkeypatch, f"run={record}") == 0
+    assert "the record is interrupted; it is compared as far as it goes" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("same_again")
+@pytest.mark.parametrize("status", ["diverged", "failed"])
+def test_another_end_is_a_difference(record, monkeypatch, capsys, status):
+    rewrite(record / "status.json", lambda s: s.update(status=status, reason="loss is nan"))
+    assert call(monkeypatch, f"run={record}") == 1
+    assert f"different: status: recorded '{status}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "Missing value: run"),
+        (["run=no-such-run"], "Invalid run: 'no-such-run'"),
+        (["run=RECORD", "code=old"], "Invalid code: 'old'. Must be one of: current, recorded."),
+        (["run=RECORD", "rtol=-1"], "Invalid rtol: '-1'"),
+        (["run=RECORD", "run_dir=x"], "Unknown key: 'run_dir'. Did you mean: runs_dir?"),
+        (["RECORD"], "Must be key=value"),
+    ],
+)
+def test_a_mistake_is_one_line(record, monkeypatch, capsys, arguments, told):
+    given = [word.replace("RECORD", str(record)) for word in arguments]
+    assert call(monkeypatch, *given) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ")
+    assert told in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "environment.json", "status.json"])
+@pytest.mark.parametrize("content", [None, "{", "[]"], ids=["missing", "broken", "a list"])
+def test_a_record_that_cannot_be_read_is_refused(record, monkeypatch, capsys, name, content):
+    (record / name).unlink() if content is None else (record / name).write_text(content)
+    assert call(monkeypatch, f"run={record}") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_replay_that_cannot_run_says_why_and_exits_with_2(record, monkeypatch, capfd):
+    """The child refuses a value; its line is the one that the user sees."""
+    config = (record / "config.yaml").read_text()
+    (record / "config.yaml").write_text(config.replace("precision: fp32", "precision: fp31"))
+    assert call(monkeypatch, f"run={record}") == 2
+    assert "error: Invalid precision: 'fp31'." in capfd.readouterr().err
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository of one commit, with a change that is not committed."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    (folder / "code.py").write_text("committed\n")
+    author = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    for arguments in (("init", "-q"), ("add", "."), (*author, "commit", "-qm", "Begin")):
+        subprocess.run(["git", "-C", folder, *arguments], check=True)
+    (folder / "code.py").write_text("changed\n")
+    monkeypatch.setattr(replay_code, "ROOT", folder)
+    return folder
+
+
+def test_the_recorded_code_is_its_commit_with_its_patch(repository, tmp_path):
+    version = checkout.version(repository)
+    (tmp_path / PATCH_FILE).write_bytes(version.patch_to_keep())
+    (repository / "code.py").write_text("later\n")
+    with replay_code.recorded(version.facts(), tmp_path) as tree:
+        assert (tree / "code.py").read_text() == "changed\n"
+        assert checkout.version(tree).facts() == version.facts()
+    assert not tree.exists()
+    assert (repository / "code.py").read_text() == "later\n"
+    listed = checkout.git(repository, "worktree", "list", "--porcelain")
+    assert listed.count(b"worktree ") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"commit": None}, "names no commit"),
+        ({"commit": "0" * 40}, "is not in"),
+        ({"patch_sha256": "0"}, "is not the patch that the record names"),
+    ],
+)
+def test_code_that_cannot_be_had_is_refused(repository, tmp_path, change, told):
+    version = checkout.version(repository)
+    (tmp_path / PATCH_FILE).write_bytes(version.patch_to_keep())
+    with (
+        pytest.raises(UserError, match=told),
+        replay_code.recorded({**version.facts(), **change}, tmp_path),
+    ):
+        pass
+
+
+def test_changes_that_were_not_kept_are_told_of(tmp_path):
+    assert replay_code.lost_changes({"uncommitted_changes": True}, tmp_path)
+    assert not replay_code.lost_changes({"uncommitted_changes": False}, tmp_path)
+    (tmp_path / PATCH_FILE).touch()
+    assert not replay_code.lost_changes({"uncommitted_changes": True}, tmp_path)
+
+
+@pytest.mark.slow
+def test_five_runs_replay_with_the_recorded_code(tmp_path):
+    methods = "adafisher,adahessian,kfac,shampoo,adamw"
+    sweep = [sys.executable, "-m", "experiments.train", "-m", f"optimizer={methods}"]
+    sweep += ["budget=steps", "budget.steps=20", "tracking=none", f"runs_dir={tmp_path}"]
+    subprocess.run(sweep, cwd=ROOT, check=True)
+    ids = [path.parent.name for path in tmp_path.glob("*/status.json")]
+    assert len(ids) == 5
+    for run_id in ids:
+        command = [sys.executable, "-m", "experiments.replay", f"run={run_id}", "code=recorded"]
+        told = subprocess.run(
+            [*command, f"runs_dir={tmp_path}"], cwd=ROOT, check=True, capture_output=True, text=True
+        ).stdout
+        assert "identical: " in told, told
