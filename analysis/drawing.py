@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.arrays import studies_digest
 from analysis.files import write_atomic
 from analysis.load import Results
 
@@ -102,4 +103,5 @@ def _digest(results: Results) -> bytes:
     for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.read_bytes())
     digest.update(results.digest)
+    digest.update(studies_digest(results.runs_dir))
     return digest.hexdigest().encode()

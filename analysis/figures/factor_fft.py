@@ -1,0 +1,67 @@
+"""Fourier transform and signal-to-noise ratio of Kronecker factors, with and without noise."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from analysis.arrays import Arrays, load_study
+from analysis.factors import COMMAND, SCALES, SYMBOLS, where
+from analysis.load import Results
+from analysis.missing import missing_figure
+from analysis.panels import RC, note, panels
+
+NOTE = (
+    "Colour: magnitude of the two-dimensional Fourier transform, frequency zero in the middle, on "
+    "one logarithmic scale a row, the least 3 per cent cut. A diagonal of equal entries would be a "
+    "single line from corner to corner. SNR: 10 log10 of the squared diagonal over the squared "
+    "entries above it, by sums as printed in the paper's Appendix A.1; in brackets by the means "
+    "that the released notebook takes, which is 10 log10 n more. Noise: standard deviation "
+    "{noise_std:g}, symmetric."
+)
+
+
+def build(results: Results) -> Figure:
+    """Draw two transforms for each factor and step."""
+    study = load_study(results.runs_dir, "kronecker")
+    if study is None:
+        return missing_figure(COMMAND)
+    arrays, facts = study
+    steps = arrays["steps"]
+    with mpl.rc_context({**RC, "axes.grid": False}):
+        figure, axes = panels(4 * len(steps), columns=2 * len(steps), width=4.1, height=4.0)
+        for index, ax in enumerate(axes):
+            factor = list(SYMBOLS)[index // (2 * len(steps))]
+            step, noisy = divmod(index % (2 * len(steps)), 2)
+            image = draw_transform(ax, arrays, factor, step, noisy=bool(noisy))
+            which = ", with noise" if noisy else ""
+            ratio = arrays[f"{factor}_snr_db"][step, noisy]
+            mean = arrays[f"{factor}_snr_mean_db"][step, noisy]
+            head = f"{SYMBOLS[factor]}, step {steps[step]:,}{which}"
+            ax.set_title(f"{head}\nSNR {ratio:.2f} dB ({mean:.2f} dB)", fontsize=11)
+            if index % (2 * len(steps)) == 2 * len(steps) - 1:
+                figure.colorbar(image, ax=ax, label="magnitude")
+        note(figure, f"{where(facts)} {SCALES[facts['normalization']]} {NOTE}".format(**facts))
+    return figure
+
+
+def draw_transform(ax: Axes, arrays: Arrays, factor: str, step: int, *, noisy: bool) -> AxesImage:
+    """Draw one transform on ``ax`` and return the image."""
+    both = np.stack([arrays[f"{factor}_fft"], arrays[f"{factor}_fft_noisy"]])
+    positive = both[both > 0]
+    low, high = (np.percentile(positive, 3), positive.max()) if positive.size else (0.1, 1.0)
+    pixels = both[int(noisy), step]
+    half = arrays[f"{factor}_centers"].shape[1] / 2
+    image = ax.imshow(
+        np.maximum(pixels, low),
+        norm=LogNorm(low, high * 1.0001),
+        cmap="cividis",
+        interpolation="nearest",
+        extent=(-half, half, half, -half),
+    )
+    ax.set(xlabel="frequency of columns", ylabel="frequency of rows")
+    return image

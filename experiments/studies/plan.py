@@ -1,0 +1,67 @@
+"""What a study hands to the command: what it depends on, and how to measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
+
+from experiments import commandline, identity, preflight
+
+Arrays = dict[str, npt.NDArray[Any]]
+Config = dict[str, Any]
+
+
+class Measured(NamedTuple):
+    """The result of a study.
+
+    Attributes:
+        arrays: By name; what the figures draw.
+        facts: Plain numbers and texts about them.
+    """
+
+    arrays: Arrays
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study before it is measured.
+
+    Attributes:
+        essence: All that the result depends on, as plain values; the study's id is its hash.
+        measure: Measures it.
+    """
+
+    essence: Mapping[str, Any]
+    measure: Callable[[], Measured]
+
+
+def run_config(overrides: Sequence[str], folders: Mapping[str, str]) -> Config:
+    """The resolved config of a run that a study watches.
+
+    Args:
+        overrides: As for ``experiments.train``; of a repeated key the last counts.
+        folders: ``data_dir``, ``runs_dir`` and ``cache_dir``.
+
+    Raises:
+        UserError: If it does not compose.
+    """
+    return {**preflight.composed(commandline.normalise(list(overrides))), **folders}
+
+
+def describe_run(config: Config) -> dict[str, Any]:
+    """A run as it goes into the essence of a study: its id, and what a reader knows it by."""
+    return {
+        "run_id": identity.run_id(config),
+        "task": config["task"]["name"],
+        "model": config["model"]["name"],
+        "optimizer": config["optimizer"]["name"],
+        "hyperparameters": identity.hyperparameters(config["optimizer"]),
+        "batch_size": config["task"]["batch_size"],
+        "schedule": config["schedule"]["name"],
+        "budget": config["budget"],
+        "seed": config["seed"],
+    }

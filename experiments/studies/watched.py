@@ -1,0 +1,97 @@
+"""A run that a study watches: built and trained as `experiments.train` does, recorded nowhere."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from experiments.build import Built, build
+from experiments.errors import UserError
+from experiments.loop import StoppedError, Trainer
+
+
+def built_run(config: Mapping[str, Any]) -> Built:
+    """Build a run.
+
+    Raises:
+        UserError: If a value is unusable.
+    """
+    if config["threads"] is not None:
+        torch.set_num_threads(config["threads"])
+    if config["precision"] == "fp16":
+        raise UserError("Invalid precision: fp16. A study reads gradients, which are scaled there.")
+    return build(config)
+
+
+def layer_of(model: nn.Module, name: str) -> nn.Module:
+    """The layer called ``name``.
+
+    Raises:
+        UserError: If there is none; the message has those that have a weight.
+    """
+    found = dict(model.named_modules()).get(name)
+    if found is None or not isinstance(getattr(found, "weight", None), nn.Parameter):
+        known = [
+            key
+            for key, module in model.named_modules()
+            if isinstance(getattr(module, "weight", None), nn.Parameter) and module.weight.dim() > 1
+        ]
+        raise UserError(f"Unknown layer: {name!r}. Must be one of: {', '.join(known)}.")
+    return found
+
+
+def check_steps(steps: Sequence[int], built: Built) -> None:
+    """Refuse steps that the run does not take.
+
+    Raises:
+        UserError: If there is none, or one is out of range or out of order.
+    """
+    if not steps or list(steps) != sorted(set(steps)) or steps[0] < 1:
+        raise UserError(f"Invalid steps: {list(steps)}. Must be ascending numbers >= 1.")
+    if steps[-1] > built.total_steps:
+        raise UserError(
+            f"Invalid steps: {list(steps)}. The run takes {built.total_steps}; "
+            f"budget=steps budget.steps={steps[-1]} lets it take more."
+        )
+
+
+def train(
+    built: Built, *, seed: int, steps: Sequence[int], look: Callable[[int], None]
+) -> list[float]:
+    """Train up to the last of ``steps`` and look after each of them.
+
+    Args:
+        built: The run.
+        seed: Its seed.
+        steps: Ascending.
+        look: Called with the step.
+
+    Returns:
+        The training loss of every step.
+
+    Raises:
+        DivergedError: At the first loss that is not finite.
+    """
+    losses: list[float] = []
+    wanted = set(steps)
+
+    def on_step(trainer: Trainer, loss: float) -> None:
+        losses.append(loss)
+        if trainer.counters.step in wanted:
+            look(trainer.counters.step)
+
+    trainer = Trainer(
+        built,
+        seed=seed,
+        on_step=on_step,
+        stop_requested=lambda: len(losses) >= steps[-1],
+        evaluates=False,
+    )
+    with contextlib.suppress(StoppedError):  # after the last step that is looked at
+        for _ in trainer.run():
+            pass
+    return losses

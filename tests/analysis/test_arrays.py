@@ -1,0 +1,101 @@
+"""Studies as they are read back, and what is said of damaged ones."""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis.arrays import BrokenStudyError, load_study, studies_digest
+from analysis.drawing import draw
+from analysis.load import load_results
+
+
+def write_study(runs_dir: Path, study_id: str, finished: str, **arrays: Any) -> Path:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    folder = runs_dir / ".studies" / "toy" / study_id
+    folder.mkdir(parents=True)
+    (folder / "arrays.npz").write_bytes(buffer.getvalue())
+    described = {
+        "schema": 1,
+        "study": "toy",
+        "study_id": study_id,
+        "command": "python -m experiments.study study=toy",
+        "facts": {"layer": "conv1"},
+        "arrays_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+        "finished": finished,
+    }
+    (folder / "study.json").write_text(json.dumps(described))
+    return folder
+
+
+def test_of_several_the_last_finished_is_read(tmp_path: Path) -> None:
+    write_study(tmp_path, "aaa", "2026-01-02T00:00:00+00:00", x=np.arange(3))
+    write_study(tmp_path, "bbb", "2026-01-01T00:00:00+00:00", x=np.arange(4))
+    found = load_study(tmp_path, "toy")
+    assert found is not None
+    assert found[0]["x"].tolist() == [0, 1, 2]
+    assert found[1] == {
+        "layer": "conv1",
+        "study_id": "aaa",
+        "command": "python -m experiments.study study=toy",
+    }
+
+
+def test_without_a_study_there_is_none(tmp_path: Path) -> None:
+    (tmp_path / ".studies" / "toy" / ".aaa.partial").mkdir(parents=True)
+    (tmp_path / ".studies" / "toy" / ".aaa.partial" / "study.json").write_text("{")
+    assert load_study(tmp_path, "toy") is None
+    assert load_study(tmp_path / "none", "toy") is None
+    assert load_study(None, "toy") is None
+
+
+def test_damage_names_the_file_and_what_makes_it_again(tmp_path: Path) -> None:
+    folder = write_study(tmp_path, "aaa", "2026-01-02T00:00:00+00:00", x=np.arange(3))
+    content = (folder / "arrays.npz").read_bytes()
+    for damaged in (content[:-9], b""):
+        (folder / "arrays.npz").write_bytes(damaged)
+        with pytest.raises(BrokenStudyError, match=r"toy/aaa/arrays.npz: damaged.*study=toy"):
+            load_study(tmp_path, "toy")
+    (folder / "arrays.npz").unlink()
+    with pytest.raises(BrokenStudyError, match="damaged"):
+        load_study(tmp_path, "toy")
+    for text, message in (("{", "not readable"), ("[]", "schema"), ('{"schema": 1}', "lacks")):
+        (folder / "study.json").write_text(text)
+        with pytest.raises(BrokenStudyError, match=f"toy/aaa/study.json: .*{message}"):
+            load_study(tmp_path, "toy")
+
+
+def test_pickles_are_not_read(tmp_path: Path) -> None:
+    write_study(tmp_path, "aaa", "2026", x=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(BrokenStudyError, match="allow_pickle"):
+        load_study(tmp_path, "toy")
+
+
+def test_the_digest_changes_with_the_studies(tmp_path: Path) -> None:
+    seen = {studies_digest(None), studies_digest(tmp_path)}
+    assert len(seen) == 1
+    folder = write_study(tmp_path, "aaa", "2026-01-02", x=np.arange(3))
+    seen.add(studies_digest(tmp_path))
+    write_study(tmp_path, "bbb", "2026-01-02", x=np.arange(3))
+    seen.add(studies_digest(tmp_path))
+    (folder / "arrays.npz").unlink()
+    seen.add(studies_digest(tmp_path))
+    assert len(seen) == 4
+
+
+def test_a_new_study_draws_its_figure_again(tmp_path: Path) -> None:
+    runs_dir, out = tmp_path / "runs", tmp_path / "out"
+    runs_dir.mkdir()
+    first = draw("eigenvalue_spectra", load_results(runs_dir), out)
+    folder = runs_dir / ".studies" / "kronecker" / "aaa"
+    folder.mkdir(parents=True)
+    (folder / "study.json").write_text("{")
+    second = draw("eigenvalue_spectra", load_results(runs_dir), out)
+    assert first.problem is None
+    assert second.problem is not None
+    assert "kronecker/aaa/study.json: not readable as JSON" in second.problem

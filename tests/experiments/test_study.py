@@ -1,0 +1,200 @@
+"""The command that measures studies: what it stores, skips, refuses, and leaves when it is cut."""
+
+import importlib
+import json
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import yaml
+
+import analysis.figures
+from analysis.arrays import load_study
+from analysis.report import names_of
+from experiments import commandline, study
+from experiments.errors import UserError
+from experiments.loop import DivergedError
+from experiments.record import STUDIES_DIR
+
+NAMES = study.names()
+SMALL = {
+    "landscape": ["epochs=1", "batch_size=75", "points=4", "methods={sgd: {lr: 0.1}, adam: {}}"],
+    "kronecker": ["steps=[1,3]", "layer=features.0.0", "budget.steps=3"],
+    "fisher_histograms": ["steps=[1,3]", "layers=[features.0.0,classifier]", "budget.steps=3"],
+}
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path, capsys):
+    """Run the command; returns exit code, stdout and stderr."""
+
+    def run(*arguments):
+        folders = [f'runs_dir="{tmp_path / "my runs, here"}"', f"cache_dir={tmp_path / 'cache'}"]
+        monkeypatch.setattr(sys, "argv", ["study", *arguments, *folders])
+        with pytest.raises(SystemExit) as ended:
+            study.main()
+        shown = capsys.readouterr()
+        return ended.value.code, shown.out, shown.err
+
+    run.runs_dir = tmp_path / "my runs, here"
+    return run
+
+
+def prepared(name, *overrides, runs_dir="/nowhere"):
+    folders = {"data_dir": "/data", "runs_dir": str(runs_dir), "cache_dir": "/cache"}
+    return study.prepare(name, list(overrides), folders)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_study_says_its_command_and_figures_that_there_are(name):
+    text = (commandline.CONF / "study" / f"{name}.yaml").read_text()
+    header = [line for line in text.splitlines() if line.startswith("#")]
+    assert any(f"study={name}" in line for line in header)
+    (figures,) = [line for line in header if "Figure: " in line or "Figures: " in line]
+    named = figures.partition(" Figure")[2].partition(": ")[2].rstrip(".").split(", ")
+    assert set(named) <= set(names_of(analysis.figures))
+    module = importlib.import_module(f"experiments.studies.{name}")
+    assert set(yaml.safe_load(text)) == {field.name for field in fields(module.Options)}
+    assert prepared(name).plan.essence
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_is_stored_whole_read_back_and_skipped(name, call):
+    assert name in study.missing_studies(call.runs_dir)
+    code, out, err = call(f"study={name}", *SMALL[name])
+    assert (code, err) == (0, "")
+    assert "stored in" in out
+    (folder,) = (call.runs_dir / STUDIES_DIR / name).iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["arrays.npz", "study.json"]
+    described = json.loads((folder / "study.json").read_text())
+    assert described["study_id"] == folder.name
+    assert described["environment"]["packages"]["torch"]
+    assert all(argument in described["command"] for argument in SMALL[name])
+    arrays, facts = load_study(call.runs_dir, name)
+    assert {key: list(array.shape) for key, array in arrays.items()} == described["arrays"]
+    assert all(np.isfinite(array).all() for key, array in arrays.items() if "projection" not in key)
+    assert facts["study_id"] == folder.name
+    assert name not in study.missing_studies(call.runs_dir)
+    before = (folder / "study.json").stat().st_mtime_ns
+    code, out, _ = call(f"study={name}", *SMALL[name])
+    assert (code, "done before" in out) == (0, True)
+    assert (folder / "study.json").stat().st_mtime_ns == before
+
+
+def test_only_missing_studies_are_measured(call, monkeypatch):
+    measured = []
+    monkeypatch.setattr(study, "run", lambda each: measured.append(each.name))
+    done = call.runs_dir / STUDIES_DIR / NAMES[0] / "0123456789ab"
+    done.mkdir(parents=True)
+    (done / "study.json").write_text("{}")
+    hidden = call.runs_dir / STUDIES_DIR / NAMES[1] / ".0123.partial"
+    hidden.mkdir(parents=True)
+    (hidden / "study.json").write_text("{}")
+    assert call("study=missing")[0] == 0
+    assert measured == NAMES[1:]
+    monkeypatch.setattr(study, "missing_studies", lambda runs_dir: [])
+    assert call("study=missing")[1] == "study: none is missing\n"
+    measured.clear()
+    assert call("study=all")[0] == 0
+    assert measured == NAMES
+
+
+def test_what_is_cut_off_leaves_nothing_to_see(tmp_path, monkeypatch):
+    each = prepared("landscape", *SMALL["landscape"], runs_dir=tmp_path)
+
+    def full(path, content):
+        if path.name == "study.json":
+            raise OSError(28, "No space left on device")
+        path.write_bytes(content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "write_atomic", full)
+        with pytest.raises(OSError, match="No space"):
+            study.run(each)
+    assert load_study(tmp_path, "landscape") is None
+    assert not list(each.folder.parent.iterdir())
+    assert not each.is_done()
+    study.run(each)
+    assert each.is_done()
+    assert [path.name for path in each.folder.parent.iterdir()] == [each.folder.name]
+
+
+def test_of_two_processes_the_first_result_stays(tmp_path):
+    first = prepared("landscape", *SMALL["landscape"], runs_dir=tmp_path)
+    study.run(first)
+    stored = (first.folder / "study.json").read_bytes()
+    study.run(first)
+    assert (first.folder / "study.json").read_bytes() == stored
+    assert [path.name for path in first.folder.parent.iterdir()] == [first.folder.name]
+
+
+def test_a_study_that_diverges_stops_no_other(call, monkeypatch):
+    measured = []
+
+    def run(each):
+        if each.name == NAMES[0]:
+            raise DivergedError("loss is nan at step 3")
+        measured.append(each.name)
+
+    monkeypatch.setattr(study, "run", run)
+    code, _, err = call("study=all")
+    assert code == 1
+    assert f"study {NAMES[0]}: diverged, loss is nan at step 3; nothing is stored" in err
+    assert measured == NAMES[1:]
+
+
+def test_the_id_is_of_what_is_measured():
+    first = prepared("kronecker").folder.name
+    assert prepared("kronecker", runs_dir="/elsewhere").folder.name == first
+    assert prepared("kronecker", "threads=2").folder.name == first
+    others = [["seed=1"], ["noise_std=0.1"], ["optimizer=adam"], ["task=mnist"], ["gammas=[0,0]"]]
+    ids = {prepared("kronecker", *other).folder.name for other in others}
+    assert len(ids | {first}) == 1 + len(others)
+    assert prepared("landscape", "methods.adam.lr=0.5").folder != prepared("landscape").folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Missing argument: study. Give it as study=<name>, one of: fisher_histograms,"),
+        (["study=landscap"], "Unknown study: 'landscap'. Must be one of: fisher_histograms,"),
+        (["landscape"], "Unknown argument: 'landscape'. Must be of the form key=value."),
+        (["study=landscape", "epoch=3"], "Unknown key: 'epoch'. Of study=landscape there are"),
+        (["study=landscape", "epochs=many"], "Value 'many' of type 'str' could not be converted"),
+        (["study=landscape", "seed=0,1"], "Invalid seed: seed=0,1. A study takes one value."),
+        (["study=kronecker", "task=digit"], "Unknown task: 'digit'. Did you mean: digits?"),
+        (
+            ["study=kronecker", "layer=conv9"],
+            "Unknown layer: 'conv9'. Must be one of: features.0.0",
+        ),
+        (["study=kronecker", "layer=features.0.1"], "Invalid layer: BatchNorm2d."),
+        (["study=kronecker", "steps=[5,3]"], "Invalid steps: [5, 3]. Must be ascending"),
+        (["study=kronecker", "steps=[2000]"], "The run takes 1000; budget=steps budget.steps=2000"),
+        (["study=kronecker", "normalization=l2"], "Invalid normalization: 'l2'. Must be max or"),
+        (["study=kronecker", "optimizer=adahessian"], "needs one backward pass a step"),
+        (["study=kronecker", "precision=fp16"], "Invalid precision: fp16."),
+        (["study=fisher_histograms", "methods=[sgd]", "steps=[1]"], "SGD keeps no diagonal"),
+        (["study=fisher_histograms", "optimizer=sgd"], "Give methods=[...]"),
+        (["study=fisher_histograms", "layers=[]"], "Invalid layers: []."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line_and_stores_nothing(arguments, message, call):
+    code, _, err = call(*arguments)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(call.runs_dir.glob(f"{STUDIES_DIR}/*/*"))
+
+
+def test_missing_data_are_named(call):
+    code, _, err = call("study=kronecker", "task=mnist", "data_dir=/no/such/folder")
+    assert code == 2
+    assert "/no/such/folder" in err
+
+
+def test_a_value_of_the_wrong_kind_is_refused():
+    with pytest.raises(UserError, match="study=kronecker"):
+        prepared("kronecker", "gammas=high")
