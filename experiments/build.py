@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from experiments import budget, execution, parallel, seeding
+from experiments.calibration_record import Calibration
 from experiments.errors import UserError
 from experiments.execution import Execution
 from experiments.models import transfer
@@ -53,7 +54,7 @@ class Built:
     eval_batch_size: int
     evaluations_per_epoch: int
     steps_per_epoch: int
-    total_steps: int
+    limits: budget.Limits  # where the run ends
     observes_logits: bool  # the optimizer wants the logits between forward and backward
     pretrained: transfer.Loaded | None  # what the model started from; None: random weights
     creates_graph: bool  # it differentiates the gradients once more
@@ -64,20 +65,34 @@ class Built:
     way: str | None  # how several processes share the model
     world: World
 
+    @property
+    def total_steps(self) -> int | None:
+        """Steps of the whole run, or at most so many; None where the clock decides."""
+        return self.limits.steps
 
-def build(config: Mapping[str, Any], world: World | None = None) -> Built:
+
+def build(
+    config: Mapping[str, Any],
+    world: World | None = None,
+    *,
+    calibration: Calibration | None = None,
+    task: Task | None = None,
+) -> Built:
     """Build a run from its resolved config.
 
     Args:
         config: The resolved config.
         world: The processes that build it together; this one alone by default.
+        calibration: What a step costs, for a budget that matches a training time.
+        task: The config's task, where it is built already.
 
     Raises:
         UserError: If a value is unusable; the message names section, value and bound.
     """
     world = World() if world is None else world
     plan = execution.resolve(config)
-    task = world.together(lambda: build_task(config))
+    if task is None:
+        task = world.together(lambda: build_task(config))
     for split in (task.train, task.validation, task.test):
         if split is not None:
             split.to(plan.device)
@@ -88,7 +103,9 @@ def build(config: Mapping[str, Any], world: World | None = None) -> Built:
     model = _placed(model, plan, channels_last=channels_last)
     counts = sizes(config["task"])
     steps_per_epoch = task.train.num_batches(counts["batch_size"])
-    total_steps = budget.total_steps(config["budget"], steps_per_epoch=steps_per_epoch)
+    limits = budget.limits(
+        config["budget"], steps_per_epoch=steps_per_epoch, calibration=calibration
+    )
     schedule = _construct("schedule", config["schedule"])
     return Built(
         task=task,
@@ -99,13 +116,13 @@ def build(config: Mapping[str, Any], world: World | None = None) -> Built:
             "schedule",
             config,
             schedule,
-            total_steps=total_steps,
-            steps_per_epoch=steps_per_epoch,
+            horizon=limits.horizon,
+            epoch=steps_per_epoch if limits.train_seconds is None else None,
         ),
         device=plan.device,
         **counts,
         steps_per_epoch=steps_per_epoch,
-        total_steps=total_steps,
+        limits=limits,
         observes_logits=bool(config["optimizer"]["needs"]["logits"]),
         pretrained=pretrained,
         creates_graph=bool(config["optimizer"]["needs"]["create_graph"]),

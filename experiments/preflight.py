@@ -204,11 +204,12 @@ def _try_values(config: Config) -> None:
     """Make the optimizer once, for a model of one layer, so that it refuses bad values now."""
     import torch
 
-    from experiments import budget, build, execution, tracking
+    from experiments import budget, build, calibration, execution, tracking
 
     tracking.check_mode(config["tracking"]["mode"])
     build.sizes(config["task"])
-    budget.total_steps(config["budget"], steps_per_epoch=1)
+    budget.check(config["budget"])
+    calibration.check(config)
     execution.resolve(config)
     _check_pretrained(config)
     build.build_optimizer(config["optimizer"], torch.nn.Linear(2, 2))

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from experiments import commandline, grids, preflight, processes, sweep
+from experiments import calibration, commandline, grids, preflight, processes, sweep
 from experiments.display import show_log
 from experiments.errors import UserError, report_user_errors
 from experiments.outcome import EXIT_CODES
@@ -56,13 +56,14 @@ def main() -> None:
             GlobalHydra.instance().clear()
             job()
             return
-        first, *_ = [preflight.check(grid) for grid in sweeps]
+        firsts = [preflight.check(grid) for grid in sweeps]
         if not arguments.multirun or arguments.cfg:
             job()
             return
+        calibration.prepare(sweeps, firsts)
         sizes = [len(commandline.jobs(grid)) for grid in sweeps]
         launches = [[*options, *grid] for grid in sweeps]
-        sys.exit(sweep.run(lambda: _launch(launches, sizes), first, size=sum(sizes)))
+        sys.exit(sweep.run(lambda: _launch(launches, sizes), firsts[0], size=sum(sizes)))
 
 
 def _launch(launches: list[list[str]], sizes: list[int]) -> None:
