@@ -45,3 +45,16 @@ def test_the_end_of_the_budget_is_the_end_of_the_annealing():
     factor = schedule.cosine(horizon=40, epoch=10, per="step")
     assert factor(40) == pytest.approx(0)
     assert factor(39) > 0
+
+
+def test_annealing_over_a_training_time_follows_the_clock():
+    factor = schedule.cosine(horizon=8.0, epoch=None)
+    assert [factor(seconds) for seconds in (0.0, 2.0, 4.0, 8.0)] == pytest.approx(
+        [1.0, 0.5 + math.sqrt(0.5) / 2, 0.5, 0.0]
+    )
+    assert factor(9.0) == 0.0  # a last step may take longer than what was left
+
+
+def test_a_training_time_has_no_horizon_in_epochs():
+    with pytest.raises(ValueError, match=r"Invalid horizon_epochs: 8\. Must be the budget"):
+        schedule.cosine(horizon=8.0, epoch=None, horizon_epochs=8)
