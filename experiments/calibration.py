@@ -67,6 +67,8 @@ def measure(configs: Sequence[Config], runs_dir: Path) -> list[Calibration]:
     """
     settings: dict[str, list[Config]] = {}
     for config in configs:
+        if known(config, runs_dir) is not None:
+            continue
         settings.setdefault(
             _digest([_essence(config), config["device"], threads(config)]), []
         ).append(config)
