@@ -35,6 +35,16 @@ GROUP_COLUMNS = (
     "control_of",
 )
 
+# A budget in words, with the keys of the overrides that make it.
+_BUDGETS = {
+    "epochs": r"(?P<epochs>\d+) epochs?",
+    "steps": r"(?P<steps>\d+) steps?",
+    "train_seconds": r"(?P<train_seconds>\S+) seconds of training",
+    "target": r"until (?P<target>\S+), at most (?P<max_epochs>\d+) epochs?",
+    "match_seconds": r"time of (?:(?P<reference_epochs>\d+) epochs?|"
+    r"(?P<reference_steps>\d+) steps?) of (?P<match_seconds>\w+)",
+}
+
 
 def group_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Name the groups of runs.
@@ -83,16 +93,22 @@ def _overrides(run: pd.Series) -> list[str]:
     if run["tokenization"]:  # "bpe vocab_size=8192"
         name, *settings = run["tokenization"].split(" ")
         chosen += [f"tokenization={name}", *(f"tokenization.{item}" for item in settings)]
-    budget = re.fullmatch(r"(\d+) (\w+)", str(run["budget"]))
-    if budget:
-        amount, unit = budget.groups()
-        kind = f"{unit.removesuffix('s')}s"  # "1 epoch" is budget.epochs=1
-        chosen += [f"budget={kind}", f"budget.{kind}={amount}"]
+    chosen += _budget_overrides(str(run["budget"]))
     if run["control"]:
         chosen.append(f"control={run['control']}")
     chosen += [f"{SETTINGS[key]}={value}" for key, value in run["settings"].items()]
     values = run["hyperparameters"].items()
     return chosen + [f"optimizer.{key}={_hydra(value)}" for key, value in sorted(values)]
+
+
+def _budget_overrides(words: str) -> list[str]:
+    """Turn a budget in words (``experiments.budget.describe``) back into overrides."""
+    for kind, pattern in _BUDGETS.items():
+        found = re.fullmatch(pattern, words)
+        if found:
+            given = {key: value for key, value in found.groupdict().items() if value is not None}
+            return [f"budget={kind}", *(f"budget.{key}={value}" for key, value in given.items())]
+    return []
 
 
 def _hydra(value: Any) -> str:

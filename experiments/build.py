@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from experiments import budget, execution, parallel, seeding
+from experiments.calibration_record import Calibration
 from experiments.errors import UserError
 from experiments.execution import Execution
 from experiments.models import transfer
@@ -54,7 +55,7 @@ class Built:
     eval_batch_size: int
     evaluations_per_epoch: int
     steps_per_epoch: int
-    total_steps: int
+    limits: budget.Limits  # where the run ends
     observes_logits: bool  # the optimizer wants the logits between forward and backward
     pretrained: transfer.Loaded | None  # what the model started from; None: random weights
     creates_graph: bool  # it differentiates the gradients once more
@@ -65,15 +66,27 @@ class Built:
     way: str | None  # how several processes share the model
     world: World
 
+    @property
+    def total_steps(self) -> int | None:
+        """Steps of the whole run, or at most so many; None where the clock decides."""
+        return self.limits.steps
+
 
 def build(
-    config: Mapping[str, Any], world: World | None = None, *, scales: Tensor | None = None
+    config: Mapping[str, Any],
+    world: World | None = None,
+    *,
+    calibration: Calibration | None = None,
+    task: Task | None = None,
+    scales: Tensor | None = None,
 ) -> Built:
     """Build a run from its resolved config.
 
     Args:
         config: The resolved config.
         world: The processes that build it together; this one alone by default.
+        calibration: What a step costs, for a budget that matches a training time.
+        task: The config's task, where it is built already.
         scales: ``[steps]``, step sizes of a scalar control, which takes the optimizer's place.
 
     Raises:
@@ -81,7 +94,8 @@ def build(
     """
     world = World() if world is None else world
     plan = execution.resolve(config)
-    task = world.together(lambda: build_task(config))
+    if task is None:
+        task = world.together(lambda: build_task(config))
     for split in (task.train, task.validation, task.test):
         if split is not None:
             split.to(plan.device)
@@ -92,14 +106,16 @@ def build(
     model = _placed(model, plan, channels_last=channels_last)
     counts = sizes(config["task"])
     steps_per_epoch = task.train.num_batches(counts["batch_size"])
-    total_steps = budget.total_steps(config["budget"], steps_per_epoch=steps_per_epoch)
+    limits = budget.limits(
+        config["budget"], steps_per_epoch=steps_per_epoch, calibration=calibration
+    )
     schedule = _construct("schedule", config["schedule"])
     section = config["optimizer"]
     if scales is None:
         section = _with_stream(section, config["seed"])
         optimizer, needs = build_optimizer(section, model), section["needs"]
     else:
-        optimizer, needs = build_control(section, model, scales, total_steps), {}
+        optimizer, needs = build_control(section, model, scales, limits), {}
     return Built(
         task=task,
         model=model,
@@ -109,13 +125,13 @@ def build(
             "schedule",
             config,
             schedule,
-            total_steps=total_steps,
-            steps_per_epoch=steps_per_epoch,
+            horizon=limits.horizon,
+            epoch=steps_per_epoch if limits.train_seconds is None else None,
         ),
         device=plan.device,
         **counts,
         steps_per_epoch=steps_per_epoch,
-        total_steps=total_steps,
+        limits=limits,
         observes_logits=bool(needs.get("logits")),
         pretrained=pretrained,
         creates_graph=bool(needs.get("create_graph")),
@@ -186,13 +202,13 @@ def build_optimizer(section: Mapping[str, Any], model: nn.Module) -> Optimizer:
 
 
 def build_control(
-    section: Mapping[str, Any], model: nn.Module, scales: Tensor, total_steps: int
+    section: Mapping[str, Any], model: nn.Module, scales: Tensor, limits: budget.Limits
 ) -> Optimizer:
     """Make the scalar control of a method: its momentum and decay, at the measured step sizes."""
-    if len(scales) != total_steps:
+    if len(scales) != limits.steps:
         raise UserError(
-            f"control=scalar: {len(scales)} step sizes were measured for {total_steps} steps. "
-            "Must be as many: use a budget of epochs or steps."
+            f"control=scalar: {len(scales)} step sizes are kept for {limits.steps} steps. Must be "
+            "as many: remove the run's folder to measure them again."
         )
     return ScalarControl(
         model.parameters(),

@@ -15,7 +15,9 @@ unweighted mean would be ruled by parameters that hardly get a gradient: in Adam
 
 import io
 import logging
+import math
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,9 @@ from torch.optim import Optimizer
 
 from experiments import identity
 from experiments.build import Built, build
+from experiments.calibration_record import Calibration
 from experiments.errors import UserError
-from experiments.loop import DivergedError, Trainer
+from experiments.loop import Trainer
 from experiments.optimizers.scalar_control import momentum_direction
 from experiments.record import ARRAYS_DIR
 from experiments.store import write_atomic
@@ -71,13 +74,16 @@ def source_of(config: Config) -> dict[str, Any]:
     return {**config, "control": None}
 
 
-def scales(config: Config, folder: Path, world: World) -> Tensor | None:
+def scales(
+    config: Config, folder: Path, world: World, *, calibration: Calibration | None = None
+) -> Tensor | None:
     """The step sizes of a control, measured once and kept in its folder; None for other runs.
 
     Args:
         config: The resolved config.
         folder: The run's folder.
         world: The processes that train it; all have to call.
+        calibration: What a step costs, for a budget that matches a training time.
 
     Returns:
         ``[steps]``, float64.
@@ -96,7 +102,7 @@ def scales(config: Config, folder: Path, world: World) -> Tensor | None:
     label = identity.label(config)
     if world.leads:
         logger.info("%s: training the method itself first, to measure its step sizes", label)
-    measured = measure(source_of(config), world)
+    measured = measure(source_of(config), world, calibration=calibration)
     if world.leads:
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
@@ -105,27 +111,30 @@ def scales(config: Config, folder: Path, world: World) -> Tensor | None:
     return measured
 
 
-def measure(config: Config, world: World) -> Tensor:
+def measure(config: Config, world: World, *, calibration: Calibration | None = None) -> Tensor:
     """Train a run without evaluations and record its scalar at each step.
 
     Args:
         config: The run that is controlled.
         world: The processes that train it; all have to call.
+        calibration: As for ``scales``.
 
     Returns:
         ``[steps]``, float64.
 
     Raises:
-        UserError: If it diverges.
+        UserError: If it diverges, or how long it trains is not known beforehand.
     """
-    built = build(config, world)
+    built = build(config, world, calibration=calibration)
+    if built.total_steps is None or built.limits.target is not None:
+        raise UserError("control=scalar needs a number of steps: not this kind of budget.")
     recorder = Recorder(built, config["optimizer"])
-    trainer = Trainer(built, seed=config["seed"], evaluates=False)
-    try:
-        for _ in trainer.run():
-            pass
-    except DivergedError as error:
-        raise UserError(f"control=scalar: the method itself diverges ({error}).") from error
+    losses = Trainer(built, seed=config["seed"]).steps()
+    for step, loss in enumerate(islice(losses, built.total_steps), start=1):
+        if not math.isfinite(loss):
+            raise UserError(
+                f"control=scalar: the method itself diverges (loss is {loss} at step {step})."
+            )
     return torch.tensor(recorder.found, dtype=torch.float64)
 
 

@@ -65,7 +65,7 @@ class Display:
             TimeRemainingColumn(compact=True),
         )
         with Progress(*columns, console=self._console, transient=True) as self._bar:
-            self._bar_task = self._bar.add_task(self._title, total=built.total_steps, facts="")
+            self._bar_task = self._bar.add_task(self._title, total=built.limits.horizon, facts="")
             yield
         self._bar = None
 
@@ -81,12 +81,15 @@ class Display:
         self._shown_at = now
         built, counters = trainer.built, trainer.counters
         epoch = counters.step / built.steps_per_epoch
-        epochs = built.total_steps / built.steps_per_epoch
+        progress = built.limits.progress(counters.step, counters.train_seconds)
         rate = counters.total_count / max(counters.train_seconds, 1e-9)
-        facts = f"epoch {epoch:.1f}/{epochs:.4g}  loss {loss:.4f}  {self._metric}"
+        end = (
+            "" if built.total_steps is None else f"/{built.total_steps / built.steps_per_epoch:.4g}"
+        )
+        facts = f"epoch {epoch:.1f}{end}  loss {loss:.4f}  {self._metric}"
         facts += f"{rate:,.0f} {built.task.unit}/s"
         if self._bar is not None and self._bar_task is not None:
-            self._bar.update(self._bar_task, completed=counters.step, facts=facts)
+            self._bar.update(self._bar_task, completed=progress, facts=facts)
         else:
             self.line(f"{facts}  {self._seconds_left(trainer)}")
 
@@ -111,7 +114,12 @@ class Display:
     def _seconds_left(self, trainer: "Trainer") -> str:
         counters = trainer.counters
         seconds, step = self._began or (0.0, 0)
+        limits = trainer.built.limits
+        if limits.train_seconds is not None:
+            return (
+                f"{max(0.0, limits.train_seconds - counters.train_seconds):.0f} s of training left"
+            )
         if counters.step == step:
             return ""
         pace = (counters.train_seconds - seconds) / (counters.step - step)
-        return f"{pace * (trainer.built.total_steps - counters.step):.0f} s of training left"
+        return f"{pace * (limits.horizon - counters.step):.0f} s of training left"

@@ -35,6 +35,8 @@ class Counters:
     loss_sum: float = 0.0  # since the last evaluation, weighted by `count`
     count: int = 0  # images or tokens since the last evaluation
     total_count: int = 0
+    steps_to_target: int | None = None  # of a budget with a target: where it was reached
+    train_seconds_to_target: float | None = None
 
 
 class Trainer:
@@ -47,14 +49,12 @@ class Trainer:
         seed: int,
         on_step: Callable[["Trainer", float], None] = lambda trainer, loss: None,
         stop_requested: Callable[[], bool] = lambda: False,
-        evaluates: bool = True,
     ) -> None:
         self.built = built
         self.seed = seed
         self.counters = Counters()
         self._on_step = on_step
         self._stop_requested = stop_requested
-        self._evaluates = evaluates
         self._base_lrs = [group["lr"] for group in built.optimizer.param_groups]
         # Dropout in one process is not to repeat that of another.
         rank = built.world.rank
@@ -70,8 +70,30 @@ class Trainer:
             DivergedError: At the first loss that is not finite; the message has the step.
             StoppedError: After the first step at whose end a stop was requested.
         """
+        if self._is_over():
+            return
+        for loss in self.steps():
+            step = self.counters.step
+            if not math.isfinite(loss):
+                raise DivergedError(f"loss is {loss} at step {step}")
+            if self._evaluates_after(step):
+                yield self._row()
+            self._on_step(self, loss)
+            if self.built.world.any(self._stop_requested()):
+                raise StoppedError(f"stopped after step {step}")
+            if self._is_over():
+                return
+
+    def steps(self) -> Iterator[float]:
+        """Train without end, one epoch after another, and without evaluations.
+
+        The clock of ``counters.train_seconds`` stands still between a step and the next.
+
+        Yields:
+            The loss of each step, after it.
+        """
         built, counters = self.built, self.counters
-        while counters.step < built.total_steps:
+        while True:
             epoch, start = divmod(counters.step, built.steps_per_epoch)
             batches = built.task.train.batches(
                 built.batch_size, seed=seeding.derive(self.seed, "data", epoch), start=start
@@ -79,22 +101,14 @@ class Trainer:
             clock = self._now()
             for inputs, targets in batches:
                 loss, count = self._step(inputs, targets)
-                # Every decision below falls alike in all processes, as they agree on these two.
+                # Every decision falls alike in all processes, as they agree on these two.
                 loss, seconds = built.world.mean([loss, self._now() - clock])
                 counters.step += 1
                 counters.loss_sum += loss * count
                 counters.count += count
                 counters.total_count += count
                 counters.train_seconds += seconds
-                if not math.isfinite(loss):
-                    raise DivergedError(f"loss is {loss} at step {counters.step}")
-                if self._evaluates and self._evaluates_after(counters.step):
-                    yield self._row()
-                self._on_step(self, loss)
-                if built.world.any(self._stop_requested()):
-                    raise StoppedError(f"stopped after step {counters.step}")
-                if counters.step == built.total_steps:
-                    return
+                yield loss
                 clock = self._now()
 
     def state_dict(self) -> dict[str, Any]:
@@ -132,7 +146,8 @@ class Trainer:
     def _step(self, inputs: Tensor, targets: Tensor) -> tuple[float, int]:
         """Train on a batch of all processes; returns this one's loss, and the rows that count."""
         built = self.built
-        factor = built.schedule(self.counters.step)
+        counters = self.counters
+        factor = built.schedule(built.limits.progress(counters.step, counters.train_seconds))
         for group, base in zip(built.optimizer.param_groups, self._base_lrs, strict=True):
             group["lr"] = base * factor
         count = int((targets != IGNORE).sum())
@@ -187,7 +202,13 @@ class Trainer:
         within = (step - 1) % self.built.steps_per_epoch + 1
         times, length = self.built.evaluations_per_epoch, self.built.steps_per_epoch
         passed = within * times // length > (within - 1) * times // length
-        return passed or step == self.built.total_steps
+        return passed or self._is_used_up()
+
+    def _is_used_up(self) -> bool:
+        return self.built.limits.is_met(self.counters.step, self.counters.train_seconds)
+
+    def _is_over(self) -> bool:
+        return self._is_used_up() or self.counters.steps_to_target is not None
 
     def _row(self) -> Row:
         built, counters = self.built, self.counters
@@ -202,7 +223,18 @@ class Trainer:
         for name, split in (("validation", built.task.validation), ("test", built.task.test)):
             if split is not None:
                 row |= {f"{name}_{key}": value for key, value in self.evaluate(split).items()}
+        self._note_target(row)
         return row | self._curvature_columns()
+
+    def _note_target(self, row: Row) -> None:
+        """Keep where the metric first reached the target, if the budget has one."""
+        target, task, counters = self.built.limits.target, self.built.task, self.counters
+        if target is None or counters.steps_to_target is not None:
+            return
+        value = row[task.judged_on]
+        if value >= target if task.higher_is_better else value <= target:
+            counters.steps_to_target = counters.step
+            counters.train_seconds_to_target = counters.train_seconds
 
     def _curvature_columns(self) -> Row:
         """What an optimizer with ``curvature_stats`` says of its curvature as a whole."""

@@ -190,12 +190,13 @@ def _try_values(config: Config) -> None:
     """Make the optimizer once, for a model of one layer, so that it refuses bad values now."""
     import torch
 
-    from experiments import budget, build, control, execution
+    from experiments import budget, build, calibration, control, execution
     from experiments.tracking import mirror
 
     mirror.check(config["tracking"])
     build.sizes(config["task"])
-    budget.total_steps(config["budget"], steps_per_epoch=1)
+    budget.check(config["budget"])
+    calibration.check(config)
     execution.resolve(config)
     control.check(config)
     _check_pretrained(config)

@@ -13,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 from experiments import (
+    calibration,
     checkpoint,
     control,
     determinism,
@@ -23,6 +24,7 @@ from experiments import (
     stopping,
 )
 from experiments.build import Built, build
+from experiments.calibration_record import Calibration
 from experiments.display import Display
 from experiments.errors import UserError
 from experiments.execution import pick_device
@@ -99,18 +101,22 @@ def _attempt(
     """Build the run and train it, the lock being held."""
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
+    matched = calibration.of_run(config, folder, display.line)
     with warnings.catch_warnings(record=True) as caught:
         # A remark, as on parameters without curvature, belongs into the record of this run.
         warnings.simplefilter("always", UserWarning)
-        built = build(config, world, scales=control.scales(config, folder.path, world))
+        scales = control.scales(config, folder.path, world, calibration=matched)
+        built = build(config, world, calibration=matched, scales=scales)
     remarks = [str(warning.message) for warning in caught]
     if built.pretrained is not None:
         remarks.append(str(built.pretrained))
+    if built.limits.target is not None and built.task.validation is None:
+        remarks.append("budget.target is judged on test, as the task has no validation split")
     if not position:  # in a sweep every seed would repeat them
         for remark in remarks:
             display.line(remark)
     remarks += rulesets.remarks(config)  # the preflight has shown them
-    return _Attempt(config, folder, built, display, remarks).run()
+    return _Attempt(config, folder, built, display, remarks, matched).run()
 
 
 class _Attempt:
@@ -123,9 +129,10 @@ class _Attempt:
         built: Built,
         display: Display,
         remarks: list[str],
+        matched: Calibration | None,
     ) -> None:
         self.config, self.folder, self.built, self.display = config, folder, built, display
-        self.remarks, self.leads = remarks, built.world.leads
+        self.remarks, self.leads, self.matched = remarks, built.world.leads, matched
         self.identity = identity.describe(config, built.task)
         self.stop = stopping.StopRequest()
         self.rows: list[dict[str, Any]] = []
@@ -179,6 +186,8 @@ class _Attempt:
         faults.forget(folder)
         folder.write(CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(dict(self.config))).encode())
         environment.save(folder, facts | {"remarks": self.remarks}, resumed=state is not None)
+        if self.matched is not None:
+            folder.write(calibration.RUN_FILE, self.matched.to_json())
         self._write_status("running", None)
         if self.trainer.counters.step:
             self.display.line(f"resumed after step {self.trainer.counters.step}")
@@ -271,8 +280,23 @@ class _Attempt:
             "state_bytes": _tensor_bytes(self.built.optimizer.state_dict()),
             "peak_memory_bytes": peak,
             f"{task.unit}_per_second": counters.total_count / max(counters.train_seconds, 1e-9),
+            **self._budget_summary(),
             **final_and_best(self.rows, task.metric, task.higher_is_better),
         }
+
+    def _budget_summary(self) -> dict[str, Any]:
+        """What the budget gave, and what came of it."""
+        limits, counters = self.built.limits, self.trainer.counters
+        facts: dict[str, Any] = {}
+        if limits.given_seconds is not None:
+            facts["budget_train_seconds"] = limits.given_seconds
+        if limits.target is not None:
+            facts["target_metric"] = self.built.task.judged_on
+            facts["steps_to_target"] = counters.steps_to_target
+            facts["train_seconds_to_target"] = counters.train_seconds_to_target
+        if self.matched is not None:
+            facts["calibration"] = self.matched.summary()
+        return facts
 
 
 def _tensor_bytes(value: Any) -> int:

@@ -1,37 +1,43 @@
-"""Learning-rate schedules as factors on the base rate, functions of the training progress."""
+"""Learning-rate schedules as factors on the base rate, functions of the training progress.
+
+Progress is counted as the budget is, from 0 to its ``horizon``: in steps, or in seconds where the
+training time ends the run. Then a clock is behind every learning rate: two runs of one config agree
+as far as their clocks do, not bit for bit; a resumed run goes on at the progress of its checkpoint.
+"""
 
 import math
 from collections.abc import Callable
 
-Schedule = Callable[[int], float]
-"""Maps the index of a step (0 is the first) to the factor on the learning rate of that step."""
+Schedule = Callable[[float], float]
+"""Maps the progress before a step (0 at the first) to the factor on its learning rate."""
 
 
-def constant(*, total_steps: int, steps_per_epoch: int) -> Schedule:
+def constant(*, horizon: float, epoch: float | None) -> Schedule:
     """A factor of one throughout."""
-    del total_steps, steps_per_epoch
-    return lambda step: 1.0
+    del horizon, epoch
+    return lambda progress: 1.0
 
 
 def cosine(
     *,
-    total_steps: int,
-    steps_per_epoch: int,
+    horizon: float,
+    epoch: float | None,
     per: str = "epoch",
     horizon_epochs: int | None = None,
 ) -> Schedule:
     r"""Cosine annealing to zero, :math:`\tfrac12 (1 + \cos(\pi t / T))`.
 
     Args:
-        total_steps: Horizon ``T`` of the schedule; it equals the budget.
-        steps_per_epoch: Steps in one pass over the training data.
+        horizon: ``T``, where annealing ends; it equals the budget.
+        epoch: Length of one pass over the training data in the same unit; None where it is not
+            known, as in seconds.
         per: ``"epoch"`` changes the factor at the start of each epoch, ``"step"`` at each step.
-            A horizon within the first epoch is always stepped.
+            A horizon within the first epoch, or without epochs, is always stepped.
         horizon_epochs: The horizon as somebody else states it, for a check: annealing that ends
             before or after the training is another method.
 
     Returns:
-        The factor of a step.
+        The factor at a progress.
 
     Raises:
         ValueError: If ``per`` is neither, or ``horizon_epochs`` is not the budget.
@@ -40,20 +46,21 @@ def cosine(
         Loshchilov & Hutter, SGDR (2017), arXiv 1608.03983, eq. (5) with eta_min = 0.
 
     Example:
-        >>> factor = cosine(total_steps=20, steps_per_epoch=10)
+        >>> factor = cosine(horizon=20, epoch=10)
         >>> [round(factor(step), 3) for step in (0, 9, 10, 19)]
         [1.0, 1.0, 0.5, 0.5]
     """
     if per not in ("epoch", "step"):
         raise ValueError(f"Invalid per: {per!r}. Must be 'epoch' or 'step'.")
-    if horizon_epochs is not None and horizon_epochs * steps_per_epoch != total_steps:
+    if horizon_epochs is not None and (epoch is None or horizon_epochs * epoch != horizon):
+        budget = "in epochs" if epoch is None else f"{horizon / epoch:g} epochs"
         raise ValueError(
-            f"Invalid horizon_epochs: {horizon_epochs}. Must be the budget, "
-            f"{total_steps / steps_per_epoch:g} epochs, or null."
+            f"Invalid horizon_epochs: {horizon_epochs}. Must be the budget, {budget}, or null."
         )
-    stride = steps_per_epoch if per == "epoch" and total_steps > steps_per_epoch else 1
+    stride = epoch if per == "epoch" and epoch is not None and horizon > epoch else None
 
-    def factor(step: int) -> float:
-        return 0.5 * (1.0 + math.cos(math.pi * (step // stride * stride) / total_steps))
+    def factor(progress: float) -> float:
+        at = progress if stride is None else progress // stride * stride
+        return 0.5 * (1.0 + math.cos(math.pi * min(at, horizon) / horizon))
 
     return factor

@@ -12,7 +12,16 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments import commandline, completion, grids, launching, preflight, processes, sweep
+from experiments import (
+    calibration,
+    commandline,
+    completion,
+    grids,
+    launching,
+    preflight,
+    processes,
+    sweep,
+)
 from experiments.display import show_log
 from experiments.errors import UserError, report_user_errors
 from experiments.outcome import EXIT_CODES
@@ -70,12 +79,14 @@ def main() -> None:
             GlobalHydra.instance().clear()
             run()
             return
-        first, *_ = [preflight.check(grid) for grid in sweeps]
+        firsts = [preflight.check(grid) for grid in sweeps]
+        first = firsts[0]
         if not arguments.multirun:
             launching.check_single(first)
             run()
             return
         way = launching.of(sweeps[0])
+        calibration.prepare(sweeps, firsts)
         sizes = [len(commandline.jobs(grid)) for grid in sweeps]
         launches = [[*options, *grid] for grid in sweeps]
 

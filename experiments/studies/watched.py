@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 
 from experiments.build import Built, build
 from experiments.errors import UserError
-from experiments.loop import StoppedError, Trainer
+from experiments.loop import DivergedError, Trainer
 
 
 def built_run(config: Mapping[str, Any]) -> Built:
@@ -52,6 +53,8 @@ def check_steps(steps: Sequence[int], built: Built) -> None:
     """
     if not steps or list(steps) != sorted(set(steps)) or steps[0] < 1:
         raise UserError(f"Invalid steps: {list(steps)}. Must be ascending numbers >= 1.")
+    if built.total_steps is None:
+        raise UserError("A study needs a budget whose number of steps is known.")
     if steps[-1] > built.total_steps:
         raise UserError(
             f"Invalid steps: {list(steps)}. The run takes {built.total_steps}; "
@@ -78,20 +81,10 @@ def train(
     """
     losses: list[float] = []
     wanted = set(steps)
-
-    def on_step(trainer: Trainer, loss: float) -> None:
+    for step, loss in enumerate(islice(Trainer(built, seed=seed).steps(), steps[-1]), start=1):
+        if not math.isfinite(loss):
+            raise DivergedError(f"loss is {loss} at step {step}")
         losses.append(loss)
-        if trainer.counters.step in wanted:
-            look(trainer.counters.step)
-
-    trainer = Trainer(
-        built,
-        seed=seed,
-        on_step=on_step,
-        stop_requested=lambda: len(losses) >= steps[-1],
-        evaluates=False,
-    )
-    with contextlib.suppress(StoppedError):  # after the last step that is looked at
-        for _ in trainer.run():
-            pass
+        if step in wanted:
+            look(step)
     return losses

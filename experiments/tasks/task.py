@@ -104,3 +104,8 @@ class Task:
     test: Split
     model_arguments: dict[str, int]
     checksums: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def judged_on(self) -> str:
+        """Column of a row that choices during training go by: on test only without validation."""
+        return f"{'test' if self.validation is None else 'validation'}_{self.metric}"

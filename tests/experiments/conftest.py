@@ -19,7 +19,8 @@ def make_config(tmp_path: Path) -> Callable[..., Config]:
     """A config of a few steps on digits whose folders lie below ``tmp_path``."""
 
     def make(*overrides: str) -> Config:
-        short = [] if "budget=epochs" in overrides else ["budget=steps", "budget.steps=4"]
+        has_budget = any(item.startswith("budget=") for item in overrides)
+        short = [] if has_budget else ["budget=steps", "budget.steps=4"]
         defaults = [
             "tracking=none",
             "optimizer=adam",

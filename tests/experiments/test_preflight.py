@@ -56,6 +56,28 @@ def test_good_input_passes(check):
         (["device=tpu"], r"Invalid device: 'tpu'\. Must be one of: auto, cpu"),
         (["budget=steps"], r"Missing value: budget\.steps"),
         (["budget.epochs=0"], r"Invalid budget\.epochs: 0\. Must be a whole number >= 1"),
+        (["budget=train_seconds"], r"Missing value: budget\.train_seconds"),
+        (
+            ["budget=train_seconds", "budget.train_seconds=-1"],
+            r"Invalid budget\.train_seconds: -1\. Must be a number > 0",
+        ),
+        (["budget=target"], r"Missing value: budget\.target"),
+        (
+            ["budget=target", "budget.target=high"],
+            r"Invalid budget\.target: high\. Must be a number",
+        ),
+        (
+            ["budget=match_seconds", "budget.match_seconds=adamm"],
+            r"Invalid budget\.match_seconds: 'adamm'\. Must be one of: .*adam",
+        ),
+        (
+            ["budget=match_seconds", "budget.reference_steps=0.5"],
+            r"Invalid budget\.reference_steps: 0\.5\. Must be a whole number >= 1",
+        ),
+        (
+            ["budget=match_seconds", "processes=2"],
+            r"budget=match_seconds: not with several processes",
+        ),
         (["task.batch_size=0"], r"Invalid task\.batch_size: 0\. Must be a whole number >= 1"),
         (["tracking.mode=on"], r"Invalid tracking\.mode: 'on'\. Must be one of: auto"),
         (["task=mnist"], r"mnist"),

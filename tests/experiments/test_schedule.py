@@ -11,7 +11,7 @@ def test_cosine_per_epoch_is_that_of_torch():
     parameter = torch.nn.Parameter(torch.zeros(()))
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)
-    factor = schedule.cosine(total_steps=epochs * length, steps_per_epoch=length)
+    factor = schedule.cosine(horizon=epochs * length, epoch=length)
     for epoch in range(epochs):
         for step in range(length):
             assert factor(epoch * length + step) == pytest.approx(optimizer.param_groups[0]["lr"])
@@ -20,28 +20,41 @@ def test_cosine_per_epoch_is_that_of_torch():
 
 
 def test_cosine_within_the_first_epoch_is_stepped():
-    factor = schedule.cosine(total_steps=4, steps_per_epoch=100)
+    factor = schedule.cosine(horizon=4, epoch=100)
     expected = [1.0, 0.5 + math.sqrt(0.5) / 2, 0.5, 0.5 - math.sqrt(0.5) / 2]
     assert [factor(step) for step in range(4)] == pytest.approx(expected)
 
 
 def test_constant():
-    assert {schedule.constant(total_steps=9, steps_per_epoch=3)(step) for step in range(9)} == {1.0}
+    assert {schedule.constant(horizon=9, epoch=3)(step) for step in range(9)} == {1.0}
 
 
 def test_refuses_an_unknown_stride():
     with pytest.raises(ValueError, match="Invalid per: 'day'"):
-        schedule.cosine(total_steps=2, steps_per_epoch=1, per="day")
+        schedule.cosine(horizon=2, epoch=1, per="day")
 
 
 def test_a_horizon_that_is_not_the_budget_is_refused():
     """The released Shampoo configuration for transformers anneals over 200 epochs and trains 36."""
-    schedule.cosine(total_steps=36 * 5, steps_per_epoch=5, horizon_epochs=36)
+    schedule.cosine(horizon=36 * 5, epoch=5, horizon_epochs=36)
     with pytest.raises(ValueError, match=r"Invalid horizon_epochs: 200\. Must be .* 36 epochs"):
-        schedule.cosine(total_steps=36 * 5, steps_per_epoch=5, horizon_epochs=200)
+        schedule.cosine(horizon=36 * 5, epoch=5, horizon_epochs=200)
 
 
 def test_the_end_of_the_budget_is_the_end_of_the_annealing():
-    factor = schedule.cosine(total_steps=40, steps_per_epoch=10, per="step")
+    factor = schedule.cosine(horizon=40, epoch=10, per="step")
     assert factor(40) == pytest.approx(0)
     assert factor(39) > 0
+
+
+def test_annealing_over_a_training_time_follows_the_clock():
+    factor = schedule.cosine(horizon=8.0, epoch=None)
+    assert [factor(seconds) for seconds in (0.0, 2.0, 4.0, 8.0)] == pytest.approx(
+        [1.0, 0.5 + math.sqrt(0.5) / 2, 0.5, 0.0]
+    )
+    assert factor(9.0) == 0.0  # a last step may take longer than what was left
+
+
+def test_a_training_time_has_no_horizon_in_epochs():
+    with pytest.raises(ValueError, match=r"Invalid horizon_epochs: 8\. Must be the budget"):
+        schedule.cosine(horizon=8.0, epoch=None, horizon_epochs=8)

@@ -1,0 +1,96 @@
+"""The record of a calibration: what a step of one method costs beside those of a reference."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Seconds a step of one method beside those of a reference.
+
+    Attributes:
+        method: Name in ``conf/optimizer``.
+        reference: Likewise.
+        seconds_per_step: Of the method, the mean over a cycle of its refreshes.
+        reference_seconds_per_step: Of the reference, in the same rounds.
+        ratio: Cost of the method's step in steps of the reference.
+        spread_percent: Half the range of the rounds about ``ratio``, in percent of it.
+        profile: Costs of the steps of one cycle, in mean steps of the reference.
+        reference_profile: Those of the reference; their mean is 1.
+        drift_percent: Half the range of the rounds about the reference's own seconds: how much the
+            machine's speed varied meanwhile.
+        rounds: How often all methods had their turn.
+        steps_per_epoch: Steps in one pass over the training data.
+        published_ratio: The ratio that the paper's epochs imply; None where there is none.
+        setting: What was trained, and how.
+        machine: What it was measured on.
+    """
+
+    method: str
+    reference: str
+    seconds_per_step: float
+    reference_seconds_per_step: float
+    ratio: float
+    spread_percent: float
+    profile: tuple[float, ...]
+    reference_profile: tuple[float, ...]
+    drift_percent: float
+    rounds: int
+    steps_per_epoch: int
+    published_ratio: float | None
+    setting: dict[str, Any]
+    machine: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "profile", tuple(self.profile))
+        object.__setattr__(self, "reference_profile", tuple(self.reference_profile))
+        costs = (self.seconds_per_step, self.reference_seconds_per_step, self.ratio)
+        if not all(math.isfinite(c) and c > 0 for c in costs) or self.steps_per_epoch < 1:
+            raise ValueError("a calibration needs costs > 0")
+        for profile in (self.profile, self.reference_profile):
+            if not all(math.isfinite(c) and c >= 0 for c in profile) or not sum(profile) > 0:
+                raise ValueError("a profile needs costs >= 0")
+
+    def steps(self, reference_steps: int) -> int:
+        """Steps of the method whose time is nearest to that of the reference's; at least one."""
+        wanted = _cost(self.reference_profile, reference_steps)
+        cycles = int(wanted // sum(self.profile))
+        first = cycles * len(self.profile)
+        near = range(max(1, first - 1), first + len(self.profile) + 2)
+        return min(near, key=lambda steps: abs(_cost(self.profile, steps) - wanted))
+
+    def reference_seconds(self, steps: int) -> float:
+        """Training time that the reference takes for so many steps, in seconds."""
+        return _cost(self.reference_profile, steps) * self.reference_seconds_per_step
+
+    def seconds(self, steps: int) -> float:
+        """Training time that the method takes for so many steps, in seconds."""
+        return _cost(self.profile, steps) * self.reference_seconds_per_step
+
+    def to_json(self) -> bytes:
+        """The calibration as the text of a file."""
+        return (json.dumps(dataclasses.asdict(self), indent=2) + "\n").encode()
+
+    def summary(self) -> dict[str, Any]:
+        """What the status of a run tells of it; profiles are in the run's file."""
+        facts = dataclasses.asdict(self)
+        return {key: value for key, value in facts.items() if not key.endswith("profile")}
+
+
+def read(path: Path) -> Calibration | None:
+    """Read one file; None where there is none, or none that can be trusted."""
+    try:
+        return Calibration(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _cost(profile: Sequence[float], steps: int) -> float:
+    """Cost of the first ``steps`` steps, of which ``profile`` is one cycle."""
+    cycles, rest = divmod(steps, len(profile))
+    return cycles * sum(profile) + sum(profile[:rest])
