@@ -41,7 +41,7 @@ quote = '$(subst ','\'',$(1))'
 # $(call override,key,text): the same for Hydra, in which commas, spaces and brackets have a meaning.
 override = $(call quote,$(1)="$(subst ",\",$(2))")
 
-grid = ruleset=tuned $(call quote,optimizer=$(OPT)) $(call quote,task=$(TASK)) $(call quote,seed=$(SEEDS)) \
+grid = ruleset=tuned untuned=default $(call quote,optimizer=$(OPT)) $(call quote,task=$(TASK)) $(call quote,seed=$(SEEDS)) \
   $(folders) $(epochs) $(parallel) $(ARGS)
 folders = $(call override,data_dir,$(DATA)) $(call override,runs_dir,$(RUNS))
 report = $(python) -m analysis.report --runs $(call quote,$(RUNS)) --out $(call quote,$(OUT))
@@ -54,8 +54,8 @@ is_supported := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 can_make_venv := import ensurepip, venv; $(is_supported)
 can_install := import pip; $(is_supported)
 
-.PHONY: help sweep plan status replay report tables figures paper study tune data wandb-sync bench bench-analysis
-.PHONY: test lint type smoke setup clean .jobs
+.PHONY: help sweep plan status replay calibration report tables figures paper study tune data
+.PHONY: publish wandb-sync bench bench-analysis test lint type smoke setup clean .jobs
 
 ## Print this page. It needs no set-up.
 help:
@@ -91,6 +91,12 @@ plan: .jobs setup
 ## Example:   make status
 status: setup
 	@$(python) -m experiments.status $(call override,runs_dir,$(RUNS))
+
+## Compare the training times of finished budget=match_seconds runs with what they were given.
+## Variables: RUNS
+## Example:   make calibration
+calibration: setup
+	@$(python) -m experiments.calibration $(call override,runs_dir,$(RUNS))
 
 ## Run a recorded run again from its folder, and compare every measurement.
 ## Variables: RUN RUNS ARGS
@@ -136,6 +142,7 @@ study: setup
 ## Choose hyperparameters on the validation split, by as many trials for every optimizer.
 ## Variables: OPT TASK TRIALS JOBS LAUNCHER DATA RUNS ARGS
 ## Example:   make tune OPT=adafisher TASK=digits TRIALS=8
+## Example:   make tune OPT=adam TASK=digits TRIALS=16 ARGS='seeds=1000,1001 sampler=tpe startup=8'
 tune: .jobs setup
 	@printf 'Tune: %s on %s, %s trials each.\n' $(call quote,$(OPT)) $(call quote,$(TASK)) $(call quote,$(TRIALS))
 	@$(python) -m experiments.tune $(call quote,optimizer=$(OPT)) $(call quote,task=$(TASK)) \
@@ -148,6 +155,12 @@ tune: .jobs setup
 data: setup
 	@printf 'Data: %s.\n' $(call quote,$(TASK))
 	@$(python) -m experiments.data $(call quote,task=$(TASK)) $(call override,data_dir,$(DATA)) $(ARGS)
+
+## Mirror every table and figure of OUT to one report run of Weights & Biases.
+## Variables: RUNS OUT ARGS
+## Example:   make publish
+publish: setup
+	@$(python) -m experiments.publish $(call override,out,$(OUT)) $(call override,runs_dir,$(RUNS)) $(ARGS)
 
 ## Upload what was mirrored offline to Weights & Biases; what is there already is left alone.
 ## Variables: RUNS

@@ -26,6 +26,7 @@ NOT_HASHED = (
     "processes",
     "fail_fast",
     "deterministic",
+    "untuned",
     "memory_limit_gb",
 )
 # Left out of the hash where they are null: keys that came later, so that older runs keep their ids.

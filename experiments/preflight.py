@@ -111,8 +111,10 @@ def check(overrides: list[str]) -> Config:
 def _check_rulesets(overrides: list[str]) -> None:
     if rulesets.asks(overrides):
         first = next(_samples(overrides))
-        choices = compose_job(first, hydra=True).hydra.runtime.choices
-        rulesets.check_tuned(choices, commandline.jobs(overrides))
+        config = compose_job(first, hydra=True)
+        choices, jobs = config.hydra.runtime.choices, commandline.jobs(overrides)
+        for line in rulesets.check_tuned(choices, jobs, untuned=config.untuned):
+            print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def _samples(overrides: list[str]) -> Iterator[list[str]]:

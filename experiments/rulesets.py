@@ -11,6 +11,8 @@ from experiments import commandline, identity
 from experiments.errors import UserError
 
 TUNED = "tuned"
+REFUSE = "refuse"
+UNTUNED = (REFUSE, "default")
 
 
 def asks(overrides: Sequence[str]) -> bool:
@@ -18,16 +20,26 @@ def asks(overrides: Sequence[str]) -> bool:
     return any(item.startswith(("ruleset=", "experiment=")) for item in overrides)
 
 
-def check_tuned(choices: Mapping[str, Any], jobs: Iterable[Sequence[str]]) -> None:
-    """Refuse ``ruleset=tuned`` where nothing was tuned; Hydra would take the defaults instead.
+def check_tuned(
+    choices: Mapping[str, Any], jobs: Iterable[Sequence[str]], *, untuned: str
+) -> list[str]:
+    """Look for ``ruleset=tuned`` where nothing was tuned; Hydra takes the defaults there.
 
     Args:
         choices: The first job's choice of each config group.
         jobs: Overrides of every job.
+        untuned: One of ``UNTUNED``: what to do then.
+
+    Returns:
+        One line for each pair of method and task that takes the defaults.
 
     Raises:
-        UserError: At the first pair of method and task without a file.
+        UserError: At the first pair without a file where that is refused, or if ``untuned`` is
+            unknown.
     """
+    if untuned not in UNTUNED:
+        raise UserError(f"Invalid untuned: {untuned!r}. Must be one of: {', '.join(UNTUNED)}.")
+    found: dict[str, None] = {}
     known = {group: commandline.choices(group) for group in ("task", "optimizer")}
     for job in jobs:
         chosen = dict(choices) | dict(item.partition("=")[::2] for item in job)
@@ -35,11 +47,16 @@ def check_tuned(choices: Mapping[str, Any], jobs: Iterable[Sequence[str]]) -> No
         path = commandline.CONF / TUNED / task / f"{optimizer}.yaml"
         if any(chosen[group] not in known[group] for group in known):
             continue  # a name that does not exist is another mistake, with a line of its own
-        if chosen["ruleset"] == TUNED and not path.exists():
+        if chosen["ruleset"] != TUNED or path.exists():
+            continue
+        how = f"`make tune OPT={optimizer} TASK={task}`"
+        if untuned == REFUSE:
             raise UserError(
-                f"Invalid ruleset: {TUNED!r}. {optimizer} is not tuned on {task}. Tune it by `make "
-                f"tune OPT={optimizer} TASK={task}`, or take ruleset=default."
+                f"Invalid ruleset: {TUNED!r}. {optimizer} is not tuned on {task}. Tune it by "
+                f"{how}, or take ruleset=default."
             )
+        found[f"{optimizer} is not tuned on {task}: it takes its defaults; {how} tunes"] = None
+    return list(found)
 
 
 def remarks(config: Mapping[str, Any]) -> list[str]:

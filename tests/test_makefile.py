@@ -37,7 +37,7 @@ def test_sweep_with_its_defaults(ready: Checkout) -> None:
     assert ready.make("sweep").returncode == 0
     sweep, report = ready.programs()
     assert sweep == [
-        *("-m", "experiments.train", "--multirun", "ruleset=tuned"),
+        *("-m", "experiments.train", "--multirun", "ruleset=tuned", "untuned=default"),
         *("optimizer=adafisher,adam,kfac,shampoo", "task=digits,tinyshakespeare", "seed=0,1,2"),
         *('data_dir="./data"', 'runs_dir="runs"'),
     ]
@@ -51,7 +51,7 @@ def test_sweep_hands_every_variable_on(ready: Checkout) -> None:
         "ARGS=ruleset=default budget=steps 'note=two words'",
     )
     sweep, report = ready.programs()
-    assert sweep[4:] == [
+    assert sweep[5:] == [
         *("optimizer=all", "task=ptb", "seed=0"),
         *('data_dir="/my data/it\'s, \\"here\\""', 'runs_dir="my runs"', "budget.epochs=3"),
         *("launcher=joblib", "jobs=2"),
@@ -124,6 +124,8 @@ def test_jobs_must_be_a_positive_whole_number(checkout: Checkout, jobs: str) -> 
         ),
         (["status", "RUNS=r"], 'experiments.status runs_dir="r"'),
         (["replay", "RUN=0a", "ARGS=x=1"], 'experiments.replay run=0a runs_dir="runs" x=1'),
+        (["calibration"], 'experiments.calibration runs_dir="runs"'),
+        (["publish", "OUT=o"], 'experiments.publish out="o" runs_dir="runs"'),
         (["wandb-sync"], 'experiments.wandb_sync runs_dir="runs"'),
         (["study"], 'experiments.study study=all data_dir="./data" runs_dir="runs"'),
         (["study", "FIG=a"], 'experiments.study study=a data_dir="./data" runs_dir="runs"'),

@@ -67,6 +67,16 @@ def test_a_pair_that_was_never_tuned_is_refused(check, overrides, optimizer, tas
     assert f"`make tune OPT={optimizer} TASK={task}`" in str(refused.value)
 
 
+def test_a_pair_that_was_never_tuned_takes_its_defaults_where_asked(check, capsys):
+    check("optimizer=adam", "task=generated_images", "ruleset=tuned", "untuned=default")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: adam is not tuned on generated_images: it takes its defaults")
+    composed = preflight.composed(["optimizer=adam", "task=generated_images", "ruleset=tuned"])
+    assert composed["ruleset"] == "default"  # as the record and every table will say
+    with pytest.raises(UserError, match=r"Invalid untuned: 'no'\. Must be one of: refuse, default"):
+        check("ruleset=tuned", "untuned=no")
+
+
 def test_a_name_that_does_not_exist_is_still_told_as_such(check):
     with pytest.raises(UserError, match="Unknown optimizer: 'adamm'"):
         check("optimizer=sgd,adamm", "task=digits", "ruleset=tuned")
