@@ -35,7 +35,9 @@ def paper_epochs() -> dict[str, dict[str, Sourced]]:
     """Epochs of Table 8 by family (``cifar``, ``imagenet``, ``lm``) and optimizer."""
     return {
         path.stem.removeprefix("paper_"): {
-            key: value for key, value in _lines(path) if isinstance(value.value, int)
+            key: value
+            for key, value in _lines(path, "by_optimizer")
+            if isinstance(value.value, int)
         }
         for path in sorted((CONF / "budget").glob("paper_*.yaml"))
     }
@@ -45,15 +47,18 @@ def learning_rates(ruleset: str) -> dict[str, dict[str, Sourced]]:
     """The ``lr`` of each file of a ruleset, by its folder (a family or a task) and optimizer."""
     found: dict[str, dict[str, Sourced]] = {}
     for path in sorted((CONF / ruleset).glob("*/*.yaml")):
-        rates = [value for key, value in _lines(path) if key == "lr"]
+        rates = [value for key, value in _lines(path, "optimizer") if key == "lr"]
         if rates:
             found.setdefault(path.parent.name, {})[path.stem] = rates[0]
     return found
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Sourced]]:
+def _lines(path: Path, section: str) -> Iterator[tuple[str, Sourced]]:
+    inside = False
     for line in path.read_text(encoding="utf-8").splitlines():
-        match = _SOURCED.match(line)
+        if line and not line[0].isspace() and not line.startswith("#"):
+            inside = line.startswith(f"{section}:")
+        match = _SOURCED.match(line) if inside else None
         if match and match["value"]:
             # YAML 1.1 takes 1e-3 for text; JSON's and OmegaConf's number is meant.
             value = yaml.safe_load(match["value"])

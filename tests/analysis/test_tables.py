@@ -182,7 +182,9 @@ def test_a_source_is_the_comment_on_the_line(tmp_path: Path, monkeypatch: Any) -
     monkeypatch.setattr(conf, "CONF", tmp_path)
     folder = tmp_path / "paper" / "cnn"
     folder.mkdir(parents=True)
-    (folder / "adam.yaml").write_text("# lr: 9\noptimizer:\n  lr: 1e-3  # Table 9, #2\n  beta: 1\n")
+    (folder / "adam.yaml").write_text(
+        "# lr: 9\ntuning:\n  lr: 7\noptimizer:\n  lr: 1e-3  # Table 9, #2\n  beta: 1\n"
+    )
     assert conf.learning_rates("paper") == {"cnn": {"adam": conf.Sourced(1e-3, "Table 9, #2")}}
 
 
