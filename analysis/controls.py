@@ -11,7 +11,7 @@ from analysis.groups import group_runs
 from analysis.load import Results
 
 COMMAND = (
-    "python -m experiments.train -m control=scalar optimizer=adafisher task=digits ruleset=tuned "
+    ".venv/bin/python -m experiments.train -m control=scalar optimizer=adafisher task=digits ruleset=tuned "
     "seed=0,1,2"
 )
 

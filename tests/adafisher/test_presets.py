@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from adafisher import AdaFisher, AdaFisherW
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "optimizer"
-NOT_ARGUMENTS = ("name", "family", "shardable", "published_as", "needs", "search")
+NOT_ARGUMENTS = ("name", "family", "shardable", "published_as", "control", "needs", "search")
 LR, BETA, DAMPING = 0.001, 0.9, 0.001
 BATCH, TOKENS, WIDTH = 3, 2, 4
 SCALE = 0.05  # of the loss; steps reach lr / damping = 1 times the gradient, so keep that small
