@@ -11,8 +11,8 @@ from analysis.groups import group_runs
 from analysis.load import Results
 
 COMMAND = (
-    ".venv/bin/python -m experiments.train -m control=scalar optimizer=adafisher task=digits ruleset=tuned "
-    "seed=0,1,2"
+    ".venv/bin/python -m experiments.train -m control=scalar optimizer=adafisher task=digits "
+    "ruleset=tuned seed=0,1,2"
 )
 
 
