@@ -32,6 +32,9 @@ from analysis.terminal import print_table
 MAIN = "results"
 """The table that a terminal shows; the others are in files and on the page."""
 
+FIRST = [MAIN, "published_vs_reproduced"]
+"""The tables that page and paper begin with."""
+
 
 class ReportError(Exception):
     """A mistake of the caller, in one line."""
@@ -111,6 +114,7 @@ def report(
     results = _load(runs_dir)
     for line in results.broken:
         print(f"warning: {line}", file=sys.stderr)
+    table_names.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     built = [_table(name, results) for name in table_names]
     try:
         for table in built:
