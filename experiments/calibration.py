@@ -27,6 +27,7 @@ from omegaconf import OmegaConf
 from experiments import budget, commandline, identity, processes
 from experiments.calibration_record import Calibration, read
 from experiments.errors import UserError, report_user_errors
+from experiments.sharing import side_by_side, threads_of
 from experiments.store import RunFolder
 
 CACHE_DIR = ".calibration"
@@ -70,7 +71,7 @@ def measure(configs: Sequence[Config], runs_dir: Path) -> list[Calibration]:
         if known(config, runs_dir) is not None:
             continue
         settings.setdefault(
-            _digest([_essence(config), config["device"], threads(config)]), []
+            _digest([_essence(config), config["device"], threads_of(config, 1)]), []
         ).append(config)
     for alike in settings.values():
         _measure_setting(alike, runs_dir)
@@ -154,19 +155,6 @@ def check(config: Config) -> None:
         raise UserError("budget=match_seconds: not with several processes; one is measured.")
 
 
-def threads(config: Config, parallel: int = 1) -> int:
-    """Threads of a run of a sweep.
-
-    Args:
-        config: The resolved config.
-        parallel: How many runs share the cores; negative as joblib counts it.
-    """
-    cores = os.cpu_count() or 1
-    jobs = parallel if parallel > 0 else max(1, cores + 1 + parallel)
-    given: int | None = config["threads"]
-    return max(1, cores // jobs) if given is None else given
-
-
 def setting(config: Config) -> dict[str, Any]:
     """What a record tells of the setting that was measured."""
     return {
@@ -190,7 +178,7 @@ def machine(config: Config) -> dict[str, Any]:
         "device": facts["device"],
         "processor": _processor(),
         "cpu_count": facts["cpu_count"],
-        "threads": threads(config),
+        "threads": threads_of(config, 1),
         "torch": torch.__version__,
     }
 
@@ -234,7 +222,7 @@ def _composed_section(task: str, model: str, ruleset: str, name: str) -> str:
 
 def _measure_setting(configs: Sequence[Config], runs_dir: Path) -> None:
     """Measure in a child process, which reads the cache first and waits for its turn."""
-    count = threads(configs[0])
+    count = threads_of(configs[0], 1)
     request = {
         "runs_dir": str(runs_dir),
         "jobs": [[{**config, "threads": count}, reference_section(config)] for config in configs],
@@ -270,7 +258,7 @@ def _composed(jobs: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
             parallel = whole.hydra.launcher.get("n_jobs", whole.jobs)
             own = OmegaConf.masked_copy(whole, [str(name) for name in whole if name != "hydra"])
             config = preflight.resolve(own)
-            configs.append({**config, "threads": threads(config, parallel)})
+            configs.append({**config, "threads": threads_of(config, side_by_side(parallel))})
     return configs
 
 

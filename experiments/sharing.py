@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+from collections.abc import Mapping
+from typing import Any
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -16,6 +18,17 @@ def cores() -> int:
 def side_by_side(jobs: int) -> int:
     """How many jobs ``jobs`` means; a negative one counts from the cores, as joblib does."""
     return jobs if jobs > 0 else max(1, cores() + 1 + jobs)
+
+
+def threads_of(config: Mapping[str, Any], jobs: int) -> int:
+    """Threads of each process of a run: as its config says, or its share of the cores.
+
+    Args:
+        config: The resolved config.
+        jobs: How many runs share the cores.
+    """
+    given: int | None = config["threads"]
+    return max(1, cores() // (jobs * config["processes"])) if given is None else given
 
 
 def cuda_devices() -> tuple[str, ...]:

@@ -134,8 +134,7 @@ def share(
     """The config and the environment of a run at a place, with its share of cores and devices."""
     settings, environment = dict(config), dict(os.environ)
     jobs = sweep.parallel or 1
-    if settings["threads"] is None:
-        settings["threads"] = max(1, sharing.cores() // (jobs * settings["processes"]))
+    settings["threads"] = sharing.threads_of(config, jobs)
     # The libraries below torch read their thread counts when they are loaded.
     environment["OMP_NUM_THREADS"] = str(settings["threads"])
     # On a busy machine a thread that spins for its siblings keeps them from running.
