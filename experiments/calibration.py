@@ -37,7 +37,8 @@ REFERENCE = "adafisher"
 
 Config = Mapping[str, Any]
 _LAUNCH = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_SETTING = ("tokenization", "model", "precision", "compile", "channels_last", "control")
+# Not `control`: it takes the steps of the method that it controls, or the two would not pair.
+_SETTING = ("tokenization", "model", "precision", "compile", "channels_last")
 # What leaves the cost of a step as it is.
 _FREE = ("epochs", "eval_batch_size", "evaluations_per_epoch", "lr", "seed", *identity.NOTES)
 

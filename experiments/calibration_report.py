@@ -43,8 +43,15 @@ class Matched:
 
 
 def matched(runs: Sequence[Run]) -> list[Matched]:
-    """Pair the finished runs of a matched time with the reference of their block and seed."""
-    timed = [run for run in runs if run.status == "done" and "calibration" in run.summary]
+    """Pair the finished runs of a matched time with the reference of their block and seed.
+
+    Scalar controls have the steps of their methods, not the time, and are left out.
+    """
+    timed = [
+        run
+        for run in runs
+        if run.status == "done" and "calibration" in run.summary and not run.identity.get("control")
+    ]
     references = {
         _block(run): run.progress["train_seconds"]
         for run in timed

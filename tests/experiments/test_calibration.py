@@ -274,6 +274,16 @@ def test_a_run_trains_the_matched_steps_and_keeps_the_calibration(config, cached
     assert read(record.path / calibration.RUN_FILE) == made_up()
 
 
+def test_a_control_takes_the_steps_of_its_method(make_config, cached, monkeypatch):
+    monkeypatch.setattr(calibration, "measure", no_measuring)
+    config = make_config("optimizer=adam", *MATCH, "control=scalar")
+    assert run.execute(config).status == "done"
+    record = load_run(Path(config["runs_dir"]) / identity.run_id(config))
+    assert record.progress["step"] == 8
+    # It is no reference of the time, nor held against it.
+    assert calibration_report.matched([record]) == []
+
+
 def test_a_resumed_run_reads_its_own_calibration_back(config, cached, monkeypatch):
     """Even if the cache says otherwise by then, or is gone."""
     folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
