@@ -1,7 +1,6 @@
 """What a run will cost, from the records of runs like it: seconds a step, and bytes on the disk."""
 
 import heapq
-import importlib.util
 import json
 import statistics
 from collections.abc import Iterable, Mapping
@@ -9,16 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import identity
+from experiments import calibration, identity
 from experiments.record import ENVIRONMENT_FILE, Run
 from experiments.standing import standings
 
 SHORT_RUNS = ".plan"
 """Below the runs folder: where short runs may lie that are made for their cost, and in no table."""
-
-# The module that measures a machine, and the folder of its results below the runs folder.
-_CALIBRATION = "experiments.calibration"
-_CALIBRATIONS = ".calibration"
 
 Setting = tuple[Any, ...]
 
@@ -84,9 +79,9 @@ def calibrated(config: Mapping[str, Any], runs_dir: Path) -> dict[Setting, Cost]
         config: The resolved config.
         runs_dir: Where the calibrations are kept.
     """
-    if importlib.util.find_spec(_CALIBRATION) is None or not (runs_dir / _CALIBRATIONS).is_dir():
+    if not (runs_dir / calibration.CACHE_DIR).is_dir():  # else torch is loaded, to know the machine
         return {}
-    found = importlib.import_module(_CALIBRATION).known(config, runs_dir)
+    found = calibration.known(config, runs_dir)
     if found is None:
         return {}
 

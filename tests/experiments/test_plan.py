@@ -1,12 +1,11 @@
 """A plan against records written by hand, whose costs are plain numbers."""
 
-import importlib.machinery
 import sys
-import types
 
 import pytest
 
-from experiments import commandline, estimate, grids, identity, plan
+from experiments import calibration, commandline, estimate, grids, identity, plan
+from experiments.calibration_record import Calibration
 from experiments.errors import UserError
 from experiments.estimate import Cost
 from experiments.record import load_run
@@ -137,23 +136,28 @@ def test_a_calibration_serves_where_no_run_does(overrides, write, monkeypatch):
     assert "  digits small_cnn sgd batch 64 fp32: 0.5 s a step, from calibration" in told
 
 
-def test_the_calibration_of_a_machine_is_asked_where_there_is_one(
-    make_config, monkeypatch, tmp_path
-):
-    name = "experiments.calibration"
-    config = make_config("optimizer=kfac")
-    facts = {"reference": "adam", "seconds_per_step": 2.0, "reference_seconds_per_step": 3.0}
-    module = types.ModuleType(name)
-    module.__spec__ = importlib.machinery.ModuleSpec(name, None)
-    module.known = lambda config, runs_dir: types.SimpleNamespace(steps_per_epoch=100, **facts)
-    monkeypatch.setitem(sys.modules, name, module)
+def test_the_calibration_of_a_machine_is_asked_where_there_is_one(make_config, tmp_path):
+    config = make_config("optimizer=kfac", "budget=match_seconds", "budget.match_seconds=adam")
     assert estimate.calibrated(config, tmp_path) == {}  # nothing was measured below this folder
-    (tmp_path / ".calibration").mkdir()
+    key = calibration.key(
+        config, calibration.reference_section(config), calibration.machine(config)
+    )
+    facts = {"seconds_per_step": 2.0, "reference_seconds_per_step": 3.0, "ratio": 2 / 3}
+    facts |= {"profile": (2 / 3,), "reference_profile": (1.0,), "steps_per_epoch": 100}
+    facts |= {"spread_percent": 1.0, "drift_percent": 1.0, "rounds": 3, "published_ratio": None}
+    known = Calibration(method="kfac", reference="adam", setting={}, machine={}, **facts)
+    (tmp_path / calibration.CACHE_DIR).mkdir()
+    (tmp_path / calibration.CACHE_DIR / f"{key}.json").write_bytes(known.to_json())
     found = estimate.calibrated(config, tmp_path)
     assert {key[2]: cost.seconds_per_step for key, cost in found.items()} == {
         "kfac": 2.0,
         "adam": 3.0,
     }
+
+
+def test_a_plan_of_controls_has_what_they_control(overrides):
+    labels = plan.plan([*overrides, "control=scalar", "optimizer=adam"]).jobs
+    assert len(labels) == 4  # two seeds, each with its control
 
 
 @pytest.mark.parametrize(
