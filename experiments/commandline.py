@@ -35,16 +35,6 @@ def normalise(overrides: list[str]) -> list[str]:
     return list(parsed.values())
 
 
-def with_sources(overrides: list[str]) -> list[str]:
-    """Add to a sweep of controls the runs that they control.
-
-    Example:
-        >>> with_sources(["optimizer=adam", "control=scalar"])
-        ['optimizer=adam', 'control=null,scalar']
-    """
-    return ["control=null,scalar" if item == "control=scalar" else item for item in overrides]
-
-
 def jobs(overrides: list[str]) -> list[list[str]]:
     """The overrides of every job of a sweep, in the order in which Hydra launches them.
 

@@ -34,15 +34,15 @@ def spelled_out(overrides: list[str]) -> list[list[str]]:
     """
     chosen = [item for item in overrides if item.startswith("experiment=")]
     if not chosen:
-        return [overrides]
+        return [_with_sources(overrides)]
     with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
         config = compose_job(chosen, hydra=True)
     common = {key: str(value) for key, value in (config.hydra.sweeper.params or {}).items()}
     grids = narrowed(_listed(chosen[0], config.grids, common), overrides)
     return [
         [
-            *(f"{key}={value}" for key, value in grid.items()),
-            *(item for item in overrides if _key(item) not in grid),
+            *_with_sources([f"{key}={value}" for key, value in grid.items()]),
+            *_with_sources([item for item in overrides if _key(item) not in grid]),
             "hydra.sweeper.params=null",
         ]
         for grid in grids
@@ -77,6 +77,16 @@ def narrowed(grids: list[Grid], overrides: list[str]) -> list[Grid]:
                 narrower.append({**grid, key: ",".join(wanted)})
         grids = narrower
     return grids
+
+
+def _with_sources(overrides: list[str]) -> list[str]:
+    """Add to a sweep of controls the runs that they control.
+
+    Example:
+        >>> _with_sources(["optimizer=adam", "control=scalar"])
+        ['optimizer=adam', 'control=null,scalar']
+    """
+    return ["control=null,scalar" if item == "control=scalar" else item for item in overrides]
 
 
 def _key(override: str) -> str:

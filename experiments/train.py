@@ -63,8 +63,6 @@ def main() -> None:
     with report_user_errors(quiet=not processes.reports()):
         overrides = commandline.normalise(arguments.overrides)
         options = [item for item in sys.argv[1:] if item not in arguments.overrides]
-        if arguments.multirun:
-            overrides = commandline.with_sources(overrides)
         sweeps = grids.spelled_out(overrides) if arguments.multirun else [overrides]
         sys.argv[1:] = [*options, *sweeps[0]]
         if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from experiments import commandline, control, identity
+from experiments import commandline, control, grids, identity
 from experiments.build import build
 from experiments.errors import UserError
 from experiments.optimizers.scalar_control import ScalarControl
@@ -220,7 +220,8 @@ def test_a_control_is_a_run_of_its_own_that_names_its_source(tmp_path: Path) -> 
 
 def test_a_sweep_of_controls_runs_what_they_control() -> None:
     typed = ["optimizer=adam", "control=scalar", "seed=0,1"]
-    jobs = commandline.jobs(commandline.with_sources(typed))
+    (grid,) = grids.spelled_out(typed)
+    jobs = commandline.jobs(grid)
     assert sum("control=null" in job for job in jobs) == 2
     assert sum("control=scalar" in job for job in jobs) == 2
     assert math.prod((2, 2)) == len(jobs)
