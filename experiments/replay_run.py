@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from experiments import comparison, identity, preflight, replay_code
+from experiments.calibration import RUN_FILE
 from experiments.checkout import ROOT
 from experiments.comparison import DIFFERENT, Comparison, Difference
 from experiments.errors import UserError
@@ -29,8 +30,6 @@ from experiments.record import (
 from experiments.store import RunFolder, write_atomic
 
 REPLAYS = ".replays"
-# Files by which a run goes for ever: measured again, they would give another run.
-_MEASURED = ("calibration.json",)
 # The same in every version of the code, so that it can start an older one.
 _PROGRAM = """
 import json, sys
@@ -95,16 +94,15 @@ def rerun(record: Record, *, use_recorded_code: bool, folders: Mapping[str, str]
     """
     place = _fresh_folder(record.run.path.parent / REPLAYS / record.run.path.name)
     config = {**record.config, **folders, "runs_dir": str(place), "retry": False}
-    config["tracking"] = {**config.get("tracking", {}), "mode": "none"}
+    # Code from before there was a `_target_` reads the mode.
+    config["tracking"] = {**config.get("tracking", {}), "_target_": None, "mode": "none"}
     config["threads"] = record.environment.get("threads", config.get("threads"))
     if not use_recorded_code:
         config = _with_new_keys(config)
-    # The folder of the run, in which it finds what was measured for it.
-    own = record.run.run_id if use_recorded_code else identity.run_id(config)
-    for name in _MEASURED:
-        if (source := record.run.path / name).exists():
-            (place / own).mkdir()
-            shutil.copy(source, place / own)
+    if (measured := record.run.path / RUN_FILE).exists():  # measured anew, it were another run
+        own = record.run.run_id if use_recorded_code else identity.run_id(config)
+        (place / own).mkdir()
+        shutil.copy(measured, place / own)
     path = place / "config.json"
     write_atomic(path, json.dumps(config, indent=2).encode())
     count = (record.environment.get("processes") or {}).get("count", 1)

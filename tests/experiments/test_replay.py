@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from experiments import checkout, commandline, preflight, replay, replay_code, replay_run, run
 from experiments.errors import UserError
@@ -53,18 +54,23 @@ def rewrite(path, change):
     path.write_text(json.dumps(value))
 
 
-def test_a_replay_is_identical_and_leaves_the_record_alone(record, monkeypatch, capsys):
+def test_a_replay_is_identical_and_leaves_the_record_alone(record, monkeypatch, capfd):
     """Also from the folder alone, without the runs folder; with what was measured for the run."""
     (record / "calibration.json").write_text("{}")
+    mirrored = OmegaConf.load(record / "config.yaml")
+    mirrored.tracking = {"_target_": "experiments.tracking.tensorboard.start"}
+    OmegaConf.save(mirrored, record / "config.yaml")
     before = snapshot(record)
     assert call(monkeypatch, f"run={record}") == 0
-    told = capsys.readouterr().out
+    told, remarks = capfd.readouterr()
+    assert "tracking" not in remarks  # a replay has no mirror, whichever the run had
     assert "environment: no difference" in told
     assert told.splitlines()[-1].startswith("identical: ")
     assert snapshot(record) == before
     (again,) = (record.parent / ".replays" / record.name).glob("1/*/status.json")
     assert load_run(again.parent).status == "done"
     assert (again.parent / "calibration.json").read_text() == "{}"
+    assert not (again.parent / "tensorboard").exists()
     report = json.loads((again.parents[1] / "comparison.json").read_text())
     assert report["verdict"] == "identical"
 
