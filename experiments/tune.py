@@ -59,8 +59,9 @@ def tune(optimizer: str, task: str, options: Options, overrides: Sequence[str]) 
     """
     base = commandline.normalise(
         [
+            "tracking=none",  # unless somebody asks for it
             *overrides,
-            *("ruleset=default", "tracking=none", "fail_fast=false"),
+            *("ruleset=default", "fail_fast=false"),
             *(f"optimizer={optimizer}", f"task={task}"),
         ]
     )
