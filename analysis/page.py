@@ -16,11 +16,12 @@ from analysis.groups import group_runs
 from analysis.load import NO_RUNS, Results
 from analysis.render import to_html
 from analysis.run_pages import MOST, run_pages
+from analysis.verdict import counts
 
 TEMPLATES = Path(__file__).parent / "templates"
 TEMPLATE = "page.html"
 VERDICTS = "published_vs_reproduced"
-"""The table whose column ``verdict`` the summary counts."""
+"""The table whose verdicts the summary counts."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,10 @@ def summary_line(results: Results) -> str:
 
 
 def verdict_counts(tables: Sequence[BuiltTable]) -> dict[str, int]:
-    """Count the verdicts by kind, what stands in brackets behind one left out."""
+    """How many published numbers have each verdict."""
     for table in tables:
-        if table.name == VERDICTS and "verdict" in table.frame.columns:
-            kinds = table.frame["verdict"].map(lambda verdict: str(verdict).partition(" (")[0])
-            return {str(kind): int(count) for kind, count in kinds.value_counts().items()}
+        if table.name == VERDICTS:
+            return counts(table.frame)
     return {}
 
 
