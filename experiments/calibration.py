@@ -24,7 +24,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from experiments import budget, commandline, identity, processes
+from experiments import arguments, budget, commandline, identity, processes
 from experiments.calibration_record import Calibration, read
 from experiments.errors import UserError, report_user_errors
 from experiments.sharing import side_by_side, threads_of
@@ -291,12 +291,8 @@ def main() -> int:
     from experiments import calibration_report
 
     with report_user_errors():
-        given = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
-        if set(given) - {"runs_dir"} or not given.get("runs_dir", "runs"):
-            raise UserError(
-                f"Invalid arguments: {' '.join(sys.argv[1:])}. Must be runs_dir=<folder>."
-            )
-        return calibration_report.main(Path(given.get("runs_dir", "runs")))
+        runs_dir = arguments.parse(sys.argv[1:], {"runs_dir": "runs"})["runs_dir"]
+        return calibration_report.main(Path(runs_dir).expanduser())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import commandline, preflight
+from experiments import arguments, commandline, preflight
 from experiments.errors import UserError, report_user_errors
 from experiments.store import RunFolder
 from experiments.tracking import mirror
@@ -72,11 +72,10 @@ def _subject(runs_dir: Path, project: str | None) -> mirror.Subject:
 def main() -> None:
     """Mirror one report and say so in one line."""
     with report_user_errors():
-        arguments = commandline.normalise(sys.argv[1:])
-        given = dict(item.partition("=")[::2] for item in arguments)
-        others = [item for item in arguments if item.partition("=")[0] != "out"]
-        out = Path(given.get("out", "out")).expanduser()
-        print(publish(out, preflight.composed(others)))
+        typed = commandline.normalise(sys.argv[1:])
+        own = [item for item in typed if item.partition("=")[0] == "out"]
+        out = Path(arguments.parse(own, {"out": "out"})["out"]).expanduser()
+        print(publish(out, preflight.composed([item for item in typed if item not in own])))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments import commandline
+from experiments import arguments
 from experiments.errors import UserError, report_user_errors
 from experiments.store import RunFolder
 from experiments.tracking import offline, wandb
@@ -155,11 +155,8 @@ def _count(number: int, noun: str) -> str:
 def main() -> None:
     """Upload the runs of one folder and say so in one line."""
     with report_user_errors():
-        given = dict(item.partition("=")[::2] for item in commandline.normalise(sys.argv[1:]))
-        unknown = [key for key in given if key != "runs_dir"]
-        if unknown:
-            raise UserError(f"Unknown argument: {unknown[0]!r}. Known: runs_dir.")
-        print(sync(Path(given.get("runs_dir", "runs")).expanduser().absolute()))
+        runs_dir = arguments.parse(sys.argv[1:], {"runs_dir": "runs"})["runs_dir"]
+        print(sync(Path(runs_dir).expanduser().absolute()))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,33 @@
+"""The small commands take a folder as the Makefile writes it, whatever it is called."""
+
+import importlib
+import sys
+
+import pytest
+
+COMMANDS = {
+    "status": ("runs_dir", [], None, "no runs in {folder}"),
+    "wandb_sync": ("runs_dir", [], None, "W&B: 0 logs of 0 runs uploaded"),
+    "calibration": ("runs_dir", [], 2, "No finished run of budget=match_seconds in {folder}."),
+    "replay": ("runs_dir", ["run=x"], 2, "Must be the id of a run in {folder}, or its folder."),
+    "publish": ("out", [], 2, "Nothing to publish in {folder}:"),
+    "study": ("runs_dir", ["study=no"], 2, "Unknown study: 'no'."),
+    "plan": ("runs_dir", ["optimizer=no"], 2, "Unknown optimizer: 'no'."),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("called", ["runs", 'a "b", c'])
+def test_a_quoted_folder_is_the_folder(name, called, tmp_path, monkeypatch, capsys):
+    key, further, code, told = COMMANDS[name]
+    folder = tmp_path / called
+    folder.mkdir()
+    quoted = str(folder).replace('"', '\\"')
+    monkeypatch.setattr(sys, "argv", [name, f'{key}="{quoted}"', *further])
+    try:
+        ended = importlib.import_module(f"experiments.{name}").main()
+    except SystemExit as error:
+        ended = error.code
+    assert ended == code
+    output, errors = capsys.readouterr()
+    assert told.format(folder=folder) in output + errors
