@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.groups import BLOCK, group_runs
+from analysis.grid import Columns, method_grid, row_of, source_of
+from analysis.groups import group_runs
 from analysis.load import Results
 from analysis.render import Cell
 
-INDEX = ["optimizer", "ruleset"]
 COLUMNS = ["task", "cost"]
 COSTS = ("ms a step", "to adamw", "peak MB", "state MB")
 SPREAD = COSTS[0]
@@ -29,13 +29,12 @@ def build(results: Results) -> pd.DataFrame:
     """Build the grid.
 
     Returns:
-        Index ``INDEX``; columns ``COLUMNS``, the ``COSTS`` of each block of comparable runs.
+        Index ``grid.INDEX``; columns ``COLUMNS``, the ``COSTS`` of each block of comparable runs.
     """
     groups = group_runs(results.runs)
     done = results.runs[results.runs["status"] == "done"]
     members = dict(list(done.groupby("group_id")))
-    rows = list(dict.fromkeys(sorted(zip(groups["label"], groups["ruleset"], strict=True))))
-    cells: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
+    cells: Columns = {}
     for title, block in groups.groupby("title", sort=False):
         reference = [
             float(_milliseconds(members[row["group_id"]]).mean())
@@ -44,17 +43,11 @@ def build(results: Results) -> pd.DataFrame:
         ]
         for _, group in block.iterrows():
             values = _costs(members.get(group["group_id"]), reference[:1])
-            source = {key: group[key] for key in ("group_id", *BLOCK[1:], "run_ids", "command")}
+            source = source_of(group)
             for cost in COSTS:
                 column = cells.setdefault((str(title), cost), {})
-                column[group["label"], group["ruleset"]] = _cell(cost, values.get(cost), source)
-    table = [[column.get(row, NOT_RUN) for column in cells.values()] for row in rows]
-    return pd.DataFrame(
-        table,
-        index=pd.MultiIndex.from_tuples(rows, names=INDEX),
-        columns=pd.MultiIndex.from_tuples(list(cells), names=COLUMNS),
-        dtype=object,
-    )
+                column[row_of(group)] = _cell(cost, values.get(cost), source)
+    return method_grid(groups, cells, columns=COLUMNS, missing=NOT_RUN)
 
 
 def _costs(runs: pd.DataFrame | None, reference: list[float]) -> dict[str, tuple[Any, int]]:

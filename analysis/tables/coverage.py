@@ -5,11 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.aggregate import summarize
-from analysis.groups import BLOCK, group_runs
+from analysis.grid import Columns, method_grid, row_of, source_of
+from analysis.groups import group_runs
 from analysis.load import Results
 from analysis.render import Cell
 
-INDEX = ["optimizer", "ruleset"]
 COLUMNS = ["task", "seeds"]
 NONE = "none"
 
@@ -18,15 +18,14 @@ def build(results: Results) -> pd.DataFrame:
     """Build the grid.
 
     Returns:
-        Index ``INDEX``; columns ``COLUMNS``, one for each block of comparable runs.
+        Index ``grid.INDEX``; columns ``COLUMNS``, one for each block of comparable runs.
     """
     groups = group_runs(results.runs)
     members = dict(list(results.runs.groupby("group_id")))
-    rows = list(dict.fromkeys(sorted(zip(groups["label"], groups["ruleset"], strict=True))))
-    cells: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
+    cells: Columns = {}
     for _, group in groups.iterrows():
         summary = summarize(members[group["group_id"]], "final", expected=group["expected"])
-        source = {key: group[key] for key in ("group_id", *BLOCK[1:], "run_ids", "command")}
+        source = source_of(group)
         ended = summary.note.partition(", ")[2] if summary.n else summary.note
         words = f"{summary.n}/{group['expected']}" + (f", {ended}" if ended else "")
         values = {
@@ -38,11 +37,5 @@ def build(results: Results) -> pd.DataFrame:
             "incomplete": summary.incomplete,
         }
         column = cells.setdefault((group["title"], "done/expected"), {})
-        column[group["label"], group["ruleset"]] = Cell(words, values, source)
-    table = [[column.get(row, NONE) for column in cells.values()] for row in rows]
-    return pd.DataFrame(
-        table,
-        index=pd.MultiIndex.from_tuples(rows, names=INDEX),
-        columns=pd.MultiIndex.from_tuples(list(cells), names=COLUMNS),
-        dtype=object,
-    )
+        column[row_of(group)] = Cell(words, values, source)
+    return method_grid(groups, cells, columns=COLUMNS, missing=NONE)

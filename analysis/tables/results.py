@@ -12,13 +12,13 @@ from dataclasses import replace
 
 import pandas as pd
 
-from analysis.aggregate import Summary, summarize
+from analysis.aggregate import summarize
 from analysis.contest import contests
-from analysis.groups import BLOCK, group_runs
+from analysis.grid import Columns, method_grid, row_of, source_of
+from analysis.groups import group_runs
 from analysis.load import RESULTS, Results
 from analysis.style import metric_label
 
-INDEX = ["optimizer", "ruleset"]
 COLUMNS = ["task", "metric", "result"]
 NOT_RUN = "not run"
 
@@ -27,13 +27,11 @@ def build(results: Results) -> pd.DataFrame:
     """Build the table.
 
     Returns:
-        Index ``INDEX``; columns ``COLUMNS``, two for each block of comparable runs; cells are
+        Index ``grid.INDEX``; columns ``COLUMNS``, two for each block of comparable runs; cells are
         ``Summary``, or ``NOT_RUN`` where a method has no run in that block.
     """
     groups = group_runs(results.runs)
-    rows = list(dict.fromkeys(sorted(zip(groups["label"], groups["ruleset"], strict=True))))
-    index = pd.MultiIndex.from_tuples(rows, names=INDEX)
-    cells: dict[tuple[str, str, str], dict[tuple[str, str], Summary]] = {}
+    cells: Columns = {}
     members = dict(list(results.runs.groupby("group_id")))
     carried = {
         (contest.outcome.leader, contest.result)
@@ -43,7 +41,7 @@ def build(results: Results) -> pd.DataFrame:
     for _, group in groups.iterrows():
         arrow = "↑" if group["higher_is_better"] else "↓"
         metric = f"{metric_label(group['metric'])} {arrow}"
-        source = {key: group[key] for key in ("group_id", *BLOCK[1:], "run_ids", "command")}
+        source = source_of(group)
         source["hyperparameters"] = json.dumps(group["hyperparameters"], sort_keys=True)
         for result in RESULTS:
             column = cells.setdefault((group["title"], metric, result), {})
@@ -51,7 +49,5 @@ def build(results: Results) -> pd.DataFrame:
                 members[group["group_id"]], result, expected=group["expected"], source=source
             )
             strong = (group["group_id"], result) in carried
-            column[group["label"], group["ruleset"]] = replace(summary, strong=strong)
-    columns = pd.MultiIndex.from_tuples(list(cells), names=COLUMNS)
-    values = [[column.get(row, NOT_RUN) for column in cells.values()] for row in rows]
-    return pd.DataFrame(values, index=index, columns=columns, dtype=object)
+            column[row_of(group)] = replace(summary, strong=strong)
+    return method_grid(groups, cells, columns=COLUMNS, missing=NOT_RUN)
