@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.values import leaves
+
 RTOL = 1e-6
 """Default tolerance, relative: eight units in the last place of float32.
 
@@ -94,7 +96,7 @@ def compare_environments(recorded: Mapping[str, Any], replayed: Mapping[str, Any
 
     A fact that the record lacks, as an older version of the suite wrote it, is no difference.
     """
-    old, new = dict(_leaves(recorded)), dict(_leaves(replayed))
+    old, new = dict(leaves(recorded)), dict(leaves(replayed))
     return [
         f"{key}: recorded {_text(value)}, replayed {_text(new.get(key))}"
         for key, value in old.items()
@@ -132,14 +134,6 @@ def _relative(a: Any, b: Any) -> float:
     if not (math.isfinite(a) and math.isfinite(b)):
         return math.inf
     return abs(a - b) / max(abs(a), abs(b))
-
-
-def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _leaves(item, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, value
 
 
 def _text(value: Any) -> str:

@@ -6,7 +6,7 @@ import inspect
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def check(overrides: list[str]) -> Config:
                 _check_writable(Path(config["runs_dir"]))
             if _is_done(config):  # its values have proved themselves, and torch need not be loaded
                 continue
-            values.check(dict(_leaves(config)), like=_defaults(job))
+            values.check(dict(values.leaves(config)), like=_defaults(job))
             _try_values(config)
             _check_tokenization(config)
             for kind in ("task", "tokenization", "model"):
@@ -154,24 +154,18 @@ def compose_job(job: list[str], *, hydra: bool = False) -> DictConfig:
 def _known_keys(job: list[str]) -> list[str]:
     """Every key that a config of the job's groups has, and the groups themselves."""
     config = compose("train", overrides=_only_groups(job))
-    return [*_GROUPS, *(key for key, _ in _leaves(OmegaConf.to_container(config)))]
+    return [*_GROUPS, *(key for key, _ in values.leaves(OmegaConf.to_container(config)))]
 
 
 def _defaults(job: list[str]) -> Config:
     """The flat values that the job's groups have, before single keys are overridden."""
-    return dict(_leaves(OmegaConf.to_container(compose("train", overrides=_only_groups(job)))))
+    return dict(
+        values.leaves(OmegaConf.to_container(compose("train", overrides=_only_groups(job))))
+    )
 
 
 def _only_groups(job: list[str]) -> list[str]:
     return [override for override in job if override.partition("=")[0] in _GROUPS]
-
-
-def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _leaves(item, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, value
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -1,9 +1,23 @@
 """Single values of a config: of the kind that its YAML has, and within bounds."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from experiments.errors import UserError
+
+
+def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value of nested mappings with its dotted key.
+
+    Example:
+        >>> dict(leaves({"task": {"name": "digits"}, "seed": 0}))
+        {'task.name': 'digits', 'seed': 0}
+    """
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from leaves(item, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
 
 
 def check(flat: Mapping[str, Any], *, like: Mapping[str, Any]) -> None:
