@@ -121,18 +121,8 @@ def interval(
     check_level(level)
     if not strata or min(sample.size for sample in strata) < 2:
         return None, None
-    result = scipy.stats.bootstrap(
-        tuple(strata),
-        statistic,
-        n_resamples=resamples,
-        batch=BATCH,
-        vectorized=True,
-        axis=-1,
-        confidence_level=level,
-        method="percentile",
-        rng=generator,
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    low, high = _percentiles(tuple(strata), statistic, generator, level, resamples)
+    return float(low), float(high)
 
 
 def curve_band(
@@ -180,8 +170,9 @@ def curve_band(
         part = values[np.ix_(pattern, here)].T
         columns["value"][here] = function(part)
         if pattern.sum() > 1:
-            columns["low"][here], columns["high"][here] = _pointwise(
-                part, function, generator, level, resamples
+            # The same curves are drawn for all points.
+            columns["low"][here], columns["high"][here] = _percentiles(
+                (part,), function, generator, level, resamples
             )
     band = pd.DataFrame({"x": axis, "n": present.sum(axis=0), **columns})
     band = band[band["n"] > 0].reset_index(drop=True)
@@ -189,16 +180,16 @@ def curve_band(
     return band
 
 
-def _pointwise(
-    values: Floats,
+def _percentiles(
+    samples: tuple[Floats, ...],
     statistic: Statistic,
     generator: np.random.Generator,
     level: float,
     resamples: int,
 ) -> tuple[Floats, Floats]:
-    """Interval for each row of ``[points, curves]``, the same curves drawn for all points."""
+    """Interval of a statistic of samples ``[..., n]``, each resampled by itself."""
     result = scipy.stats.bootstrap(
-        (values,),
+        samples,
         statistic,
         n_resamples=resamples,
         batch=BATCH,
