@@ -130,7 +130,7 @@ def test_a_finished_run_is_skipped(twice):
         ),
         pytest.param(
             ["-m", "seed=0,1"],
-            "error: A sweep (-m) does not run under torchrun. Start its runs one by one.",
+            "error: A sweep (-m) does not run under torchrun. Use processes=<n>.",
             marks=pytest.mark.slow,
         ),
     ],
