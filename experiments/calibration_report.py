@@ -1,5 +1,6 @@
 """The check of a ``match_seconds`` sweep: the training time of each run beside the reference's."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,12 @@ class Matched:
     reference_seconds: float  # measured in a run of the reference, else what the budget gave
 
     @property
+    def is_reference(self) -> bool:
+        """Whether it is the measure of the others."""
+        method: str = self.run.identity["optimizer"]
+        return method == self.run.summary["calibration"]["reference"]
+
+    @property
     def off_percent(self) -> float:
         """How much longer it took than the reference."""
         took: float = self.run.progress["train_seconds"]
@@ -31,15 +38,15 @@ class Matched:
         return 50.0 * float(self.run.summary["calibration"]["seconds_per_step"]) / given
 
     @property
-    def tolerance_percent(self) -> float:
-        """What the difference is held against."""
-        spread: float = self.run.summary["calibration"]["spread_percent"]
-        return max(TOLERANCE_PERCENT, spread, self.step_percent)
-
-    @property
-    def is_within(self) -> bool:
-        """Whether the run took the time of the reference."""
-        return abs(self.off_percent) <= self.tolerance_percent
+    def within(self) -> str | None:
+        """The first of the tolerances that the difference keeps to, in words; None for none."""
+        tolerances = {
+            f"{TOLERANCE_PERCENT:g} %": TOLERANCE_PERCENT,
+            "the spread of the calibration": self.run.summary["calibration"]["spread_percent"],
+            "half a step": self.step_percent,
+        }
+        kept = (words for words, most in tolerances.items() if abs(self.off_percent) <= most)
+        return next(kept, None)
 
 
 def matched(runs: Sequence[Run]) -> list[Matched]:
@@ -83,13 +90,13 @@ def lines(found: Sequence[Matched]) -> list[str]:
                 f"{measured['ratio']:>8.3f}{'-' if paper is None else format(paper, 'g'):>7}"
                 f"{one.run.progress['train_seconds']:>10.2f}{one.off_percent:>+8.1f}%"
                 f"{measured['spread_percent']:>8.1f}%{one.step_percent:>12.1f}%"
-                f"{'' if one.is_within else '  beyond'}"
+                f"{'' if one.within else '  beyond'}"
             )
-    within = sum(one.is_within for one in found)
-    told.append(
-        f"{within} of {len(found)} runs took the time of their reference, within "
-        f"{TOLERANCE_PERCENT:g} %, the spread of the calibration, or half a step"
-    )
+    others = [one for one in found if not one.is_reference]
+    counts = Counter(one.within for one in others)
+    kept = ", ".join(f"{count} within {words}" for words, count in counts.items() if words)
+    beyond = f", {counts[None]} beyond" if counts[None] else ""
+    told.append(f"time of the reference: {len(others)} others, {kept or 'none within'}{beyond}")
     return told
 
 
@@ -104,7 +111,7 @@ def main(runs_dir: Path) -> int:
     if not found:
         raise UserError(f"No finished run of budget=match_seconds in {runs_dir}.")
     print("\n".join([*broken, *lines(found)]), flush=True)
-    return 0 if all(one.is_within for one in found) else 1
+    return 0 if all(one.within for one in found) else 1
 
 
 def _block(run: Run) -> tuple[object, ...]:

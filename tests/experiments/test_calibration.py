@@ -348,8 +348,11 @@ def test_the_reference_is_the_measure_within_three_percent_or_the_spread():
     ]
     found = {one.run.run_id: one for one in calibration_report.matched(runs)}
     assert found["adam"].off_percent == pytest.approx(2.95)
-    assert [name for name, one in found.items() if not one.is_within] == ["kfac"]
-    assert "4 of 5" in calibration_report.lines(list(found.values()))[-1]
+    assert [name for name, one in found.items() if one.within is None] == ["kfac"]
+    assert calibration_report.lines(list(found.values()))[-1] == (
+        "time of the reference: 4 others, 1 within 3 %, 1 within the spread of the calibration, "
+        "1 within half a step, 1 beyond"
+    )
 
 
 def test_without_a_run_of_the_reference_its_budget_is_the_measure():
