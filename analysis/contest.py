@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.groups import group_runs
 from analysis.load import RESULTS, Results
 from analysis.statistics.best import Best, best
+from analysis.statistics.effort import Effort, effort_of
 
 TEST = "student"
 """Exact sign flips cannot reach 5 % with fewer than six seeds; most comparisons have fewer."""
@@ -22,12 +23,14 @@ class Contest:
         title: Of the block.
         result: ``final`` or ``best_test``.
         names: Label of each group, by its id.
+        efforts: The tuning behind each.
         outcome: Of ``statistics.best``, by group ids.
     """
 
     title: str
     result: str
     names: dict[str, str]
+    efforts: dict[str, Effort]
     outcome: Best
 
 
@@ -42,10 +45,11 @@ def contests(results: Results) -> list[Contest]:
             for _, row in block.iterrows()
             if not _is_doubled(members[row["group_id"]])
         }
+        efforts = {key: effort_of(members[key]) for key in names}
         for result in RESULTS:
             made = best({key: members[key] for key in names}, result=result, test=TEST)
             if made.leader is not None:
-                found.append(Contest(str(title), result, names, made))
+                found.append(Contest(str(title), result, names, efforts, made))
     return found
 
 

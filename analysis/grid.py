@@ -8,15 +8,15 @@ import pandas as pd
 
 from analysis.groups import BLOCK
 
-INDEX = ["optimizer", "ruleset"]
-Row = tuple[str, str]
+INDEX = ["optimizer", "ruleset", "trials"]
+Row = tuple[str, ...]
 Columns = dict[tuple[str, ...], dict[Row, object]]
-"""For each column its cells, by the label and ruleset of their group."""
+"""For each column its cells, by the label, the ruleset and the trials of their group."""
 
 
 def row_of(group: pd.Series) -> Row:
     """The row that a group's cells stand in."""
-    return str(group["label"]), str(group["ruleset"])
+    return tuple(str(group[key]) for key in ("label", "ruleset", "trials"))
 
 
 def source_of(group: pd.Series) -> dict[str, object]:

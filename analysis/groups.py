@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.load import SETTINGS
+from analysis.statistics.effort import effort_of
 
 BLOCK = ("task", "tokenization", "model", "setting", "budget")
 GROUP_COLUMNS = (
@@ -25,6 +26,7 @@ GROUP_COLUMNS = (
     "optimizer",
     "family",
     "ruleset",
+    "trials",
     "label",
     "metric",
     "higher_is_better",
@@ -55,8 +57,8 @@ def group_runs(runs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row a group (``GROUP_COLUMNS``), by block, label and ruleset. ``title`` names the block
         (the others only where the task has several); ``label`` names the method,
-        with the hyperparameters that tell groups of one optimizer apart; ``expected`` counts the
-        seeds that any method of the block has.
+        with the hyperparameters that tell groups of one optimizer apart; ``trials`` is the effort
+        of tuning behind these; ``expected`` counts the seeds that any method of the block has.
     """
     if runs.empty:
         return pd.DataFrame(columns=list(GROUP_COLUMNS))
@@ -70,6 +72,7 @@ def group_runs(runs: pd.DataFrame) -> pd.DataFrame:
         int(seeds.loc[key]) for key in groups[list(BLOCK)].itertuples(index=False)
     ]
     members = dict(list(runs.groupby("group_id")))
+    groups["trials"] = [effort_of(members[key]).count for key in groups["group_id"]]
     groups["run_ids"] = [" ".join(members[key]["run_id"]) for key in groups["group_id"]]
     groups["command"] = [command(members[key]) for key in groups["group_id"]]
     order = ["title", "label", "ruleset", "group_id"]

@@ -26,7 +26,11 @@ def print_table(table: pd.DataFrame, caption: str, console: Console) -> None:
         for name, part in blocks(table):
             shared = levels(part.columns[0])[1:-1]
             part = part.droplevel(list(range(part.columns.nlevels - 1)), axis="columns")
-            console.print(_drawn(part, ": ".join([name, *shared])))
+            # What all rows share need not take a column's width from each of them.
+            alike = [key for key in part.index.names[1:] if part.index.unique(key).size == 1]
+            told = [f"{key} {part.index.unique(key)[0]}" for key in alike]
+            title = ", ".join(filter(None, [": ".join([name, *shared]), *told]))
+            console.print(_drawn(part.droplevel(alike), title))
     console.print(Text(caption, style="dim"))
 
 

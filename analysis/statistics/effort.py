@@ -21,8 +21,17 @@ class Effort:
     trials: int | None
     seeds: int | None = None
 
+    @property
+    def count(self) -> str:
+        """The trials alone, as a column has them: ``8``, ``8 x 2 seeds``, ``unknown``."""
+        if self.trials is None:
+            return "unknown"
+        return f"{self.trials}" + (
+            f" x {self.seeds} seeds" if self.seeds and self.seeds > 1 else ""
+        )
+
     def __str__(self) -> str:
-        """Say it as a table does: ``tuned, 8 trials``."""
+        """Say it in words: ``tuned, 8 trials``."""
         if self.trials is None:
             return f"{self.ruleset}, trials not known"
         return f"{self.ruleset}, {self.trials} trial{'' if self.trials == 1 else 's'}" + (
@@ -46,6 +55,11 @@ def unequal(ours: Effort, theirs: Effort) -> str:
     if ours == theirs and ours.trials is not None:
         return ""
     return f"{ours} against {theirs}"
+
+
+def both(ours: Effort, theirs: Effort) -> str:
+    """Say the effort behind two methods that are compared, once where they share it."""
+    return str(ours) if ours == theirs else f"{ours}; {theirs}"
 
 
 def _columns(runs: pd.DataFrame) -> tuple[list[object], list[object]]:

@@ -13,9 +13,10 @@ from analysis.contest import contests
 from analysis.load import Results
 from analysis.render import MISSING, number
 from analysis.statistics.compare import INCONCLUSIVE
+from analysis.statistics.effort import both
 
 INDEX = ["task", "result", "best", "against"]
-COLUMNS = ["difference", "interval", "n", "p", "outcome", "why"]
+COLUMNS = ["tuning", "difference", "interval", "n", "p", "outcome", "why"]
 
 
 def build(results: Results) -> pd.DataFrame:
@@ -23,6 +24,7 @@ def build(results: Results) -> pd.DataFrame:
     rows: dict[tuple[str, str, str, str], list[object]] = {}
     for contest in contests(results):
         leader = contest.names[str(contest.outcome.leader)]
+        effort = contest.efforts[str(contest.outcome.leader)]
         for key, made in contest.outcome.against.items():
             interval = (
                 "" if made.low is None else f"{number(made.low)} to {number(made.high or 0.0)}"
@@ -30,6 +32,7 @@ def build(results: Results) -> pd.DataFrame:
             undecided = made.outcome == INCONCLUSIVE and made.more_seeds
             more = f" ({made.more_seeds} more seeds)" if undecided else ""
             rows[contest.title, contest.result, leader, contest.names[key]] = [
+                both(effort, contest.efforts[key]),
                 made.difference,
                 interval,
                 made.n,

@@ -14,9 +14,10 @@ from analysis.controls import COMMAND, controlled
 from analysis.load import RESULTS, Results
 from analysis.render import MISSING, cell_text, number
 from analysis.statistics.compare import compare_runs
+from analysis.statistics.effort import both, effort_of
 
 INDEX = ["task", "method", "result"]
-COLUMNS = ["the method", "its control", "difference", "interval", "n", "p", "outcome"]
+COLUMNS = ["tuning", "the method", "its control", "difference", "interval", "n", "p", "outcome"]
 
 
 def build(results: Results) -> pd.DataFrame:
@@ -29,10 +30,11 @@ def build(results: Results) -> pd.DataFrame:
             interval = (
                 "" if made.low is None else f"{number(made.low)} to {number(made.high or 0.0)}"
             )
-            both = [cell_text(summarize(runs, result, expected=made.n)) for runs in one.runs]
+            cells = [cell_text(summarize(runs, result, expected=made.n)) for runs in one.runs]
             label = str(one.pair["label"].iloc[0])
             rows[one.title, f"{label}, {one.pair['ruleset'].iloc[0]}", result] = [
-                *both,
+                both(*(effort_of(runs) for runs in one.runs)),
+                *cells,
                 made.difference,
                 interval,
                 made.n,

@@ -254,6 +254,20 @@ def test_the_terminal_table_fits_80_columns(tasks: tuple[str, ...]) -> None:
     assert all(task in text for task in tasks)
 
 
+def test_what_all_rows_of_a_block_share_stands_in_its_title() -> None:
+    built = table({"adam": [FULL] * 2, "sgd": [FULL] * 2})
+    console = Console(width=80, file=io.StringIO(), record=True)
+    print_table(built, "", console)
+    title, *rows = console.export_text().splitlines()
+    assert title.strip() == "digits: accuracy (%) ↑, rules tuned"
+    assert not any("tuned" in row for row in rows)
+    built.index = pd.MultiIndex.from_tuples(
+        [("adam", "tuned"), ("sgd", "paper")], names=built.index.names
+    )
+    print_table(built, "", console)
+    assert "paper" in console.export_text()
+
+
 def test_a_wide_terminal_gets_one_table() -> None:
     built = table({"adam": [FULL] * 4}, ("digits", "ptb"))
     console = Console(width=160, file=io.StringIO(), record=True)

@@ -19,14 +19,14 @@ def test_optimizers_by_tasks(write_run: Any, runs_dir: Path) -> None:
 
     table = build(load_results(runs_dir))
 
-    assert table.index.tolist() == [("adam", "tuned"), ("sgd", "tuned")]
+    assert table.index.tolist() == [("adam", "tuned", "unknown"), ("sgd", "tuned", "unknown")]
     assert table.columns.tolist() == [
         ("digits", "accuracy (%) ↑", "final"),
         ("digits", "accuracy (%) ↑", "best_test"),
         ("ptb", "perplexity ↓", "final"),
         ("ptb", "perplexity ↓", "best_test"),
     ]
-    final = table.loc[("adam", "tuned"), ("digits", "accuracy (%) ↑", "final")]
+    final = table.loc[("adam", "tuned", "unknown"), ("digits", "accuracy (%) ↑", "final")]
     assert isinstance(final, Summary)
     assert final.mean == pytest.approx(statistics.mean(finals.values()))
     assert final.std == pytest.approx(statistics.stdev(finals.values()))
@@ -61,7 +61,10 @@ def test_rulesets_are_rows_of_their_own(write_run: Any, runs_dir: Path) -> None:
     write_run("adam", ruleset="tuned")
     write_run("adam", ruleset="default")
     table = build(load_results(runs_dir))
-    assert table.index.tolist() == [("adam", "default"), ("adam", "tuned")]
+    assert table.index.tolist() == [
+        ("adam", "default", "0"),
+        ("adam", "tuned", "unknown"),
+    ]
 
 
 def test_a_number_names_its_runs_and_command(write_run: Any, runs_dir: Path) -> None:

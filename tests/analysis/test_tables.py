@@ -45,18 +45,20 @@ def test_cost_is_the_mean_over_runs_and_a_ratio_within_the_block(
     table = cost.build(load_results(runs_dir))
 
     texts = table.xs("digits", axis=1).map(cell_text)
-    assert texts.loc[("adamw", "tuned")].tolist() == ["20 ± 14", "1", "4", "2"]
-    assert texts.loc[("kfac", "tuned")].tolist() == ["100", "5", "8", "0.5"]
-    assert table.loc[("sgd", "tuned"), ("mnist", "to adamw")].text == ""  # no AdamW there
-    assert table.loc[("sgd", "tuned"), ("digits", "to adamw")] == "not run"
+    assert texts.loc[("adamw", "tuned", "unknown")].tolist() == ["20 ± 14", "1", "4", "2"]
+    assert texts.loc[("kfac", "tuned", "unknown")].tolist() == ["100", "5", "8", "0.5"]
+    assert (
+        table.loc[("sgd", "tuned", "unknown"), ("mnist", "to adamw")].text == ""
+    )  # no AdamW there
+    assert table.loc[("sgd", "tuned", "unknown"), ("digits", "to adamw")] == "not run"
 
 
 def test_a_run_that_failed_has_no_cost(write_run: Any, runs_dir: Path) -> None:
     write_run("adam", status="failed")
     with_costs(write_run("sgd"), step=0, seconds=0.0, peak=1, state=1)
     table = cost.build(load_results(runs_dir))
-    assert table.loc[("adam", "tuned")].map(cell_text).tolist() == [""] * 4
-    assert table.loc[("sgd", "tuned")].map(cell_text).tolist()[0] == ""
+    assert table.loc[("adam", "tuned", "unknown")].map(cell_text).tolist() == [""] * 4
+    assert table.loc[("sgd", "tuned", "unknown")].map(cell_text).tolist()[0] == ""
 
 
 def test_coverage_counts_seeds_against_the_most_of_the_block(
@@ -70,9 +72,9 @@ def test_coverage_counts_seeds_against_the_most_of_the_block(
 
     table = coverage.build(load_results(runs_dir)).map(cell_text)
 
-    assert table.loc[("adam", "tuned")].tolist() == ["3/3", "none"]
-    assert table.loc[("sgd", "tuned")].tolist() == ["1/3, diverged 1/3", "none"]
-    assert table.loc[("kfac", "tuned")].tolist() == ["none", "1/1"]
+    assert table.loc[("adam", "tuned", "unknown")].tolist() == ["3/3", "none"]
+    assert table.loc[("sgd", "tuned", "unknown")].tolist() == ["1/3, diverged 1/3", "none"]
+    assert table.loc[("kfac", "tuned", "unknown")].tolist() == ["none", "1/1"]
 
 
 def test_tuning_effort_says_what_stands_behind_a_number(write_run: Any, runs_dir: Path) -> None:
@@ -83,7 +85,10 @@ def test_tuning_effort_says_what_stands_behind_a_number(write_run: Any, runs_dir
 
     table = tuning_effort.build(load_results(runs_dir))
 
-    adam, sgd = table.loc[("digits", "adam", "tuned")], table.loc[("digits", "sgd", "paper")]
+    adam, sgd = (
+        table.loc[("digits", "adam", "tuned")],
+        table.loc[("digits", "sgd", "paper")],
+    )
     assert adam["effort"] == "8 trials x 2 epochs x 2 seeds"
     assert (adam["space"], adam["on_edge"]) == ("lr: 1e-3 to 1 (log)", "lr")
     assert (adam["completed"], adam["diverged"]) == (7, 1)
@@ -106,13 +111,13 @@ def test_the_best_is_bold_where_the_seeds_carry_it(write_run: Any, runs_dir: Pat
     loaded = best_of(write_run, runs_dir)
     table = results.build(loaded)
     final = table.columns[0]
-    assert table.loc[("adam", "tuned"), final].strong
-    assert not table.loc[("sgd", "tuned"), final].strong
+    assert table.loc[("adam", "tuned", "8"), final].strong
+    assert not table.loc[("sgd", "tuned", "8"), final].strong
     row = comparison.build(loaded).loc[("digits", "final", "adam", "sgd")]
     # By scipy: ttest_rel of the same eight numbers.
     adam, sgd = [97.0, 97.1, 97.2, 97.3], [95.0, 95.11, 95.2, 95.31]
     assert row["p"] == pytest.approx(ttest_rel(adam, sgd).pvalue, rel=1e-6)
-    assert (row["outcome"], row["n"]) == ("better", 4)
+    assert (row["outcome"], row["n"], row["tuning"]) == ("better", 4, "tuned, 8 trials")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +131,11 @@ def test_nothing_is_bold_that_is_not_carried(
     loaded = best_of(write_run, runs_dir, **options)
     cells = results.build(loaded).to_numpy().ravel()
     assert not any(cell.strong for cell in cells)
-    assert comparison.build(loaded)["outcome"].str.startswith(outcome).all()
+    made = comparison.build(loaded)
+    assert made["outcome"].str.startswith(outcome).all()
+    if "trials" in options:
+        assert set(made["tuning"]) == {"tuned, 8 trials; tuned, 9 trials"}
+        assert {trials for *_, trials in results.build(loaded).index} == {"8", "9"}
 
 
 def test_one_method_alone_is_compared_with_nothing(write_run: Any, runs_dir: Path) -> None:
