@@ -31,3 +31,9 @@ def test_every_run_of_the_golden_sweep_counts() -> None:
     runs = load_results(GOLDEN / "runs").runs
     assert set(runs["task"]) == {"digits", "tinyshakespeare"}
     assert set(runs.groupby(["task", "optimizer"])["seed"].nunique()) == {3}
+
+
+def test_the_readme_shows_the_golden_table() -> None:
+    lines = (GOLDEN / "tables" / "results.md").read_text("utf-8").splitlines()
+    table = "\n".join(line for line in lines if line.startswith("|"))
+    assert table in (GOLDEN.parents[1] / "README.md").read_text("utf-8")
