@@ -54,35 +54,37 @@ def finished(runs: Path) -> dict[str, tuple[int, bytes]]:
 def test_killed_at_random_moments_and_asked_again(tmp_path, unbroken, launcher):
     expected, seconds = unbroken
     moments = random.Random(launcher)
-    done: dict[str, tuple[int, bytes]] = {}
-    cut, landed = 0, 0
-    while landed < KILLS:
-        if len(done) == RUNS:  # all done before all kills: the same once more, on fresh folders
-            check(tmp_path, expected)
-            for path in tmp_path.glob("*/status.json"):
-                path.parent.rename(tmp_path / f".finished-{landed}-{path.parent.name}")
-            done = {}
-        process = start(tmp_path, *GRID, *LAUNCHERS[launcher])
-        wait_a_while(process, tmp_path, moments, seconds)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            landed += 1
-        process.communicate()
-        while children_of(tmp_path):
-            time.sleep(0.05)
-        cut += len(list(tmp_path.glob("*/checkpoint.pt")))
-        now = finished(tmp_path)
-        assert {name: now.get(name) for name in done} == done, "a finished run was touched again"
-        done = now
-        assert not list((tmp_path / ".set-aside").glob("*")), "a record was broken"
-    result = sweep(tmp_path, *GRID, *LAUNCHERS[launcher])
-    assert result.returncode == 0, result.stderr
-    assert f"sweep of {RUNS}: {RUNS} done ({len(done)} from before)" in result.stderr
-    assert {name: finished(tmp_path)[name] for name in done} == done
-    check(tmp_path, expected)
+    landed, cut, sweeps = 0, 0, 0
+    while landed < KILLS:  # in as many sweeps as that takes, each in a folder of its own
+        runs = tmp_path / f"sweep{sweeps}"
+        runs.mkdir()
+        sweeps += 1
+        done: dict[str, tuple[int, bytes]] = {}
+        while landed < KILLS and len(done) < RUNS:
+            process = start(runs, *GRID, *LAUNCHERS[launcher])
+            wait_a_while(process, runs, moments, seconds)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                landed += 1
+            errors = process.communicate()[1]
+            assert process.returncode in (0, -signal.SIGKILL), errors
+            while children_of(runs):
+                time.sleep(0.05)
+            now = finished(runs)
+            assert {name: now.get(name) for name in done} == done, "a finished run was touched"
+            assert not list((runs / ".set-aside").glob("*")), "a record was broken"
+            done = now
+            cut += len(list(runs.glob("*/checkpoint.pt")))
+            print(f"{launcher}: kill {landed} of {KILLS}, sweep {sweeps}: {len(done)} runs done")
+        result = sweep(runs, *GRID, *LAUNCHERS[launcher])
+        assert result.returncode == 0, result.stderr
+        assert f"sweep of {RUNS}: {RUNS} done ({len(done)} from before)" in result.stderr
+        assert {name: finished(runs)[name] for name in done} == done
+        check(runs, expected)
     print(
-        f"\n{launcher}: {landed} kills, which cut {cut} runs between two evaluations; "
-        f"{RUNS} of {RUNS} runs done, 0 lost, 0 run twice, every metric equal"
+        f"{launcher}: {landed} kills of {sweeps} sweeps, which cut {cut} runs between two "
+        f"evaluations; each ended with {RUNS} of {RUNS} runs done, 0 lost, 0 run twice, every "
+        "metric equal"
     )
 
 
