@@ -117,7 +117,21 @@ def published_as(config: Config) -> dict[str, Any]:
 
 def label(config: Config) -> str:
     """The run in a few words, for displays."""
-    return f"{config['task']['name']} {config['optimizer']['name']} seed {config['seed']}"
+    names = (config["task"]["name"], config["optimizer"]["name"])
+    return label_of(*names, seed=config["seed"], control=config.get("control"))
+
+
+def label_of(task: str, optimizer: str, *, seed: int, control: str | None) -> str:
+    """The run in a few words, from its record as from its config.
+
+    Example:
+        >>> label_of("digits", "adam", seed=0, control=None)
+        'digits adam seed 0'
+        >>> label_of("digits", "adam", seed=0, control="scalar")
+        'digits adam control=scalar seed 0'
+    """
+    method = optimizer if control is None else f"{optimizer} control={control}"
+    return f"{task} {method} seed {seed}"
 
 
 def _setting(source: str | None) -> str:

@@ -14,6 +14,19 @@ EXIT_CODES = {
 FAULTS = ("failed", "out_of_memory")
 
 
+class PreparationError(Exception):
+    """What a run needs before it can train could not be had; the run ends by it.
+
+    Args:
+        reason: One line.
+        status: One of ``FAULTS``.
+    """
+
+    def __init__(self, reason: str, *, status: str = "failed") -> None:
+        super().__init__(reason)
+        self.status = status
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One run's end, or that of an earlier attempt which stands."""

@@ -172,7 +172,7 @@ def _state(found: Standing | None) -> tuple[str, Run | None]:
 
 
 def _label(config: Mapping[str, Any], varied: list[str]) -> str:
-    told = ("task=", "optimizer=", "seed=")
+    told = ("task=", "optimizer=", "seed=", "control=")
     return " ".join(
         [identity.label(config), *(item for item in varied if not item.startswith(told))]
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from experiments import arguments
+from experiments import arguments, identity
 from experiments.errors import report_user_errors
 from experiments.record import Run
 from experiments.standing import STATES, Standing, standings
@@ -85,8 +85,11 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def _label(item: Standing) -> str:
     if item.run is None:
         return f"run {item.run_id}"
-    identity = item.run.identity
-    return f"{identity['task']} {identity['optimizer']} seed {identity['seed']} (run {item.run_id})"
+    facts = item.run.identity
+    label = identity.label_of(
+        facts["task"], facts["optimizer"], seed=facts["seed"], control=facts.get("control")
+    )
+    return f"{label} (run {item.run_id})"
 
 
 def _progress(run: Run | None) -> str:

@@ -18,6 +18,7 @@ from experiments.preflight import composed
 from experiments.record import load_run
 from experiments.run import execute
 from experiments.world import World
+from tests.experiments.faulty import FaultyAdam
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:AdaFisher.*in no supported layer"),
@@ -200,9 +201,42 @@ def test_what_cannot_be_controlled_is_refused(
         control.check(config(tmp_path, *overrides))
 
 
-def test_a_method_that_diverges_has_no_control(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="the method itself diverges"):
-        control.measure(config(tmp_path, "optimizer=adafisher", "optimizer.lr=1e30"), World())
+FAULTY = ("optimizer=adam", "optimizer._target_=tests.experiments.faulty.FaultyAdam")
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "reason"),
+    [
+        ("diverges", "failed", "control=scalar: the method itself diverges: loss is nan at step 2"),
+        (
+            "raises",
+            "failed",
+            "control=scalar: the method itself fails: ArithmeticError: the fault of this test",
+        ),
+        ("takes_memory", "out_of_memory", "control=scalar: the method itself fails: "),
+    ],
+)
+def test_a_control_whose_method_goes_wrong_is_a_row_and_tried_again_only_on_retry(
+    tmp_path: Path, fault: str, status: str, reason: str
+) -> None:
+    wanted = config(tmp_path, *FAULTY, f"+optimizer.fault={fault}", "control=scalar")
+    outcome = execute(wanted)
+    assert outcome.status == status
+    assert outcome.reason is not None
+    assert outcome.reason.startswith(reason)
+    assert "\n" not in outcome.reason
+    record = load_run(tmp_path / outcome.run_id)
+    assert (record.status, record.reason) == (status, outcome.reason)
+    assert (record.identity["control"], record.rows) == ("scalar", [])
+    assert record.progress["step"] == 0
+    assert execute(wanted).skipped
+
+    # It is tried again for what it is: here the cause is gone.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FaultyAdam, "goes_wrong", False)
+        again = execute({**wanted, "retry": True})
+    assert (again.status, again.skipped) == ("done", False)
+    assert load_run(tmp_path / outcome.run_id).progress["step"] == 6
 
 
 def test_a_control_is_a_run_of_its_own_that_names_its_source(tmp_path: Path) -> None:

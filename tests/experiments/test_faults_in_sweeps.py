@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments.record import load_runs
-from tests.experiments.sweeps import LAUNCHERS, children_of, measurements, statuses, sweep
+from tests.experiments.sweeps import LAUNCHERS, children_of, measurements, status, statuses, sweep
 
 FAULTY = ["optimizer=sgd", "optimizer._target_=tests.experiments.faulty.FaultySGD", "threads=1"]
 SHORT = ["budget=steps", "budget.steps=6", "memory_limit_gb=3"]
@@ -63,3 +63,21 @@ def test_a_run_of_two_processes_is_one_run_of_the_sweep(tmp_path):
     assert json.loads((two.path / "environment.json").read_text())["processes"]["count"] == 2
     for row, other in zip(two.rows, one.rows, strict=True):
         assert row["test_loss"] == pytest.approx(other["test_loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_control_whose_method_fails_is_a_row_and_the_others_go_on(tmp_path):
+    adam = ["optimizer=adam", "optimizer._target_=tests.experiments.faulty.FaultyAdam"]
+    short = ["budget=steps", "budget.steps=3", "threads=1"]
+    typed = [*adam, *short, "+optimizer.fault=diverges,none", "control=scalar"]
+    result = sweep(tmp_path, *typed)
+    assert result.returncode == 1
+    assert "sweep of 4: 1 diverged, 2 done, 1 failed (0 from before)" in result.stderr
+    (failed,) = (run for run in load_runs(tmp_path)[0] if run.status == "failed")
+    assert failed.identity["control"] == "scalar"
+    assert f"failed: digits adam control=scalar seed 0 (run {failed.run_id}): " in result.stderr
+    assert failed.reason in result.stderr
+    assert failed.reason in status(tmp_path)
+    again = sweep(tmp_path, *typed, "retry=true")
+    assert again.returncode == 1
+    assert "(3 from before)" in again.stderr
