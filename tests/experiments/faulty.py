@@ -1,10 +1,12 @@
 """Optimizers that go wrong on purpose, for tests of sweeps."""
 
+import os
+import signal
 from typing import Any
 
 import torch
 
-FAULTS = ("none", "diverges", "raises", "takes_memory", "waits")
+FAULTS = ("none", "diverges", "raises", "takes_memory", "dies")
 
 
 class _Faulty(torch.optim.Optimizer):
@@ -27,6 +29,8 @@ class _Faulty(torch.optim.Optimizer):
 
 
 def _go_wrong(optimizer: Any, args: Any, kwargs: Any) -> None:
+    if optimizer.fault == "dies":
+        os.kill(os.getpid(), signal.SIGSEGV)
     if optimizer.fault == "raises":
         raise ArithmeticError("the fault of this test")
     if optimizer.fault == "takes_memory":
