@@ -18,7 +18,8 @@ from experiments import (
     run_summary,
     stopping,
 )
-from experiments.build import Built, build, build_task
+from experiments.build import build, build_task
+from experiments.built import Built
 from experiments.calibration_record import Calibration
 from experiments.display import Display
 from experiments.errors import UserError, refusal

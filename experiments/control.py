@@ -27,7 +27,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from experiments import faults, identity
-from experiments.build import Built, build
+from experiments.build import build
+from experiments.built import Built
 from experiments.calibration_record import Calibration
 from experiments.errors import UserError
 from experiments.loop import Trainer

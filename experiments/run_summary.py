@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from experiments.build import Built
+from experiments.built import Built
 from experiments.calibration_record import Calibration
 from experiments.loop import Counters, Row
 from experiments.record import final_and_best

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from experiments import attempt, faults, identity, run, store
-from experiments.build import Built, build
+from experiments.build import build
+from experiments.built import Built
 from experiments.errors import UserError
 from experiments.loop import Trainer
 from experiments.record import CHECKPOINT_FILE, METRICS_FILE, PATCH_FILE, STATUS_FILE, load_run
