@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from experiments import commandline, control, grids, identity
 from experiments.build import build
 from experiments.errors import UserError
+from experiments.evaluation import evaluate
 from experiments.optimizers.scalar_control import ScalarControl
 from experiments.preflight import composed
 from experiments.record import load_run
@@ -146,9 +147,7 @@ def test_the_source_trains_as_if_nobody_measured(tmp_path: Path) -> None:
     assert len(measured) == 6
     final = load_run(tmp_path / outcome.run_id).rows[-1]
     (built,) = seen
-    from experiments.loop import Trainer
-
-    test = Trainer(built, seed=0).evaluate(built.task.test)
+    test = evaluate(built, built.task.test)
     assert test["loss"] == final["test_loss"]
 
 
