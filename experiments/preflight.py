@@ -1,8 +1,6 @@
 """Checks before anything starts: a mistake is one line now, not a failed run an hour later."""
 
 import difflib
-import importlib
-import inspect
 import re
 import sys
 import tempfile
@@ -16,7 +14,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments import commandline, identity, rulesets, values
+from experiments import commandline, identity, inspection, rulesets, values
 from experiments.errors import UserError
 from experiments.record import BrokenRecordError
 from experiments.store import RunFolder
@@ -96,13 +94,12 @@ def check(overrides: list[str]) -> Config:
             if _is_done(config):  # its values have proved themselves, and torch need not be loaded
                 continue
             values.check(dict(values.leaves(config)), like=_defaults(job))
-            _try_values(config)
-            _check_tokenization(config)
+            inspection.inspect(config)
             for kind in ("task", "tokenization", "model"):
                 key = repr((kind, config.get(kind), config["data_dir"]))
                 if config.get(kind) and key not in checked:
                     checked.add(key)
-                    _check_data(config[kind], Path(config["data_dir"]))
+                    inspection.find_data(config[kind], Path(config["data_dir"]))
     GlobalHydra.instance().clear()
     assert first is not None  # `samples` yields at least one job
     return first
@@ -180,60 +177,6 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     if near:
         return f"Did you mean: {', '.join(near)}?"
     return f"Known: {', '.join(names[:40])}."
-
-
-def _try_values(config: Config) -> None:
-    """Make the optimizer once, for a model of one layer, so that it refuses bad values now."""
-    import torch
-
-    from experiments import budget, build, calibration, control, execution
-    from experiments.tracking import mirror
-
-    mirror.check(config["tracking"])
-    build.sizes(config["task"])
-    budget.check(config["budget"])
-    calibration.check(config)
-    execution.resolve(config)
-    control.check(config)
-    _check_pretrained(config)
-    build.build_optimizer(config["optimizer"], torch.nn.Linear(2, 2))
-
-
-def _check_pretrained(config: Config) -> None:
-    """Find the pretrained weights, or download them, before the first run."""
-    from experiments.models import transfer
-
-    transfer.check_share(config["pretrained"]["minimum_percent"])
-    source = config["pretrained"]["source"]
-    if source is not None:
-        transfer.locate(
-            source,
-            model=config["model"]["name"],
-            weights=config["model"].get("weights"),
-            data_dir=Path(config["data_dir"]),
-        )
-
-
-def _check_tokenization(config: Config) -> None:
-    """Refuse a tokenisation of images, and text without one."""
-    module, _, builder = config["task"]["_target_"].rpartition(".")
-    wanted = inspect.signature(getattr(importlib.import_module(module), builder)).parameters
-    task, chosen = config["task"]["name"], config.get("tokenization")
-    if chosen and "tokenization" not in wanted:
-        raise UserError(f"Invalid tokenization: {chosen['name']!r}. task={task} has no text.")
-    if not chosen and "tokenization" in wanted:
-        known = ", ".join(commandline.choices("tokenization"))
-        raise UserError(f"Invalid tokenization: None. task={task} must have one of: {known}.")
-
-
-def _check_data(section: Config, data_dir: Path) -> None:
-    """Ask a section's module, if it has a ``check``, whether the files that it reads are there."""
-    module = importlib.import_module(section["_target_"].rpartition(".")[0])
-    check = getattr(module, "check", None)
-    if check is not None:
-        accepted = inspect.signature(check).parameters
-        known = {"data_dir": data_dir, **section}
-        check(**{key: value for key, value in known.items() if key in accepted})
 
 
 def _is_done(config: Config) -> bool:
