@@ -23,9 +23,10 @@ from experiments.built import Built
 from experiments.calibration_record import Calibration
 from experiments.display import Display
 from experiments.errors import UserError, refusal
+from experiments.execution import pick_device
 from experiments.loop import DivergedError, StoppedError, Trainer
-from experiments.outcome import FAULTS, Outcome
-from experiments.record import CHECKPOINT_FILE, ENVIRONMENT_FILE, BrokenRecordError
+from experiments.outcome import Outcome
+from experiments.record import CHECKPOINT_FILE, ENVIRONMENT_FILE, FAULTS, BrokenRecordError
 from experiments.run_record import RunRecord
 from experiments.store import RunFolder
 from experiments.tasks.task import Task
@@ -71,6 +72,9 @@ def attempt(
             record.withdraw()
             raise
         status, reason = faults.end_by(error, folder, world)
+        if world.leads and not (folder.path / ENVIRONMENT_FILE).exists():
+            machine = environment.machine(pick_device(config["device"]))
+            environment.save(folder, machine, resumed=False)
         record.end(status, reason)
         return _told(
             Outcome(folder.run_id, identity.label(config), status, reason), record, display

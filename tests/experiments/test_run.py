@@ -208,6 +208,7 @@ def test_what_fails_before_the_training_is_a_row_too(make_config, monkeypatch):
     record = load_run(folder_of(config).path)
     assert (record.status, record.reason, record.rows) == ("failed", outcome.reason, [])
     assert "ZeroDivisionError" in (record.path / faults.TRACEBACK_FILE).read_text()
+    assert "code" in json.loads((record.path / "environment.json").read_text())
     assert run.execute(config).skipped
     assert run.execute({**config, "retry": True}).status == "done"
 
