@@ -28,8 +28,8 @@ from experiments import (
 from experiments.calibration_process import Failure
 from experiments.calibration_record import Calibration, read
 from experiments.errors import UserError, report_user_errors
-from experiments.outcome import FAULTS, PreparationError
-from experiments.record import FINAL_STATUSES, BrokenRecordError
+from experiments.outcome import PreparationError
+from experiments.record import FAULTS, FINAL_STATUSES, BrokenRecordError
 from experiments.sharing import side_by_side, threads_of
 from experiments.store import RunFolder
 

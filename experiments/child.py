@@ -15,6 +15,7 @@ from experiments import identity, memory, parentage, processes
 from experiments.display import show_log
 from experiments.errors import UserError, refusal
 from experiments.outcome import EXIT_CODES, Outcome
+from experiments.record import FAULTS
 from experiments.store import write_atomic
 
 ANSWER_SUFFIX = ".outcome"
@@ -37,7 +38,7 @@ def main(path: Path) -> int:
     if processes.rank() == 0:
         write_atomic(path.with_suffix(ANSWER_SUFFIX), outcome.to_line().encode())
     # torchrun takes every code but 0 for a fault, and stops the others: right after a fault only.
-    faulty = outcome.status in ("failed", "out_of_memory")
+    faulty = outcome.status in FAULTS
     return code if faulty or not inside else 0
 
 

@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from experiments import commandline
 from experiments.display import show_log
 from experiments.errors import UserError, refusal, report_user_errors
+from experiments.outcome import EXIT_CODES
 
 KEYS = ("task", "data_dir")
 
@@ -107,4 +108,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(EXIT_CODES["interrupted"])

@@ -11,7 +11,6 @@ EXIT_CODES = {
     "interrupted": 130,
     "refused": 2,  # no status of a run: the user's input stood in its way
 }
-FAULTS = ("failed", "out_of_memory")
 
 
 class PreparationError(Exception):
@@ -19,7 +18,7 @@ class PreparationError(Exception):
 
     Args:
         reason: One line.
-        status: One of ``FAULTS``.
+        status: That of the run, one of ``record.STATUSES``.
     """
 
     def __init__(self, reason: str, *, status: str = "failed") -> None:

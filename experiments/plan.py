@@ -19,11 +19,10 @@ from omegaconf import DictConfig
 from experiments import commandline, estimate, grids, identity, preflight
 from experiments.errors import UserError, report_user_errors
 from experiments.estimate import Cost
-from experiments.record import FINAL_STATUSES, Run
+from experiments.record import FAULTS, FINAL_STATUSES, Run
 from experiments.standing import Standing, standings
 from experiments.status import aligned
 
-_FAILED = ("failed", "out_of_memory")
 _SEED = re.compile(r"seed=\d+")
 _N_JOBS = "hydra.launcher.n_jobs"
 
@@ -49,7 +48,7 @@ class Job:
     @property
     def is_open(self) -> bool:
         """Whether the sweep would train it."""
-        failed = self.state in _FAILED and not self.config["retry"]
+        failed = self.state in FAULTS and not self.config["retry"]
         return self.state not in FINAL_STATUSES and not failed
 
 
@@ -145,7 +144,7 @@ def report(found: Plan) -> Iterator[str]:
     counts = Counter(job.state for job in found.jobs if not job.is_open)
     parts = [f"{count} {state}" for state, count in sorted(counts.items())]
     yield f"sweep of {len(found.jobs)}: {', '.join([*parts, f'{len(open_jobs)} to do'])}"
-    if any(counts[state] for state in _FAILED):
+    if any(counts[state] for state in FAULTS):
         yield "  `retry=true` runs what failed again"
     if open_jobs:
         yield _time(list(seconds.values()), found.side_by_side)

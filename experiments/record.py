@@ -27,6 +27,7 @@ STUDIES_DIR = ".studies"  # beside the runs: measurements that are no comparison
 
 STATUSES = ("done", "diverged", "out_of_memory", "failed", "interrupted", "running")
 FINAL_STATUSES = ("done", "diverged")
+FAULTS = ("failed", "out_of_memory")  # run again on request only
 
 # What every identity must hold; further keys are allowed.
 TEXTS = ("task", "model", "optimizer", "ruleset", "budget", "group_id", "metric")

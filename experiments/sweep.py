@@ -18,7 +18,8 @@ from typing import Any
 from experiments import identity, reporting, sharing, stopping, supervision
 from experiments.display import PLAIN_VARIABLE, Display
 from experiments.ledger import SweepFolder
-from experiments.outcome import EXIT_CODES, FAULTS, Outcome
+from experiments.outcome import EXIT_CODES, Outcome
+from experiments.record import FAULTS
 from experiments.store import RunFolder, settled
 
 SWEEPS = ".sweeps"
