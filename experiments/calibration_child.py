@@ -5,6 +5,12 @@ the calibrations on standard error; the last line of its standard output is a li
 each job, null, or a status and the reason why its method could not be measured.
 """
 
+import signal
+
+if __name__ == "__main__":
+    # Ctrl-C ends the process without a traceback: whoever waits for it tells what there is to tell.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import contextlib
 import dataclasses
 import fcntl

@@ -4,9 +4,15 @@ A sweep starts it so that the death of a run is a row in its record and nothing 
 several processes starts them from here, through torchrun, and each of them comes here again.
 """
 
+import signal
+
+if __name__ == "__main__":
+    # Until the run listens to signals itself, Ctrl-C ends the process, without a traceback; from
+    # before the imports, which take their time on a busy machine.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,8 +29,6 @@ ANSWER_SUFFIX = ".outcome"
 
 def main(path: Path) -> int:
     """Execute the config that the file at ``path`` has; the outcome goes into a file beside it."""
-    # Until the run listens to signals itself, Ctrl-C ends the process, without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     request = json.loads(path.read_text(encoding="utf-8"))
     config = request["config"]
     several = config["processes"] > 1

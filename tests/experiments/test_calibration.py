@@ -4,6 +4,10 @@ import dataclasses
 import itertools
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -404,6 +408,20 @@ def test_other_budgets_have_no_calibration(make_config):
     config = make_config()
     folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
     assert calibration.of_run(config, folder, no_measuring) is None
+
+
+def test_ctrl_c_ends_the_measuring_without_a_traceback():
+    command = [sys.executable, "-m", "experiments.calibration_child"]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    maps = Path(f"/proc/{child.pid}/maps")
+    deadline = time.monotonic() + 120
+    while "libtorch" not in maps.read_text():  # it is in the midst of its imports
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    _, told = child.communicate(timeout=60)
+    assert (child.returncode, told) == (-signal.SIGINT, b"")
 
 
 @pytest.mark.slow
