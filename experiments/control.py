@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from experiments import faults, identity
+from experiments import budget, faults, identity
 from experiments.build import build
 from experiments.built import Built
 from experiments.calibration_record import Calibration
@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 SCALAR = "scalar"
 KINDS = (None, SCALAR)
+# The kinds of budget that say beforehand how many steps there are.
+_COUNTED = ("epochs", "steps", "match_seconds")
 TRACE = Path(ARRAYS_DIR) / "preconditioner.npz"
 
 Config = Mapping[str, Any]
@@ -62,6 +64,11 @@ def check(config: Config) -> None:
     name = config["optimizer"]["name"]
     if config["optimizer"].get("control") is None:
         raise UserError(f"optimizer={name}: control=scalar needs a method with a preconditioner.")
+    if budget.check(config["budget"]) not in _COUNTED:
+        raise UserError(
+            f"Invalid budget: {budget.describe(config['budget'])}. With control=scalar it must "
+            f"give a number of steps: one of {', '.join(_COUNTED)}."
+        )
     if config["optimizer"]["needs"]["closure"]:
         raise UserError(
             f"optimizer={name}: not with control=scalar, as it evaluates the loss itself."
@@ -146,12 +153,10 @@ def measure(
         ``[steps]``, float64.
 
     Raises:
-        UserError: If how long it trains is not known beforehand.
         PreparationError: If it diverges.
     """
     built = build(config, world, calibration=calibration, task=task)
-    if built.total_steps is None or built.limits.target is not None:
-        raise UserError("control=scalar needs a number of steps: not this kind of budget.")
+    assert built.total_steps is not None  # `check` refuses such a budget
     recorder = Recorder(built, config["optimizer"])
     losses = Trainer(built, seed=config["seed"]).steps()
     for step, loss in enumerate(islice(losses, built.total_steps), start=1):

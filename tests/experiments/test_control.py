@@ -28,15 +28,11 @@ pytestmark = [
 
 
 def config(tmp_path: Path, *overrides: str) -> dict[str, Any]:
+    has_budget = any(item.startswith("budget=") for item in overrides)
     return composed(
         [
-            *(
-                "task=generated_images",
-                "model=small_cnn",
-                "task.batch_size=16",
-                "budget=steps",
-                "budget.steps=6",
-            ),
+            *("task=generated_images", "model=small_cnn", "task.batch_size=16"),
+            *(() if has_budget else ("budget=steps", "budget.steps=6")),
             *("tracking=none", f"runs_dir={tmp_path}", f"cache_dir={tmp_path}", *overrides),
         ]
     )
@@ -189,6 +185,11 @@ def test_every_method_says_what_its_control_takes_over(name: str) -> None:
     [
         (["control=vector"], "Invalid control: 'vector'. Must be scalar, or null"),
         (["optimizer=sgd", "control=scalar"], "needs a method with a preconditioner"),
+        (
+            ["control=scalar", "budget=train_seconds", "budget.train_seconds=9"],
+            r"Invalid budget: .* seconds of training\. With control=scalar it must give a number",
+        ),
+        (["control=scalar", "budget=target", "budget.target=1"], "Invalid budget: until 1, at"),
         (["control=scalar", "precision=fp16"], "not with precision=fp16"),
         (["control=scalar", "distributed=fsdp"], "not with distributed=fsdp"),
     ],
