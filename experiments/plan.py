@@ -16,8 +16,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from experiments import commandline, estimate, grids, identity, preflight
-from experiments.errors import UserError, report_user_errors
+from experiments import commandline, estimate, grids, identity, preflight, sharing
+from experiments.errors import UserError, first_line, report_user_errors
 from experiments.estimate import Cost
 from experiments.record import FAULTS, FINAL_STATUSES, Run
 from experiments.standing import Standing, standings
@@ -111,7 +111,7 @@ def _composed(grid: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         listed = commandline.jobs(grid)
     except HydraException as error:
-        raise UserError(str(error).splitlines()[0]) from error
+        raise UserError(first_line(error)) from error
     counts = Counter(item for job in listed for item in job)
     varied = {item for item, count in counts.items() if count < len(listed)}
     # Composing takes most of the time, and seeds differ in one plain value.
@@ -179,11 +179,14 @@ def _label(config: Mapping[str, Any], varied: list[str]) -> str:
 
 def _side_by_side(overrides: list[str], config: Mapping[str, Any]) -> int:
     given = dict(item.partition("=")[::2] for item in overrides)
-    count = given.get(_N_JOBS, config["jobs"])
+    by_hand = given.get(_N_JOBS)
+    count = config["jobs"] if by_hand is None else by_hand
     try:
         jobs = int(count)
     except (TypeError, ValueError):
         raise UserError(f"Invalid jobs: {count!r}. Must be a whole number >= 1.") from None
+    if by_hand is not None and jobs < 0:  # joblib's way to count from the cores
+        return sharing.side_by_side(jobs)
     if jobs < 1:
         raise UserError(f"Invalid jobs: {count}. Must be a whole number >= 1.")
     return jobs

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from experiments import calibration_key, commandline, estimate, grids, identity, plan
+from experiments import calibration_key, commandline, estimate, grids, identity, plan, sharing
 from experiments.calibration_record import Calibration
 from experiments.errors import UserError
 from experiments.estimate import Cost
@@ -236,3 +236,8 @@ def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, override, told):
 def test_jobs_below_one_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"Invalid jobs: 0. Must be a whole number >= 1."):
         plan.plan([f"runs_dir={tmp_path}", "jobs=0"])
+
+
+def test_jobs_that_joblib_counts_from_the_cores_are_planned(tmp_path):
+    given = [f"runs_dir={tmp_path}", "launcher=joblib", "hydra.launcher.n_jobs=-1"]
+    assert plan.plan(given).side_by_side == sharing.cores()
