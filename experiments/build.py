@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from experiments import budget, execution, parallel, seeding
 from experiments.built import Built
 from experiments.calibration_record import Calibration
-from experiments.errors import UserError
+from experiments.errors import UserError, first_line
 from experiments.execution import Execution
 from experiments.models import transfer
 from experiments.optimizers.scalar_control import ScalarControl
@@ -204,7 +204,7 @@ def _construct(kind: str, section: Mapping[str, Any]) -> Callable[..., Any]:
     try:
         made: Callable[..., Any] = instantiate(own, _convert_="all")
     except InstantiationException as error:
-        raise UserError(f"{kind}: {_first_line(error)}") from error
+        raise UserError(f"{kind}: {first_line(error)}") from error
     return made
 
 
@@ -215,7 +215,7 @@ def _call(
     try:
         return maker(*args, **kwargs)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{kind}={config[kind]['name']}: {_first_line(error)}") from error
+        raise UserError(f"{kind}={config[kind]['name']}: {first_line(error)}") from error
 
 
 def sizes(section: Mapping[str, Any]) -> dict[str, int]:
@@ -231,7 +231,3 @@ def sizes(section: Mapping[str, Any]) -> dict[str, int]:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(f"Invalid task.{key}: {value}. Must be a whole number >= 1.")
     return counts
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments import commandline, identity, inspection, rulesets, values
-from experiments.errors import UserError
+from experiments.errors import UserError, first_line
 from experiments.record import BrokenRecordError
 from experiments.store import RunFolder
 
@@ -48,7 +48,7 @@ def resolve(config: DictConfig) -> Config:
     try:
         plain: Config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise UserError(f"config: {_first_line(error)}") from error
+        raise UserError(f"config: {first_line(error)}") from error
     for key in ("data_dir", "runs_dir", "cache_dir"):
         plain[key] = str(Path(str(plain[key])).expanduser().absolute())
     if plain["deterministic"] is True and plain["threads"] is None:
@@ -118,7 +118,7 @@ def _samples(overrides: list[str]) -> Iterator[list[str]]:
     try:
         yield from commandline.samples(overrides)
     except HydraException as error:
-        raise UserError(_first_line(error)) from error
+        raise UserError(first_line(error)) from error
 
 
 def compose_job(job: list[str], *, hydra: bool = False) -> DictConfig:
@@ -136,14 +136,14 @@ def compose_job(job: list[str], *, hydra: bool = False) -> DictConfig:
     except MissingConfigException as error:
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
         if not group:
-            raise UserError(_first_line(error)) from error
+            raise UserError(first_line(error)) from error
         known = [option for option in commandline.choices(group) if option]
         raise UserError(f"Unknown {group}: {name!r}. {_nearest(name, known)}") from error
     # Hydra refuses `model=null` by a plain ValueError.
     except (ConfigCompositionException, OmegaConfBaseException, ValueError) as error:
         found = _UNKNOWN_KEY.search(str(error))
         if found is None:
-            raise UserError(_first_line(error)) from error
+            raise UserError(first_line(error)) from error
         key = found[1].partition("@")[0]
         raise UserError(f"Unknown key: {key!r}. {_nearest(key, _known_keys(job))}") from error
 
@@ -195,7 +195,3 @@ def _check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise UserError(f"Cannot write to runs_dir {folder}: {error.strerror}.") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
