@@ -130,8 +130,12 @@ def label_of(task: str, optimizer: str, *, seed: int, control: str | None) -> st
         >>> label_of("digits", "adam", seed=0, control="scalar")
         'digits adam control=scalar seed 0'
     """
-    method = optimizer if control is None else f"{optimizer} control={control}"
-    return f"{task} {method} seed {seed}"
+    return f"{task} {method(optimizer, control)} seed {seed}"
+
+
+def method(optimizer: str, control: str | None) -> str:
+    """An optimizer, or its control, in a few words."""
+    return optimizer if control is None else f"{optimizer} control={control}"
 
 
 def _setting(source: str | None) -> str:

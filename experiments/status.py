@@ -13,7 +13,7 @@ from experiments.errors import report_user_errors
 from experiments.record import Run
 from experiments.standing import STATES, Standing, standings
 
-_TEXTS = ("task", "model", "optimizer", "ruleset", "budget", "group_id")
+_TEXTS = ("ruleset", "budget", "group_id")
 
 
 def main() -> None:
@@ -49,7 +49,10 @@ def table(found: Iterable[Standing]) -> list[list[str]]:
     groups: dict[tuple[str, ...], Counter[str]] = {}
     for item in found:
         if item.run is not None:
-            key = tuple(str(item.run.identity[name]) for name in _TEXTS)
+            facts = item.run.identity
+            method = identity.method(facts["optimizer"], facts.get("control"))
+            texts = (str(facts[name]) for name in _TEXTS)
+            key = (facts["task"], facts["model"], method, *texts)
             groups.setdefault(key, Counter())[item.state] += 1
     states = [state for state in STATES if any(counts[state] for counts in groups.values())]
     rows = [
