@@ -144,8 +144,9 @@ def check(config: Config) -> None:
     if budget.reference(config["budget"]) is None:
         return
     calibration_key.reference_section(config)
-    if processes.count() > 1 or config["processes"] > 1:
-        raise UserError("budget=match_seconds: not with several processes; one is measured.")
+    several = max(processes.count(), config["processes"])
+    if several > 1:
+        raise UserError(f"Invalid processes: {several}. With budget=match_seconds it must be 1.")
 
 
 def _result(config: Config, runs_dir: Path, failure: Failure | None) -> Calibration | Failure:
