@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,26 +14,7 @@ from experiments.outcome import Outcome
 from experiments.record import TEXTS, load_runs
 from experiments.store import RunFolder
 from experiments.sweep import Sweep, execute_job, run
-
-ROOT = Path(__file__).resolve().parents[2]
-SWEEP = [sys.executable, "-m", "experiments.train", "--multirun", "tracking=none", "task=digits"]
-
-
-def command(runs: Path, *overrides: str) -> list[str]:
-    return [*SWEEP, f"runs_dir={runs}", *overrides]
-
-
-def sweep(runs: Path, *overrides: str, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(runs, *overrides), cwd=ROOT, capture_output=True, text=True, check=False, **options
-    )
-
-
-def measurements(runs: Path):
-    return {
-        run.run_id: [{k: v for k, v in row.items() if k != "train_seconds"} for row in run.rows]
-        for run in load_runs(runs)[0]
-    }
+from tests.experiments.sweeps import ROOT, command, measurements, sweep, wait_for_rows
 
 
 def test_a_bad_run_is_a_row_and_the_others_finish(tmp_path):
@@ -104,16 +84,6 @@ def test_to_fail_fast_a_failure_of_an_earlier_sweep_counts(make_config, monkeypa
     assert (ask(fail_fast=True), started) == (1, [])
     assert (ask(fail_fast=True, retry=True), started) == (1, [0])
     assert (ask(), started) == (1, [1])
-
-
-def wait_for_rows(runs: Path, count: int, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if sum(len(p.read_text().splitlines()) for p in runs.glob("*/metrics.jsonl")) >= count:
-            return
-        assert process.poll() is None, "the sweep ended before it could be stopped"
-        time.sleep(0.02)
-    pytest.fail("no measurements within two minutes")
 
 
 LONG = ["optimizer=adam", "seed=0,1", "budget.epochs=60", "threads=1"]
