@@ -1,7 +1,6 @@
 """From a resolved config to the objects of a run; reads `needs` and the suite's own keys."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from experiments import budget, execution, parallel, seeding
+from experiments.built import Built
 from experiments.calibration_record import Calibration
-from experiments.errors import UserError
+from experiments.errors import UserError, first_line
 from experiments.execution import Execution
 from experiments.models import transfer
 from experiments.optimizers.scalar_control import ScalarControl
 from experiments.precision import Precision
-from experiments.schedule import Schedule
 from experiments.synced_norm import synchronise
 from experiments.tasks.task import Task
 from experiments.world import World
@@ -39,37 +38,6 @@ SUITE_KEYS = {
     "optimizer": ("name", "family", "needs", "shardable", "search", "published_as", "control"),
     "schedule": ("name",),
 }
-
-
-@dataclass(frozen=True)
-class Built:
-    """Everything that a run trains with."""
-
-    task: Task
-    model: nn.Module  # plain, or split over the processes
-    forward: Callable[[Tensor], Tensor]  # the same, compiled and wrapped as training calls it
-    optimizer: Optimizer
-    schedule: Schedule
-    device: torch.device
-    batch_size: int
-    eval_batch_size: int
-    evaluations_per_epoch: int
-    steps_per_epoch: int
-    limits: budget.Limits  # where the run ends
-    observes_logits: bool  # the optimizer wants the logits between forward and backward
-    pretrained: transfer.Loaded | None  # what the model started from; None: random weights
-    creates_graph: bool  # it differentiates the gradients once more
-    takes_closure: bool  # its step evaluates the loss itself
-    precision: Precision
-    channels_last: bool
-    compiled: bool
-    way: str | None  # how several processes share the model
-    world: World
-
-    @property
-    def total_steps(self) -> int | None:
-        """Steps of the whole run, or at most so many; None where the clock decides."""
-        return self.limits.steps
 
 
 def build(
@@ -236,7 +204,7 @@ def _construct(kind: str, section: Mapping[str, Any]) -> Callable[..., Any]:
     try:
         made: Callable[..., Any] = instantiate(own, _convert_="all")
     except InstantiationException as error:
-        raise UserError(f"{kind}: {_first_line(error)}") from error
+        raise UserError(f"{kind}: {first_line(error)}") from error
     return made
 
 
@@ -247,7 +215,7 @@ def _call(
     try:
         return maker(*args, **kwargs)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{kind}={config[kind]['name']}: {_first_line(error)}") from error
+        raise UserError(f"{kind}={config[kind]['name']}: {first_line(error)}") from error
 
 
 def sizes(section: Mapping[str, Any]) -> dict[str, int]:
@@ -263,7 +231,3 @@ def sizes(section: Mapping[str, Any]) -> dict[str, int]:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(f"Invalid task.{key}: {value}. Must be a whole number >= 1.")
     return counts
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -8,39 +8,34 @@ or another seed reads it. A run keeps a copy in its folder and goes by that one 
 given, and the time that it took.
 """
 
-import functools
-import hashlib
-import json
-import os
-import platform
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from experiments import arguments, budget, commandline, identity, processes
+from experiments import (
+    arguments,
+    budget,
+    calibration_key,
+    calibration_process,
+    commandline,
+    identity,
+    processes,
+)
+from experiments.calibration_process import Failure
 from experiments.calibration_record import Calibration, read
 from experiments.errors import UserError, report_user_errors
+from experiments.outcome import PreparationError
+from experiments.record import FAULTS, FINAL_STATUSES, BrokenRecordError
 from experiments.sharing import side_by_side, threads_of
 from experiments.store import RunFolder
 
-CACHE_DIR = ".calibration"
 RUN_FILE = "calibration.json"
-REFERENCE = "adafisher"
-"""What a method is measured against where its budget names nothing."""
 
 Config = Mapping[str, Any]
-_LAUNCH = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-# Not `control`: it takes the steps of the method that it controls, or the two would not pair.
-_SETTING = ("tokenization", "model", "precision", "compile", "channels_last")
-# What leaves the cost of a step as it is.
-_FREE = ("epochs", "eval_batch_size", "evaluations_per_epoch", "lr", "seed", *identity.NOTES)
 
 
 def known(config: Config, runs_dir: Path) -> Calibration | None:
@@ -50,64 +45,57 @@ def known(config: Config, runs_dir: Path) -> Calibration | None:
         config: The resolved config; ``threads`` null stands for all cores.
         runs_dir: Where the runs and the cache are.
     """
-    reference = reference_section(config)
-    return read(runs_dir / CACHE_DIR / f"{key(config, reference, machine(config))}.json")
+    return read(calibration_key.path_of(config, runs_dir))
 
 
-def measure(configs: Sequence[Config], runs_dir: Path) -> list[Calibration]:
+def measure(configs: Sequence[Config], runs_dir: Path) -> list[Calibration | Failure]:
     """Measure what is not known yet, all methods of a setting in one process.
+
+    Where that process dies, each of its methods is measured with the reference alone, so that one
+    takes no other with it.
 
     Args:
         configs: Resolved configs.
         runs_dir: Where the cache is.
 
     Returns:
-        The calibration of each config.
-
-    Raises:
-        UserError: If a method could not be measured.
+        The calibration of each config, or why there is none.
     """
-    settings: dict[str, list[Config]] = {}
-    for config in configs:
-        if known(config, runs_dir) is not None:
-            continue
-        settings.setdefault(
-            _digest([_essence(config), config["device"], threads_of(config, 1)]), []
-        ).append(config)
+    settings: dict[str, list[int]] = {}
+    for index, config in enumerate(configs):
+        if known(config, runs_dir) is None:
+            settings.setdefault(calibration_key.setting_key(config), []).append(index)
+    failures: dict[int, Failure | None] = {}
     for alike in settings.values():
-        _measure_setting(alike, runs_dir)
-    found = [known(config, runs_dir) for config in configs]
-    return [calibration for calibration in found if calibration is not None]
+        told = _measure_alike([configs[index] for index in alike], runs_dir)
+        failures |= dict(zip(alike, told, strict=True))
+    return [_result(config, runs_dir, failures.get(i)) for i, config in enumerate(configs)]
 
 
 def prepare(grids: Sequence[Sequence[str]], firsts: Sequence[Config]) -> None:
     """Measure what the runs of a sweep need, before the first of them starts.
 
+    A method that cannot be measured is told of, and ends none of the others: its runs try once
+    more, each by itself, and record what came of it.
+
     Args:
         grids: The overrides of each grid of the sweep.
         firsts: The config of one job of each.
-
-    Raises:
-        UserError: If a method could not be measured.
     """
     typed = any("match_seconds" in item for grid in grids for item in grid)
     if not typed and not any(budget.reference(config["budget"]) for config in firsts):
         return
-    # The seeds of a method cost the same, and composing takes its time.
-    jobs = {
-        tuple(item for item in job if not item.startswith("seed="))
-        for grid in grids
-        for job in commandline.jobs(list(grid))
-    }
-    configs = [config for config in _composed(sorted(jobs)) if budget.reference(config["budget"])]
     wanted: dict[str, list[Config]] = {}
-    for config in configs:
-        if not (
-            RunFolder(Path(config["runs_dir"]), identity.run_id(config)).path / RUN_FILE
-        ).exists():
+    jobs = _by_seeds(grids)
+    for config, seeds in zip(_composed(list(jobs)), jobs.values(), strict=True):
+        runs = [config if seed is None else {**config, "seed": seed} for seed in seeds]
+        if budget.reference(config["budget"]) is not None and any(map(_is_open, runs)):
             wanted.setdefault(config["runs_dir"], []).append(config)
     for runs_dir, alike in wanted.items():
-        measure(alike, Path(runs_dir))
+        for one, found in zip(alike, measure(alike, Path(runs_dir)), strict=True):
+            if not isinstance(found, Calibration):
+                label = identity.label(one).rpartition(" seed ")[0]
+                print(f"warning: {label}: {found}", file=sys.stderr, flush=True)
 
 
 def of_run(config: Config, folder: RunFolder, notify: Callable[[str], None]) -> Calibration | None:
@@ -122,7 +110,8 @@ def of_run(config: Config, folder: RunFolder, notify: Callable[[str], None]) -> 
         None for a budget that matches no time.
 
     Raises:
-        UserError: If it cannot be measured, or that of a run already begun cannot be read.
+        PreparationError: If it cannot be measured.
+        UserError: If that of a run already begun cannot be read, or the config is at fault.
     """
     if budget.reference(config["budget"]) is None:
         return None
@@ -137,10 +126,13 @@ def of_run(config: Config, folder: RunFolder, notify: Callable[[str], None]) -> 
 
         config = {**config, "threads": torch.get_num_threads()}
     found = known(config, folder.runs_dir)
-    if found is None:
-        notify("measuring the seconds of a step")
-        (found,) = measure([config], folder.runs_dir)
-    return found
+    if found is not None:
+        return found
+    notify("measuring the seconds of a step")
+    (measured,) = measure([config], folder.runs_dir)
+    if isinstance(measured, Calibration):
+        return measured
+    raise measured
 
 
 def check(config: Config) -> None:
@@ -151,100 +143,42 @@ def check(config: Config) -> None:
     """
     if budget.reference(config["budget"]) is None:
         return
-    reference_section(config)
-    if processes.count() > 1 or config["processes"] > 1:
-        raise UserError("budget=match_seconds: not with several processes; one is measured.")
+    calibration_key.reference_section(config)
+    several = max(processes.count(), config["processes"])
+    if several > 1:
+        raise UserError(f"Invalid processes: {several}. With budget=match_seconds it must be 1.")
 
 
-def setting(config: Config) -> dict[str, Any]:
-    """What a record tells of the setting that was measured."""
-    return {
-        "task": config["task"]["name"],
-        "model": config["model"]["name"],
-        "batch_size": config["task"]["batch_size"],
-        "precision": config["precision"],
-        "hyperparameters": identity.hyperparameters(config["optimizer"]),
-    }
+def _result(config: Config, runs_dir: Path, failure: Failure | None) -> Calibration | Failure:
+    found = known(config, runs_dir)
+    if found is not None:
+        return found
+    return failure or PreparationError("calibration: what was measured cannot be read back")
 
 
-def machine(config: Config) -> dict[str, Any]:
-    """The facts of this machine that decide how long a step takes."""
-    import torch  # a sweep's parent, which measures in another process, can do without
-
-    from experiments import environment, execution
-
-    device = execution.pick_device(config["device"])
-    facts = environment.machine(device)
-    return {
-        "device": facts["device"],
-        "processor": _processor(),
-        "cpu_count": facts["cpu_count"],
-        "threads": threads_of(config, 1),
-        "torch": torch.__version__,
-    }
+def _measure_alike(configs: Sequence[Config], runs_dir: Path) -> list[Failure | None]:
+    """Measure the methods of one setting; for each config why there is no calibration of it."""
+    try:
+        return calibration_process.measure(configs, runs_dir)
+    except PreparationError as death:
+        if len(configs) == 1:
+            return [death]
+    return [failure for config in configs for failure in _measure_alike([config], runs_dir)]
 
 
-def key(config: Config, reference: Config, facts: Config) -> str:
-    """Name of a cached calibration: a hash of setting, method, reference and machine.
+def _by_seeds(grids: Sequence[Sequence[str]]) -> dict[tuple[str, ...], list[int | None]]:
+    """The jobs of all grids without their seeds, with these; None: that of the config.
 
-    Args:
-        config: The resolved config.
-        reference: The optimizer's section of the reference.
-        facts: ``machine(config)``.
+    The seeds of a method cost the same, and composing takes its time.
     """
-    sections = (_costly(config["optimizer"]), _costly(reference))
-    return _digest([_essence(config), *sections, facts])
-
-
-def reference_section(config: Config) -> dict[str, Any]:
-    """The optimizer's section of the method that a config is measured against.
-
-    Raises:
-        UserError: If there is no such method.
-    """
-    name = budget.reference(config["budget"]) or REFERENCE
-    if name not in commandline.choices("optimizer"):
-        known_names = ", ".join(commandline.choices("optimizer"))
-        raise UserError(f"Invalid budget.match_seconds: {name!r}. Must be one of: {known_names}.")
-    choices = (config["task"]["name"], config["model"]["name"], config["ruleset"], name)
-    section: dict[str, Any] = json.loads(_composed_section(*choices))
-    return section
-
-
-@functools.cache
-def _composed_section(task: str, model: str, ruleset: str, name: str) -> str:
-    from experiments import preflight
-
-    chosen = [f"task={task}", f"model={model}", f"ruleset={ruleset}", f"optimizer={name}"]
-    if GlobalHydra.instance().is_initialized():  # by whoever composed the run itself
-        return json.dumps(preflight.resolve(preflight.compose_job(chosen))["optimizer"])
-    return json.dumps(preflight.composed(chosen)["optimizer"])
-
-
-def _measure_setting(configs: Sequence[Config], runs_dir: Path) -> None:
-    """Measure in a child process, which reads the cache first and waits for its turn."""
-    count = threads_of(configs[0], 1)
-    request = {
-        "runs_dir": str(runs_dir),
-        "jobs": [[{**config, "threads": count}, reference_section(config)] for config in configs],
-    }
-    environment = {name: value for name, value in os.environ.items() if name not in _LAUNCH}
-    environment["OMP_NUM_THREADS"] = str(count)
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    child = subprocess.run(
-        [sys.executable, "-m", "experiments.calibration_child"],
-        cwd=Path(__file__).parent.parent,
-        input=json.dumps(request),
-        stdout=subprocess.PIPE,
-        env=environment,
-        text=True,
-        check=False,
-    )
-    if child.returncode:
-        code = child.returncode
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        said = (child.stdout.splitlines() or [""])[-1]
-        raise UserError(f"calibration: {said or f'its process {how}'}.")
+    found: dict[tuple[str, ...], list[int | None]] = {}
+    for grid in grids:
+        for job in commandline.jobs(list(grid)):
+            others = tuple(item for item in job if not item.startswith("seed="))
+            seeds = [item.removeprefix("seed=") for item in job if item.startswith("seed=")]
+            whole = [int(seed) for seed in seeds if seed.isdecimal()]
+            found.setdefault(others, []).append(whole[-1] if whole else None)
+    return dict(sorted(found.items()))
 
 
 def _composed(jobs: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
@@ -263,27 +197,17 @@ def _composed(jobs: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
     return configs
 
 
-def _essence(config: Config) -> dict[str, Any]:
-    chosen = {name: config.get(name) for name in _SETTING}
-    return {"task": _costly(config["task"]), **chosen}
-
-
-def _costly(section: Config) -> dict[str, Any]:
-    return {name: value for name, value in section.items() if name not in _FREE}
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _processor() -> str:
-    """Name of the processor; ``platform`` has only its architecture on Linux."""
+def _is_open(config: Config) -> bool:
+    """Whether a sweep would start the run, without a calibration of its own."""
+    folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
+    if (folder.path / RUN_FILE).exists():
+        return False
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+        run = folder.read()
+    except BrokenRecordError:
+        return True
+    settled = FINAL_STATUSES if config["retry"] else (*FINAL_STATUSES, *FAULTS)
+    return run is None or run.status not in settled
 
 
 def main() -> int:

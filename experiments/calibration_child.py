@@ -1,8 +1,15 @@
 """Measures the methods of a setting: `python -m experiments.calibration_child`, jobs on stdin.
 
 The process ends after it, so that neither its memory nor its random streams touch a run. It tells
-the calibrations on standard error, and on standard output why it could not measure a method.
+the calibrations on standard error; the last line of its standard output is a list of JSON with, for
+each job, null, or a status and the reason why its method could not be measured.
 """
+
+import signal
+
+if __name__ == "__main__":
+    # Ctrl-C ends the process without a traceback: whoever waits for it tells what there is to tell.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import contextlib
 import dataclasses
@@ -10,22 +17,31 @@ import fcntl
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from experiments import calibration, calibration_rounds, commandline
+from experiments import (
+    calibration_key,
+    calibration_rounds,
+    commandline,
+    faults,
+    memory,
+    parentage,
+)
 from experiments.build import build, build_task
+from experiments.calibration_process import REFUSED
 from experiments.calibration_record import Calibration, read
-from experiments.errors import UserError
+from experiments.errors import refusal
 from experiments.loop import Trainer
 from experiments.store import write_atomic
 from experiments.tasks.task import Task
 
 Config = Mapping[str, Any]
+Answer = tuple[str, str] | None  # status and reason; None: measured
 REFRESH_KEYS = ("interval", "update_interval", "precondition_frequency")
 """How methods call the number of steps between two refreshes of their curvature."""
 
@@ -36,21 +52,27 @@ _LR_FACTOR = 1e-3
 def main() -> int:
     """Measure what the cache lacks; returns the exit code."""
     request = json.load(sys.stdin)
+    parentage.end_with_parent(request["parent"])
+    memory.limit(None)  # where memory ends, this process is to go before the sweep's
     torch.set_num_threads(request["jobs"][0][0]["threads"])
-    cache = Path(request["runs_dir"]) / calibration.CACHE_DIR
+    cache = Path(request["runs_dir"]) / calibration_key.CACHE_DIR
     cache.mkdir(parents=True, exist_ok=True)
-    by_reference: dict[str, list[tuple[Config, Config]]] = {}
-    for config, reference in request["jobs"]:
-        by_reference.setdefault(json.dumps(reference, sort_keys=True), []).append(
-            (config, reference)
-        )
-    try:
-        with _turn(cache):
-            for jobs in by_reference.values():
-                _measure([config for config, _ in jobs], jobs[0][1], cache)
-    except UserError as error:
-        print(" ".join(str(error).split()).removesuffix("."), flush=True)
-        return 2
+    by_reference: dict[str, list[int]] = {}
+    for index, (_, reference) in enumerate(request["jobs"]):
+        by_reference.setdefault(json.dumps(reference, sort_keys=True), []).append(index)
+    answer: list[Answer] = [None] * len(request["jobs"])
+    with _turn(cache):
+        for indices in by_reference.values():
+            configs = [request["jobs"][index][0] for index in indices]
+            try:
+                told = _measure(configs, request["jobs"][indices[0]][1], cache)
+            except OSError as error:
+                if (line := refusal(error)) is None:
+                    raise
+                told = [(REFUSED, line)] * len(configs)
+            for index, one in zip(indices, told, strict=True):
+                answer[index] = one
+    print(json.dumps(answer), flush=True)
     return 0
 
 
@@ -83,61 +105,91 @@ def _turn(cache: Path) -> Iterator[None]:
         yield
 
 
-def _measure(configs: list[Config], reference: Config, cache: Path) -> None:
-    facts = calibration.machine(configs[0])
-    wanted: dict[str, Config] = {}
-    for config in configs:
-        key = calibration.key(config, reference, facts)
-        if read(cache / f"{key}.json") is None:
-            wanted.setdefault(key, config)
+def _measure(configs: list[Config], reference: Config, cache: Path) -> list[Answer]:
+    """Measure methods against one reference, and write down what they cost."""
+    facts = calibration_key.machine(configs[0])
+    keys = [calibration_key.key(config, reference, facts) for config in configs]
+    wanted = {
+        key: config
+        for key, config in reversed(list(zip(keys, configs, strict=True)))
+        if read(cache / f"{key}.json") is None
+    }
     if not wanted:
-        return
+        return [None] * len(configs)
     standard = {**configs[0], "optimizer": reference}
-    standard_key = calibration.key(standard, reference, facts)
+    standard_key = calibration_key.key(standard, reference, facts)
     methods = {standard_key: standard} | wanted
-    task = build_task(standard)
-    _say(f"calibration: {len(methods)} methods on {standard['task']['name']} take turns")
-    steppers, failures = {}, {}
+    failures: dict[str, tuple[str, str]] = {}
 
     def failed(key: str, error: Exception) -> None:
-        failures[key] = (str(error).strip() or type(error).__name__).splitlines()[0]
+        name = methods[key]["optimizer"]["name"]
+        status, reason = _judge(error)
+        failures[key] = (status, f"{name}{', the reference' * (key == standard_key)}: {reason}")
 
+    try:
+        task = build_task(standard)
+    except Exception as error:
+        failed(standard_key, error)
+    else:
+        _say(f"calibration: {len(methods)} methods on {task.name} take turns")
+        _take_turns(methods, wanted, standard_key, task, cache, failed)
+    lost = failures.get(standard_key)
+    return [failures.get(key, lost) if key in wanted else None for key in keys]
+
+
+def _take_turns(
+    methods: Mapping[str, Config],
+    wanted: Collection[str],
+    standard_key: str,
+    task: Task,
+    cache: Path,
+    failed: Callable[[str, Exception], None],
+) -> None:
+    steppers = {}
     for key, config in methods.items():
         try:
             steppers[key] = _stepper(config, task)
         except Exception as error:
             failed(key, error)
-    cycles = {key: cycle(config["optimizer"]) for key, config in methods.items()}
-    times = calibration_rounds.run(steppers, cycles, failed=failed)
-    if standard_key not in times:
-        raise UserError(f"{reference['name']}, the reference: {failures[standard_key]}")
-    own = calibration_rounds.cost(times[standard_key], times[standard_key])
+    times = calibration_rounds.run(
+        steppers,
+        {key: cycle(config["optimizer"]) for key, config in methods.items()},
+        failed=failed,
+        is_worth=lambda left: standard_key in left and any(key in left for key in wanted),
+    )
+    if not times:
+        return
+    standard, standard_times = methods[standard_key], times[standard_key]
+    own = calibration_rounds.cost(standard_times, standard_times)
     found = []
     for key, timed in times.items():
-        cost = calibration_rounds.cost(timed, times[standard_key])
+        cost = calibration_rounds.cost(timed, standard_times)
         found.append(
             Calibration(
                 method=methods[key]["optimizer"]["name"],
-                reference=reference["name"],
+                reference=standard["optimizer"]["name"],
                 seconds_per_step=cost.seconds,
                 reference_seconds_per_step=own.seconds,
                 ratio=cost.ratio,
                 spread_percent=cost.spread_percent,
                 profile=tuple(cost.profile),
                 reference_profile=tuple(own.profile),
-                drift_percent=calibration_rounds.drift_percent(times[standard_key]),
+                drift_percent=calibration_rounds.drift_percent(standard_times),
                 rounds=len(timed.rounds),
                 steps_per_epoch=task.train.num_batches(standard["task"]["batch_size"]),
                 published_ratio=published_ratio(methods[key]),
-                setting=calibration.setting(methods[key]),
-                machine=dict(facts),
+                setting=calibration_key.setting(methods[key]),
+                machine=calibration_key.machine(standard),
             )
         )
         write_atomic(cache / f"{key}.json", found[-1].to_json())
     _tell(found)
-    if failures:
-        reasons = [f"{methods[key]['optimizer']['name']}: {why}" for key, why in failures.items()]
-        raise UserError("; ".join(reasons))
+
+
+def _judge(error: Exception) -> tuple[str, str]:
+    """Status and reason, in one line."""
+    line = refusal(error)
+    return (REFUSED, line) if line is not None else faults.judge(error)
 
 
 def _stepper(config: Config, task: Task) -> Callable[[], float]:

@@ -8,7 +8,7 @@ a dear kind of step (it refreshes its curvature every so many) is followed throu
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 WARM_UP_STEPS = 3
@@ -57,6 +57,7 @@ def run(
     cycles: Mapping[str, int],
     *,
     failed: Callable[[str, Exception], None],
+    is_worth: Callable[[Collection[str]], bool] = bool,
     now: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timed]:
     """Let every method take its steps, round after round.
@@ -65,10 +66,12 @@ def run(
         steppers: Takes one step of the method, and returns its seconds.
         cycles: Steps from one refresh of the method to the next.
         failed: Called with a method whose step raised; it takes no further part.
+        is_worth: Asked before each round with the methods that are left; if not, nothing comes of
+            the whole.
         now: A clock in seconds, for the length of the whole.
 
     Returns:
-        The step times of the methods that did not fail.
+        The step times of the methods that did not fail; none if it was not worth it.
     """
     began = now()
     times = {name: Timed(cycles[name]) for name in steppers}
@@ -90,6 +93,8 @@ def run(
             times[name].first = WARM_UP_STEPS
             turns[name] = turn_steps(statistics.median(warm_up[1:]), cycle=cycles[name])
     for index in range(MAX_ROUNDS):
+        if not is_worth(times):
+            return {}
         if index >= MIN_ROUNDS and now() - began > LIMIT_SECONDS:
             break
         taken: dict[str, list[float]] = {name: [] for name in times}
@@ -98,7 +103,7 @@ def run(
                 taken[name] += turn(name, (turns[name] + half) // 2)
         for name, timed in times.items():
             timed.rounds.append(taken[name])
-    return times
+    return times if is_worth(times) else {}
 
 
 def turn_steps(seconds: float, *, cycle: int) -> int:

@@ -4,9 +4,15 @@ A sweep starts it so that the death of a run is a row in its record and nothing 
 several processes starts them from here, through torchrun, and each of them comes here again.
 """
 
+import signal
+
+if __name__ == "__main__":
+    # Until the run listens to signals itself, Ctrl-C ends the process, without a traceback; from
+    # before the imports, which take their time on a busy machine.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +21,7 @@ from experiments import identity, memory, parentage, processes
 from experiments.display import show_log
 from experiments.errors import UserError, refusal
 from experiments.outcome import EXIT_CODES, Outcome
+from experiments.record import FAULTS
 from experiments.store import write_atomic
 
 ANSWER_SUFFIX = ".outcome"
@@ -22,8 +29,6 @@ ANSWER_SUFFIX = ".outcome"
 
 def main(path: Path) -> int:
     """Execute the config that the file at ``path`` has; the outcome goes into a file beside it."""
-    # Until the run listens to signals itself, Ctrl-C ends the process, without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     request = json.loads(path.read_text(encoding="utf-8"))
     config = request["config"]
     several = config["processes"] > 1
@@ -37,7 +42,7 @@ def main(path: Path) -> int:
     if processes.rank() == 0:
         write_atomic(path.with_suffix(ANSWER_SUFFIX), outcome.to_line().encode())
     # torchrun takes every code but 0 for a fault, and stops the others: right after a fault only.
-    faulty = outcome.status in ("failed", "out_of_memory")
+    faulty = outcome.status in FAULTS
     return code if faulty or not inside else 0
 
 

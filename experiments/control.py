@@ -26,20 +26,25 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from experiments import identity
-from experiments.build import Built, build
+from experiments import budget, faults, identity
+from experiments.build import build
+from experiments.built import Built
 from experiments.calibration_record import Calibration
 from experiments.errors import UserError
 from experiments.loop import Trainer
 from experiments.optimizers.scalar_control import momentum_direction
+from experiments.outcome import PreparationError
 from experiments.record import ARRAYS_DIR
 from experiments.store import write_atomic
-from experiments.world import World
+from experiments.tasks.task import Task
+from experiments.world import LostProcessError, World
 
 logger = logging.getLogger(__name__)
 
 SCALAR = "scalar"
 KINDS = (None, SCALAR)
+# The kinds of budget that say beforehand how many steps there are.
+_COUNTED = ("epochs", "steps", "match_seconds")
 TRACE = Path(ARRAYS_DIR) / "preconditioner.npz"
 
 Config = Mapping[str, Any]
@@ -59,6 +64,11 @@ def check(config: Config) -> None:
     name = config["optimizer"]["name"]
     if config["optimizer"].get("control") is None:
         raise UserError(f"optimizer={name}: control=scalar needs a method with a preconditioner.")
+    if budget.check(config["budget"]) not in _COUNTED:
+        raise UserError(
+            f"Invalid budget: {budget.describe(config['budget'])}. With control=scalar it must "
+            f"give a number of steps: one of {', '.join(_COUNTED)}."
+        )
     if config["optimizer"]["needs"]["closure"]:
         raise UserError(
             f"optimizer={name}: not with control=scalar, as it evaluates the loss itself."
@@ -75,7 +85,12 @@ def source_of(config: Config) -> dict[str, Any]:
 
 
 def scales(
-    config: Config, folder: Path, world: World, *, calibration: Calibration | None = None
+    config: Config,
+    folder: Path,
+    world: World,
+    *,
+    calibration: Calibration | None = None,
+    task: Task | None = None,
 ) -> Tensor | None:
     """The step sizes of a control, measured once and kept in its folder; None for other runs.
 
@@ -84,12 +99,13 @@ def scales(
         folder: The run's folder.
         world: The processes that train it; all have to call.
         calibration: What a step costs, for a budget that matches a training time.
+        task: The config's task, where it is built already.
 
     Returns:
         ``[steps]``, float64.
 
     Raises:
-        UserError: If the method itself diverges, so that there is nothing to follow.
+        PreparationError: If the method itself fails or diverges: there is nothing to follow.
     """
     check(config)
     if config["control"] is None:
@@ -102,7 +118,14 @@ def scales(
     label = identity.label(config)
     if world.leads:
         logger.info("%s: training the method itself first, to measure its step sizes", label)
-    measured = measure(source_of(config), world, calibration=calibration)
+    try:
+        measured = measure(source_of(config), world, calibration=calibration, task=task)
+    except (UserError, PreparationError, LostProcessError, OSError):
+        raise
+    except Exception as error:
+        status, reason = faults.judge(error)
+        reason = f"control=scalar: the method itself fails: {reason}"
+        raise PreparationError(reason, status=status) from error
     if world.leads:
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
@@ -111,29 +134,35 @@ def scales(
     return measured
 
 
-def measure(config: Config, world: World, *, calibration: Calibration | None = None) -> Tensor:
+def measure(
+    config: Config,
+    world: World,
+    *,
+    calibration: Calibration | None = None,
+    task: Task | None = None,
+) -> Tensor:
     """Train a run without evaluations and record its scalar at each step.
 
     Args:
         config: The run that is controlled.
         world: The processes that train it; all have to call.
         calibration: As for ``scales``.
+        task: As for ``scales``.
 
     Returns:
         ``[steps]``, float64.
 
     Raises:
-        UserError: If it diverges, or how long it trains is not known beforehand.
+        PreparationError: If it diverges.
     """
-    built = build(config, world, calibration=calibration)
-    if built.total_steps is None or built.limits.target is not None:
-        raise UserError("control=scalar needs a number of steps: not this kind of budget.")
+    built = build(config, world, calibration=calibration, task=task)
+    assert built.total_steps is not None  # `check` refuses such a budget
     recorder = Recorder(built, config["optimizer"])
     losses = Trainer(built, seed=config["seed"]).steps()
     for step, loss in enumerate(islice(losses, built.total_steps), start=1):
         if not math.isfinite(loss):
-            raise UserError(
-                f"control=scalar: the method itself diverges (loss is {loss} at step {step})."
+            raise PreparationError(
+                f"control=scalar: the method itself diverges: loss is {loss} at step {step}"
             )
     return torch.tensor(recorder.found, dtype=torch.float64)
 

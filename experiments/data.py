@@ -12,7 +12,8 @@ from hydra.errors import HydraException
 
 from experiments import commandline
 from experiments.display import show_log
-from experiments.errors import UserError, refusal, report_user_errors
+from experiments.errors import UserError, first_line, refusal, report_user_errors
+from experiments.outcome import EXIT_CODES
 
 KEYS = ("task", "data_dir")
 
@@ -79,7 +80,7 @@ def _parse(arguments: list[str]) -> tuple[list[str], Path]:
     try:
         overrides = OverridesParser.create().parse_overrides(commandline.normalise(arguments))
     except HydraException as error:
-        raise UserError(str(error).splitlines()[0]) from None
+        raise UserError(first_line(error)) from None
     for override in overrides:
         key = override.get_key_element()
         if key not in KEYS:
@@ -107,4 +108,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(EXIT_CODES["interrupted"])

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from experiments.build import Built
+    from experiments.built import Built
     from experiments.loop import Trainer
 
 PLAIN_VARIABLE = "ADAFISHER_PLAIN"

@@ -15,7 +15,7 @@ from experiments.record import ENVIRONMENT_FILE, PATCH_FILE
 from experiments.store import RunFolder
 
 if TYPE_CHECKING:
-    from experiments.build import Built
+    from experiments.built import Built
 
 # Those whose version can change a number, and the mirror.
 PACKAGES = (

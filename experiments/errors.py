@@ -25,6 +25,11 @@ def refusal(error: Exception) -> str | None:
     return None
 
 
+def first_line(error: Exception) -> str:
+    """What an error of a library says, without its further lines."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 @contextlib.contextmanager
 def report_user_errors(*, quiet: bool = False) -> Iterator[None]:
     """Print a user's mistake, or a disk that refuses writes, as one line and exit with code 2.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import calibration, identity
+from experiments import calibration, calibration_key, identity
 from experiments.record import ENVIRONMENT_FILE, Run
 from experiments.standing import standings
 
@@ -79,7 +79,9 @@ def calibrated(config: Mapping[str, Any], runs_dir: Path) -> dict[Setting, Cost]
         config: The resolved config.
         runs_dir: Where the calibrations are kept.
     """
-    if not (runs_dir / calibration.CACHE_DIR).is_dir():  # else torch is loaded, to know the machine
+    if not (
+        runs_dir / calibration_key.CACHE_DIR
+    ).is_dir():  # else torch is loaded, to know the machine
         return {}
     found = calibration.known(config, runs_dir)
     if found is None:

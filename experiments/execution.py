@@ -42,7 +42,9 @@ class Execution:
             UserError: If it is asked for where there are no images.
         """
         if self.channels_last and not images:
-            raise UserError("Invalid channels_last: true. The task has no images.")
+            raise UserError(
+                "Invalid channels_last: true. The task has no images: must be auto or false."
+            )
         wanted = self.device.type == "cuda" if self.channels_last is None else self.channels_last
         return images and wanted
 
@@ -92,7 +94,8 @@ def pick_device(name: str) -> torch.device:
     if name == AUTO:
         name = "cuda" if available["cuda"] else "cpu"
     if not available[name]:
-        raise UserError(f"Invalid device: {name}. It is not available on this machine.")
+        here = ", ".join([AUTO, *(device for device, there in available.items() if there)])
+        raise UserError(f"Invalid device: {name}. Must be one of those on this machine: {here}.")
     if name == "cuda" and processes.count() > 1:
         if torch.cuda.device_count() < processes.local_count():
             raise UserError(

@@ -6,6 +6,7 @@ import traceback
 import torch
 
 from experiments import determinism
+from experiments.outcome import PreparationError
 from experiments.store import RunFolder
 from experiments.world import World, is_lost
 
@@ -30,10 +31,8 @@ def end_by(error: Exception, folder: RunFolder, world: World) -> tuple[str, str]
             status, reason = json.loads(path.read_text(encoding="utf-8"))
             return status, reason
         return "interrupted", "another process of the run ended"
-    if _is_out_of_memory(error):
-        status, reason = "out_of_memory", _one_line(error)
-    else:
-        status, reason = "failed", _failure(error)
+    status, reason = judge(error)
+    if status == "failed" and _has_trace(error):
         name = TRACEBACK_FILE if world.leads else f"process-{world.rank}-{TRACEBACK_FILE}"
         folder.write(name, traceback.format_exc().encode())
     if not world.leads:
@@ -46,6 +45,20 @@ def forget(folder: RunFolder) -> None:
     """Delete the notes of an earlier attempt."""
     for path in folder.path.glob(_NOTES):
         path.unlink()
+
+
+def judge(error: Exception) -> tuple[str, str]:
+    """Status and reason of a run that ends by an error of its own."""
+    if isinstance(error, PreparationError):
+        return error.status, _one_line(error)
+    if _is_out_of_memory(error):
+        return "out_of_memory", _one_line(error)
+    return "failed", _failure(error)
+
+
+def _has_trace(error: Exception) -> bool:
+    """Whether the traceback tells more than the reason does."""
+    return not isinstance(error, PreparationError) or error.__cause__ is not None
 
 
 def _is_out_of_memory(error: Exception) -> bool:

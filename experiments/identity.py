@@ -117,7 +117,25 @@ def published_as(config: Config) -> dict[str, Any]:
 
 def label(config: Config) -> str:
     """The run in a few words, for displays."""
-    return f"{config['task']['name']} {config['optimizer']['name']} seed {config['seed']}"
+    names = (config["task"]["name"], config["optimizer"]["name"])
+    return label_of(*names, seed=config["seed"], control=config.get("control"))
+
+
+def label_of(task: str, optimizer: str, *, seed: int, control: str | None) -> str:
+    """The run in a few words, from its record as from its config.
+
+    Example:
+        >>> label_of("digits", "adam", seed=0, control=None)
+        'digits adam seed 0'
+        >>> label_of("digits", "adam", seed=0, control="scalar")
+        'digits adam control=scalar seed 0'
+    """
+    return f"{task} {method(optimizer, control)} seed {seed}"
+
+
+def method(optimizer: str, control: str | None) -> str:
+    """An optimizer, or its control, in a few words."""
+    return optimizer if control is None else f"{optimizer} control={control}"
 
 
 def _setting(source: str | None) -> str:

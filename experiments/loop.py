@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from experiments import parallel, seeding
 from experiments.backward import backward, differentiable_forward, take_step
-from experiments.build import Built
-from experiments.tasks.task import IGNORE, Split
+from experiments.built import Built
+from experiments.evaluation import curvature_columns, evaluate, forward
+from experiments.tasks.task import IGNORE
 
 Row = dict[str, Any]
 
@@ -170,7 +171,7 @@ class Trainer:
         """
         built = self.built
         with differentiable_forward(built.creates_graph):
-            logits, targets = self._forward(inputs, targets)
+            logits, targets = forward(built, inputs, targets)
         loss = self._loss(logits, targets, count)
         if built.observes_logits:  # the flag says that the method is there
             built.optimizer.observe(logits[targets != IGNORE])  # type: ignore[attr-defined]
@@ -184,18 +185,6 @@ class Trainer:
             return F.cross_entropy(logits, targets, ignore_index=IGNORE)
         total = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
         return total * (world.size / count)
-
-    def _forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits ``[rows, classes]``, not below float32, and targets ``[rows]``."""
-        built = self.built
-        inputs = inputs.to(built.device, non_blocking=True)
-        if built.channels_last:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        with built.precision.autocast():
-            logits = built.forward(inputs)
-        if logits.dtype in (torch.float16, torch.bfloat16):
-            logits = logits.float()
-        return logits.flatten(0, -2), targets.to(built.device, non_blocking=True).flatten()
 
     def _evaluates_after(self, step: int) -> bool:
         """Evaluations divide each epoch evenly; its end and the end of the run are among them."""
@@ -222,9 +211,9 @@ class Trainer:
         counters.loss_sum, counters.count = 0.0, 0
         for name, split in (("validation", built.task.validation), ("test", built.task.test)):
             if split is not None:
-                row |= {f"{name}_{key}": value for key, value in self.evaluate(split).items()}
+                row |= {f"{name}_{key}": value for key, value in evaluate(built, split).items()}
         self._note_target(row)
-        return row | self._curvature_columns()
+        return row | curvature_columns(built)
 
     def _note_target(self, row: Row) -> None:
         """Keep where the metric first reached the target, if the budget has one."""
@@ -235,35 +224,6 @@ class Trainer:
         if value >= target if task.higher_is_better else value <= target:
             counters.steps_to_target = counters.step
             counters.train_seconds_to_target = counters.train_seconds
-
-    def _curvature_columns(self) -> Row:
-        """What an optimizer with ``curvature_stats`` says of its curvature as a whole."""
-        stats = getattr(self.built.optimizer, "curvature_stats", None)
-        if stats is None or self.built.way == "fsdp":  # it would be of one part only
-            return {}
-        columns = stats().overall._asdict()
-        return {f"curvature_{k}": value for k, value in columns.items() if math.isfinite(value)}
-
-    @torch.no_grad()
-    def evaluate(self, split: Split) -> dict[str, float]:
-        """Metrics over a whole split, weighted by images or tokens.
-
-        The sums are taken in float64, row by row, so they depend on the evaluation batch size only
-        through the arithmetic inside the model.
-        """
-        built = self.built
-        built.model.eval()
-        loss_sum, correct, count = 0.0, 0, 0
-        for batch in split.batches(built.eval_batch_size):
-            logits, targets = self._forward(*built.world.share(*batch))
-            losses = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none")
-            loss_sum += losses.cpu().double().sum().item()
-            correct += int((logits.argmax(-1) == targets).sum())
-            count += int((targets != IGNORE).sum())
-        built.model.train()
-        loss_sum, *counts = built.world.sum([loss_sum, correct, count])
-        correct, count = (int(number) for number in counts)
-        return split.metrics(loss_sum, correct, count)
 
     def _now(self) -> float:
         """Seconds of a monotonic clock, once the device has done what it was given."""

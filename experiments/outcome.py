@@ -11,7 +11,19 @@ EXIT_CODES = {
     "interrupted": 130,
     "refused": 2,  # no status of a run: the user's input stood in its way
 }
-FAULTS = ("failed", "out_of_memory")
+
+
+class PreparationError(Exception):
+    """What a run needs before it can train could not be had; the run ends by it.
+
+    Args:
+        reason: One line.
+        status: That of the run, one of ``record.STATUSES``.
+    """
+
+    def __init__(self, reason: str, *, status: str = "failed") -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from experiments import commandline, estimate, grids, identity, preflight
-from experiments.errors import UserError, report_user_errors
+from experiments import commandline, estimate, grids, identity, preflight, sharing
+from experiments.errors import UserError, first_line, report_user_errors
 from experiments.estimate import Cost
-from experiments.record import FINAL_STATUSES, Run
+from experiments.record import FAULTS, FINAL_STATUSES, Run
 from experiments.standing import Standing, standings
 from experiments.status import aligned
 
-_FAILED = ("failed", "out_of_memory")
 _SEED = re.compile(r"seed=\d+")
 _N_JOBS = "hydra.launcher.n_jobs"
 
@@ -49,7 +48,7 @@ class Job:
     @property
     def is_open(self) -> bool:
         """Whether the sweep would train it."""
-        failed = self.state in _FAILED and not self.config["retry"]
+        failed = self.state in FAULTS and not self.config["retry"]
         return self.state not in FINAL_STATUSES and not failed
 
 
@@ -112,7 +111,7 @@ def _composed(grid: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         listed = commandline.jobs(grid)
     except HydraException as error:
-        raise UserError(str(error).splitlines()[0]) from error
+        raise UserError(first_line(error)) from error
     counts = Counter(item for job in listed for item in job)
     varied = {item for item, count in counts.items() if count < len(listed)}
     # Composing takes most of the time, and seeds differ in one plain value.
@@ -145,7 +144,7 @@ def report(found: Plan) -> Iterator[str]:
     counts = Counter(job.state for job in found.jobs if not job.is_open)
     parts = [f"{count} {state}" for state, count in sorted(counts.items())]
     yield f"sweep of {len(found.jobs)}: {', '.join([*parts, f'{len(open_jobs)} to do'])}"
-    if any(counts[state] for state in _FAILED):
+    if any(counts[state] for state in FAULTS):
         yield "  `retry=true` runs what failed again"
     if open_jobs:
         yield _time(list(seconds.values()), found.side_by_side)
@@ -172,7 +171,7 @@ def _state(found: Standing | None) -> tuple[str, Run | None]:
 
 
 def _label(config: Mapping[str, Any], varied: list[str]) -> str:
-    told = ("task=", "optimizer=", "seed=")
+    told = ("task=", "optimizer=", "seed=", "control=")
     return " ".join(
         [identity.label(config), *(item for item in varied if not item.startswith(told))]
     )
@@ -180,11 +179,14 @@ def _label(config: Mapping[str, Any], varied: list[str]) -> str:
 
 def _side_by_side(overrides: list[str], config: Mapping[str, Any]) -> int:
     given = dict(item.partition("=")[::2] for item in overrides)
-    count = given.get(_N_JOBS, config["jobs"])
+    by_hand = given.get(_N_JOBS)
+    count = config["jobs"] if by_hand is None else by_hand
     try:
         jobs = int(count)
     except (TypeError, ValueError):
         raise UserError(f"Invalid jobs: {count!r}. Must be a whole number >= 1.") from None
+    if by_hand is not None and jobs < 0:  # joblib's way to count from the cores
+        return sharing.side_by_side(jobs)
     if jobs < 1:
         raise UserError(f"Invalid jobs: {count}. Must be a whole number >= 1.")
     return jobs

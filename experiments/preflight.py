@@ -1,8 +1,6 @@
 """Checks before anything starts: a mistake is one line now, not a failed run an hour later."""
 
 import difflib
-import importlib
-import inspect
 import re
 import sys
 import tempfile
@@ -16,8 +14,8 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments import commandline, identity, rulesets, values
-from experiments.errors import UserError
+from experiments import commandline, identity, inspection, rulesets, values
+from experiments.errors import UserError, first_line
 from experiments.record import BrokenRecordError
 from experiments.store import RunFolder
 
@@ -50,7 +48,7 @@ def resolve(config: DictConfig) -> Config:
     try:
         plain: Config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise UserError(f"config: {_first_line(error)}") from error
+        raise UserError(f"config: {first_line(error)}") from error
     for key in ("data_dir", "runs_dir", "cache_dir"):
         plain[key] = str(Path(str(plain[key])).expanduser().absolute())
     if plain["deterministic"] is True and plain["threads"] is None:
@@ -96,13 +94,12 @@ def check(overrides: list[str]) -> Config:
             if _is_done(config):  # its values have proved themselves, and torch need not be loaded
                 continue
             values.check(dict(values.leaves(config)), like=_defaults(job))
-            _try_values(config)
-            _check_tokenization(config)
+            inspection.inspect(config)
             for kind in ("task", "tokenization", "model"):
                 key = repr((kind, config.get(kind), config["data_dir"]))
                 if config.get(kind) and key not in checked:
                     checked.add(key)
-                    _check_data(config[kind], Path(config["data_dir"]))
+                    inspection.find_data(config[kind], Path(config["data_dir"]))
     GlobalHydra.instance().clear()
     assert first is not None  # `samples` yields at least one job
     return first
@@ -121,7 +118,7 @@ def _samples(overrides: list[str]) -> Iterator[list[str]]:
     try:
         yield from commandline.samples(overrides)
     except HydraException as error:
-        raise UserError(_first_line(error)) from error
+        raise UserError(first_line(error)) from error
 
 
 def compose_job(job: list[str], *, hydra: bool = False) -> DictConfig:
@@ -139,14 +136,14 @@ def compose_job(job: list[str], *, hydra: bool = False) -> DictConfig:
     except MissingConfigException as error:
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
         if not group:
-            raise UserError(_first_line(error)) from error
+            raise UserError(first_line(error)) from error
         known = [option for option in commandline.choices(group) if option]
         raise UserError(f"Unknown {group}: {name!r}. {_nearest(name, known)}") from error
     # Hydra refuses `model=null` by a plain ValueError.
     except (ConfigCompositionException, OmegaConfBaseException, ValueError) as error:
         found = _UNKNOWN_KEY.search(str(error))
         if found is None:
-            raise UserError(_first_line(error)) from error
+            raise UserError(first_line(error)) from error
         key = found[1].partition("@")[0]
         raise UserError(f"Unknown key: {key!r}. {_nearest(key, _known_keys(job))}") from error
 
@@ -182,60 +179,6 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"Known: {', '.join(names[:40])}."
 
 
-def _try_values(config: Config) -> None:
-    """Make the optimizer once, for a model of one layer, so that it refuses bad values now."""
-    import torch
-
-    from experiments import budget, build, calibration, control, execution
-    from experiments.tracking import mirror
-
-    mirror.check(config["tracking"])
-    build.sizes(config["task"])
-    budget.check(config["budget"])
-    calibration.check(config)
-    execution.resolve(config)
-    control.check(config)
-    _check_pretrained(config)
-    build.build_optimizer(config["optimizer"], torch.nn.Linear(2, 2))
-
-
-def _check_pretrained(config: Config) -> None:
-    """Find the pretrained weights, or download them, before the first run."""
-    from experiments.models import transfer
-
-    transfer.check_share(config["pretrained"]["minimum_percent"])
-    source = config["pretrained"]["source"]
-    if source is not None:
-        transfer.locate(
-            source,
-            model=config["model"]["name"],
-            weights=config["model"].get("weights"),
-            data_dir=Path(config["data_dir"]),
-        )
-
-
-def _check_tokenization(config: Config) -> None:
-    """Refuse a tokenisation of images, and text without one."""
-    module, _, builder = config["task"]["_target_"].rpartition(".")
-    wanted = inspect.signature(getattr(importlib.import_module(module), builder)).parameters
-    task, chosen = config["task"]["name"], config.get("tokenization")
-    if chosen and "tokenization" not in wanted:
-        raise UserError(f"Invalid tokenization: {chosen['name']!r}. task={task} has no text.")
-    if not chosen and "tokenization" in wanted:
-        known = ", ".join(commandline.choices("tokenization"))
-        raise UserError(f"Invalid tokenization: None. task={task} must have one of: {known}.")
-
-
-def _check_data(section: Config, data_dir: Path) -> None:
-    """Ask a section's module, if it has a ``check``, whether the files that it reads are there."""
-    module = importlib.import_module(section["_target_"].rpartition(".")[0])
-    check = getattr(module, "check", None)
-    if check is not None:
-        accepted = inspect.signature(check).parameters
-        known = {"data_dir": data_dir, **section}
-        check(**{key: value for key, value in known.items() if key in accepted})
-
-
 def _is_done(config: Config) -> bool:
     folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
     try:
@@ -252,7 +195,3 @@ def _check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise UserError(f"Cannot write to runs_dir {folder}: {error.strerror}.") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -27,6 +27,7 @@ STUDIES_DIR = ".studies"  # beside the runs: measurements that are no comparison
 
 STATUSES = ("done", "diverged", "out_of_memory", "failed", "interrupted", "running")
 FINAL_STATUSES = ("done", "diverged")
+FAULTS = ("failed", "out_of_memory")  # run again on request only
 
 # What every identity must hold; further keys are allowed.
 TEXTS = ("task", "model", "optimizer", "ruleset", "budget", "group_id", "metric")
@@ -66,7 +67,7 @@ class Run:
 def load_run(path: Path) -> Run:
     """Read one run from its folder (only its status and rows); raises ``BrokenRecordError``."""
     status = _read_status(path / STATUS_FILE)
-    rows, dropped = _parse_rows(path / METRICS_FILE)
+    rows, dropped = read_rows(path / METRICS_FILE)
     return Run(
         run_id=status["run_id"],
         path=path,
@@ -117,13 +118,41 @@ def load_each(runs_dir: Path, load: Callable[[Path], Loaded]) -> tuple[list[Load
     return runs, broken
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read ``metrics.jsonl``; a missing file has no rows, a half-written last line is dropped.
+def read_rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """Read ``metrics.jsonl``; a missing file has no rows.
+
+    Returns:
+        The rows, and whether a half-written last line was dropped.
 
     Raises:
         BrokenRecordError: If any other line is not a JSON object.
     """
-    return _parse_rows(path)[0]
+    name = f"{path.parent.name}/{path.name}"
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return [], False
+    except OSError as error:
+        raise BrokenRecordError(f"{name}: not readable ({_one_line(error)})") from None
+    try:  # all at once is a third faster, and nearly every file is whole
+        together = json.loads(b"[" + b",".join(lines) + b"]")
+    except ValueError:
+        together = []
+    if len(together) == len(lines) and set(map(type, together)) <= {dict}:
+        return together, False
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        elif number == len(lines):
+            return rows, True
+        else:
+            raise BrokenRecordError(f"{name}: line {number} is not a JSON object")
+    return rows, False
 
 
 def final_and_best(
@@ -179,35 +208,6 @@ def _read_status(path: Path) -> dict[str, Any]:
 def _require(name: str, mapping: Mapping[str, Any], keys: Iterable[str], kind: type) -> None:
     if missing := [key for key in keys if not isinstance(mapping.get(key), kind)]:
         raise BrokenRecordError(f"{name}: lacks {', '.join(missing)}")
-
-
-def _parse_rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
-    name = f"{path.parent.name}/{path.name}"
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return [], False
-    except OSError as error:
-        raise BrokenRecordError(f"{name}: not readable ({_one_line(error)})") from None
-    try:  # all at once is a third faster, and nearly every file is whole
-        together = json.loads(b"[" + b",".join(lines) + b"]")
-    except ValueError:
-        together = []
-    if len(together) == len(lines) and set(map(type, together)) <= {dict}:
-        return together, False
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, dict):
-            rows.append(row)
-        elif number == len(lines):
-            return rows, True
-        else:
-            raise BrokenRecordError(f"{name}: line {number} is not a JSON object")
-    return rows, False
 
 
 def _best_row(

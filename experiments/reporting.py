@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from experiments.ledger import SweepFolder
-from experiments.outcome import FAULTS, Outcome
+from experiments.outcome import Outcome
+from experiments.record import FAULTS
 
 
 @contextlib.contextmanager

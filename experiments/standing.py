@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.record import STATUS_FILE, BrokenRecordError, Run
+from experiments.record import FAULTS, STATUS_FILE, BrokenRecordError, Run
 from experiments.store import LOCKS, RunFolder
 
 # In the order in which they are shown. `stale`: the status says running, but its process is gone.
@@ -18,7 +18,7 @@ STATES = (
     "stale",
     "broken",
 )
-_OPEN = ("running", "interrupted", "failed", "out_of_memory")
+_OPEN = ("running", "interrupted", *FAULTS)
 
 
 @dataclass(frozen=True)

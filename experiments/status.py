@@ -8,12 +8,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from experiments import arguments
+from experiments import arguments, identity
 from experiments.errors import report_user_errors
 from experiments.record import Run
 from experiments.standing import STATES, Standing, standings
 
-_TEXTS = ("task", "model", "optimizer", "ruleset", "budget", "group_id")
+_TEXTS = ("ruleset", "budget", "group_id")
 
 
 def main() -> None:
@@ -49,7 +49,10 @@ def table(found: Iterable[Standing]) -> list[list[str]]:
     groups: dict[tuple[str, ...], Counter[str]] = {}
     for item in found:
         if item.run is not None:
-            key = tuple(str(item.run.identity[name]) for name in _TEXTS)
+            facts = item.run.identity
+            method = identity.method(facts["optimizer"], facts.get("control"))
+            texts = (str(facts[name]) for name in _TEXTS)
+            key = (facts["task"], facts["model"], method, *texts)
             groups.setdefault(key, Counter())[item.state] += 1
     states = [state for state in STATES if any(counts[state] for counts in groups.values())]
     rows = [
@@ -85,8 +88,11 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def _label(item: Standing) -> str:
     if item.run is None:
         return f"run {item.run_id}"
-    identity = item.run.identity
-    return f"{identity['task']} {identity['optimizer']} seed {identity['seed']} (run {item.run_id})"
+    facts = item.run.identity
+    label = identity.label_of(
+        facts["task"], facts["optimizer"], seed=facts["seed"], control=facts.get("control")
+    )
+    return f"{label} (run {item.run_id})"
 
 
 def _progress(run: Run | None) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from experiments.record import (
     CHECKPOINT_FILE,
+    FAULTS,
     FINAL_STATUSES,
     METRICS_FILE,
     SCHEMA,
@@ -171,7 +172,7 @@ def settled(
         return None
     if earlier is None:
         return None
-    final = FINAL_STATUSES if retry else (*FINAL_STATUSES, "failed", "out_of_memory")
+    final = FINAL_STATUSES if retry else (*FINAL_STATUSES, *FAULTS)
     return (earlier.status, earlier.reason) if earlier.status in final else None
 
 

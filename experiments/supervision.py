@@ -97,15 +97,29 @@ def end_of_dead_child(folder: RunFolder, label: str, code: int, *, for_memory: b
         code: The exit code of its process.
         for_memory: Whether the system killed a process for memory meanwhile.
     """
-    if code >= 0:
-        status, reason = "failed", f"the run's process ended with exit code {code}"
-    elif -code == signal.SIGKILL and for_memory:
-        status, reason = "out_of_memory", "the system killed the run's process for its memory"
-    else:
-        status = "interrupted" if -code in _FROM_OUTSIDE else "failed"
-        reason = f"the run's process was killed by {signal.Signals(-code).name}"
+    status, reason = judge(code, for_memory=for_memory, process="the run's process")
     with contextlib.suppress(BrokenRecordError), folder.lock():
         run = folder.read()
         if run is not None and run.status == "running":
             folder.end_as(status, reason)
     return Outcome(folder.run_id, label, status, reason)
+
+
+def judge(code: int, *, for_memory: bool, process: str) -> tuple[str, str]:
+    """Status and reason of a run whose process died.
+
+    Args:
+        code: The exit code of the process.
+        for_memory: Whether the system killed a process for memory meanwhile.
+        process: The process, in words.
+
+    Example:
+        >>> judge(-9, for_memory=False, process="the run's process")
+        ('interrupted', "the run's process was killed by SIGKILL")
+    """
+    if code >= 0:
+        return "failed", f"{process} ended with exit code {code}"
+    if -code == signal.SIGKILL and for_memory:
+        return "out_of_memory", f"the system killed {process} for its memory"
+    status = "interrupted" if -code in _FROM_OUTSIDE else "failed"
+    return status, f"{process} was killed by {signal.Signals(-code).name}"

@@ -18,7 +18,8 @@ from typing import Any
 from experiments import identity, reporting, sharing, stopping, supervision
 from experiments.display import PLAIN_VARIABLE, Display
 from experiments.ledger import SweepFolder
-from experiments.outcome import EXIT_CODES, FAULTS, Outcome
+from experiments.outcome import EXIT_CODES, Outcome
+from experiments.record import FAULTS
 from experiments.store import RunFolder, settled
 
 SWEEPS = ".sweeps"
@@ -63,7 +64,7 @@ def execute_job(config: Mapping[str, Any], sweep: Sweep, *, number: int) -> None
         None if folder.is_locked() else settled(folder, retry=config["retry"], notify=display.line)
     )
     if earlier is not None:
-        shared.note(number, Outcome(folder.run_id, label, *earlier, skipped=True))
+        _note(shared, config, number, Outcome(folder.run_id, label, *earlier, skipped=True))
         return
     with _place(shared, sweep) as place, _listening(shared, sweep) as told:
         if place is None:
@@ -88,11 +89,19 @@ def execute_job(config: Mapping[str, Any], sweep: Sweep, *, number: int) -> None
             display.line(f"{outcome.status} ({outcome.reason}), see {folder.path}")
         elif code == EXIT_CODES["refused"]:
             display.line(f"error: {outcome.reason}")
-        shared.note(number, outcome)
-        if config["fail_fast"] and outcome.status in FAULTS:
-            shared.stop(FAIL_FAST)
+        _note(shared, config, number, outcome)
     if sweep.parallel is not None and not shared.leader_lives():
         os._exit(1)  # nobody waits for this process, and a worker of joblib would stay for minutes
+
+
+def _note(shared: SweepFolder, config: Mapping[str, Any], number: int, outcome: Outcome) -> None:
+    """Add a job's outcome; a failure ends a sweep that is to fail fast.
+
+    One of an earlier sweep too: asked again, the sweep is to end where it ended, not to pass by.
+    """
+    shared.note(number, outcome)
+    if config["fail_fast"] and outcome.status in FAULTS:
+        shared.stop(FAIL_FAST)
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from experiments import (
 from experiments.display import show_log
 from experiments.errors import UserError, report_user_errors
 from experiments.outcome import EXIT_CODES
+from experiments.record import FAULTS
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
@@ -37,7 +38,7 @@ def run(config: DictConfig) -> None:
         status = execute(resolved).status
         # A launcher takes every code but 0 for a fault. The first process tells how the run ended,
         # another one that it broke.
-        tells = processes.rank() == 0 or status in ("failed", "out_of_memory")
+        tells = processes.rank() == 0 or status in FAULTS
         sys.exit(EXIT_CODES[status] if tells else 0)
 
 

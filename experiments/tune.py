@@ -18,6 +18,7 @@ from typing import Any
 
 from experiments import commandline, identity, preflight
 from experiments.errors import UserError, report_user_errors
+from experiments.outcome import EXIT_CODES
 from experiments.store import write_atomic
 from experiments.tuning import ledger, rungs, space, study
 from experiments.tuning.sweep import TrialSweep
@@ -211,4 +212,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(EXIT_CODES["interrupted"])

@@ -20,7 +20,8 @@ import torch
 from experiments import preflight
 from experiments.bench import sources
 from experiments.bench.sources import Pictures, PlainLoader, RepeatedBatch
-from experiments.build import Built, build
+from experiments.build import build
+from experiments.built import Built
 from experiments.errors import UserError
 from experiments.loop import StoppedError, Trainer
 from experiments.tasks.images import ImageSplit

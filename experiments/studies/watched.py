@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from experiments.build import Built, build
+from experiments.build import build
+from experiments.built import Built
 from experiments.errors import UserError
 from experiments.loop import DivergedError, Trainer
 

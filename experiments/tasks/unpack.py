@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from experiments.errors import UserError
+from experiments.errors import UserError, first_line
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -31,7 +31,7 @@ def unpack(archive: Path, folder: Path) -> None:
             else:
                 _untar(archive, aside)
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
-            raise UserError(f"Archive {archive} is refused: {_line(error)}.") from None
+            raise UserError(f"Archive {archive} is refused: {first_line(error)}.") from None
         for path in sorted(aside.rglob("*")):
             target = folder / path.relative_to(aside)
             if path.is_dir():
@@ -67,7 +67,3 @@ def _check(archive: Path, name: str, *, plain: bool) -> None:
         raise UserError(f"Archive {archive} is refused: {name!r} lies outside of it.")
     if not plain:
         raise UserError(f"Archive {archive} is refused: {name!r} is neither file nor folder.")
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -45,7 +45,10 @@ def subject_of_run(
     rows: Sequence[Row],
 ) -> Subject:
     """Name, group and tag a run, so that a workspace of many can be read."""
-    pair = f"{identity['task']}-{identity['optimizer']}"
+    control = identity.get("control")
+    pair = f"{identity['task']}-{identity['optimizer']}" + (
+        f"-{control}_control" if control else ""
+    )
     return Subject(
         id=run_id,
         name=f"{pair}-seed{identity['seed']}",

@@ -7,12 +7,13 @@ from typing import Any
 import yaml
 
 from experiments import budget, identity
+from experiments.record import FAULTS
 from experiments.tuning import space as spaces
 from experiments.tuning.rungs import PRUNERS
 from experiments.tuning.space import Space
-from experiments.tuning.trials import FAILED, Trial, choose
+from experiments.tuning.trials import Trial, choose
 
-_WITHOUT_END = (*FAILED, "pruned")
+_WITHOUT_END = (*FAULTS, "pruned")
 
 
 def effort(
@@ -41,7 +42,7 @@ def effort(
     values = [trial.metric for trial in trials if trial.metric is not None]
     order = sorted(values, reverse=best.higher_is_better)
     tried = [trial.point for trial in trials if trial.status not in _WITHOUT_END]
-    count = {name: sum(trial.status == name for trial in trials) for name in ("pruned", *FAILED)}
+    count = {name: sum(trial.status == name for trial in trials) for name in ("pruned", *FAULTS)}
     return {
         "trials": len(trials),
         "seeds": list(seeds),
@@ -54,7 +55,7 @@ def effort(
         "completed": len(values),
         "diverged": sum(trial.status in ("diverged", "never finite") for trial in trials),
         "pruned": count["pruned"],
-        "failed": sum(count[name] for name in FAILED),
+        "failed": sum(count[name] for name in FAULTS),
         "chosen": dict(best.point),
         "on_edge": spaces.on_edge(space, best.point, tried),
         "spread": {

@@ -24,10 +24,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from experiments.errors import UserError
+from experiments.record import FAULTS
 from experiments.store import RunFolder
 from experiments.tuning import space as spaces
 from experiments.tuning.space import Dimension, Point, Space
-from experiments.tuning.trials import FAILED, UNFINISHED, Trial
+from experiments.tuning.trials import UNFINISHED, Trial
 
 SAMPLERS = ("sobol", "tpe")
 JOURNAL = "journal.log"
@@ -122,7 +123,7 @@ def _ask(study: optuna.Study, plan: Plan) -> None:
 def _ask_again(study: optuna.Study, plan: Plan) -> None:
     distributions = {dimension.key: _distribution(dimension) for dimension in plan.space}
     for trial in _slots(study)[: plan.trials]:
-        if trial.state.is_finished() and _told(study, trial, plan.space).status in FAILED:
+        if trial.state.is_finished() and _told(study, trial, plan.space).status in FAULTS:
             first = trial.user_attrs.get(_RETRY_OF, trial.number)
             _add(study, trial.params, distributions, {_RETRY_OF: first})
 
@@ -154,7 +155,7 @@ def _tell(study: optuna.Study, trial: FrozenTrial, outcome: Trial) -> None:
     if outcome.metric is not None and math.isfinite(outcome.cost):
         study.tell(trial.number, outcome.cost)
     # Pruned without a value ranks behind all that have one; a failed trial teaches nothing.
-    elif outcome.status in FAILED:
+    elif outcome.status in FAULTS:
         study.tell(trial.number, state=TrialState.FAIL)
     else:
         study.tell(trial.number, state=TrialState.PRUNED)

@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.errors import UserError
-from experiments.record import Run
+from experiments.record import FAULTS, Run
 from experiments.tuning.space import Point
-
-FAILED = ("failed", "out_of_memory")
-"""Ends that say nothing of the hyperparameters; the trial is run again on request."""
 
 UNFINISHED = ("interrupted", "running")
 
@@ -63,7 +60,7 @@ def of_runs(point: Point, runs: Sequence[Run | None]) -> Trial:
         UserError: If the runs had no validation split.
     """
     parts = [_of_run(point, run) for run in runs]
-    order = [*UNFINISHED, *FAILED, "diverged", "never finite", "done"]
+    order = [*UNFINISHED, *FAULTS, "diverged", "never finite", "done"]
     worst = min(parts, key=lambda part: order.index(part.status))
     if worst.status != "done":
         return worst

@@ -46,6 +46,12 @@ def measurements(runs: Path):
     }
 
 
+def status(runs: Path) -> str:
+    """What `experiments.status` tells of a folder."""
+    command = [sys.executable, "-m", "experiments.status", f"runs_dir={runs}"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
 def statuses(runs: Path) -> list[str]:
     return sorted(run.status for run in load_runs(runs)[0])
 

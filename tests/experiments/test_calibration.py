@@ -4,24 +4,33 @@ import dataclasses
 import itertools
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
+from hydra import initialize_config_dir
 
 from experiments import (
     budget,
     calibration,
     calibration_child,
+    calibration_key,
+    calibration_process,
     calibration_report,
     calibration_rounds,
     commandline,
     identity,
+    preflight,
     run,
 )
 from experiments.calibration_record import Calibration, read
 from experiments.calibration_rounds import Timed, cost
 from experiments.errors import UserError
+from experiments.outcome import PreparationError
 from experiments.record import Run, load_run
 from experiments.store import RunFolder
 
@@ -147,6 +156,22 @@ def test_a_method_that_fails_takes_no_further_part():
     assert isinstance(failures["b"], ZeroDivisionError)
 
 
+def test_rounds_that_nothing_can_come_of_are_not_taken():
+    taken = []
+
+    def fails():
+        raise ZeroDivisionError
+
+    times = calibration_rounds.run(
+        {"reference": lambda: taken.append(0) or 0.1, "b": fails},
+        {"reference": 1, "b": 1},
+        failed=lambda name, error: None,
+        is_worth=lambda left: "b" in left,
+    )
+    assert times == {}
+    assert len(taken) == calibration_rounds.WARM_UP_STEPS
+
+
 def test_the_cycle_of_a_method_is_its_interval():
     for name, steps in (("kfac", 10), ("adafisher_released", 100), ("soap", 10), ("adam", 1)):
         path = commandline.CONF / "optimizer" / f"{name}.yaml"
@@ -226,9 +251,9 @@ def config(make_config):
 @pytest.fixture
 def cached(config) -> Path:
     """The file of a made-up calibration of `config`: half the cost of the reference."""
-    reference = calibration.reference_section(config)
-    key = calibration.key(config, reference, calibration.machine(config))
-    path = Path(config["runs_dir"]) / calibration.CACHE_DIR / f"{key}.json"
+    reference = calibration_key.reference_section(config)
+    key = calibration_key.key(config, reference, calibration_key.machine(config))
+    path = Path(config["runs_dir"]) / calibration_key.CACHE_DIR / f"{key}.json"
     path.parent.mkdir(parents=True)
     path.write_bytes(made_up().to_json())
     return path
@@ -305,10 +330,98 @@ def test_a_run_whose_calibration_is_broken_does_not_take_another(config, cached)
         calibration.of_run(config, folder, lambda line: None)
 
 
+def test_a_run_that_cannot_be_calibrated_is_a_row_and_tried_again_only_on_retry(
+    config, monkeypatch
+):
+    asked = []
+
+    def measure(configs, runs_dir):
+        asked.append(len(configs))
+        raise PreparationError("calibration: its process was killed by SIGSEGV")
+
+    monkeypatch.setattr(calibration_process, "measure", measure)
+    outcome = run.execute(config)
+    assert outcome.status == "failed"
+    record = load_run(Path(config["runs_dir"]) / identity.run_id(config))
+    assert (record.status, record.reason) == ("failed", outcome.reason)
+    assert record.reason == "calibration: its process was killed by SIGSEGV"
+    assert record.identity["budget"] == "time of 4 steps of adafisher"
+    assert run.execute(config).skipped
+    run.execute({**config, "retry": True})
+    assert asked == [1, 1]
+
+
+def test_what_kills_the_process_of_all_is_found_by_measuring_each_alone(make_config, monkeypatch):
+    configs = [make_config(f"optimizer={name}", *MATCH) for name in ("adam", "sgd", "soap")]
+    asked = []
+
+    def measure(some, runs_dir):
+        names = [config["optimizer"]["name"] for config in some]
+        asked.append(names)
+        if "sgd" in names:
+            raise PreparationError("dead")
+        for config in some:
+            path = calibration_key.path_of(config, runs_dir)
+            path.parent.mkdir(exist_ok=True, parents=True)
+            path.write_bytes(made_up().to_json())
+        return [None] * len(some)
+
+    monkeypatch.setattr(calibration_process, "measure", measure)
+    found = calibration.measure(configs, Path(configs[0]["runs_dir"]))
+    assert asked == [["adam", "sgd", "soap"], ["adam"], ["sgd"], ["soap"]]
+    assert (found[0], str(found[1]), found[2]) == (made_up(), "dead", made_up())
+
+
+def test_a_mistake_that_only_measuring_finds_is_refused_as_without_it(config, monkeypatch):
+    refused = [UserError("calibration: Invalid x: 1. Must be 2.")]
+    monkeypatch.setattr(calibration_process, "measure", lambda configs, runs_dir: refused)
+    with pytest.raises(UserError, match="Must be 2"):
+        run.execute(config)
+    assert not (Path(config["runs_dir"]) / identity.run_id(config)).exists()
+
+
+@pytest.mark.parametrize(("retry", "measured"), [("false", []), ("true", [["adam"]])])
+def test_a_sweep_measures_only_for_runs_that_it_would_start(
+    config, monkeypatch, capsys, retry, measured
+):
+    """Here the run of seed 1, which has failed already."""
+    asked = []
+
+    def measure(some, runs_dir):
+        asked.append([one["optimizer"]["name"] for one in some])
+        return [PreparationError("calibration: why") for _ in some]
+
+    monkeypatch.setattr(calibration_process, "measure", measure)
+    folders = (f"runs_dir={config['runs_dir']}", f"cache_dir={config['cache_dir']}")
+    typed = ["optimizer=adam", *MATCH, "tracking=none", "threads=1", *folders, "seed=1"]
+    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
+        first = preflight.resolve(preflight.compose_job(typed))
+    assert run.execute(first).status == "failed"
+    asked.clear()
+    calibration.prepare([[*typed, f"retry={retry}"]], [first])
+    assert asked == measured
+    told = "warning: digits adam: calibration: why" in capsys.readouterr().err
+    assert told is bool(measured)
+
+
 def test_other_budgets_have_no_calibration(make_config):
     config = make_config()
     folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
     assert calibration.of_run(config, folder, no_measuring) is None
+
+
+def test_ctrl_c_ends_the_measuring_without_a_traceback():
+    command = [sys.executable, "-m", "experiments.calibration_child"]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    maps = Path(f"/proc/{child.pid}/maps")
+    deadline = time.monotonic() + 120
+    while "libtorch" not in maps.read_text():  # it is in the midst of its imports
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    _, told = child.communicate(timeout=60)
+    assert (child.returncode, told) == (-signal.SIGINT, b"")
 
 
 @pytest.mark.slow
@@ -324,7 +437,7 @@ def test_methods_are_measured_once_and_a_broken_file_anew(make_config, cached, m
     assert found[1].steps(123) == 123
     assert found[0].published_ratio == 0.95
     assert found[0].reference_seconds_per_step == found[1].seconds_per_step
-    monkeypatch.setattr(calibration, "_measure_setting", no_measuring)
+    monkeypatch.setattr(calibration_process, "measure", no_measuring)
     assert calibration.measure(configs, runs_dir) == found
 
 

@@ -13,11 +13,13 @@ from torch.nn import functional as F
 from experiments import commandline, control, grids, identity
 from experiments.build import build
 from experiments.errors import UserError
+from experiments.evaluation import evaluate
 from experiments.optimizers.scalar_control import ScalarControl
 from experiments.preflight import composed
 from experiments.record import load_run
 from experiments.run import execute
 from experiments.world import World
+from tests.experiments.faulty import FaultyAdam
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:AdaFisher.*in no supported layer"),
@@ -26,15 +28,11 @@ pytestmark = [
 
 
 def config(tmp_path: Path, *overrides: str) -> dict[str, Any]:
+    has_budget = any(item.startswith("budget=") for item in overrides)
     return composed(
         [
-            *(
-                "task=generated_images",
-                "model=small_cnn",
-                "task.batch_size=16",
-                "budget=steps",
-                "budget.steps=6",
-            ),
+            *("task=generated_images", "model=small_cnn", "task.batch_size=16"),
+            *(() if has_budget else ("budget=steps", "budget.steps=6")),
             *("tracking=none", f"runs_dir={tmp_path}", f"cache_dir={tmp_path}", *overrides),
         ]
     )
@@ -145,9 +143,7 @@ def test_the_source_trains_as_if_nobody_measured(tmp_path: Path) -> None:
     assert len(measured) == 6
     final = load_run(tmp_path / outcome.run_id).rows[-1]
     (built,) = seen
-    from experiments.loop import Trainer
-
-    test = Trainer(built, seed=0).evaluate(built.task.test)
+    test = evaluate(built, built.task.test)
     assert test["loss"] == final["test_loss"]
 
 
@@ -189,6 +185,11 @@ def test_every_method_says_what_its_control_takes_over(name: str) -> None:
     [
         (["control=vector"], "Invalid control: 'vector'. Must be scalar, or null"),
         (["optimizer=sgd", "control=scalar"], "needs a method with a preconditioner"),
+        (
+            ["control=scalar", "budget=train_seconds", "budget.train_seconds=9"],
+            r"Invalid budget: .* seconds of training\. With control=scalar it must give a number",
+        ),
+        (["control=scalar", "budget=target", "budget.target=1"], "Invalid budget: until 1, at"),
         (["control=scalar", "precision=fp16"], "not with precision=fp16"),
         (["control=scalar", "distributed=fsdp"], "not with distributed=fsdp"),
     ],
@@ -200,9 +201,42 @@ def test_what_cannot_be_controlled_is_refused(
         control.check(config(tmp_path, *overrides))
 
 
-def test_a_method_that_diverges_has_no_control(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="the method itself diverges"):
-        control.measure(config(tmp_path, "optimizer=adafisher", "optimizer.lr=1e30"), World())
+FAULTY = ("optimizer=adam", "optimizer._target_=tests.experiments.faulty.FaultyAdam")
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "reason"),
+    [
+        ("diverges", "failed", "control=scalar: the method itself diverges: loss is nan at step 2"),
+        (
+            "raises",
+            "failed",
+            "control=scalar: the method itself fails: ArithmeticError: the fault of this test",
+        ),
+        ("takes_memory", "out_of_memory", "control=scalar: the method itself fails: "),
+    ],
+)
+def test_a_control_whose_method_goes_wrong_is_a_row_and_tried_again_only_on_retry(
+    tmp_path: Path, fault: str, status: str, reason: str
+) -> None:
+    wanted = config(tmp_path, *FAULTY, f"+optimizer.fault={fault}", "control=scalar")
+    outcome = execute(wanted)
+    assert outcome.status == status
+    assert outcome.reason is not None
+    assert outcome.reason.startswith(reason)
+    assert "\n" not in outcome.reason
+    record = load_run(tmp_path / outcome.run_id)
+    assert (record.status, record.reason) == (status, outcome.reason)
+    assert (record.identity["control"], record.rows) == ("scalar", [])
+    assert record.progress["step"] == 0
+    assert execute(wanted).skipped
+
+    # It is tried again for what it is: here the cause is gone.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FaultyAdam, "goes_wrong", False)
+        again = execute({**wanted, "retry": True})
+    assert (again.status, again.skipped) == ("done", False)
+    assert load_run(tmp_path / outcome.run_id).progress["step"] == 6
 
 
 def test_a_control_is_a_run_of_its_own_that_names_its_source(tmp_path: Path) -> None:

@@ -5,9 +5,12 @@ import json
 import pytest
 
 from experiments.record import load_runs
-from tests.experiments.sweeps import LAUNCHERS, children_of, measurements, statuses, sweep
+from tests.experiments.sweeps import LAUNCHERS, children_of, measurements, status, statuses, sweep
 
 FAULTY = ["optimizer=sgd", "optimizer._target_=tests.experiments.faulty.FaultySGD", "threads=1"]
+FAULTY_ADAM = [
+    *("optimizer=adam", "optimizer._target_=tests.experiments.faulty.FaultyAdam", "threads=1")
+]
 SHORT = ["budget=steps", "budget.steps=6", "memory_limit_gb=3"]
 SIX = "+optimizer.fault=none,diverges,none:b,raises,takes_memory,none:c"
 
@@ -63,3 +66,43 @@ def test_a_run_of_two_processes_is_one_run_of_the_sweep(tmp_path):
     assert json.loads((two.path / "environment.json").read_text())["processes"]["count"] == 2
     for row, other in zip(two.rows, one.rows, strict=True):
         assert row["test_loss"] == pytest.approx(other["test_loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_control_whose_method_fails_is_a_row_and_the_others_go_on(tmp_path):
+    short = ["budget=steps", "budget.steps=3"]
+    typed = [*FAULTY_ADAM, *short, "+optimizer.fault=diverges,none", "control=scalar"]
+    result = sweep(tmp_path, *typed)
+    assert result.returncode == 1
+    assert "sweep of 4: 1 diverged, 2 done, 1 failed (0 from before)" in result.stderr
+    (failed,) = (run for run in load_runs(tmp_path)[0] if run.status == "failed")
+    assert failed.identity["control"] == "scalar"
+    assert f"failed: digits adam control=scalar seed 0 (run {failed.run_id}): " in result.stderr
+    assert failed.reason in result.stderr
+    assert failed.reason in status(tmp_path)
+    again = sweep(tmp_path, *typed, "retry=true")
+    assert again.returncode == 1
+    assert "(3 from before)" in again.stderr
+
+
+@pytest.mark.slow
+def test_a_method_that_cannot_be_calibrated_is_a_row_and_takes_no_other_with_it(tmp_path):
+    matched = ["budget=match_seconds", "budget.reference_steps=3", "task.batch_size=16"]
+    typed = [*FAULTY_ADAM, *matched, "+optimizer.fault=raises,none,dies"]
+    result = sweep(tmp_path, *typed)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "sweep of 3: 1 done, 2 failed (0 from before)" in result.stderr
+    reasons = {run.reason for run in load_runs(tmp_path)[0] if run.status == "failed"}
+    assert reasons == {
+        "calibration: adam: ArithmeticError: the fault of this test",
+        "calibration: its process was killed by SIGSEGV",
+    }
+    told = status(tmp_path)
+    assert all(reason in told for reason in reasons)
+    before, summary = result.stderr.split("sweep of 3")
+    assert all(reason in before and reason in summary for reason in reasons)
+
+    again = sweep(tmp_path, *typed, "retry=true")
+    assert (again.returncode, "take turns" in again.stderr) == (1, True)
+    assert "(1 from before)" in again.stderr

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from experiments import calibration, commandline, estimate, grids, identity, plan
+from experiments import calibration_key, commandline, estimate, grids, identity, plan, sharing
 from experiments.calibration_record import Calibration
 from experiments.errors import UserError
 from experiments.estimate import Cost
@@ -139,15 +139,15 @@ def test_a_calibration_serves_where_no_run_does(overrides, write, monkeypatch):
 def test_the_calibration_of_a_machine_is_asked_where_there_is_one(make_config, tmp_path):
     config = make_config("optimizer=kfac", "budget=match_seconds", "budget.match_seconds=adam")
     assert estimate.calibrated(config, tmp_path) == {}  # nothing was measured below this folder
-    key = calibration.key(
-        config, calibration.reference_section(config), calibration.machine(config)
+    key = calibration_key.key(
+        config, calibration_key.reference_section(config), calibration_key.machine(config)
     )
     facts = {"seconds_per_step": 2.0, "reference_seconds_per_step": 3.0, "ratio": 2 / 3}
     facts |= {"profile": (2 / 3,), "reference_profile": (1.0,), "steps_per_epoch": 100}
     facts |= {"spread_percent": 1.0, "drift_percent": 1.0, "rounds": 3, "published_ratio": None}
     known = Calibration(method="kfac", reference="adam", setting={}, machine={}, **facts)
-    (tmp_path / calibration.CACHE_DIR).mkdir()
-    (tmp_path / calibration.CACHE_DIR / f"{key}.json").write_bytes(known.to_json())
+    (tmp_path / calibration_key.CACHE_DIR).mkdir()
+    (tmp_path / calibration_key.CACHE_DIR / f"{key}.json").write_bytes(known.to_json())
     found = estimate.calibrated(config, tmp_path)
     assert {key[2]: cost.seconds_per_step for key, cost in found.items()} == {
         "kfac": 2.0,
@@ -236,3 +236,8 @@ def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, override, told):
 def test_jobs_below_one_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"Invalid jobs: 0. Must be a whole number >= 1."):
         plan.plan([f"runs_dir={tmp_path}", "jobs=0"])
+
+
+def test_jobs_that_joblib_counts_from_the_cores_are_planned(tmp_path):
+    given = [f"runs_dir={tmp_path}", "launcher=joblib", "hydra.launcher.n_jobs=-1"]
+    assert plan.plan(given).side_by_side == sharing.cores()

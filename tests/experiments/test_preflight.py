@@ -76,7 +76,7 @@ def test_good_input_passes(check):
         ),
         (
             ["budget=match_seconds", "processes=2"],
-            r"budget=match_seconds: not with several processes",
+            r"Invalid processes: 2. With budget=match_seconds it must be 1",
         ),
         (["task.batch_size=0"], r"Invalid task\.batch_size: 0\. Must be a whole number >= 1"),
         (["tracking.mode=on"], r"Invalid tracking\.mode: 'on'\. Must be one of: auto"),

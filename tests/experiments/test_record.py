@@ -54,7 +54,7 @@ def test_a_record_comes_back_as_written(tmp_path: Path) -> None:
 def test_a_half_written_last_line_is_dropped_and_said(tmp_path: Path, half: str) -> None:
     folder = write(tmp_path / "a", '{"step": 2}\n' + half)
 
-    assert read_rows(folder / "metrics.jsonl") == [{"step": 2}]
+    assert read_rows(folder / "metrics.jsonl") == ([{"step": 2}], True)
     assert "half-written last row" in (load_run(folder).problem or "")
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import identity, run, store
-from experiments.build import Built, build
+from experiments import attempt, faults, identity, run, store
+from experiments.build import build
+from experiments.built import Built
 from experiments.errors import UserError
 from experiments.loop import Trainer
 from experiments.record import CHECKPOINT_FILE, METRICS_FILE, PATCH_FILE, STATUS_FILE, load_run
 from experiments.store import RunFolder
+from experiments.supervision import end_of_dead_child
 
 METHODS = ("adam", "adafisher", "kfac", "shampoo")
 
@@ -193,6 +195,48 @@ def test_a_fault_is_a_row_and_runs_again_only_on_retry(make_config, monkeypatch,
     assert (again.status, again.skipped) == ("done", False)
 
 
+def test_what_fails_before_the_training_is_a_row_too(make_config, monkeypatch):
+    config = make_config()
+
+    def faulty(*arguments, **options):
+        raise ZeroDivisionError("why")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attempt, "build", faulty)
+        outcome = run.execute(config)
+    assert (outcome.status, outcome.reason) == ("failed", "ZeroDivisionError: why")
+    record = load_run(folder_of(config).path)
+    assert (record.status, record.reason, record.rows) == ("failed", outcome.reason, [])
+    assert "ZeroDivisionError" in (record.path / faults.TRACEBACK_FILE).read_text()
+    assert "code" in json.loads((record.path / "environment.json").read_text())
+    assert run.execute(config).skipped
+    assert run.execute({**config, "retry": True}).status == "done"
+
+
+def test_a_process_that_dies_before_the_training_leaves_a_record_to_close(make_config, monkeypatch):
+    config = make_config()
+
+    def dying(*arguments, **options):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attempt, "build", dying)
+        with pytest.raises(Killed):
+            run.execute(config)
+    folder = folder_of(config)
+    end_of_dead_child(folder, "it", -signal.SIGSEGV, for_memory=False)
+    record = load_run(folder.path)
+    assert (record.status, record.reason) == ("failed", "the run's process was killed by SIGSEGV")
+    assert record.identity["optimizer"] == "adam"
+
+
+def test_a_refused_run_leaves_no_record(make_config):
+    config = make_config("model.width=0")
+    with pytest.raises(UserError, match="width"):
+        run.execute(config)
+    assert not folder_of(config).path.exists()
+
+
 def test_a_full_disk_is_one_line_and_loses_nothing(make_config, monkeypatch):
     overrides = ("budget.steps=3", "task.batch_size=1150")
     config = make_config(*overrides)
@@ -270,6 +314,7 @@ def test_the_checkpoint_of_another_config_is_refused(make_config, monkeypatch):
     with pytest.raises(UserError, match=f"checkpoint of run {identity.run_id(other)}, not of"):
         run.execute(config)
     assert path.read_bytes() == before
+    assert load_run(folder_of(config).path).status == "interrupted"
 
 
 def test_the_learning_rate_follows_the_schedule(make_config):

@@ -120,6 +120,15 @@ def test_groups_that_differ_have_lines_of_their_own(tmp_path, write):
     ]
 
 
+def test_a_control_is_told_from_the_method_that_it_controls(tmp_path, write):
+    write("a" * 12, "done")
+    write("b" * 12, "failed", reason="why", control="scalar", group_id="other")
+    found = list(standings(tmp_path))
+    assert [row[2] for row in status.table(found)[1:]] == ["adam", "adam control=scalar"]
+    (line,) = status.remarks(found)
+    assert "digits adam control=scalar seed 0 (run bbbbbbbbbbbb)" in line
+
+
 def test_a_folder_without_runs_is_no_mistake_and_a_wrong_key_is(tmp_path):
     def call(argument):
         return subprocess.run(

@@ -56,9 +56,9 @@ def test_rows_beyond_the_checkpoint_are_cut_with_a_half_line(folder):
     with (folder.path / METRICS_FILE).open("a") as handle:
         handle.write('{"step": 4, "los')
     assert folder.cut_rows(2) == [{"step": 1}, {"step": 2}]
-    assert read_rows(folder.path / METRICS_FILE) == [{"step": 1}, {"step": 2}]
+    assert read_rows(folder.path / METRICS_FILE)[0] == [{"step": 1}, {"step": 2}]
     folder.append_row({"step": 3})
-    assert [row["step"] for row in read_rows(folder.path / METRICS_FILE)] == [1, 2, 3]
+    assert [row["step"] for row in read_rows(folder.path / METRICS_FILE)[0]] == [1, 2, 3]
 
 
 def test_no_record_yet(tmp_path):
@@ -91,8 +91,8 @@ def test_setting_aside_keeps_everything(folder):
     folder.create()
     folder.append_row({"step": 2})
     second = folder.set_aside()
-    assert read_rows(first / METRICS_FILE) == [{"step": 1}]
-    assert read_rows(second / METRICS_FILE) == [{"step": 2}]
+    assert read_rows(first / METRICS_FILE)[0] == [{"step": 1}]
+    assert read_rows(second / METRICS_FILE)[0] == [{"step": 2}]
     assert not folder.path.exists()
 
 

@@ -4,33 +4,17 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from experiments.record import load_runs
-
-ROOT = Path(__file__).resolve().parents[2]
-SWEEP = [sys.executable, "-m", "experiments.train", "--multirun", "tracking=none", "task=digits"]
-
-
-def command(runs: Path, *overrides: str) -> list[str]:
-    return [*SWEEP, f"runs_dir={runs}", *overrides]
-
-
-def sweep(runs: Path, *overrides: str, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(runs, *overrides), cwd=ROOT, capture_output=True, text=True, check=False, **options
-    )
-
-
-def measurements(runs: Path):
-    return {
-        run.run_id: [{k: v for k, v in row.items() if k != "train_seconds"} for row in run.rows]
-        for run in load_runs(runs)[0]
-    }
+from experiments import identity, supervision
+from experiments.outcome import Outcome
+from experiments.record import TEXTS, load_runs
+from experiments.store import RunFolder
+from experiments.sweep import Sweep, execute_job, run
+from tests.experiments.sweeps import ROOT, command, measurements, sweep, wait_for_rows
 
 
 def test_a_bad_run_is_a_row_and_the_others_finish(tmp_path):
@@ -70,14 +54,36 @@ def test_jobs_side_by_side_measure_the_same(tmp_path):
     assert len(measurements(tmp_path / "a")) == 2
 
 
-def wait_for_rows(runs: Path, count: int, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if sum(len(p.read_text().splitlines()) for p in runs.glob("*/metrics.jsonl")) >= count:
-            return
-        assert process.poll() is None, "the sweep ended before it could be stopped"
-        time.sleep(0.02)
-    pytest.fail("no measurements within two minutes")
+@pytest.mark.parametrize("status", ["failed", "out_of_memory"])
+def test_to_fail_fast_a_failure_of_an_earlier_sweep_counts(make_config, monkeypatch, status):
+    """Asked again, the sweep ends at the same run as before; without `fail_fast` it goes on."""
+    started = []
+
+    def run_child(config, *arguments, **options):
+        started.append(config["seed"])
+        folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
+        folder.create()
+        ended = status if config["seed"] == 0 else "done"
+        folder.write_status(ended, "why", identity=facts | {"seed": config["seed"]})
+        return Outcome(folder.run_id, "it", ended, "why"), 0, False
+
+    monkeypatch.setattr(supervision, "run_child", run_child)
+    facts = dict.fromkeys(TEXTS, "x") | {"higher_is_better": True, "hyperparameters": {}}
+
+    def ask(**options: bool) -> int:
+        started.clear()
+        configs = [{**make_config(f"seed={seed}"), **options} for seed in (0, 1)]
+
+        def launch(asked: Sweep) -> None:
+            for number, config in enumerate(configs):
+                execute_job(config, asked, number=number)
+
+        return run(launch, configs[0], size=2)
+
+    assert (ask(fail_fast=True), started) == (1, [0])
+    assert (ask(fail_fast=True), started) == (1, [])
+    assert (ask(fail_fast=True, retry=True), started) == (1, [0])
+    assert (ask(), started) == (1, [1])
 
 
 LONG = ["optimizer=adam", "seed=0,1", "budget.epochs=60", "threads=1"]
@@ -101,9 +107,9 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path, unbroken, sent):
     assert "Traceback" not in told
     if sent == signal.SIGINT:
         assert process.returncode == 130
-        (run,) = load_runs(tmp_path)[0]
-        assert run.status == "interrupted"
-        assert run.reason.startswith("SIGINT")
+        (stopped,) = load_runs(tmp_path)[0]
+        assert stopped.status == "interrupted"
+        assert stopped.reason.startswith("SIGINT")
     # The state that was saved counts: only what is missing is trained again.
     result = sweep(tmp_path, *LONG)
     assert result.returncode == 0, result.stderr

@@ -227,6 +227,18 @@ def test_a_fault_in_one_process_ends_the_run(tmp_path, rank, deed, status, reaso
 
 
 @pytest.mark.slow
+def test_a_fault_in_one_process_before_the_training_is_a_row_too(tmp_path):
+    """Here while the method trains of which the run is the control."""
+    script = misbehaves(tmp_path, rank=1, step=2, deed="raise ZeroDivisionError('why')")
+    controlled = ("optimizer=adam", "control=scalar", "tracking=none")
+    result = torchrun(tmp_path, *DIGITS, *controlled, script=script)
+    assert result.returncode != 0
+    found = the_run(tmp_path / "runs")
+    reason = "process 1: control=scalar: the method itself fails: ZeroDivisionError: why"
+    assert (found.status, found.reason) == ("failed", reason), result.stderr
+
+
+@pytest.mark.slow
 def test_divergence_is_decided_together(tmp_path, alone):
     arguments = (*DIGITS, "optimizer=sgd", "optimizer.lr=1e30", "tracking=none")
     result = torchrun(tmp_path, *arguments)

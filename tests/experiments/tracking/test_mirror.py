@@ -1,6 +1,7 @@
 """What holds for every mirror: it is chosen by its YAML, and no fault in it reaches the run."""
 
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +46,18 @@ def test_records_from_before_a_mirror_had_a_target_have_none(make_config):
     config = make_config()
     config["tracking"] = {"mode": "auto", "project": "p", "entity": None}
     assert run.execute(config).status == "done"
+
+
+def test_a_control_has_a_name_of_its_own(make_config):
+    facts = {"task": "t", "model": "m", "optimizer": "o", "ruleset": "r", "seed": 0}
+    names = [
+        mirror.subject_of_run(
+            "id",
+            identity={**facts, "group_id": "g", **control},
+            config={},
+            folder=Path("runs/id"),
+            rows=(),
+        ).name
+        for control in ({}, {"control": None}, {"control": "scalar"})
+    ]
+    assert names == ["t-o-seed0", "t-o-seed0", "t-o-scalar_control-seed0"]

@@ -1,0 +1,67 @@
+"""The process that measures the methods of a setting: what it is asked, and what it answers."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import memory, supervision
+from experiments.calibration_key import reference_section
+from experiments.errors import UserError
+from experiments.outcome import PreparationError
+from experiments.sharing import threads_of
+
+REFUSED = "refused"
+"""In the place of a status: the user's input stands in the way."""
+
+Config = Mapping[str, Any]
+Failure = PreparationError | UserError
+_LAUNCH = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def measure(configs: Sequence[Config], runs_dir: Path) -> list[Failure | None]:
+    """Measure in a child process, which reads the cache first and waits for its turn.
+
+    Args:
+        configs: Resolved configs of one setting.
+        runs_dir: Where the cache is, which gets the calibrations.
+
+    Returns:
+        For each config why it could not be measured; None if it could.
+
+    Raises:
+        PreparationError: If the process died.
+    """
+    count = threads_of(configs[0], 1)
+    request = {
+        "parent": os.getpid(),
+        "runs_dir": str(runs_dir),
+        "jobs": [[{**config, "threads": count}, reference_section(config)] for config in configs],
+    }
+    environment = {name: value for name, value in os.environ.items() if name not in _LAUNCH}
+    environment["OMP_NUM_THREADS"] = str(count)
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    kills = memory.kills()
+    child = subprocess.run(
+        [sys.executable, "-m", "experiments.calibration_child"],
+        cwd=Path(__file__).parent.parent,
+        input=json.dumps(request),
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+        check=False,
+    )
+    if child.returncode:
+        status, reason = supervision.judge(
+            child.returncode, for_memory=memory.kills() > kills, process="its process"
+        )
+        raise PreparationError(f"calibration: {reason}", status=status)
+    return [told and _failure(*told) for told in json.loads(child.stdout.splitlines()[-1])]
+
+
+def _failure(status: str, reason: str) -> Failure:
+    text = f"calibration: {reason}"
+    return UserError(text) if status == REFUSED else PreparationError(text, status=status)
