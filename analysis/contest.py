@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.groups import group_runs
 from analysis.load import RESULTS, Results
 from analysis.statistics.best import Best, best
+from analysis.workloads import is_doubled
 
 TEST = "student"
 """Exact sign flips cannot reach 5 % with fewer than six seeds; most comparisons have fewer."""
@@ -40,18 +41,13 @@ def contests(results: Results) -> list[Contest]:
         names = {
             str(row["group_id"]): _name(row, block)
             for _, row in block.iterrows()
-            if not _is_doubled(members[row["group_id"]])
+            if not is_doubled(members[row["group_id"]])
         }
         for result in RESULTS:
             made = best({key: members[key] for key in names}, result=result, test=TEST)
             if made.leader is not None:
                 found.append(Contest(str(title), result, names, made))
     return found
-
-
-def _is_doubled(runs: pd.DataFrame) -> bool:
-    """Whether a seed is there twice, as in a folder that holds runs of two codes."""
-    return bool(runs.loc[runs["status"] == "done", "seed"].duplicated().any())
 
 
 def _name(group: pd.Series, block: pd.DataFrame) -> str:

@@ -2,7 +2,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.stats
 
@@ -10,7 +9,6 @@ from analysis.statistics.workloads import (
     WorkloadScore,
     cost,
     relative_costs,
-    workload_costs,
     workload_scores,
 )
 
@@ -27,7 +25,7 @@ def costs() -> dict[str, dict[str, dict[int, float]]]:
 
 
 def scores(given: Mapping[str, Any], **options: Any) -> dict[str, WorkloadScore]:
-    options = {"reference": "sgd", "workloads": TASKS, "seeds": SEEDS, **options}
+    options = {"reference": "sgd", "workloads": dict.fromkeys(TASKS, SEEDS), **options}
     made = workload_scores(given, generator=np.random.default_rng(0), resamples=200, **options)
     return {one.method: one for one in made}
 
@@ -45,7 +43,7 @@ def test_score_by_hand() -> None:
     )
     assert made["adam"].low is not None
     assert made["adam"].low < np.sqrt(0.5)
-    assert made["adam"].note == "2 workloads, n=3"
+    assert made["adam"].note == "2 workloads, n=6"
 
 
 def test_equal_scores_share_a_rank() -> None:
@@ -77,7 +75,7 @@ def test_a_missing_seed_or_workload_is_incomplete_and_moves_no_other() -> None:
 
 
 def test_a_workload_that_no_method_has_is_missing_too() -> None:
-    made = scores(costs(), workloads=[*TASKS, "imagenet1k"])
+    made = scores(costs(), workloads=dict.fromkeys([*TASKS, "imagenet1k"], SEEDS))
     assert all(one.value is None for one in made.values())
     assert "imagenet1k: n=0/3" in made["adam"].note
 
@@ -87,6 +85,15 @@ def test_an_incomplete_reference_makes_all_incomplete() -> None:
     del given["sgd"]["digits"][0]
     assert scores(given)["adam"].missing == ("sgd, digits: n=2/3",)
     assert scores(costs(), reference="lamb")["adam"].missing == ("lamb, no run",)
+
+
+def test_each_workload_has_seeds_of_its_own() -> None:
+    given = costs()
+    for of_method in given.values():
+        del of_method["digits"][2]
+    made = scores(given, workloads={"digits": [0, 1], "shakespeare": SEEDS})
+    assert made["adam"].value == pytest.approx(np.sqrt(0.75 / 2))  # (0.5 + 1) / 2 against 2
+    assert made["adam"].n == 5
 
 
 def test_what_was_not_agreed_on_does_not_count() -> None:
@@ -104,24 +111,10 @@ def test_a_reference_without_cost_gives_no_ratio() -> None:
 
 def test_cost() -> None:
     assert cost(97.5, "accuracy_percent", higher_is_better=True) == 2.5
+    assert cost(75.5, "top1_accuracy_percent", higher_is_better=True) == 24.5
     assert cost(12.0, "perplexity", higher_is_better=False) == 12.0
     with pytest.raises(ValueError, match="Invalid metric: reward"):
         cost(1.0, "reward", higher_is_better=True)
-
-
-def test_costs_are_those_of_runs_that_are_done() -> None:
-    columns = ["status", "seed", "final", "optimizer", "task", "metric", "higher_is_better"]
-    rows = [
-        ("done", 0, 98.0, "adam", "digits", "accuracy_percent", True),
-        ("diverged", 1, 10.0, "adam", "digits", "accuracy_percent", True),
-        ("done", 2, None, "adam", "digits", "accuracy_percent", True),
-        ("done", 0, 12.0, "adam", "text", "perplexity", False),
-    ]
-    frame = pd.DataFrame(rows, columns=columns)
-    made = workload_costs(frame, workload="task", method="optimizer")
-    assert made == {"adam": {"digits": {0: 2.0}, "text": {0: 12.0}}}
-    with pytest.raises(ValueError, match="adam has seed 0 of digits twice"):
-        workload_costs(pd.concat([frame, frame]), workload="task", method="optimizer")
 
 
 def test_relative_costs_by_hand() -> None:
