@@ -5,13 +5,12 @@ A workload is one block of comparable runs: task, model, setting and budget.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from analysis.aggregate import Floats
-from analysis.methods import Method
 
 
 def performance_profile(costs: npt.ArrayLike, factors: npt.ArrayLike) -> Floats:
@@ -81,9 +80,3 @@ def improvement_percent(
     elif higher_is_better:
         result, reference = -result, -reference
     return 100 * (reference - result) / abs(reference) if reference else float("nan")
-
-
-def final_means(methods: Sequence[Method]) -> Mapping[str, float]:
-    """Mean final result over the finished seeds of each method that has one, by its name."""
-    means = {method.name: method.done["final"].astype(float).mean() for method in methods}
-    return {name: float(mean) for name, mean in means.items() if np.isfinite(mean)}

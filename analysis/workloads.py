@@ -15,8 +15,7 @@ import pandas as pd
 
 from analysis.aggregate import summarize
 from analysis.load import Results
-from analysis.methods import Method, methods_of, reference_of
-from analysis.profiles import final_means
+from analysis.methods import Method, final_means, methods_of, reference_of
 
 ALIKE = 0.5
 """Share of the methods of two workloads that both must have, to be of one suite."""
@@ -26,6 +25,11 @@ SUITE_RULE = (
     "a result and another method was started; its seeds are those that the reference was started "
     "with. Workloads with one reference, of whose methods at least half are in both, are taken "
     "together."
+)
+
+NOTHING = (
+    "No method has run beside AdamW, Adam or SGD yet. "
+    "`make sweep OPT=adamw,adafisher TASK=digits,tinyshakespeare` runs two."
 )
 
 

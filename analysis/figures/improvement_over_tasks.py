@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.load import Results
-from analysis.methods import ONE_EACH, methods_of, reference_of
+from analysis.methods import ONE_EACH, final_means, methods_of, reference_of
 from analysis.missing import missing_figure
 from analysis.panels import RC, legend_below, note, plain
-from analysis.profiles import final_means, improvement_percent
+from analysis.profiles import improvement_percent
 from analysis.style import Style
 
 COMMAND = "make sweep OPT=adafisher,adamw,kfac,shampoo TASK=digits,tinyshakespeare"

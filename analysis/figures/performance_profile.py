@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 
 from analysis.aggregate import Floats
 from analysis.load import Results
-from analysis.methods import ONE_EACH, Method, methods_of, reference_of
+from analysis.methods import ONE_EACH, Method, final_means, methods_of, reference_of
 from analysis.missing import missing_figure
 from analysis.panels import RC, legend_below, legend_height, note, panels, plain
-from analysis.profiles import cost_to_target, final_means, performance_profile
+from analysis.profiles import cost_to_target, performance_profile
 
 COMMAND = "make sweep OPT=adafisher,adamw,kfac,shampoo TASK=digits,tinyshakespeare"
 AXES = {"train_seconds": "training time", "step": "steps"}

@@ -25,16 +25,12 @@ from analysis.statistics.workloads import (
     relative_costs,
     workload_scores,
 )
-from analysis.workloads import SUITE_RULE, Suite, Workload, is_doubled, lacks, suites
+from analysis.workloads import NOTHING, SUITE_RULE, Suite, Workload, is_doubled, lacks, suites
 
 INDEX = ["workloads", "against", "method"]
 SHOWN = ["rank", "score", "interval", "IQM", "IQM interval", "n", "incomplete"]
 IN_FULL = ["low", "high", "IQM low", "IQM high", "level", "statistic", "interval method"]
 NOTE = f"{SUITE_RULE} {ONE_EACH}"
-NOTHING = (
-    "No method has run beside AdamW, Adam or SGD yet. "
-    "`make sweep OPT=adamw,adafisher TASK=digits,tinyshakespeare` runs two."
-)
 
 
 def build(results: Results) -> pd.DataFrame:

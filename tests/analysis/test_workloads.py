@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from analysis.load import load_results
-from analysis.tables import aggregate_score
+from analysis.render import MISSING
+from analysis.statistics.speedup import SpeedUp
+from analysis.tables import aggregate_score, improvement_probability, speed_up
 from analysis.workloads import suites, workloads
 
 PERPLEXITY = {"metric": "perplexity", "higher_is_better": False}
@@ -116,4 +118,104 @@ def test_a_seed_that_is_there_twice_is_said(write_run: Any, runs_dir: Path) -> N
         write_run("kfac", run_id=run_id)
     table = aggregate_score.build(load_results(runs_dir)).droplevel([0, 1])
     assert table.loc["kfac", "incomplete"] == "digits: a seed is there twice"
-    assert isinstance(table, pd.DataFrame)
+
+
+def test_speed_up_by_hand(write_run: Any, runs_dir: Path) -> None:
+    # AdamW ends at 90 on the mean, and is there after 20 steps (2 s); K-FAC after 10, but slower.
+    for seed in (0, 1):
+        write_run("adamw", seed, (80.0, 90.0))
+        write_run("kfac", seed, (91.0, 92.0), seconds=4.0)
+        write_run("sgd", seed, (10.0, 20.0, 30.0, 40.0))
+    write_run("muon", 0, (95.0,))
+
+    table = speed_up.build(load_results(runs_dir)).droplevel([0, 1])
+
+    shown = ["steps", "steps interval", "training time", "training time interval"]
+    twice, half = ["2.00×", "2.00 to 2.00"], ["0.50×", "0.50 to 0.50"]
+    assert table.loc["kfac", shown].tolist() == [*twice, *half]
+    assert table.loc["sgd", shown].tolist() == ["at most 0.50×", "", "at most 0.50×", ""]
+    assert table.loc["muon", shown].tolist() == ["2.00×", "inconclusive"] * 2
+    assert table.loc["kfac", "target"] == "test accuracy 90.00 %"
+    assert table["reference there"].tolist() == ["2/2"] * 3
+    assert table["method there"].to_dict() == {"kfac": "2/2", "muon": "1/1", "sgd": "0/2"}
+
+
+def speed(*, value: float | None, bound: str = "exact", **interval: float) -> SpeedUp:
+    ends = {"low": None, "high": None, **interval}
+    counts = {"n": 3, "baseline_n": 3, "reached": 2, "baseline_reached": 2}
+    return SpeedUp(bound=bound, value=value, **ends, **counts)
+
+
+LATE = {
+    "reference late": (speed(value=2.0, bound="at least"), "at least 2.00×", ""),
+    "both late": (speed(value=None, bound="unknown"), "neither gets there", ""),
+    "above": (speed(value=2.0, low=1.5, high=np.inf), "2.00×", "1.50 or more"),
+    "below": (speed(value=2.0, low=0.0, high=3.0), "2.00×", "up to 3.00"),
+    "both": (speed(value=2.0, low=0.0, high=np.inf), "2.00×", "open on both sides"),
+}
+
+
+@pytest.mark.parametrize(("made", "ratio", "interval"), LATE.values(), ids=list(LATE))
+def test_a_bound_is_said_in_words(made: SpeedUp, ratio: str, interval: str) -> None:
+    assert (speed_up.said(made), speed_up.interval_said(made)) == (ratio, interval)
+
+
+def probability(runs_dir: Path) -> pd.DataFrame:
+    return improvement_probability.build(load_results(runs_dir)).droplevel(1)
+
+
+def test_probability_by_hand(write_run: Any, runs_dir: Path) -> None:
+    # Digits: of 4 pairs K-FAC wins 2, ties 1: 5/8. Perplexity: it wins all. The mean is 13/16.
+    write_both(write_run, "adamw", (90.0, 10.0), (92.0, 20.0))
+    write_both(write_run, "kfac", (92.0, 5.0), (91.0, 6.0))
+
+    table = probability(runs_dir)
+
+    assert table["value"].tolist() == pytest.approx([5 / 8, 1.0, 13 / 16])
+    assert table.index.get_level_values(0).tolist() == ["digits", "ptb", "all 2: digits; ptb"]
+    assert table["P"].tolist() == ["62 %", "100 %", "81 %"]
+    assert table["n"].tolist() == table["against n"].tolist() == [2, 2, 4]
+    assert table["p"].tolist()[1] == pytest.approx(2 / 6)  # two against two are dealt in 6 ways
+    assert set(table["outcome"]) == {"inconclusive"}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "kfac", "outcome"),
+    [
+        (1, 99.0, "inconclusive"),
+        (3, 99.0, "inconclusive"),  # p = 2/20
+        (4, 99.0, "more often better"),
+        (4, 80.0, "more often worse"),
+        (4, 90.0, "inconclusive"),
+    ],
+)
+def test_an_outcome_needs_runs_that_carry_it(
+    write_run: Any, runs_dir: Path, seeds: int, kfac: float, outcome: str
+) -> None:
+    for seed in range(seeds):
+        write_run("adamw", seed, (90.0,))
+        write_run("kfac", seed, (kfac,))
+    assert probability(runs_dir)["outcome"].tolist() == [outcome]
+
+
+def test_a_diverged_run_is_worse_than_any(write_run: Any, runs_dir: Path) -> None:
+    for task, better in (("digits", {}), ("ptb", PERPLEXITY)):
+        write_run("adamw", 0, (1.0,), task=task, **better)
+        write_run("kfac", 0, (99.0 if task == "digits" else 0.5,), task=task, **better)
+        write_run("kfac", 1, status="diverged", task=task, **better)
+        write_run("sgd", 0, status="failed", task=task, **better)
+    table = probability(runs_dir)
+    kfac = table.xs("kfac", level=1)
+    assert kfac["value"].tolist() == [0.5, 0.5, 0.5]
+    assert kfac["n"].tolist() == [2, 2, 4]
+    sgd = table.xs("sgd", level=1)
+    assert (sgd["P"].tolist(), sgd["outcome"].tolist()) == ([""] * 3, [""] * 3)
+    assert sgd["incomplete"].iloc[0] == "digits: no run that ended"
+
+
+@pytest.mark.parametrize("module", [aggregate_score, speed_up, improvement_probability])
+def test_one_method_alone_says_what_to_run(module: Any, write_run: Any, runs_dir: Path) -> None:
+    write_run("adamw")
+    table = module.build(load_results(runs_dir))
+    assert table.empty
+    assert "make sweep OPT=adamw,adafisher" in table.attrs[MISSING]
