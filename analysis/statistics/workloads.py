@@ -64,13 +64,6 @@ class WorkloadScore:
         """Whether every workload has every seed."""
         return not self.missing
 
-    @property
-    def note(self) -> str:
-        """Say n, or what is missing: ``incomplete (digits: n=2/3)``."""
-        if self.complete:
-            return f"{self.workloads} workloads, n={self.n}"
-        return f"incomplete ({', '.join(self.missing)})"
-
 
 def cost(value: float, metric: str, *, higher_is_better: bool) -> float:
     """What a metric leaves to gain.
@@ -86,6 +79,22 @@ def cost(value: float, metric: str, *, higher_is_better: bool) -> float:
 def has_cost(metric: str, *, higher_is_better: bool) -> bool:
     """Whether a metric says what it leaves to gain."""
     return not higher_is_better or metric.endswith(PERCENT)
+
+
+def improvement_percent(
+    result: float, reference: float, *, metric: str, higher_is_better: bool
+) -> float:
+    """Relative improvement on a reference, in percent of the reference; NaN where that is 0.
+
+    ``100 (e_ref - e) / e_ref``, in which e is the error ``100 - result`` of a metric in percent
+    that is to be high, and the result itself of one that is to be low; of any other metric
+    ``100 (result - reference) / |reference|``.
+    """
+    if higher_is_better and metric.endswith("_percent"):
+        result, reference = 100 - result, 100 - reference
+    elif higher_is_better:
+        result, reference = -result, -reference
+    return 100 * (reference - result) / abs(reference) if reference else float("nan")
 
 
 def workload_scores(

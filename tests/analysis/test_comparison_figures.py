@@ -141,6 +141,16 @@ def test_profile_counts_workloads_within_a_factor(write_run: Any, runs_dir: Path
     assert "metric of adamw" in " ".join(figure.get_supxlabel().split())
 
 
+def test_a_target_that_is_met_before_the_first_step_is_no_workload_of_that_method(
+    write_run: Any, runs_dir: Path
+) -> None:
+    rows = [{"step": 0, "epoch": 0.0, "train_seconds": 0.0, "test_accuracy_percent": 95.0}]
+    write_run("kfac", 0, rows=rows)
+    write_run("adamw", 0, (80.0, 90.0))
+    figure = performance_profile.build(load_results(runs_dir))
+    assert [legend(ax) for ax in figure.axes] == [["adamw", "kfac (0)"]] * 2
+
+
 @pytest.mark.parametrize("alone", [True, False], ids=["one method", "no reference"])
 def test_nothing_to_compare_names_the_command(write_run: Any, runs_dir: Path, alone: bool) -> None:
     for optimizer in ["adamw"] if alone else ["kfac", "shampoo"]:

@@ -8,6 +8,7 @@ import scipy.stats
 from analysis.statistics.workloads import (
     WorkloadScore,
     cost,
+    improvement_percent,
     relative_costs,
     workload_scores,
 )
@@ -43,7 +44,7 @@ def test_score_by_hand() -> None:
     )
     assert made["adam"].low is not None
     assert made["adam"].low < np.sqrt(0.5)
-    assert made["adam"].note == "2 workloads, n=6"
+    assert (made["adam"].workloads, made["adam"].n) == (2, 6)
 
 
 def test_equal_scores_share_a_rank() -> None:
@@ -67,8 +68,8 @@ def test_a_missing_seed_or_workload_is_incomplete_and_moves_no_other() -> None:
     made = scores(given)
 
     assert (made["adam"].value, made["adam"].rank) == (None, None)
-    assert made["adam"].note == "incomplete (digits: n=2/3)"
-    assert made["muon"].note == "incomplete (shakespeare: n=0/3)"
+    assert made["adam"].missing == ("digits: n=2/3",)
+    assert made["muon"].missing == ("shakespeare: n=0/3",)
     assert made["sgd"].value == whole["sgd"].value
     assert [made[name].workloads for name in made] == [2, 2, 2]  # what is there is no denominator
     assert list(made) == ["sgd", "adam", "muon"]
@@ -77,7 +78,7 @@ def test_a_missing_seed_or_workload_is_incomplete_and_moves_no_other() -> None:
 def test_a_workload_that_no_method_has_is_missing_too() -> None:
     made = scores(costs(), workloads=dict.fromkeys([*TASKS, "imagenet1k"], SEEDS))
     assert all(one.value is None for one in made.values())
-    assert "imagenet1k: n=0/3" in made["adam"].note
+    assert "imagenet1k: n=0/3" in made["adam"].missing
 
 
 def test_an_incomplete_reference_makes_all_incomplete() -> None:
@@ -106,7 +107,7 @@ def test_what_was_not_agreed_on_does_not_count() -> None:
 def test_a_reference_without_cost_gives_no_ratio() -> None:
     given = costs()
     given["sgd"]["digits"] = dict.fromkeys(SEEDS, 0.0)
-    assert scores(given)["adam"].note == "incomplete (sgd: a mean cost of 0)"
+    assert scores(given)["adam"].missing == ("sgd: a mean cost of 0",)
 
 
 def test_cost() -> None:
@@ -122,3 +123,22 @@ def test_relative_costs_by_hand() -> None:
     made = relative_costs(given, reference="sgd", workloads=["a", "b", "c"])
     assert [part.tolist() for part in made["sgd"]] == [[0.5, 1.5], [], []]
     assert [part.tolist() for part in made["adam"]] == [[0.5], [], []]
+
+
+@pytest.mark.parametrize(
+    ("result", "reference", "metric", "higher", "percent"),
+    [
+        (98, 96, "accuracy_percent", True, 50),  # half the errors
+        (94, 96, "accuracy_percent", True, -50),
+        (60, 80, "perplexity", False, 25),
+        (100, 80, "perplexity", False, -25),
+        (0.6, 0.5, "score", True, 20),
+        (-4, -5, "score", True, 20),
+        (99, 100, "accuracy_percent", True, np.nan),
+    ],
+)
+def test_improvement(
+    result: float, reference: float, metric: str, higher: bool, percent: float
+) -> None:
+    found = improvement_percent(result, reference, metric=metric, higher_is_better=higher)
+    assert found == pytest.approx(percent, nan_ok=True)
