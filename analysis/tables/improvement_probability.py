@@ -3,9 +3,9 @@
 ``P``: share of all pairs of a run of each (ties count half; 50 % is no difference), a mean over the
 workloads in the rows of several. It says how often, not by how much. A run that diverged is worse
 than any that is done. Interval: 95 % percentile bootstrap, the runs of each method resampled within
-each workload (9,999 resamples); of few runs it is too narrow. ``p``: exact permutation test that
-the runs are dealt to the two methods by chance (of many runs 9,999 deals are drawn), with Holm's
-correction over the methods of the same workloads; above 5 %, or with one run, the outcome is
+each workload (2,000 resamples); of few runs it is too narrow. ``p``: exact permutation test that
+the runs are dealt to the two methods by chance (of more than 2,000 deals so many are drawn), with
+Holm's correction over the methods of the same workloads; above 5 %, or with one run, the outcome is
 inconclusive.
 """
 
@@ -25,6 +25,7 @@ from analysis.statistics.improvement import permutation_p, probability_of_improv
 from analysis.statistics.paired import holm
 from analysis.workloads import NOTHING, SUITE_RULE, Workload, is_doubled, suites
 
+RESAMPLES = 2000  # every pair of runs is compared in each
 INDEX = ["workloads", "against", "method"]
 SHOWN = ["P", "interval", "p", "n", "against n", "outcome", "incomplete"]
 IN_FULL = ["value", "low", "high", "level", "interval method"]
@@ -66,7 +67,8 @@ def _test(samples: Sequence[Samples]) -> float | None:
     if min(sample.size for pair in samples for sample in pair) < 2:
         return None
     ours, theirs = zip(*samples, strict=True)
-    return permutation_p(ours, theirs, generator=np.random.default_rng(0))
+    generator = np.random.default_rng(0)
+    return permutation_p(ours, theirs, generator=generator, resamples=RESAMPLES)
 
 
 def _row(part: Sequence[Workload], samples: Sequence[Samples], p: float | None) -> list[object]:
@@ -76,6 +78,7 @@ def _row(part: Sequence[Workload], samples: Sequence[Samples], p: float | None) 
         theirs,
         higher_is_better=[workload.higher_is_better for workload in part],
         generator=np.random.default_rng(0),
+        resamples=RESAMPLES,
     )
     lacking = [
         f"{workload.title}: no run that ended"
