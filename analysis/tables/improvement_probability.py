@@ -1,12 +1,12 @@
 """How often a run of a method is better than a run of the reference, by ``final``.
 
-``P``: share of all pairs of a run of each (ties count half; 50 % is no difference), a mean over the
-workloads in the rows of several. It says how often, not by how much. A run that diverged is worse
-than any that is done. Interval: 95 % percentile bootstrap, the runs of each method resampled within
-each workload (2,000 resamples); of few runs it is too narrow. ``p``: exact permutation test that
-the runs are dealt to the two methods by chance (of more than 2,000 deals so many are drawn), with
-Holm's correction over the methods of the same workloads; above 5 %, or with one run, the outcome is
-inconclusive.
+``better in``: share of all pairs of a run of each (ties count half; 50 % is no difference), a mean
+over the workloads in the rows of several. It says how often, not by how much. A run that diverged
+is worse than any that is done. Interval: 95 % percentile bootstrap, the runs of each method
+resampled within each workload (2,000 resamples); of few runs it is too narrow. ``p``: exact
+permutation test that the runs are dealt to the two methods by chance (of more than 2,000 deals so
+many are drawn), with Holm's correction over the methods of the same workloads; above 5 %, or with
+one run, the outcome is inconclusive.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from analysis.workloads import NOTHING, SUITE_RULE, Workload, is_doubled, suites
 
 RESAMPLES = 2000  # every pair of runs is compared in each
 INDEX = ["workloads", "against", "method"]
-SHOWN = ["P", "interval", "p", "n", "against n", "outcome", "incomplete"]
-IN_FULL = ["value", "low", "high", "level", "interval method"]
+SHOWN = ["better in", "interval", "p", "n", "against n", "outcome", "incomplete"]
+IN_FULL = ["value", "low", "high", "level", "interval method", "p uncorrected"]
 MORE, LESS = "more often better", "more often worse"
 NOTE = f"n: runs of the method, against n: of the reference. {SUITE_RULE} {ONE_EACH}"
 
@@ -60,7 +60,10 @@ def build(results: Results) -> pd.DataFrame:
 def _rows(part: Sequence[Workload], names: Sequence[str]) -> list[list[object]]:
     compared = [[_samples(workload, name) for workload in part] for name in names]
     tested = [_test(samples) for samples in compared]
-    return [_row(part, samples, p) for samples, p in zip(compared, holm(tested), strict=True)]
+    return [
+        [*_row(part, samples, corrected), p]
+        for samples, corrected, p in zip(compared, holm(tested), tested, strict=True)
+    ]
 
 
 def _test(samples: Sequence[Samples]) -> float | None:

@@ -25,16 +25,16 @@ from analysis.statistics.speedup import EXACT, SpeedUp, reaches, speed_up
 from analysis.style import metric_label
 from analysis.workloads import NOTHING, Workload, workloads
 
-AXES = {"step": "steps", "train_seconds": "training time"}
+AXES = {"step": "in steps", "train_seconds": "in training time"}
 Curves = Mapping[str, tuple[Floats, Floats]]
 INDEX = ["task", "against", "method"]
-REACHED = ["target", "reference there", "method there"]
-SHOWN = [*REACHED, *(text for name in AXES.values() for text in (name, f"{name} interval"))]
+REACHED = ["target", "reached by reference", "reached by method"]
+SHOWN = [*REACHED, *(text for name in AXES.values() for text in (name, f"interval {name}"))]
 IN_FULL = [f"{name} {what}" for name in AXES.values() for what in ("bound", "value", "low", "high")]
 FURTHER = ["level", "statistic", "interval method"]
 NOTE = (
-    "there: how many of the runs reached the target, of all that were started; one that diverged "
-    f"counts up to there. {ONE_EACH}"
+    "Reached by: how many of the runs, of all that were started; one that diverged counts up to "
+    f"there. {ONE_EACH}"
 )
 
 

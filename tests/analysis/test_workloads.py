@@ -130,14 +130,14 @@ def test_speed_up_by_hand(write_run: Any, runs_dir: Path) -> None:
 
     table = speed_up.build(load_results(runs_dir)).droplevel([0, 1])
 
-    shown = ["steps", "steps interval", "training time", "training time interval"]
+    shown = ["in steps", "interval in steps", "in training time", "interval in training time"]
     twice, half = ["2.00×", "2.00 to 2.00"], ["0.50×", "0.50 to 0.50"]
     assert table.loc["kfac", shown].tolist() == [*twice, *half]
     assert table.loc["sgd", shown].tolist() == ["at most 0.50×", "", "at most 0.50×", ""]
     assert table.loc["muon", shown].tolist() == ["2.00×", "inconclusive"] * 2
     assert table.loc["kfac", "target"] == "test accuracy 90.00 %"
-    assert table["reference there"].tolist() == ["2/2"] * 3
-    assert table["method there"].to_dict() == {"kfac": "2/2", "muon": "1/1", "sgd": "0/2"}
+    assert table["reached by reference"].tolist() == ["2/2"] * 3
+    assert table["reached by method"].to_dict() == {"kfac": "2/2", "muon": "1/1", "sgd": "0/2"}
 
 
 def speed(*, value: float | None, bound: str = "exact", **interval: float) -> SpeedUp:
@@ -173,7 +173,7 @@ def test_probability_by_hand(write_run: Any, runs_dir: Path) -> None:
 
     assert table["value"].tolist() == pytest.approx([5 / 8, 1.0, 13 / 16])
     assert table.index.get_level_values(0).tolist() == ["digits", "ptb", "all 2: digits; ptb"]
-    assert table["P"].tolist() == ["62 %", "100 %", "81 %"]
+    assert table["better in"].tolist() == ["62 %", "100 %", "81 %"]
     assert table["n"].tolist() == table["against n"].tolist() == [2, 2, 4]
     assert table["p"].tolist()[1] == pytest.approx(2 / 6)  # two against two are dealt in 6 ways
     assert set(table["outcome"]) == {"inconclusive"}
@@ -209,7 +209,7 @@ def test_a_diverged_run_is_worse_than_any(write_run: Any, runs_dir: Path) -> Non
     assert kfac["value"].tolist() == [0.5, 0.5, 0.5]
     assert kfac["n"].tolist() == [2, 2, 4]
     sgd = table.xs("sgd", level=1)
-    assert (sgd["P"].tolist(), sgd["outcome"].tolist()) == ([""] * 3, [""] * 3)
+    assert (sgd["better in"].tolist(), sgd["outcome"].tolist()) == ([""] * 3, [""] * 3)
     assert sgd["incomplete"].iloc[0] == "digits: no run that ended"
 
 
