@@ -23,7 +23,7 @@ from analysis.render import CSV_ONLY, MISSING
 from analysis.statistics.compare import INCONCLUSIVE
 from analysis.statistics.improvement import permutation_p, probability_of_improvement
 from analysis.statistics.paired import holm
-from analysis.workloads import NOTHING, SUITE_RULE, Workload, is_doubled, suites
+from analysis.workloads import NOTHING, SUITE_RULE, Workload, is_doubled, lacks, suites
 
 RESAMPLES = 2000  # every pair of runs is compared in each
 INDEX = ["workloads", "against", "method"]
@@ -61,8 +61,8 @@ def _rows(part: Sequence[Workload], names: Sequence[str]) -> list[list[object]]:
     compared = [[_samples(workload, name) for workload in part] for name in names]
     tested = [_test(samples) for samples in compared]
     return [
-        [*_row(part, samples, corrected), p]
-        for samples, corrected, p in zip(compared, holm(tested), tested, strict=True)
+        [*_row(part, name, samples, corrected), p]
+        for name, samples, corrected, p in zip(names, compared, holm(tested), tested, strict=True)
     ]
 
 
@@ -74,7 +74,9 @@ def _test(samples: Sequence[Samples]) -> float | None:
     return permutation_p(ours, theirs, generator=generator, resamples=RESAMPLES)
 
 
-def _row(part: Sequence[Workload], samples: Sequence[Samples], p: float | None) -> list[object]:
+def _row(
+    part: Sequence[Workload], name: str, samples: Sequence[Samples], p: float | None
+) -> list[object]:
     ours, theirs = zip(*samples, strict=True)
     made = probability_of_improvement(
         ours,
@@ -83,11 +85,6 @@ def _row(part: Sequence[Workload], samples: Sequence[Samples], p: float | None) 
         generator=np.random.default_rng(0),
         resamples=RESAMPLES,
     )
-    lacking = [
-        f"{workload.title}: no run that ended"
-        for workload, own in zip(part, ours, strict=True)
-        if not own.size
-    ]
     return [
         "" if made.value is None else f"{100 * made.value:.0f} %",
         "" if made.low is None else f"{100 * made.low:.0f} to {100 * (made.high or 0):.0f} %",
@@ -95,7 +92,7 @@ def _row(part: Sequence[Workload], samples: Sequence[Samples], p: float | None) 
         sum(own.size for own in ours),
         sum(base.size for base in theirs),
         "" if made.value is None else _outcome(made.value, p),
-        "; ".join(lacking),
+        "; ".join(text for workload in part if (text := lacks(workload, name))),
         *(made.value, made.low, made.high, made.level, made.method),
     ]
 

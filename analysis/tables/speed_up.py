@@ -23,18 +23,19 @@ from analysis.render import CSV_ONLY, MISSING, number, range_text
 from analysis.statistics.compare import INCONCLUSIVE
 from analysis.statistics.speedup import EXACT, SpeedUp, reaches, speed_up
 from analysis.style import metric_label
-from analysis.workloads import NOTHING, Workload, workloads
+from analysis.workloads import NOTHING, Workload, lacks, workloads
 
 AXES = {"step": "in steps", "train_seconds": "in training time"}
 Curves = Mapping[str, tuple[Floats, Floats]]
 INDEX = ["task", "against", "method"]
 REACHED = ["target", "reached by reference", "reached by method"]
-SHOWN = [*REACHED, *(text for name in AXES.values() for text in (name, f"interval {name}"))]
+TIMES = [text for name in AXES.values() for text in (name, f"interval {name}")]
+SHOWN = [*REACHED, *TIMES, "incomplete"]
 IN_FULL = [f"{name} {what}" for name in AXES.values() for what in ("bound", "value", "low", "high")]
 FURTHER = ["level", "statistic", "interval method"]
 NOTE = (
     "Reached by: how many of the runs, of all that were started; one that diverged counts up to "
-    f"there. {ONE_EACH}"
+    f"there. Incomplete: what the method lacks of the seeds of the reference. {ONE_EACH}"
 )
 
 
@@ -50,7 +51,7 @@ def build(results: Results) -> pd.DataFrame:
         for name in one.methods:
             if name != one.reference.name:
                 made = [_speed_up(one, name, curves[one.metric, axis]) for axis in AXES]
-                rows[one.title, one.reference.name, name] = _row(one, made)
+                rows[one.title, one.reference.name, name] = _row(one, made, lacks(one, name))
     table = pd.DataFrame.from_dict(
         rows, orient="index", columns=[*SHOWN, *IN_FULL, *FURTHER], dtype=object
     )
@@ -72,7 +73,7 @@ def _speed_up(workload: Workload, name: str, curves: Curves) -> SpeedUp:
     return speed_up(own, base, generator=np.random.default_rng(0))
 
 
-def _row(workload: Workload, made: list[SpeedUp]) -> list[object]:
+def _row(workload: Workload, made: list[SpeedUp], incomplete: str) -> list[object]:
     first = made[0]
     metric = metric_label(f"test_{workload.metric}").removesuffix(" (%)")
     unit = " %" if workload.metric.endswith("_percent") else ""
@@ -81,6 +82,7 @@ def _row(workload: Workload, made: list[SpeedUp]) -> list[object]:
         f"{first.baseline_reached}/{first.baseline_n}",
         f"{first.reached}/{first.n}",
         *(text for one in made for text in (said(one), interval_said(one))),
+        incomplete,
         *(value for one in made for value in (one.bound, one.value, one.low, one.high)),
         *(first.level, first.statistic, first.method),
     ]

@@ -137,6 +137,7 @@ def test_speed_up_by_hand(write_run: Any, runs_dir: Path) -> None:
     assert table.loc["muon", shown].tolist() == ["2.00×", "inconclusive"] * 2
     assert table.loc["kfac", "target"] == "test accuracy 90.00 %"
     assert table["reached by reference"].tolist() == ["2/2"] * 3
+    assert table["incomplete"].to_dict() == {"kfac": "", "muon": "digits: n=1/2", "sgd": ""}
     assert table["reached by method"].to_dict() == {"kfac": "2/2", "muon": "1/1", "sgd": "0/2"}
 
 
@@ -210,7 +211,8 @@ def test_a_diverged_run_is_worse_than_any(write_run: Any, runs_dir: Path) -> Non
     assert kfac["n"].tolist() == [2, 2, 4]
     sgd = table.xs("sgd", level=1)
     assert (sgd["better in"].tolist(), sgd["outcome"].tolist()) == ([""] * 3, [""] * 3)
-    assert sgd["incomplete"].iloc[0] == "digits: no run that ended"
+    assert sgd["incomplete"].iloc[2] == "digits: failed 1/1; ptb: failed 1/1"
+    assert kfac["incomplete"].tolist() == [""] * 3  # the seed that diverged is none of AdamW's
 
 
 @pytest.mark.parametrize("module", [aggregate_score, speed_up, improvement_probability])
