@@ -10,6 +10,7 @@ from analysis.groups import group_runs
 from analysis.load import RESULTS, Results
 from analysis.statistics.best import Best, best
 from analysis.statistics.effort import Effort, effort_of
+from analysis.workloads import is_doubled
 
 TEST = "student"
 """Exact sign flips cannot reach 5 % with fewer than six seeds; most comparisons have fewer."""
@@ -43,7 +44,7 @@ def contests(results: Results) -> list[Contest]:
         names = {
             str(row["group_id"]): _name(row, block)
             for _, row in block.iterrows()
-            if not _is_doubled(members[row["group_id"]])
+            if not is_doubled(members[row["group_id"]])
         }
         efforts = {key: effort_of(members[key]) for key in names}
         for result in RESULTS:
@@ -51,11 +52,6 @@ def contests(results: Results) -> list[Contest]:
             if made.leader is not None:
                 found.append(Contest(str(title), result, names, efforts, made))
     return found
-
-
-def _is_doubled(runs: pd.DataFrame) -> bool:
-    """Whether a seed is there twice, as in a folder that holds runs of two codes."""
-    return bool(runs.loc[runs["status"] == "done", "seed"].duplicated().any())
 
 
 def _name(group: pd.Series, block: pd.DataFrame) -> str:

@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.aggregate import Floats, Summary, curve, summarize
-from analysis.bands import BAND, bootstrap
 from analysis.groups import group_runs
 from analysis.load import Results
 from analysis.missing import missing_figure
@@ -28,6 +27,7 @@ from analysis.panels import (
     say,
     spans_decades,
 )
+from analysis.statistics.bands import BAND, bootstrap
 from analysis.style import Style, metric_label, style_of
 
 AXIS_LABELS = {

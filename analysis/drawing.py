@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.arrays import studies_digest
 from analysis.files import write_atomic
 from analysis.load import Results
+from analysis.trials import trials_digest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,4 +105,5 @@ def _digest(results: Results) -> bytes:
         digest.update(source.read_bytes())
     digest.update(results.digest)
     digest.update(studies_digest(results.runs_dir))
+    digest.update(trials_digest(results.runs_dir))
     return digest.hexdigest().encode()

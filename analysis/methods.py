@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,12 @@ def reference_of(methods: list[Method]) -> Method | None:
         if alike:
             return max(alike, key=lambda method: len(method.done))
     return None
+
+
+def final_means(methods: Sequence[Method]) -> Mapping[str, float]:
+    """Mean final result over the finished seeds of each method that has one, by its name."""
+    means = {method.name: method.done["final"].astype(float).mean() for method in methods}
+    return {name: float(mean) for name, mean in means.items() if np.isfinite(mean)}
 
 
 def _merit(

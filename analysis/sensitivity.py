@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.aggregate import Floats
-from analysis.bands import BAND, bootstrap
 from analysis.groups import group_runs
 from analysis.load import Results
 from analysis.missing import missing_figure
 from analysis.panels import RC, legend_below, legend_height, note, plain, spans_decades
+from analysis.statistics.bands import BAND, bootstrap
 from analysis.style import Style, metric_label, style_of
 
 PLACES = {"lr": "hyperparameters", "batch_size": "settings"}  # where the run-level frame has it

@@ -9,15 +9,15 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from analysis.load import NO_RUNS
-from analysis.render import blocks, cell_text, levels
+from analysis.render import blocks, cell_text, levels, nothing, shown
 
 
 def print_table(table: pd.DataFrame, caption: str, console: Console) -> None:
     """Print the table whole; a block at a time where it has but one or the whole is too wide."""
     if table.empty:
-        console.print(Text(NO_RUNS))
+        console.print(Text(nothing(table)))
         return
+    table = shown(table)
     whole = _drawn(table, "")
     fits = Measurement.get(console, console.options, whole).maximum < console.width
     if fits and table.columns.get_level_values(0).nunique() > 1:

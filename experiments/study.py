@@ -4,7 +4,8 @@ A study trains something small and keeps arrays that figures are drawn from, und
 `<runs_dir>/.studies/<study>/<id>/`: `arrays.npz` and `study.json` with the configuration, the
 environment and a few facts. The id is a hash of the configuration, so that a study that is done is
 skipped. `study=all` measures every one in conf/study, `study=missing` those of which there is none
-yet. A key of the study's own YAML sets that, any other one the run that it watches.
+yet, with `figure=loss_landscape` only what that figure is drawn from. A key of the study's own YAML
+sets that, any other one the run that it watches.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from experiments.studies.plan import Plan
 SCHEMA = 1
 STUDY_FILE, ARRAYS_FILE = "study.json", "arrays.npz"
 ALL, MISSING = "all", "missing"
+FIGURES = "figures"
 FOLDERS = ("data_dir", "runs_dir", "cache_dir")
 
 
@@ -70,10 +72,25 @@ def names() -> list[str]:
     return commandline.choices("study")
 
 
-def missing_studies(runs_dir: Path) -> list[str]:
-    """The studies of which ``runs_dir`` holds no result, whatever its configuration."""
+def missing_studies(runs_dir: Path, figure: str | None = None) -> list[str]:
+    """The studies of which ``runs_dir`` holds no result, whatever its configuration.
+
+    Args:
+        runs_dir: Folder of the run records.
+        figure: Only those that this figure is drawn from.
+    """
     root = runs_dir / STUDIES_DIR
-    return [name for name in names() if not any((root / name).glob(f"[!.]*/{STUDY_FILE}"))]
+    return [
+        name
+        for name in names()
+        if not any((root / name).glob(f"[!.]*/{STUDY_FILE}"))
+        and (figure is None or figure in figures(name))
+    ]
+
+
+def figures(name: str) -> list[str]:
+    """The figures that are drawn from a study."""
+    return [str(figure) for figure in _yaml(name)[FIGURES]]
 
 
 def prepare(name: str, overrides: list[str], folders: Mapping[str, str]) -> Study:
@@ -145,7 +162,8 @@ def _store(study: Study, files: Mapping[str, bytes]) -> None:
 
 def _options(name: str, module: ModuleType, overrides: list[str]) -> tuple[Any, list[str]]:
     """The study's options, and the overrides that are none of its keys."""
-    file = OmegaConf.load(commandline.CONF / "study" / f"{name}.yaml")
+    file = _yaml(name)
+    del file[FIGURES]  # what is drawn from the result is no part of it
     config = OmegaConf.merge(OmegaConf.structured(module.Options), file)
     assert isinstance(config, DictConfig)
     others = []
@@ -163,6 +181,12 @@ def _options(name: str, module: ModuleType, overrides: list[str]) -> tuple[Any, 
         raise UserError(f"study={name}: {str(error).strip().splitlines()[0]}") from error
 
 
+def _yaml(name: str) -> DictConfig:
+    file = OmegaConf.load(commandline.CONF / "study" / f"{name}.yaml")
+    assert isinstance(file, DictConfig)
+    return file
+
+
 def _asked_for(arguments: list[str]) -> Iterator[Study]:
     """The studies on a command line, those of ``study=missing`` that are not there.
 
@@ -178,9 +202,13 @@ def _asked_for(arguments: list[str]) -> Iterator[Study]:
     places = [item for item in arguments if item.partition("=")[0] in FOLDERS]
     composed = preflight.composed(["tracking=none", *places])
     folders = {key: composed[key] for key in FOLDERS}
-    chosen = {ALL: names(), MISSING: missing_studies(Path(folders["runs_dir"]))}
+    figure = given.get("figure")
+    if figure is not None and given["study"] != MISSING:
+        raise UserError(f"Invalid figure: {figure}. Goes with study={MISSING} only.")
+    chosen = {ALL: names(), MISSING: missing_studies(Path(folders["runs_dir"]), figure)}
     asked = given["study"].split(",")
-    overrides = [item for item in arguments if item not in places and item[:6] != "study="]
+    own = ("study", "figure", *FOLDERS)
+    overrides = [item for item in arguments if item.partition("=")[0] not in own]
     for name in dict.fromkeys(name for key in asked for name in chosen.get(key, [key])):
         yield prepare(name, overrides, folders)
 

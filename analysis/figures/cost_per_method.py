@@ -10,12 +10,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.bands import BAND, bootstrap
 from analysis.costs import COSTS, cost_of, seconds_per_epoch
 from analysis.load import Results
 from analysis.methods import ONE_EACH, Method, methods_of, reference_of
 from analysis.missing import missing_figure
 from analysis.panels import RC, note, plain, say
+from analysis.statistics.bands import BAND, bootstrap
 
 COMMAND = "make sweep OPT=all TASK=digits"
 NOTE = (

@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.load import Results
-from analysis.methods import ONE_EACH, methods_of, reference_of
+from analysis.methods import ONE_EACH, final_means
 from analysis.missing import missing_figure
 from analysis.panels import RC, legend_below, note, plain
-from analysis.profiles import final_means, improvement_percent
+from analysis.statistics.workloads import improvement_percent
 from analysis.style import Style
+from analysis.workloads import workloads as workloads_of
 
 COMMAND = "make sweep OPT=adafisher,adamw,kfac,shampoo TASK=digits,tinyshakespeare"
 NOTE = (
@@ -54,23 +55,20 @@ def improvements(
     found: dict[str, dict[str, float]] = {}
     styles: dict[str, Style] = {}
     references: set[str] = set()
-    for title, methods in methods_of(results).items():
-        means, reference = final_means(methods), reference_of(methods)
-        if reference is None or reference.name not in means:
-            continue
-        first = methods[0].runs.iloc[0]
-        for method in methods:
-            if method is reference or method.name not in means:
+    for workload in workloads_of(results):
+        means, reference = final_means(list(workload.methods.values())), workload.reference
+        for name, method in workload.methods.items():
+            if method is reference or name not in means:
                 continue
             value = improvement_percent(
-                means[method.name],
-                means[reference.name],
-                metric=first["metric"],
-                higher_is_better=bool(first["higher_is_better"]),
+                means[name],
+                workload.target,
+                metric=workload.metric,
+                higher_is_better=workload.higher_is_better,
             )
             if np.isfinite(value):
-                found.setdefault(method.name, {})[title] = value
-                styles[method.name] = method.style
+                found.setdefault(name, {})[workload.title] = value
+                styles[name] = method.style
                 references.add(reference.name)
     return found, styles, sorted(references)
 

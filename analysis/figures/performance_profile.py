@@ -9,10 +9,12 @@ from matplotlib.figure import Figure
 
 from analysis.aggregate import Floats
 from analysis.load import Results
-from analysis.methods import ONE_EACH, Method, methods_of, reference_of
+from analysis.methods import ONE_EACH
 from analysis.missing import missing_figure
 from analysis.panels import RC, legend_below, legend_height, note, panels, plain
-from analysis.profiles import cost_to_target, final_means, performance_profile
+from analysis.statistics.profiles import performance_profile
+from analysis.statistics.speedup import median_reach, reaches
+from analysis.workloads import Workload, workloads
 
 COMMAND = "make sweep OPT=adafisher,adamw,kfac,shampoo TASK=digits,tinyshakespeare"
 AXES = {"train_seconds": "training time", "step": "steps"}
@@ -29,60 +31,56 @@ MOST = 32.0  # times the fastest; what takes longer is as good as not there
 
 def build(results: Results) -> Figure:
     """Draw one panel a measure of cost, one line a method."""
-    blocks = {title: methods for title, methods in methods_of(results).items() if _usable(methods)}
-    if not blocks:
+    found = workloads(results)
+    if not found:
         return missing_figure(COMMAND)
-    names = sorted({method.name for methods in blocks.values() for method in methods})
-    references = sorted({_reference(methods).name for methods in blocks.values()})
+    names = sorted({name for workload in found for name in workload.methods})
+    references = sorted({workload.reference.name for workload in found})
     with mpl.rc_context(RC):
         figure, axes = panels(len(AXES), height=4.3 + legend_height(len(names)))
         for ax, axis in zip(axes, AXES, strict=True):
-            draw_profile(ax, blocks, names, costs_of(results, blocks, names, axis))
+            draw_profile(ax, found, names, costs_of(results, found, names, axis))
             ax.set_xlabel(f"{AXES[axis]} to the target, as a multiple of the fastest method's")
         both = " or ".join(AXES.values())
-        text = NOTE.format(reference=" or ".join(references), axes=both, count=len(blocks))
+        text = NOTE.format(reference=" or ".join(references), axes=both, count=len(found))
         note(figure, plain(f"{text} {ONE_EACH}"))
     return figure
 
 
-def costs_of(
-    results: Results, blocks: dict[str, list[Method]], names: list[str], axis: str
-) -> Floats:
+def costs_of(results: Results, found: list[Workload], names: list[str], axis: str) -> Floats:
     """Cost to the target of each method in each workload, ``[methods, workloads]``."""
-    costs = np.full((len(names), len(blocks)), np.nan)
-    curves = {
-        metric: results.series_by_run(metric, axis)
-        for metric in {f"test_{methods[0].runs['metric'].iloc[0]}" for methods in blocks.values()}
-    }
-    for column, methods in enumerate(blocks.values()):
-        first = methods[0].runs.iloc[0]
-        target = final_means(methods)[_reference(methods).name]
-        for method in methods:
-            found = curves[f"test_{first['metric']}"]
-            costs[names.index(method.name), column] = cost_to_target(
-                [found[run_id] for run_id in method.runs["run_id"] if run_id in found],
-                target,
-                runs=len(method.runs),
-                higher_is_better=bool(first["higher_is_better"]),
+    costs = np.full((len(names), len(found)), np.nan)
+    metrics = {workload.metric for workload in found}
+    curves = {metric: results.series_by_run(f"test_{metric}", axis) for metric in metrics}
+    for column, workload in enumerate(found):
+        for name, method in workload.methods.items():
+            median = median_reach(
+                reaches(
+                    method.runs["run_id"],
+                    curves[workload.metric],
+                    target=workload.target,
+                    higher_is_better=workload.higher_is_better,
+                )
             )
+            # Who is there before the first step has no cost that others are a multiple of.
+            if median is not None and (median.amount or not median.reached):
+                costs[names.index(name), column] = median.amount if median.reached else np.inf
     return costs
 
 
-def draw_profile(
-    ax: Axes, blocks: dict[str, list[Method]], names: list[str], costs: Floats
-) -> Axes:
+def draw_profile(ax: Axes, found: list[Workload], names: list[str], costs: Floats) -> Axes:
     """Draw the share of workloads against the factor on ``ax`` and return it."""
     least = np.where(np.isfinite(costs), costs, np.inf).min(axis=0)
     with np.errstate(invalid="ignore"):
         ratios = costs / least
     steps = ratios[np.isfinite(ratios) & (ratios <= MOST)]
     factors = np.unique(np.concatenate([[1.0], steps, [max(2.0, 1.1 * steps.max(initial=1.0))]]))
-    styles = {method.name: method.style for methods in blocks.values() for method in methods}
+    styles = {name: method.style for one in found for name, method in one.methods.items()}
     labels = []
     shares = 100 * performance_profile(costs, factors)
     for index, (name, share, cost) in enumerate(zip(names, shares, costs, strict=True)):
         run_in = int((~np.isnan(cost)).sum())
-        labels.append(plain(name if run_in == len(blocks) else f"{name} ({run_in})"))
+        labels.append(plain(name if run_in == len(found) else f"{name} ({run_in})"))
         rises = np.flatnonzero(np.diff(share, prepend=0.0) > 0).tolist()
         look = styles[name].plot() | {"drawstyle": "steps-post", "markevery": rises}
         shift = SHIFT_PERCENT * (index - (len(names) - 1) / 2)
@@ -93,14 +91,3 @@ def draw_profile(
     ax.set(ylabel="share of workloads (%)", ylim=(-4, 104))
     legend_below(ax, labels)
     return ax
-
-
-def _usable(methods: list[Method]) -> bool:
-    reference = reference_of(methods)
-    return len(methods) > 1 and reference is not None and reference.name in final_means(methods)
-
-
-def _reference(methods: list[Method]) -> Method:
-    reference = reference_of(methods)
-    assert reference is not None  # else the block is not usable
-    return reference

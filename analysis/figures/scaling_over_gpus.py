@@ -1,9 +1,12 @@
 """Scaling over GPUs (AdaFisher, appendix A.4, Table 6): seconds an epoch against their number.
 
-A run says how many it had by its ``setting``, as ``2_gpu``.
+The published times, hollow and dashed, beside ours. A run says how many GPUs it had by its
+``setting``, as ``2_gpu``.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
@@ -11,11 +14,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.bands import BAND, bootstrap
+from analysis.aggregate import Floats
 from analysis.costs import seconds_per_epoch
 from analysis.load import Results
-from analysis.missing import missing_figure
 from analysis.panels import RC, legend_below, legend_height, note, panels, plain
+from analysis.published import read_published
+from analysis.statistics.bands import BAND, bootstrap
 from analysis.style import style_of
 
 COMMAND = (
@@ -24,27 +28,70 @@ COMMAND = (
 )
 SETTING = r"^(\d+)_gpu$"
 SAME = ["task", "model", "budget", "precision", "batch_size"]  # what makes times comparable
+TABLE = 6
+PUBLISHED = f"published, Table {TABLE}"
 NOTE = (
-    f"Line: mean over seeds. Band: {BAND}. Grey: ideal, a time that falls as one over the number, "
-    "from each line's first point."
+    f"Line: mean over seeds. Band: {BAND}. Hollow and dashed: published, on GPUs that the paper "
+    "does not name. Grey: ideal, a time that falls as one over the number, from each line's first "
+    "point."
 )
+GREY = "#999999"
+NONE_YET = "No runs of ours yet. This command makes them:"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one subplot shows.
+
+    Attributes:
+        title: Task, model and what else makes times comparable.
+        runs: Ours, of ``scaled_runs``.
+        published: Rows of ``published.csv``, with ``gpus``.
+    """
+
+    title: str
+    runs: pd.DataFrame
+    published: pd.DataFrame
 
 
 def build(results: Results) -> Figure:
-    """Draw one subplot a task, model, budget and batch, one line a method."""
-    runs = scaled_runs(results)
-    if runs.empty:
-        return missing_figure(COMMAND)
+    """Draw one subplot a task, model, budget and batch, one line a method; published ones too."""
+    shown = panels_of(scaled_runs(results))
+    ours = any(len(panel.runs) for panel in shown)
     with mpl.rc_context(RC):
-        blocks = list(runs.groupby(SAME, sort=True, dropna=False))
-        longest = max(block["method"].nunique() for _, block in blocks)
-        figure, axes = panels(len(blocks), height=4.3 + legend_height(longest))
-        for ax, (key, block) in zip(axes, blocks, strict=True):
-            *names, batch = key if isinstance(key, tuple) else (key,)
-            ax.set_title(plain(f"{', '.join(map(str, names))}, batch {batch}"), fontsize=11)
-            draw_scaling(ax, block)
-        note(figure, NOTE)
+        longest = max(
+            panel.runs["method"].nunique() + panel.published["optimizer"].nunique()
+            for panel in shown
+        )
+        figure, axes = panels(len(shown), height=4.3 + legend_height(longest))
+        for ax, panel in zip(axes, shown, strict=True):
+            ax.set_title(plain(panel.title), fontsize=11)
+            draw_scaling(ax, panel.runs, panel.published)
+        note(figure, NOTE if ours else plain(f"{NOTE} {NONE_YET} {COMMAND}"))
     return figure
+
+
+def panels_of(runs: pd.DataFrame) -> list[Panel]:
+    """Lay out our runs, and the published times beside those that join them, else alone."""
+    rows = read_published()
+    rows = rows[rows["table"] == TABLE]
+    rows = rows.assign(gpus=rows["setting"].str.extract(SETTING)[0].astype(float))
+    left = dict(list(rows.groupby(["dataset", "model"])))
+    found = []
+    joined = set()
+    for key, block in runs.groupby(SAME, sort=True, dropna=False):
+        *names, batch = key if isinstance(key, tuple) else (key,)
+        said = block["published_as"].iloc[0]
+        name = (said.get("task"), said.get("model"))
+        joined.add(name)
+        title = f"{', '.join(map(str, names))}, batch {batch}"
+        found.append(Panel(title, block, left.get(name, rows[:0])))
+    found += [
+        Panel(", ".join(map(str, name)), runs[:0], part)
+        for name, part in left.items()
+        if name not in joined
+    ]
+    return found
 
 
 def scaled_runs(results: Results) -> pd.DataFrame:
@@ -59,9 +106,16 @@ def scaled_runs(results: Results) -> pd.DataFrame:
     return runs.assign(method=runs["optimizer"].where(~several, named))
 
 
-def draw_scaling(ax: Axes, runs: pd.DataFrame) -> Axes:
+def draw_scaling(ax: Axes, runs: pd.DataFrame, published: pd.DataFrame) -> Axes:
     """Draw seconds an epoch against the number of GPUs on ``ax`` and return it."""
     labels = []
+    for name, part in published.groupby("optimizer", sort=True):
+        rows = part.sort_values("gpus")
+        gpus, seconds = rows["gpus"].to_numpy(), rows["mean"].to_numpy()
+        labels.append(plain(f"{name}, {PUBLISHED}"))
+        look = style_of(str(name)).plot() | {"linestyle": "--", "mfc": "white"}
+        _ideal(ax, gpus, seconds[0])
+        ax.plot(gpus, seconds, label=labels[-1], ms=8, **look)
     for name, part in runs.groupby("method", sort=True):
         optimizer = part["optimizer"].iloc[0]
         variant = "" if name == optimizer else str(name)
@@ -73,15 +127,20 @@ def draw_scaling(ax: Axes, runs: pd.DataFrame) -> Axes:
             seeds[: len(values), column] = values
         _, mean, _, low, high = bootstrap(seeds)
         labels.append(plain(f"{name} ({_seeds(series)})"))
-        ax.plot(gpus, mean[0] * gpus[0] / gpus, color="#999999", lw=1, zorder=1)
+        _ideal(ax, gpus, mean[0])
         ax.plot(gpus, mean, label=labels[-1], **style.plot())
         if np.isfinite(low).any():
             ax.fill_between(gpus, low, high, color=style.color, alpha=0.16, lw=0)
     ax.set(xlabel="GPUs (processes)", ylabel="training time an epoch (s)")
-    ax.set_xticks(np.unique(runs["gpus"]))
+    ax.set_xticks(np.unique([*runs["gpus"], *published["gpus"]]))
     ax.set_ylim(bottom=0)
     legend_below(ax, labels)
     return ax
+
+
+def _ideal(ax: Axes, gpus: Floats, first: float) -> None:
+    x = np.linspace(gpus[0], gpus[-1], 61)
+    ax.plot(x, first * gpus[0] / x, color=GREY, lw=1, zorder=1)
 
 
 def _seeds(series: list[np.ndarray]) -> str:

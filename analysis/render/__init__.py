@@ -9,7 +9,10 @@ from analysis.render.cells import (
     interval_text,
     is_flat,
     levels,
+    nothing,
     number,
+    range_text,
+    shown,
     value_text,
 )
 from analysis.render.html import to_html
@@ -27,7 +30,10 @@ __all__ = [
     "is_flat",
     "latex",
     "levels",
+    "nothing",
     "number",
+    "range_text",
+    "shown",
     "to_csv",
     "to_html",
     "to_latex",

@@ -52,6 +52,16 @@ def number(value: float) -> str:
     return f"{value:.2f}" if readable else f"{value:.2e}"
 
 
+def range_text(low: float | None, high: float | None) -> str:
+    """Write both ends of an interval; empty where there is none.
+
+    Example:
+        >>> range_text(0.5, 1.25), range_text(None, None)
+        ('0.50 to 1.25', '')
+    """
+    return "" if low is None or high is None else f"{number(low)} to {number(high)}"
+
+
 def value_text(cell: Summary) -> str:
     """Write mean and spread, ``98.10 ± 0.31``; empty where no run is in the mean."""
     if cell.mean is None:
@@ -66,7 +76,7 @@ def interval_text(cell: Summary) -> str:
     """Write the interval of the mean with its level; empty where n < 2."""
     if cell.low is None or cell.high is None:
         return ""
-    return f"{cell.level:.0%} CI {number(cell.low)} to {number(cell.high)}"
+    return f"{cell.level:.0%} CI {range_text(cell.low, cell.high)}"
 
 
 def cell_text(cell: object, *, fold: bool = False) -> str:

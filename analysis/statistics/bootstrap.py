@@ -1,4 +1,4 @@
-"""Percentile bootstrap: of a sample, of several tasks' samples, and of curves.
+"""Percentile bootstrap of a sample, and of several tasks' samples; of curves it is in ``bands``.
 
 With few seeds it is too narrow: n values have few distinct resamples, and their spread is by
 ``sqrt((n - 1) / n)`` too small. Decisions over few seeds are better left to ``paired``.
@@ -10,14 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import scipy.stats
 
 from analysis.aggregate import LEVEL, Floats
 from analysis.statistics.estimates import STATISTICS, Estimate, Statistic, check_level, finite
 
 RESAMPLES = 9999
-CURVE_RESAMPLES = 1000
 BATCH = 500
 METHOD = "percentile bootstrap"
 STRATIFIED = f"{METHOD}, stratified over tasks"
@@ -123,61 +121,6 @@ def interval(
         return None, None
     low, high = _percentiles(tuple(strata), statistic, generator, level, resamples)
     return float(low), float(high)
-
-
-def curve_band(
-    series: Sequence[tuple[Floats, Floats]],
-    grid: npt.ArrayLike,
-    statistic: str = "mean",
-    *,
-    generator: np.random.Generator,
-    level: float = LEVEL,
-    resamples: int = CURVE_RESAMPLES,
-) -> pd.DataFrame:
-    """Estimate the curve over seeds pointwise on a grid; whole curves are resampled.
-
-    A curve counts between its own first and last point, where it is interpolated linearly, so n
-    falls where curves of unequal length end.
-
-    Args:
-        series: For each seed its ``x`` (ascending) and ``y``, both ``[points]``.
-        grid: Common axis, ``[points]``.
-        statistic: One of ``STATISTICS``.
-        generator: Source of the resamples.
-        level: Confidence level.
-        resamples: How many.
-
-    Returns:
-        A row a grid point where any curve has a value: ``x``, ``n``, ``value``, and ``low`` and
-        ``high``, NaN where n < 2. ``attrs`` names ``statistic``, ``level`` and ``method``.
-    """
-    check_level(level)
-    function = _statistic(statistic)
-    axis = np.asarray(grid, dtype=np.float64)
-    values = np.full((len(series), axis.size), np.nan)
-    for row, (x, y) in enumerate(series):
-        known = np.isfinite(y)
-        if known.any():
-            values[row] = np.interp(axis, x[known], y[known], left=np.nan, right=np.nan)
-    present = ~np.isnan(values)
-    columns = {name: np.full(axis.size, np.nan) for name in ("value", "low", "high")}
-    # Points that the same curves reach are resampled together, as the curves are.
-    patterns, which = np.unique(present, axis=1, return_inverse=True)
-    for index, pattern in enumerate(patterns.T):
-        if not pattern.any():
-            continue
-        here = np.flatnonzero(which.ravel() == index)
-        part = values[np.ix_(pattern, here)].T
-        columns["value"][here] = function(part)
-        if pattern.sum() > 1:
-            # The same curves are drawn for all points.
-            columns["low"][here], columns["high"][here] = _percentiles(
-                (part,), function, generator, level, resamples
-            )
-    band = pd.DataFrame({"x": axis, "n": present.sum(axis=0), **columns})
-    band = band[band["n"] > 0].reset_index(drop=True)
-    band.attrs = {"statistic": statistic, "level": level, "method": METHOD}
-    return band
 
 
 def _percentiles(

@@ -85,12 +85,6 @@ def finite(values: npt.ArrayLike) -> Floats:
     return array[np.isfinite(array)]
 
 
-def std(values: npt.ArrayLike) -> float | None:
-    """Sample standard deviation, divisor n - 1; ``None`` for n < 2."""
-    sample = finite(values)
-    return float(np.std(sample, ddof=1)) if sample.size > 1 else None
-
-
 def check_level(level: float) -> None:
     """Raise ``ValueError`` unless ``level`` lies between 0 and 1."""
     if not 0 < level < 1:

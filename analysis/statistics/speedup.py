@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 
-from analysis.aggregate import LEVEL, moments
+from analysis.aggregate import LEVEL, Floats
+from analysis.statistics.bootstrap import METHOD, RESAMPLES
+from analysis.statistics.estimates import check_level
 
 EXACT, AT_LEAST, AT_MOST, UNKNOWN = "exact", "at least", "at most", "unknown"
-AXES = ("step", "epoch", "train_seconds")
 
 
 @dataclass(frozen=True)
@@ -30,21 +31,22 @@ class Reach:
 
 @dataclass(frozen=True)
 class SpeedUp:
-    """Baseline's amount over the method's, so that 2 is half the way.
+    """Baseline's median amount over the method's, so that 2 is half the way.
 
     Attributes:
-        bound: ``exact``, or ``at least`` (a baseline run did not reach the target), ``at most``
-            (one of the method's did not), ``unknown`` (both happened).
-        value: The ratio, or its bound; ``None`` where it is unknown or n = 0.
-        low: Lower end of its interval, Student's t on the logarithms; ``None`` unless exact, n > 1.
-        high: Its upper end.
-        n: Seeds that both have.
+        bound: ``exact``, or ``at least`` (the baseline's median run did not reach the target),
+            ``at most`` (the method's did not), ``unknown`` (neither did).
+        value: The ratio, or its bound; ``None`` where it is unknown.
+        low: Lower end of its interval, 0 where it has none; ``None`` unless exact, and two runs of
+            each.
+        high: Its upper end, infinite where it has none.
+        n: Runs of the method.
+        baseline_n: Runs of the baseline.
         reached: How many of the method's runs reached the target.
         baseline_reached: Likewise of the baseline.
-        axis: What was counted.
-        target: Value to reach.
         level: Confidence level of the interval.
         statistic: What ``value`` is.
+        method: How the interval was made.
     """
 
     bound: str
@@ -52,97 +54,130 @@ class SpeedUp:
     low: float | None
     high: float | None
     n: int
+    baseline_n: int
     reached: int
     baseline_reached: int
-    axis: str
-    target: float
     level: float = LEVEL
-    statistic: str = "geometric mean over common seeds of baseline / method"
+    statistic: str = "ratio of the medians over runs, baseline / method"
+    method: str = METHOD
+
+
+def first_reach(
+    x: npt.ArrayLike, y: npt.ArrayLike, target: float, *, higher_is_better: bool
+) -> Reach:
+    """When a curve is at least as good as ``target`` for the first time.
+
+    That is the x of an evaluation: nothing is interpolated, as nothing was measured between.
+
+    Args:
+        x: Steps, epochs or seconds, ascending, ``[points]``; at least one.
+        y: What was measured there; NaN is not good.
+        target: Value to reach.
+        higher_is_better: Direction of y.
+    """
+    amounts, values = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    good = np.flatnonzero(values >= target if higher_is_better else values <= target)
+    return Reach(float(amounts[good[0] if good.size else -1]), bool(good.size))
 
 
 def reaches(
-    runs: pd.DataFrame,
-    measurements: pd.DataFrame,
+    run_ids: Iterable[str],
+    curves: Mapping[str, tuple[Floats, Floats]],
     *,
-    metric: str,
     target: float,
     higher_is_better: bool,
-    axis: str = "step",
-) -> dict[int, Reach]:
-    """When each run of a group first reached ``target``.
-
-    Time is that of the first evaluation at or beyond the target: nothing is interpolated, as
-    nothing was measured between. A run that has no evaluation is left out.
+) -> list[Reach]:
+    """When each run first reached ``target``; one without a curve did not, from the start.
 
     Args:
-        runs: The group's rows of the run-level frame, one a seed, in whatever state they ended.
-        measurements: Frame of measurements.
-        metric: As it stands there: ``test_accuracy_percent``.
+        run_ids: Runs, in whatever state they ended.
+        curves: By run id, as ``first_reach`` takes them.
         target: Value to reach.
         higher_is_better: Direction of the metric.
-        axis: One of ``AXES``.
-
-    Raises:
-        ValueError: If ``axis`` is unknown.
     """
-    if axis not in AXES:
-        raise ValueError(f"Invalid axis: {axis}. Must be one of: {', '.join(AXES)}.")
-    rows = measurements[measurements["run_id"].isin(runs["run_id"])].dropna(subset=[axis])
-    seeds = dict(zip(runs["run_id"], runs["seed"], strict=True))
-    found: dict[int, Reach] = {}
-    for run_id, part in rows.groupby("run_id"):
-        of_metric = part[part["metric"] == metric]
-        if of_metric.empty:
-            continue
-        good = of_metric["value"] >= target if higher_is_better else of_metric["value"] <= target
-        hit = of_metric.loc[good, axis]
-        amount = hit.min() if len(hit) else part[axis].max()
-        found[int(seeds[run_id])] = Reach(float(amount), bool(len(hit)))
-    return found
+    return [
+        first_reach(*curves[run_id], target, higher_is_better=higher_is_better)
+        if run_id in curves
+        else Reach(0.0, False)
+        for run_id in run_ids
+    ]
+
+
+def median_reach(runs: Sequence[Reach]) -> Reach | None:
+    """When the median run reached the target: the upper median, so that at least half have by then.
+
+    Returns:
+        ``None`` for no runs. If the median run did not reach it, the median of what all took at
+        least, which is a lower bound.
+    """
+    if not runs:
+        return None
+    amount = float(_upper_median(_amounts(runs)))
+    if math.isfinite(amount):
+        return Reach(amount, True)
+    return Reach(float(_upper_median(np.array([run.amount for run in runs]))), False)
 
 
 def speed_up(
-    ours: Mapping[int, Reach],
-    baseline: Mapping[int, Reach],
+    ours: Sequence[Reach],
+    baseline: Sequence[Reach],
     *,
-    target: float,
-    axis: str = "step",
+    generator: np.random.Generator,
     level: float = LEVEL,
+    resamples: int = RESAMPLES,
 ) -> SpeedUp:
-    """Compare when the runs of two methods reached a target, seed by seed.
+    """Compare when the median runs of two methods reached a target.
+
+    The interval is taken over resamples of the runs of each method by itself. A resample in which
+    the median run of neither gets there counts at both ends, so that it makes the interval wider.
 
     Args:
-        ours: Each seed's, of ``reaches``.
+        ours: Of ``reaches``.
         baseline: Likewise.
-        target: Value to reach, for the record.
-        axis: What was counted, for the record.
+        generator: Source of the resamples.
         level: Confidence level.
+        resamples: How many.
     """
-    common = sorted(set(ours) & set(baseline))
-    pairs = [(ours[seed], baseline[seed]) for seed in common]
+    check_level(level)
+    own, base = median_reach(ours), median_reach(baseline)
+    value, bound = None, UNKNOWN
     # Who is there before the first step has no time to be divided by.
-    pairs = [(own, base) for own, base in pairs if own.amount > 0 and base.amount > 0]
-    late = [not own.reached for own, _ in pairs]
-    baseline_late = [not base.reached for _, base in pairs]
-    bound = {
-        (False, False): EXACT,
-        (False, True): AT_LEAST,
-        (True, False): AT_MOST,
-        (True, True): UNKNOWN,
-    }[any(late), any(baseline_late)]
-    logs = np.array([math.log(base.amount / own.amount) for own, base in pairs])
-    n, mean, _, low, high = (float(value) for value in moments(logs, level=level))
-    known = n > 0 and bound != UNKNOWN
-    spread = known and n > 1 and bound == EXACT
+    if own and base and own.amount > 0 and (own.reached or base.reached):
+        value = base.amount / own.amount
+        bound = EXACT if base.reached else AT_LEAST
+        bound = bound if own.reached else AT_MOST
+    low = high = None
+    if bound == EXACT and min(len(ours), len(baseline)) > 1:
+        drawn = [_resampled(_amounts(runs), generator, resamples) for runs in (baseline, ours)]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratios = drawn[0] / drawn[1]
+        ends = (np.nan_to_num(ratios, nan=end, posinf=np.inf) for end in (0.0, np.inf))
+        low, high = (
+            float(np.quantile(end, share, method="inverted_cdf"))
+            for end, share in zip(ends, ((1 - level) / 2, (1 + level) / 2), strict=True)
+        )
     return SpeedUp(
-        bound=bound if n else UNKNOWN,
-        value=math.exp(mean) if known else None,
-        low=math.exp(low) if spread else None,
-        high=math.exp(high) if spread else None,
-        n=int(n),
-        reached=late.count(False),
-        baseline_reached=baseline_late.count(False),
-        axis=axis,
-        target=target,
+        bound=bound,
+        value=value,
+        low=low,
+        high=high,
+        n=len(ours),
+        baseline_n=len(baseline),
+        reached=sum(run.reached for run in ours),
+        baseline_reached=sum(run.reached for run in baseline),
         level=level,
     )
+
+
+def _amounts(runs: Sequence[Reach]) -> Floats:
+    """Amounts, infinite for a run that did not reach the target, ``[runs]``."""
+    return np.array([run.amount if run.reached else math.inf for run in runs])
+
+
+def _resampled(amounts: Floats, generator: np.random.Generator, resamples: int) -> Floats:
+    return _upper_median(generator.choice(amounts, size=(resamples, amounts.size)))
+
+
+def _upper_median(values: Floats) -> Floats:
+    """Along the last axis."""
+    return np.asarray(np.sort(values, axis=-1)[..., values.shape[-1] // 2])

@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analysis.aggregate import Floats
 from analysis.statistics.estimates import finite
 
 
-def trial_results(runs: pd.DataFrame, measurements: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Best validation result of each trial of one method on one task.
+def trial_results(
+    runs: pd.DataFrame, curves: Mapping[str, tuple[Floats, Floats]], *, higher_is_better: bool
+) -> Floats:
+    """Best validation result of each trial of one method on one task, the mean over its seeds.
 
     Args:
-        runs: The trials' rows of the run-level frame, as loaded from the folder they ran in.
-        measurements: Frame of measurements, likewise.
+        runs: The trials' rows of the run-level frame; a trial is a ``group_id``.
+        curves: By run id, ``y`` the validation metric.
+        higher_is_better: Direction of the metric.
 
     Returns:
-        ``[trials]``, NaN for a trial that did not end ``done`` or has no finite result.
+        ``[trials]``, NaN for a trial of which a run did not end ``done`` or has no finite result.
     """
     results = []
-    for run in runs.itertuples():
-        rows = measurements[
-            (measurements["run_id"] == run.run_id)
-            & (measurements["metric"] == f"validation_{run.metric}")
+    for _, trial in runs.groupby("group_id", sort=False):
+        best = [
+            _best(curves.get(run_id), higher_is_better) if status == "done" else np.nan
+            for run_id, status in zip(trial["run_id"], trial["status"], strict=True)
         ]
-        values = finite(rows["value"])
-        if run.status != "done" or not values.size:
-            results.append(np.nan)
-        else:
-            results.append(float(values.max() if run.higher_is_better else values.min()))
+        results.append(float(np.mean(best)))
     return np.array(results, dtype=np.float64)
+
+
+def _best(curve: tuple[Floats, Floats] | None, higher_is_better: bool) -> float:
+    values = finite(curve[1]) if curve else np.empty(0)
+    if not values.size:
+        return float("nan")
+    return float(values.max() if higher_is_better else values.min())
 
 
 def expected_best(

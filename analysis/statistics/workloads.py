@@ -15,14 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 import scipy.stats
 
 from analysis.aggregate import LEVEL, Floats
 from analysis.statistics.bootstrap import RESAMPLES, STRATIFIED, interval
 
-BOUNDS = {"accuracy_percent": 100.0}
-"""Best value that a metric can have, where higher is better."""
+PERCENT = "_percent"
+"""Ending of the metrics that have 100 as their best value, where higher is better."""
 
 STATISTIC = "geometric mean over workloads of the mean cost relative to the reference"
 Seeds = Mapping[int, float]
@@ -37,7 +36,7 @@ class WorkloadScore:
         value: The score; ``None`` if anything is missing.
         low: Lower end of its interval, stratified over workloads; ``None`` where n < 2.
         high: Its upper end.
-        n: Seeds of each workload that were asked for.
+        n: Runs that were asked for, of all workloads.
         workloads: Workloads that were asked for.
         missing: What the method lacks, as ``digits: n=2/3``; empty if nothing.
         rank: 1 for the lowest score of the complete methods; ``None`` if incomplete.
@@ -65,59 +64,44 @@ class WorkloadScore:
         """Whether every workload has every seed."""
         return not self.missing
 
-    @property
-    def note(self) -> str:
-        """Say n, or what is missing: ``incomplete (digits: n=2/3)``."""
-        if self.complete:
-            return f"{self.workloads} workloads, n={self.n}"
-        return f"incomplete ({', '.join(self.missing)})"
-
 
 def cost(value: float, metric: str, *, higher_is_better: bool) -> float:
     """What a metric leaves to gain.
 
     Raises:
-        ValueError: If higher is better and the best value of the metric is not in ``BOUNDS``.
+        ValueError: If ``has_cost`` says that it cannot be told.
     """
-    if not higher_is_better:
-        return value
-    if metric not in BOUNDS:
-        raise ValueError(f"Invalid metric: {metric}. Must be one of: {', '.join(BOUNDS)}.")
-    return BOUNDS[metric] - value
+    if not has_cost(metric, higher_is_better=higher_is_better):
+        raise ValueError(f"Invalid metric: {metric}. Must end in {PERCENT}, or be better if lower.")
+    return 100.0 - value if higher_is_better else value
 
 
-def workload_costs(
-    runs: pd.DataFrame, *, workload: str, method: str, result: str = "final"
-) -> dict[str, dict[str, dict[int, float]]]:
-    """Costs of the runs that ended ``done``: method, workload and seed to cost.
+def has_cost(metric: str, *, higher_is_better: bool) -> bool:
+    """Whether a metric says what it leaves to gain."""
+    return not higher_is_better or metric.endswith(PERCENT)
 
-    Args:
-        runs: Run-level frame, with two further columns at choice.
-        workload: Column that names the workload.
-        method: Column that names the method.
-        result: ``final`` or ``best_test``.
 
-    Raises:
-        ValueError: If a method has two runs of one seed in one workload.
+def improvement_percent(
+    result: float, reference: float, *, metric: str, higher_is_better: bool
+) -> float:
+    """Relative improvement on a reference, in percent of the reference; NaN where that is 0.
+
+    ``100 (e_ref - e) / e_ref``, in which e is the error ``100 - result`` of a metric in percent
+    that is to be high, and the result itself of one that is to be low; of any other metric
+    ``100 (result - reference) / |reference|``.
     """
-    costs: dict[str, dict[str, dict[int, float]]] = {}
-    done = runs[(runs["status"] == "done") & pd.to_numeric(runs[result]).notna()]
-    for row in done.to_dict("records"):
-        seeds = costs.setdefault(row[method], {}).setdefault(row[workload], {})
-        if row["seed"] in seeds:
-            raise ValueError(f"{row[method]} has seed {row['seed']} of {row[workload]} twice.")
-        seeds[row["seed"]] = cost(
-            float(row[result]), row["metric"], higher_is_better=bool(row["higher_is_better"])
-        )
-    return costs
+    if higher_is_better and metric.endswith("_percent"):
+        result, reference = 100 - result, 100 - reference
+    elif higher_is_better:
+        result, reference = -result, -reference
+    return 100 * (reference - result) / abs(reference) if reference else float("nan")
 
 
 def workload_scores(
     costs: Mapping[str, Mapping[str, Seeds]],
     *,
     reference: str,
-    workloads: Sequence[str],
-    seeds: Sequence[int],
+    workloads: Mapping[str, Sequence[int]],
     generator: np.random.Generator,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
@@ -125,11 +109,9 @@ def workload_scores(
     """Score and rank methods over the workloads and seeds that were agreed on.
 
     Args:
-        costs: Of each method, workload and seed; what is not among ``workloads`` and ``seeds`` does
-            not count.
+        costs: Of each method, workload and seed; what is not among ``workloads`` does not count.
         reference: One of the methods.
-        workloads: All that a score is over.
-        seeds: All that each workload has.
+        workloads: All that a score is over, each with all of its seeds.
         generator: Source of the resamples, drawn within each workload.
         level: Confidence level.
         resamples: How many.
@@ -138,17 +120,21 @@ def workload_scores(
         Complete methods by rank (equal scores share one), then the others by name. If the
         reference is incomplete, so are all.
     """
-    lacking = {name: _missing(costs.get(name, {}), workloads, seeds) for name in costs}
+    lacking = {name: _missing(costs.get(name, {}), workloads) for name in costs}
+    runs = sum(map(len, workloads.values()))
     of_reference = lacking.get(reference, ("no run",))
     scores = []
     for name in sorted(costs):
         missing = lacking[name] or tuple(f"{reference}, {what}" for what in of_reference)
         made = WorkloadScore(
-            name, None, None, None, len(seeds), len(workloads), missing, reference, level=level
+            name, None, None, None, runs, len(workloads), missing, reference, level=level
         )
-        if made.complete and workloads and seeds:
+        if made.complete and runs:
             own, base = (
-                [np.array([costs[which][task][seed] for seed in seeds]) for task in workloads]
+                [
+                    np.array([costs[which][task][seed] for seed in workloads[task]])
+                    for task in workloads
+                ]
                 for which in (name, reference)
             )
             value = float(_score(*own, *base))
@@ -209,10 +195,10 @@ def _score(*samples: Floats, axis: int = -1) -> Floats:
 
 
 def _missing(
-    of_method: Mapping[str, Seeds], workloads: Sequence[str], seeds: Sequence[int]
+    of_method: Mapping[str, Seeds], workloads: Mapping[str, Sequence[int]]
 ) -> tuple[str, ...]:
     found = []
-    for task in workloads:
+    for task, seeds in workloads.items():
         have = sum(np.isfinite(of_method.get(task, {}).get(seed, np.nan)) for seed in seeds)
         if have < len(seeds):
             found.append(f"{task}: n={have}/{len(seeds)}")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.contest import contests
 from analysis.load import Results
-from analysis.render import MISSING, number
+from analysis.render import MISSING, range_text
 from analysis.statistics.compare import INCONCLUSIVE
 from analysis.statistics.effort import both
 
@@ -26,15 +26,12 @@ def build(results: Results) -> pd.DataFrame:
         leader = contest.names[str(contest.outcome.leader)]
         effort = contest.efforts[str(contest.outcome.leader)]
         for key, made in contest.outcome.against.items():
-            interval = (
-                "" if made.low is None else f"{number(made.low)} to {number(made.high or 0.0)}"
-            )
             undecided = made.outcome == INCONCLUSIVE and made.more_seeds
             more = f" ({made.more_seeds} more seeds)" if undecided else ""
             rows[contest.title, contest.result, leader, contest.names[key]] = [
                 both(effort, contest.efforts[key]),
                 made.difference,
-                interval,
+                range_text(made.low, made.high),
                 made.n,
                 made.p,
                 f"{made.outcome}{more}",

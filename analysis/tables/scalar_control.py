@@ -12,7 +12,7 @@ from analysis.aggregate import summarize
 from analysis.contest import TEST
 from analysis.controls import COMMAND, controlled
 from analysis.load import RESULTS, Results
-from analysis.render import MISSING, cell_text, number
+from analysis.render import MISSING, cell_text, range_text
 from analysis.statistics.compare import compare_runs
 from analysis.statistics.effort import both, effort_of
 
@@ -27,16 +27,13 @@ def build(results: Results) -> pd.DataFrame:
         for result in RESULTS:
             # Both have the same hyperparameters: the control was tuned as much as its method.
             made = compare_runs(*one.runs, result=result, test=TEST, allow_unequal=True)
-            interval = (
-                "" if made.low is None else f"{number(made.low)} to {number(made.high or 0.0)}"
-            )
             cells = [cell_text(summarize(runs, result, expected=made.n)) for runs in one.runs]
             label = str(one.pair["label"].iloc[0])
             rows[one.title, f"{label}, {one.pair['ruleset'].iloc[0]}", result] = [
                 both(*(effort_of(runs) for runs in one.runs)),
                 *cells,
                 made.difference,
-                interval,
+                range_text(made.low, made.high),
                 made.n,
                 made.p,
                 made.outcome,

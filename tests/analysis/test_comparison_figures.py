@@ -81,15 +81,42 @@ def test_scaling_shows_seconds_and_the_ideal(write_run: Any, runs_dir: Path) -> 
             write_run("adafisher", seed, seconds=value, setting=place, group_id=place)
     write_run("adafisher", 0, setting="scratch")
 
-    (ax,) = scaling_over_gpus.build(load_results(runs_dir)).axes
+    ax, published = scaling_over_gpus.build(load_results(runs_dir)).axes
 
+    assert published.get_title() == "imagenet1k, resnet50"  # whose runs are not of this task
     ideal, line = ax.lines
     assert line.get_xdata().tolist() == [1, 2, 4]
     assert line.get_ydata().tolist() == [9, 5, 3]
     assert line.get_color() == KNOWN["adafisher"].color
-    assert ideal.get_ydata().tolist() == [9, 4.5, 2.25]
+    np.testing.assert_allclose(ideal.get_xdata() * ideal.get_ydata(), 9)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("GPUs (processes)", "training time an epoch (s)")
     assert legend(ax) == ["adafisher (n=2)"]
+
+
+def test_the_published_scaling_stands_beside_the_runs_that_join_it(
+    write_run: Any, runs_dir: Path
+) -> None:
+    places = {"task": "imagenet1k", "model": "resnet50_imagenet", "setting": "2_gpu"}
+    said = {"task": "imagenet1k", "model": "resnet50", "optimizer": "adafisher"}
+    write_run("adafisher_released", 0, seconds=1500.0, published_as=said, **places)
+
+    (ax,) = scaling_over_gpus.build(load_results(runs_dir)).axes
+
+    assert legend(ax) == ["adafisher, published, Table 6", "adafisher_released (n=1)"]
+    _, published, _, ours = ax.lines
+    # As printed in Table 6.
+    assert published.get_xydata().tolist() == [[1, 2882], [2, 1438], [3, 963], [4, 720]]
+    assert ours.get_xydata().tolist() == [[2, 1500]]
+    assert (published.get_linestyle(), published.get_markerfacecolor()) == ("--", "white")
+    assert ours.get_markerfacecolor() == ours.get_color()
+
+
+def test_without_runs_the_published_scaling_is_drawn_and_the_command_named(tmp_path: Path) -> None:
+    figure = scaling_over_gpus.build(load_results(tmp_path))
+    (ax,) = figure.axes
+    assert legend(ax) == ["adafisher, published, Table 6"]
+    text = " ".join(figure.get_supxlabel().split())
+    assert scaling_over_gpus.COMMAND.replace("$", r"\$") in text
 
 
 def test_profile_counts_workloads_within_a_factor(write_run: Any, runs_dir: Path) -> None:
@@ -112,6 +139,16 @@ def test_profile_counts_workloads_within_a_factor(write_run: Any, runs_dir: Path
         np.testing.assert_allclose(kfac.get_ydata(), [50, 50, 50, 50], atol=1)
         np.testing.assert_allclose(sgd.get_ydata(), [0, 0, 100, 100], atol=1)
     assert "metric of adamw" in " ".join(figure.get_supxlabel().split())
+
+
+def test_a_target_that_is_met_before_the_first_step_is_no_workload_of_that_method(
+    write_run: Any, runs_dir: Path
+) -> None:
+    rows = [{"step": 0, "epoch": 0.0, "train_seconds": 0.0, "test_accuracy_percent": 95.0}]
+    write_run("kfac", 0, rows=rows)
+    write_run("adamw", 0, (80.0, 90.0))
+    figure = performance_profile.build(load_results(runs_dir))
+    assert [legend(ax) for ax in figure.axes] == [["adamw", "kfac (0)"]] * 2
 
 
 @pytest.mark.parametrize("alone", [True, False], ids=["one method", "no reference"])

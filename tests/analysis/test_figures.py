@@ -154,7 +154,8 @@ def test_on_steps_x_are_the_steps(write_run: Any, runs_dir: Path) -> None:
     ]  # where one seed ends, one is left
 
 
-@pytest.mark.parametrize("name", ALL)
+# It shows what is published all the same, and names its command in a test of its own.
+@pytest.mark.parametrize("name", [name for name in ALL if name != "scaling_over_gpus"])
 def test_no_runs_name_the_command(name: str, tmp_path: Path) -> None:
     figure = importlib.import_module(f"analysis.figures.{name}").build(
         load_results(tmp_path / "none")

@@ -12,6 +12,7 @@ from rich.console import Console
 from analysis.aggregate import Summary
 from analysis.load import NO_RUNS
 from analysis.render import (
+    CSV_ONLY,
     MISSING,
     PACKAGES,
     Cell,
@@ -282,6 +283,19 @@ def test_an_empty_table_can_say_what_makes_its_own_runs() -> None:
     assert all("make tune" in write(built) for write in (to_csv, to_html))
     assert "make tune OPT=a_b" in to_markdown(built, "")
     assert r"make tune OPT=a\_b" in to_latex(built, "")
+    console = Console(width=80, file=io.StringIO(), record=True)
+    print_table(built, "", console)
+    assert "make tune OPT=a_b" in console.export_text()
+
+
+def test_a_column_for_the_csv_alone_is_nowhere_else() -> None:
+    built = pd.DataFrame({"shown": [1], "in full": [2]}, index=pd.Index(["adam"], name="method"))
+    built.attrs[CSV_ONLY] = ["in full"]
+    console = Console(width=80, file=io.StringIO(), record=True)
+    print_table(built, "", console)
+    others = (to_markdown(built, ""), to_latex(built, ""), to_html(built), console.export_text())
+    assert all("shown" in text and "in full" not in text for text in others)
+    assert "in full" in to_csv(built)
 
 
 def test_an_empty_table_says_what_makes_runs_in_every_format() -> None:

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.statistics.bootstrap import bootstrap, curve_band, stratified
+from analysis.statistics.bootstrap import bootstrap, stratified
 from analysis.statistics.estimates import STATISTICS
 
 
@@ -85,24 +85,3 @@ def test_a_task_with_one_run_takes_the_interval_away() -> None:
     made = stratified([[1.0, 2.0], [3.0]], "mean", generator=seeded())
     assert (made.n, made.value, made.low) == (3, 2.0, None)
     assert stratified([], generator=seeded()).value is None
-
-
-def test_curves_of_unequal_length() -> None:
-    short = (np.array([0.0, 1.0]), np.array([0.0, 10.0]))
-    long = (np.array([0.0, 1.0, 2.0]), np.array([4.0, 14.0, 24.0]))
-    band = curve_band([short, long], [0.0, 0.5, 1.0, 2.0, 3.0], generator=seeded())
-
-    assert band["x"].tolist() == [0.0, 0.5, 1.0, 2.0]
-    assert band["n"].tolist() == [2, 2, 2, 1]
-    assert band["value"].tolist() == [2.0, 7.0, 12.0, 24.0]
-    # A resample of two curves is twice one of them with 1/2: the ends are the curves themselves.
-    assert band["low"].tolist()[:3] == [0.0, 5.0, 10.0]
-    assert band["high"].tolist()[:3] == [4.0, 9.0, 14.0]
-    assert band[["low", "high"]].iloc[3].isna().all()
-    assert band.attrs == {"statistic": "mean", "level": 0.95, "method": "percentile bootstrap"}
-
-
-def test_no_curves_make_no_band() -> None:
-    assert curve_band([], [1.0], generator=seeded()).empty
-    gone = (np.array([1.0]), np.array([math.nan]))
-    assert curve_band([gone], [1.0], generator=seeded()).empty

@@ -1,10 +1,13 @@
+import itertools
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.statistics.improvement import probability_of_improvement
+from analysis.statistics.improvement import permutation_p, probability_of_improvement
 
 RESULTS = st.lists(st.integers(0, 5).map(float), min_size=1, max_size=6)
 
@@ -69,3 +72,42 @@ def test_a_task_without_a_method_takes_the_value_away() -> None:
         probability_of_improvement(
             [[1.0]], [[1.0], [2.0]], higher_is_better=[True], generator=seeded()
         )
+
+
+def test_of_one_task_the_test_is_that_of_mann_and_whitney() -> None:
+    x, y = np.random.default_rng(1).normal([[0.8], [0.0]], size=(2, 5))
+    found = permutation_p([x], [y[:4]], generator=np.random.default_rng(0))
+    exact = scipy.stats.mannwhitneyu(x, y[:4], method="exact").pvalue
+    assert found == pytest.approx(exact)
+
+
+def test_of_two_tasks_it_is_that_of_all_deals() -> None:
+    ours, theirs = [[1.0, 4.0], [7.0, 9.0, 8.0]], [[3.0, 4.0, 0.0], [2.0, 8.0]]
+
+    def share(x: Iterable[float], y: Iterable[float]) -> float:
+        return float(np.mean([(a > b) + (a == b) / 2 for a in x for b in y]))
+
+    deals = []
+    for x, y in zip(ours, theirs, strict=True):
+        pool = x + y
+        picks = itertools.combinations(range(len(pool)), len(x))
+        deals.append(
+            [
+                share([pool[i] for i in pick], [v for i, v in enumerate(pool) if i not in pick])
+                for pick in picks
+            ]
+        )
+    observed = abs(sum(map(share, ours, theirs)) / 2 - 0.5)
+    extreme = [abs((a + b) / 2 - 0.5) >= observed - 1e-9 for a in deals[0] for b in deals[1]]
+    found = permutation_p(ours, theirs, generator=np.random.default_rng(0))
+    assert found == pytest.approx(np.mean(extreme))
+
+
+def test_drawn_deals_come_close_and_are_never_certain() -> None:
+    x, y = np.random.default_rng(1).normal([[1.0], [0.0]], size=(2, 10))
+    exact = scipy.stats.mannwhitneyu(x, y, method="exact").pvalue
+    found = permutation_p([x], [y], generator=np.random.default_rng(0))
+    assert found == pytest.approx(exact, abs=0.01)
+    apart = permutation_p([x + 99], [y], generator=np.random.default_rng(0))
+    assert 1e-4 <= apart < 1e-3
+    assert permutation_p([x], [[]], generator=np.random.default_rng(0)) is None

@@ -1,81 +1,102 @@
+import itertools
 import math
+from typing import Any
 
-import pandas as pd
+import numpy as np
 import pytest
-import scipy.stats
 
-from analysis.statistics.speedup import Reach, SpeedUp, reaches, speed_up
-
-
-def measurements(*rows: tuple[str, int, float, float, str, float]) -> pd.DataFrame:
-    columns = ["run_id", "step", "epoch", "train_seconds", "metric", "value"]
-    return pd.DataFrame(rows, columns=columns)
+from analysis.statistics.speedup import Reach, SpeedUp, median_reach, reaches, speed_up
 
 
-RUNS = pd.DataFrame({"run_id": ["a", "b", "c"], "seed": [0, 1, 2]})
-ROWS = measurements(
-    ("a", 10, 1.0, 0.5, "test_accuracy_percent", 80.0),
-    ("a", 20, 2.0, 1.0, "test_accuracy_percent", 90.0),
-    ("a", 30, 3.0, 1.5, "test_accuracy_percent", 85.0),
-    ("a", 5, 0.5, 0.2, "train_loss", 99.0),
-    ("b", 10, 1.0, 0.6, "test_accuracy_percent", 70.0),
-    ("b", 15, 1.5, 0.9, "train_loss", 1.0),
-    ("z", 10, 1.0, 0.1, "test_accuracy_percent", 99.0),
-)
+def curve(*points: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    x, y = zip(*points, strict=True)
+    return np.array(x), np.array(y)
+
+
+CURVES = {
+    "a": curve((10, 80.0), (20, 90.0), (30, 85.0)),
+    "b": curve((10, 70.0), (15, math.nan)),
+    "z": curve((10, 99.0)),
+}
 
 
 @pytest.mark.parametrize(
-    ("axis", "first", "censored"), [("step", 20, 15), ("epoch", 2, 1.5), ("train_seconds", 1, 0.9)]
+    ("target", "higher", "a", "b"),
+    [
+        (85.0, True, Reach(20, True), Reach(15, False)),
+        (90.0, True, Reach(20, True), Reach(15, False)),  # to be at it is enough
+        (91.0, True, Reach(30, False), Reach(15, False)),
+        (80.0, False, Reach(10, True), Reach(10, True)),
+        (70.0, False, Reach(30, False), Reach(10, True)),
+    ],
 )
 def test_the_first_evaluation_at_the_target_and_else_the_last(
-    axis: str, first: float, censored: float
+    target: float, higher: bool, a: Reach, b: Reach
 ) -> None:
-    found = reaches(
-        RUNS, ROWS, metric="test_accuracy_percent", target=85.0, higher_is_better=True, axis=axis
-    )
-    assert found == {0: Reach(first, True), 1: Reach(censored, False)}
-    shuffled = reaches(
-        RUNS,
-        ROWS[::-1],
-        metric="test_accuracy_percent",
-        target=85.0,
-        higher_is_better=True,
-        axis=axis,
-    )
-    assert shuffled == found
+    found = reaches("abc", CURVES, target=target, higher_is_better=higher)
+    assert found == [a, b, Reach(0, False)]  # c has no curve
 
 
-def test_a_target_from_above() -> None:
-    found = reaches(RUNS, ROWS, metric="train_loss", target=1.0, higher_is_better=False)
-    assert found == {0: Reach(30.0, False), 1: Reach(15.0, True)}
-    with pytest.raises(ValueError, match="Invalid axis: hours"):
-        reaches(RUNS, ROWS, metric="m", target=1.0, higher_is_better=True, axis="hours")
+NEVER = Reach(50, False)
+MEDIANS = {
+    "one": ([Reach(10, True)], Reach(10, True)),
+    "upper of two": ([Reach(30, True), Reach(10, True)], Reach(30, True)),
+    "a late one is last": ([Reach(30, True), Reach(5, False), Reach(10, True)], Reach(30, True)),
+    "half late": ([Reach(10, True), NEVER], Reach(50, False)),
+    # The true amounts are 10, above 5 and above 50: their median is above 10.
+    "bound": ([Reach(10, True), Reach(5, False), NEVER], Reach(10, False)),
+}
 
 
-def made(ours: list[Reach], baseline: list[Reach]) -> SpeedUp:
-    return speed_up(dict(enumerate(ours)), dict(enumerate(baseline)), target=90.0)
+@pytest.mark.parametrize(("runs", "median"), MEDIANS.values(), ids=list(MEDIANS))
+def test_median_run(runs: list[Reach], median: Reach) -> None:
+    assert median_reach(runs) == median
+    assert median_reach([]) is None
+
+
+def made(ours: list[Reach], baseline: list[Reach], **options: Any) -> SpeedUp:
+    return speed_up(ours, baseline, generator=np.random.default_rng(0), **options)
+
+
+def times(*amounts: float) -> list[Reach]:
+    return [Reach(amount, True) for amount in amounts]
 
 
 def test_speed_up_by_hand() -> None:
-    result = made([Reach(10, True), Reach(10, True)], [Reach(20, True), Reach(80, True)])
-    assert result.value == pytest.approx(4.0)  # the geometric mean of 2 and 8
-    logs = [math.log(2), math.log(8)]
-    low, high = scipy.stats.t.interval(0.95, 1, sum(logs) / 2, scipy.stats.sem(logs))
-    assert (result.low, result.high) == pytest.approx((math.exp(low), math.exp(high)))
-    assert (result.bound, result.n, result.reached) == ("exact", 2, 2)
+    result = made(times(10, 5, 20), times(40, 20, 80))
+    assert (result.value, result.bound) == (4.0, "exact")  # medians 40 and 10
+    assert (result.n, result.baseline_n, result.reached, result.baseline_reached) == (3, 3, 3, 3)
+
+
+@pytest.mark.parametrize("level", [0.4, 0.83])
+def test_the_interval_is_that_of_all_resamples(level: float) -> None:
+    ours, baseline = [10.0, 5.0, 21.0], [40.0, 22.0, 85.0]
+
+    def medians(values: list[float]) -> list[float]:
+        return [sorted(pick)[1] for pick in itertools.product(values, repeat=3)]
+
+    ratios = [b / o for b in medians(baseline) for o in medians(ours)]
+    exact = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    result = made(times(*ours), times(*baseline), level=level, resamples=40_000)
+    assert (result.low, result.high) == pytest.approx(tuple(exact))
+
+
+def test_late_runs_open_the_interval_on_their_side() -> None:
+    late = [*times(10, 10), NEVER]  # the median of a resample is late with 7/27
+    result = made(late, times(20, 20, 20))
+    assert (result.value, result.low, result.high) == (2.0, 0.0, 2.0)
+    result = made(times(10, 10, 10), late)
+    assert (result.value, result.low, result.high) == (1.0, 1.0, math.inf)
+    result = made(late, late)
+    assert (result.value, result.low, result.high) == (1.0, 0.0, math.inf)
 
 
 BOUNDS = {
-    "baseline late": ([Reach(10, True)], [Reach(40, False)], "at least", 4.0),
-    "method late": ([Reach(40, False)], [Reach(10, True)], "at most", 0.25),
-    "both late": ([Reach(40, False)], [Reach(40, False)], "unknown", None),
-    "late on different seeds": (
-        [Reach(9, True), Reach(9, False)],
-        [Reach(9, False), Reach(9, True)],
-        "unknown",
-        None,
-    ),
-    "nothing in common": ([], [Reach(1, True)], "unknown", None),
+    "baseline late": (times(10), [Reach(40, False)], "at least", 4.0),
+    "method late": ([Reach(40, False)], times(10), "at most", 0.25),
+    "both late": ([NEVER], [NEVER], "unknown", None),
+    "no runs": ([], times(1), "unknown", None),
+    "there from the start": (times(0), times(1), "unknown", None),
 }
 
 
@@ -86,13 +107,9 @@ def test_a_target_that_was_not_reached_makes_a_bound(
     ours: list[Reach], baseline: list[Reach], bound: str, value: float | None
 ) -> None:
     result = made(ours, baseline)
-    assert (result.bound, result.low) == (bound, None)
-    assert result.value == (value if value is None else pytest.approx(value))
+    assert (result.bound, result.value, result.low) == (bound, value, None)
 
 
-def test_both_ways_round_are_reciprocal() -> None:
-    ours, baseline = [Reach(3, True), Reach(5, True)], [Reach(4, True), Reach(50, True)]
-    there, back = made(ours, baseline), made(baseline, ours)
-    assert there.value is not None
-    assert back.value is not None
-    assert there.value * back.value == pytest.approx(1.0)
+def test_one_run_has_no_interval() -> None:
+    assert made(times(1), times(2)).low is None
+    assert made(times(1, 1), times(2)).low is None

@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import numpy as np
 import pandas as pd
@@ -43,18 +44,25 @@ def test_more_trials_than_there_are_cannot_be_asked_for() -> None:
     assert expected_best([], higher_is_better=True).empty
 
 
-@pytest.mark.parametrize(("higher", "expected"), [(True, [9.0, 5.0]), (False, [1.0, 5.0])])
+@pytest.mark.parametrize(("higher", "expected"), [(True, [9.0, 6.0]), (False, [1.0, 4.0])])
 def test_trials_are_read_off_their_runs(higher: bool, expected: list[float]) -> None:
-    runs = pd.DataFrame({"run_id": list("abcd"), "status": ["done", "done", "diverged", "done"]})
-    runs = runs.assign(metric="accuracy_percent", higher_is_better=higher)
+    columns = ["run_id", "group_id", "status"]
     rows = [
-        ("a", "validation_accuracy_percent", 1.0),
-        ("a", "validation_accuracy_percent", 9.0),
-        ("a", "test_accuracy_percent", 99.0),
-        ("b", "validation_accuracy_percent", 5.0),
-        ("c", "validation_accuracy_percent", 99.0),
-        ("d", "validation_accuracy_percent", float("inf")),
+        ("a", "one", "done"),
+        ("b", "two seeds", "done"),
+        ("c", "two seeds", "done"),
+        ("d", "diverged", "diverged"),
+        ("e", "a seed diverged", "done"),
+        ("f", "a seed diverged", "diverged"),
+        ("g", "never finite", "done"),
+        ("h", "no curve", "done"),
     ]
-    made = trial_results(runs, pd.DataFrame(rows, columns=["run_id", "metric", "value"]))
+    curves = {"a": [1.0, 9.0, math.inf], "b": [5.0], "c": [7.0, 3.0], "d": [99.0], "e": [98.0]}
+    curves |= {"f": [97.0], "g": [math.inf]}
+    made = trial_results(
+        pd.DataFrame(rows, columns=columns),
+        {name: (np.arange(len(y)), np.array(y)) for name, y in curves.items()},
+        higher_is_better=higher,
+    )
     assert made[:2].tolist() == expected
-    assert np.isnan(made[2:]).all()
+    assert np.isnan(made[2:]).tolist() == [True] * 4

@@ -2,15 +2,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.stats
 
 from analysis.statistics.workloads import (
     WorkloadScore,
     cost,
+    improvement_percent,
     relative_costs,
-    workload_costs,
     workload_scores,
 )
 
@@ -27,7 +26,7 @@ def costs() -> dict[str, dict[str, dict[int, float]]]:
 
 
 def scores(given: Mapping[str, Any], **options: Any) -> dict[str, WorkloadScore]:
-    options = {"reference": "sgd", "workloads": TASKS, "seeds": SEEDS, **options}
+    options = {"reference": "sgd", "workloads": dict.fromkeys(TASKS, SEEDS), **options}
     made = workload_scores(given, generator=np.random.default_rng(0), resamples=200, **options)
     return {one.method: one for one in made}
 
@@ -45,7 +44,7 @@ def test_score_by_hand() -> None:
     )
     assert made["adam"].low is not None
     assert made["adam"].low < np.sqrt(0.5)
-    assert made["adam"].note == "2 workloads, n=3"
+    assert (made["adam"].workloads, made["adam"].n) == (2, 6)
 
 
 def test_equal_scores_share_a_rank() -> None:
@@ -69,17 +68,17 @@ def test_a_missing_seed_or_workload_is_incomplete_and_moves_no_other() -> None:
     made = scores(given)
 
     assert (made["adam"].value, made["adam"].rank) == (None, None)
-    assert made["adam"].note == "incomplete (digits: n=2/3)"
-    assert made["muon"].note == "incomplete (shakespeare: n=0/3)"
+    assert made["adam"].missing == ("digits: n=2/3",)
+    assert made["muon"].missing == ("shakespeare: n=0/3",)
     assert made["sgd"].value == whole["sgd"].value
     assert [made[name].workloads for name in made] == [2, 2, 2]  # what is there is no denominator
     assert list(made) == ["sgd", "adam", "muon"]
 
 
 def test_a_workload_that_no_method_has_is_missing_too() -> None:
-    made = scores(costs(), workloads=[*TASKS, "imagenet1k"])
+    made = scores(costs(), workloads=dict.fromkeys([*TASKS, "imagenet1k"], SEEDS))
     assert all(one.value is None for one in made.values())
-    assert "imagenet1k: n=0/3" in made["adam"].note
+    assert "imagenet1k: n=0/3" in made["adam"].missing
 
 
 def test_an_incomplete_reference_makes_all_incomplete() -> None:
@@ -87,6 +86,15 @@ def test_an_incomplete_reference_makes_all_incomplete() -> None:
     del given["sgd"]["digits"][0]
     assert scores(given)["adam"].missing == ("sgd, digits: n=2/3",)
     assert scores(costs(), reference="lamb")["adam"].missing == ("lamb, no run",)
+
+
+def test_each_workload_has_seeds_of_its_own() -> None:
+    given = costs()
+    for of_method in given.values():
+        del of_method["digits"][2]
+    made = scores(given, workloads={"digits": [0, 1], "shakespeare": SEEDS})
+    assert made["adam"].value == pytest.approx(np.sqrt(0.75 / 2))  # (0.5 + 1) / 2 against 2
+    assert made["adam"].n == 5
 
 
 def test_what_was_not_agreed_on_does_not_count() -> None:
@@ -99,29 +107,15 @@ def test_what_was_not_agreed_on_does_not_count() -> None:
 def test_a_reference_without_cost_gives_no_ratio() -> None:
     given = costs()
     given["sgd"]["digits"] = dict.fromkeys(SEEDS, 0.0)
-    assert scores(given)["adam"].note == "incomplete (sgd: a mean cost of 0)"
+    assert scores(given)["adam"].missing == ("sgd: a mean cost of 0",)
 
 
 def test_cost() -> None:
     assert cost(97.5, "accuracy_percent", higher_is_better=True) == 2.5
+    assert cost(75.5, "top1_accuracy_percent", higher_is_better=True) == 24.5
     assert cost(12.0, "perplexity", higher_is_better=False) == 12.0
     with pytest.raises(ValueError, match="Invalid metric: reward"):
         cost(1.0, "reward", higher_is_better=True)
-
-
-def test_costs_are_those_of_runs_that_are_done() -> None:
-    columns = ["status", "seed", "final", "optimizer", "task", "metric", "higher_is_better"]
-    rows = [
-        ("done", 0, 98.0, "adam", "digits", "accuracy_percent", True),
-        ("diverged", 1, 10.0, "adam", "digits", "accuracy_percent", True),
-        ("done", 2, None, "adam", "digits", "accuracy_percent", True),
-        ("done", 0, 12.0, "adam", "text", "perplexity", False),
-    ]
-    frame = pd.DataFrame(rows, columns=columns)
-    made = workload_costs(frame, workload="task", method="optimizer")
-    assert made == {"adam": {"digits": {0: 2.0}, "text": {0: 12.0}}}
-    with pytest.raises(ValueError, match="adam has seed 0 of digits twice"):
-        workload_costs(pd.concat([frame, frame]), workload="task", method="optimizer")
 
 
 def test_relative_costs_by_hand() -> None:
@@ -129,3 +123,22 @@ def test_relative_costs_by_hand() -> None:
     made = relative_costs(given, reference="sgd", workloads=["a", "b", "c"])
     assert [part.tolist() for part in made["sgd"]] == [[0.5, 1.5], [], []]
     assert [part.tolist() for part in made["adam"]] == [[0.5], [], []]
+
+
+@pytest.mark.parametrize(
+    ("result", "reference", "metric", "higher", "percent"),
+    [
+        (98, 96, "accuracy_percent", True, 50),  # half the errors
+        (94, 96, "accuracy_percent", True, -50),
+        (60, 80, "perplexity", False, 25),
+        (100, 80, "perplexity", False, -25),
+        (0.6, 0.5, "score", True, 20),
+        (-4, -5, "score", True, 20),
+        (99, 100, "accuracy_percent", True, np.nan),
+    ],
+)
+def test_improvement(
+    result: float, reference: float, metric: str, higher: bool, percent: float
+) -> None:
+    found = improvement_percent(result, reference, metric=metric, higher_is_better=higher)
+    assert found == pytest.approx(percent, nan_ok=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis.bands import bootstrap
+from analysis.statistics.bands import bootstrap
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5])

@@ -1,0 +1,164 @@
+"""The trials of tuning studies and the figure of them, on records and ledgers made up by hand."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from analysis import conf, drawing
+from analysis.figures import expected_best
+from analysis.load import load_results
+from analysis.missing import MISSING
+from analysis.style import KNOWN
+from analysis.trials import TRIALS_DIR, ledger_values, trials_digest, trials_of
+from experiments import tune
+
+SHIPPED = sorted((conf.CONF / "tuned").glob("*/*.yaml"))
+
+
+@pytest.fixture
+def write_trial(runs_dir: Path, writer_to: Callable[[Path], Any]) -> Any:
+    (runs_dir / TRIALS_DIR).mkdir()
+    (runs_dir / TRIALS_DIR / "digits-adam-0123abcd").mkdir()  # a study's own folder, no record
+    write = writer_to(runs_dir / TRIALS_DIR)
+
+    def one(lr: float, *values: float, optimizer: str = "adam", **options: Any) -> Path:
+        rows = [
+            {"step": at, "epoch": at, "validation_accuracy_percent": value}
+            for at, value in enumerate(values, start=1)
+        ]
+        options = {"ruleset": "default", "hyperparameters": {"lr": lr}, **options}
+        return write(optimizer, rows=rows, **options)
+
+    return one
+
+
+def test_the_folder_is_the_one_that_tuning_writes_to() -> None:
+    assert str(TRIALS_DIR) == tune.TRIALS_DIR
+
+
+def test_the_line_is_the_expectation_of_the_best(write_trial: Any, runs_dir: Path) -> None:
+    write_trial(0.1, 1.0, 90.0, 2.0)
+    write_trial(0.2, 80.0)
+    write_trial(0.3, 70.0, optimizer="sgd")
+    write_trial(0.4, 99.0, optimizer="sgd", status="diverged")
+    write_trial(0.5, 99.0, optimizer="sgd", status="running")  # no trial yet
+
+    (ax,) = expected_best.build(load_results(runs_dir)).axes
+
+    adam, sgd = ax.lines
+    # One of {80, 90}: 85 with a deviation of 5; the best of two is 80 with 1/4: 87.5.
+    assert adam.get_xdata().tolist() == [1, 2]
+    assert adam.get_ydata().tolist() == [85.0, 87.5]
+    corners = ax.collections[0].get_paths()[0].vertices
+    assert sorted(set(corners[corners[:, 0] == 1, 1])) == [80, 90]
+    low = 87.5 - np.sqrt(0.25 * 7.5**2 + 0.75 * 2.5**2)
+    assert sorted(set(corners[corners[:, 0] == 2, 1])) == pytest.approx([low, 90])
+    assert sgd.get_ydata().tolist() == [70, 70]  # a trial that diverged is as bad as the worst
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "adam (n=2)",
+        "sgd (n=1/2)",
+    ]
+    assert adam.get_color() == KNOWN["adam"].color
+    assert ax.get_title() == "digits, small_cnn: trials of 2 epochs"
+    assert ax.get_ylabel() == "validation accuracy (%)"
+
+
+def test_what_blew_up_presses_nothing_together(write_trial: Any, runs_dir: Path) -> None:
+    options = {"metric": "perplexity", "higher_is_better": False}
+    for lr, value in ((0.1, 10.0), (0.2, 20.0), (0.3, 30.0), (0.4, 1e204)):
+        path = write_trial(lr, **options)
+        row = f'{{"step": 1, "validation_perplexity": {value}}}\n'
+        (path / "metrics.jsonl").write_text(row)
+    (ax,) = expected_best.build(load_results(runs_dir)).axes
+    assert ax.lines[0].get_ydata()[0] == pytest.approx((10 + 20 + 30 + 30) / 4)
+    assert ax.get_legend().get_texts()[0].get_text() == "adam (n=3/4)"
+
+
+def test_trials_of_other_budgets_are_other_panels(write_trial: Any, runs_dir: Path) -> None:
+    write_trial(0.1, 90.0)
+    write_trial(0.1, 50.0, budget="1 epoch")
+    titles = [ax.get_title() for ax in expected_best.build(load_results(runs_dir)).axes]
+    assert titles == [
+        f"digits, small_cnn: trials of {budget}" for budget in ("1 epoch", "2 epochs")
+    ]
+
+
+def test_without_trials_it_says_what_makes_some(write_run: Any, runs_dir: Path) -> None:
+    write_run("adam")
+    heading, command = expected_best.build(load_results(runs_dir)).texts
+    assert heading.get_text() == MISSING
+    assert command.get_text().startswith("make tune OPT=")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_shipped_ledger_tells_what_its_summary_does(path: Path) -> None:
+    text = path.read_text("utf-8")
+    tuning = yaml.safe_load(text)["tuning"]
+    values = ledger_values(text.splitlines(), tuning)
+    assert values is not None
+    known = values[np.isfinite(values)]
+    assert (len(values), len(known)) == (tuning["trials"], tuning["completed"])
+    spread = tuning["spread"]
+    assert {spread["best"], spread["worst"]} == {known.min(), known.max()}
+    assert np.median(known) == pytest.approx(spread["median"], abs=1e-4)
+
+
+LEDGER = """# Chosen by validation metric:
+#
+#   betas       validation_accuracy_percent  validation_loss
+#   [0.9, 0.1]  90.5                         0.5  <- chosen
+#   [0.9, 0.2]  never finite
+#   [0.9, 0.3]  pruned
+ruleset: tuned
+"""
+
+
+def test_a_ledger_line_by_line() -> None:
+    tuning = {"trials": 3, "spread": {"metric": "validation_accuracy_percent"}}
+    found = ledger_values(LEDGER.splitlines(), tuning)
+    np.testing.assert_array_equal(found, [90.5, np.nan, np.nan])
+    assert ledger_values(LEDGER.splitlines(), {**tuning, "trials": 4}) is None
+    assert ledger_values([], tuning) is None
+
+
+def test_a_ledger_counts_for_runs_that_tell_of_it(
+    write_run: Any, write_trial: Any, runs_dir: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    shutil.copytree(conf.CONF / "tuned" / "digits", tmp_path / "conf" / "tuned" / "digits")
+    monkeypatch.setattr(conf, "CONF", tmp_path / "conf")
+    path = tmp_path / "conf" / "tuned" / "digits" / "adam.yaml"
+    tuning = yaml.safe_load(path.read_text())["tuning"]
+    write_run("adam", tuning=tuning, budget="9 epochs")
+    write_run("sgd", tuning=tuning)  # another study's
+    write_run("kfac", ruleset="paper")
+    results = load_results(runs_dir)
+    (made,) = trials_of(results)
+    assert (made.title, made.optimizer) == ("digits, small_cnn: trials of 20 epochs", "adam")
+    assert len(made.values) == 8
+    write_trial(0.1, 90.0, budget="20 epochs")  # what was measured here goes before
+    (made,) = trials_of(results)
+    assert made.values.tolist() == [90.0]
+    path.unlink()
+    assert [one.values.tolist() for one in trials_of(results)] == [[90.0]]
+
+
+def test_new_trials_draw_the_figure_anew(
+    write_trial: Any, runs_dir: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    assert trials_digest(None) == trials_digest(tmp_path)
+    drawn = []
+    write_trial(0.1, 90.0)
+    monkeypatch.setattr(drawing, "_render", lambda figure: drawn.append(figure) or FILES)
+    for lr in (None, 0.2, None):
+        if lr:
+            write_trial(lr, 95.0)
+        drawing.draw("expected_best", load_results(runs_dir), tmp_path / "out")
+    assert len(drawn) == 2
+
+
+FILES = dict.fromkeys([*drawing.FORMATS, drawing.DATA], b"")

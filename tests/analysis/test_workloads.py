@@ -1,0 +1,223 @@
+"""Which workloads belong together, and the tables over them, on records worked out by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.load import load_results
+from analysis.render import MISSING
+from analysis.statistics.speedup import SpeedUp
+from analysis.tables import aggregate_score, improvement_probability, speed_up
+from analysis.workloads import suites, workloads
+
+PERPLEXITY = {"metric": "perplexity", "higher_is_better": False}
+
+
+def write_both(
+    write_run: Any, optimizer: str, *finals: tuple[float, float], **options: Any
+) -> None:
+    """Runs on digits (accuracy) and on ptb (perplexity), a seed each."""
+    for seed, (accuracy, perplexity) in enumerate(finals):
+        write_run(optimizer, seed, (accuracy,), **options)
+        write_run(optimizer, seed, (perplexity,), task="ptb", **PERPLEXITY, **options)
+
+
+def titles(runs_dir: Path) -> list[tuple[str, str]]:
+    return [(suite.title, suite.reference) for suite in suites(load_results(runs_dir))]
+
+
+def test_a_workload_needs_a_reference_with_a_result_and_another_method(
+    write_run: Any, runs_dir: Path
+) -> None:
+    write_run("adamw")
+    write_run("kfac", task="mnist")
+    write_run("muon", task="mnist")
+    write_run("adamw", task="ptb", status="diverged")
+    write_run("sgd", task="ptb")
+    write_run("adam", task="svhn", status="diverged")
+    write_run("adamw", task="svhn", values=(90.0, 96.0))
+    (ptb, svhn) = workloads(load_results(runs_dir))
+    assert (ptb.title, ptb.reference.name, list(ptb.methods)) == ("ptb", "sgd", ["adamw", "sgd"])
+    assert (svhn.title, svhn.target, svhn.seeds) == ("svhn", 96.0, [0])
+
+
+def test_unlike_workloads_are_kept_apart(write_run: Any, runs_dir: Path) -> None:
+    for name in ("adamw", "adam", "kfac", "muon"):
+        write_both(write_run, name, (90.0, 10.0))
+    write_run("mine", 0)  # in one of the two alone: they stay together, and it is incomplete
+    for name in ("adamw", "mine"):
+        write_run(name, task="cifar10_jpeg")  # alike are 1 and 2 of 5: it stays alone
+    for name in ("adam", "sgd"):
+        write_run(name, task="cifar10", ruleset="paper")
+    assert titles(runs_dir) == [
+        ("cifar10", "adam, paper"),
+        ("cifar10_jpeg", "adamw, tuned"),
+        ("digits; ptb", "adamw, tuned"),
+    ]
+    table = aggregate_score.build(load_results(runs_dir))
+    row = table.loc[("digits; ptb", "adamw, tuned", "mine, tuned")]
+    assert (row["rank"], row["n"], row["incomplete"]) == (None, "1/2", "ptb: not run")
+
+
+def test_score_by_hand(write_run: Any, runs_dir: Path) -> None:
+    write_both(write_run, "adamw", (96.0, 10.0), (96.0, 10.0))  # errors 4
+    write_both(write_run, "kfac", (99.0, 10.0), (99.0, 10.0))  # errors 1: a quarter
+    write_both(write_run, "sgd", (94.0, 20.0), (98.0, 60.0))  # errors 4; 40, four times
+
+    table = aggregate_score.build(load_results(runs_dir)).droplevel([0, 1])
+
+    assert table.index.tolist() == ["kfac", "adamw", "sgd"]
+    assert table["score"].tolist() == pytest.approx([0.5, 1.0, 2.0])
+    assert table["rank"].tolist() == [1, 2, 3]
+    assert table["n"].tolist() == ["4", "4", "4"]
+    assert table.loc["kfac", "interval"] == "0.50 to 0.50"  # no seed differs
+    # sgd's relative costs 1.5, 0.5, 2, 6: of four the least and the largest are cut off.
+    assert table.loc["sgd", "IQM"] == pytest.approx((1.5 + 2) / 2)
+    # Of two seeds a resample is one of them with 1/4, or both: both tasks at once, the ends.
+    ends = [np.sqrt(0.5 * 2), np.sqrt(1.5 * 6)]
+    assert [table.loc["sgd", "low"], table.loc["sgd", "high"]] == pytest.approx(ends)
+
+
+def test_what_a_method_lacks_is_said_and_moves_no_other(write_run: Any, runs_dir: Path) -> None:
+    write_both(write_run, "adamw", (96.0, 10.0), (96.0, 10.0))
+    write_both(write_run, "kfac", (98.0, 10.0), (98.0, 10.0))
+    write_both(write_run, "muon", (98.0, 10.0))
+    write_run("muon", 1, status="diverged")
+
+    table = aggregate_score.build(load_results(runs_dir)).droplevel([0, 1])
+
+    muon = table.loc["muon"]
+    assert muon["incomplete"] == "digits: n=1/2, diverged 1/2; ptb: n=1/2"
+    assert (muon["score"], muon["rank"], muon["IQM"], muon["n"]) == (None, None, None, "2/4")
+    assert table.loc["kfac", "rank"] == 1
+
+
+def test_a_diverged_seed_of_the_reference_leaves_no_score(write_run: Any, runs_dir: Path) -> None:
+    write_run("adamw", 0)
+    write_run("adamw", 1, status="diverged")
+    write_run("kfac", 0)
+    write_run("kfac", 1)
+    table = aggregate_score.build(load_results(runs_dir)).droplevel([0, 1])
+    assert table["score"].tolist() == [None, None]
+    assert table.loc["adamw", "incomplete"] == "digits: n=1/2, diverged 1/2"
+    assert table.loc["kfac", "incomplete"] == "the reference lacks adamw, digits: n=1/2"
+
+
+def test_a_metric_without_a_best_value_has_no_score(write_run: Any, runs_dir: Path) -> None:
+    for name in ("adamw", "kfac"):
+        write_run(name, metric="bleu")
+    assert aggregate_score.build(load_results(runs_dir)).empty
+
+
+def test_a_seed_that_is_there_twice_is_said(write_run: Any, runs_dir: Path) -> None:
+    write_run("adamw")
+    for run_id in ("a", "b"):
+        write_run("kfac", run_id=run_id)
+    table = aggregate_score.build(load_results(runs_dir)).droplevel([0, 1])
+    assert table.loc["kfac", "incomplete"] == "digits: a seed is there twice"
+
+
+def test_speed_up_by_hand(write_run: Any, runs_dir: Path) -> None:
+    # AdamW ends at 90 on the mean, and is there after 20 steps (2 s); K-FAC after 10, but slower.
+    for seed in (0, 1):
+        write_run("adamw", seed, (80.0, 90.0))
+        write_run("kfac", seed, (91.0, 92.0), seconds=4.0)
+        write_run("sgd", seed, (10.0, 20.0, 30.0, 40.0))
+    write_run("muon", 0, (95.0,))
+
+    table = speed_up.build(load_results(runs_dir)).droplevel([0, 1])
+
+    shown = ["in steps", "interval in steps", "in training time", "interval in training time"]
+    twice, half = ["2.00×", "2.00 to 2.00"], ["0.50×", "0.50 to 0.50"]
+    assert table.loc["kfac", shown].tolist() == [*twice, *half]
+    assert table.loc["sgd", shown].tolist() == ["at most 0.50×", "", "at most 0.50×", ""]
+    assert table.loc["muon", shown].tolist() == ["2.00×", "inconclusive"] * 2
+    assert table.loc["kfac", "target"] == "test accuracy 90.00 %"
+    assert table["reached by reference"].tolist() == ["2/2"] * 3
+    assert table["incomplete"].to_dict() == {"kfac": "", "muon": "digits: n=1/2", "sgd": ""}
+    assert table["reached by method"].to_dict() == {"kfac": "2/2", "muon": "1/1", "sgd": "0/2"}
+
+
+def speed(*, value: float | None, bound: str = "exact", **interval: float) -> SpeedUp:
+    ends = {"low": None, "high": None, **interval}
+    counts = {"n": 3, "baseline_n": 3, "reached": 2, "baseline_reached": 2}
+    return SpeedUp(bound=bound, value=value, **ends, **counts)
+
+
+LATE = {
+    "reference late": (speed(value=2.0, bound="at least"), "at least 2.00×", ""),
+    "both late": (speed(value=None, bound="unknown"), "neither gets there", ""),
+    "above": (speed(value=2.0, low=1.5, high=np.inf), "2.00×", "1.50 or more"),
+    "below": (speed(value=2.0, low=0.0, high=3.0), "2.00×", "up to 3.00"),
+    "both": (speed(value=2.0, low=0.0, high=np.inf), "2.00×", "open on both sides"),
+}
+
+
+@pytest.mark.parametrize(("made", "ratio", "interval"), LATE.values(), ids=list(LATE))
+def test_a_bound_is_said_in_words(made: SpeedUp, ratio: str, interval: str) -> None:
+    assert (speed_up.said(made), speed_up.interval_said(made)) == (ratio, interval)
+
+
+def probability(runs_dir: Path) -> pd.DataFrame:
+    return improvement_probability.build(load_results(runs_dir)).droplevel(1)
+
+
+def test_probability_by_hand(write_run: Any, runs_dir: Path) -> None:
+    # Digits: of 4 pairs K-FAC wins 2, ties 1: 5/8. Perplexity: it wins all. The mean is 13/16.
+    write_both(write_run, "adamw", (90.0, 10.0), (92.0, 20.0))
+    write_both(write_run, "kfac", (92.0, 5.0), (91.0, 6.0))
+
+    table = probability(runs_dir)
+
+    assert table["value"].tolist() == pytest.approx([5 / 8, 1.0, 13 / 16])
+    assert table.index.get_level_values(0).tolist() == ["digits", "ptb", "all 2: digits; ptb"]
+    assert table["better in"].tolist() == ["62 %", "100 %", "81 %"]
+    assert table["n"].tolist() == table["against n"].tolist() == [2, 2, 4]
+    assert table["p"].tolist()[1] == pytest.approx(2 / 6)  # two against two are dealt in 6 ways
+    assert set(table["outcome"]) == {"inconclusive"}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "kfac", "outcome"),
+    [
+        (1, 99.0, "inconclusive"),
+        (3, 99.0, "inconclusive"),  # p = 2/20
+        (4, 99.0, "more often better"),
+        (4, 80.0, "more often worse"),
+        (4, 90.0, "inconclusive"),
+    ],
+)
+def test_an_outcome_needs_runs_that_carry_it(
+    write_run: Any, runs_dir: Path, seeds: int, kfac: float, outcome: str
+) -> None:
+    for seed in range(seeds):
+        write_run("adamw", seed, (90.0,))
+        write_run("kfac", seed, (kfac,))
+    assert probability(runs_dir)["outcome"].tolist() == [outcome]
+
+
+def test_a_diverged_run_is_worse_than_any(write_run: Any, runs_dir: Path) -> None:
+    for task, better in (("digits", {}), ("ptb", PERPLEXITY)):
+        write_run("adamw", 0, (1.0,), task=task, **better)
+        write_run("kfac", 0, (99.0 if task == "digits" else 0.5,), task=task, **better)
+        write_run("kfac", 1, status="diverged", task=task, **better)
+        write_run("sgd", 0, status="failed", task=task, **better)
+    table = probability(runs_dir)
+    kfac = table.xs("kfac", level=1)
+    assert kfac["value"].tolist() == [0.5, 0.5, 0.5]
+    assert kfac["n"].tolist() == [2, 2, 4]
+    sgd = table.xs("sgd", level=1)
+    assert (sgd["better in"].tolist(), sgd["outcome"].tolist()) == ([""] * 3, [""] * 3)
+    assert sgd["incomplete"].iloc[2] == "digits: failed 1/1; ptb: failed 1/1"
+    assert kfac["incomplete"].tolist() == [""] * 3  # the seed that diverged is none of AdamW's
+
+
+@pytest.mark.parametrize("module", [aggregate_score, speed_up, improvement_probability])
+def test_one_method_alone_says_what_to_run(module: Any, write_run: Any, runs_dir: Path) -> None:
+    write_run("adamw")
+    table = module.build(load_results(runs_dir))
+    assert table.empty
+    assert "make sweep OPT=adamw,adafisher" in table.attrs[MISSING]
