@@ -9,6 +9,7 @@ what was started, never at how it ended.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,6 +17,7 @@ import pandas as pd
 from analysis.aggregate import summarize
 from analysis.load import Results
 from analysis.methods import Method, final_means, methods_of, reference_of
+from analysis.statistics.effort import effort_of
 
 ALIKE = 0.5
 """Share of the methods of two workloads that both must have, to be of one suite."""
@@ -131,6 +133,19 @@ def lacks(workload: Workload, method: str) -> str:
         return f"{title}: a seed is there twice"
     made = summarize(runs, "final", expected=len(seeds))
     return "" if made.n == len(seeds) else f"{title}: {made.note}"
+
+
+def trials(part: Sequence[Workload], method: str) -> str:
+    """The tuning behind a method and its reference, in trials; both where they differ.
+
+    Example: ``8``, or ``8 against 16``.
+    """
+    there = [workload for workload in part if method in workload.methods]
+    ours, theirs = (
+        effort_of(pd.concat([one.methods[name].runs for one in there])).count
+        for name in (method, part[0].reference.name)
+    )
+    return ours if ours == theirs else f"{ours} against {theirs}"
 
 
 def is_doubled(runs: pd.DataFrame) -> bool:

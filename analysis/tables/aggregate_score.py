@@ -25,10 +25,19 @@ from analysis.statistics.workloads import (
     relative_costs,
     workload_scores,
 )
-from analysis.workloads import NOTHING, SUITE_RULE, Suite, Workload, is_doubled, lacks, suites
+from analysis.workloads import (
+    NOTHING,
+    SUITE_RULE,
+    Suite,
+    Workload,
+    is_doubled,
+    lacks,
+    suites,
+    trials,
+)
 
 INDEX = ["workloads", "against", "method"]
-SHOWN = ["rank", "score", "interval", "IQM", "IQM interval", "n", "incomplete"]
+SHOWN = ["trials", "rank", "score", "interval", "IQM", "IQM interval", "n", "incomplete"]
 IN_FULL = ["low", "high", "IQM low", "IQM high", "level", "statistic", "interval method"]
 NOTE = f"{SUITE_RULE} {ONE_EACH}"
 
@@ -71,7 +80,10 @@ def _rows(suite: Suite) -> dict[tuple[str, str, str], list[object]]:
         if made.complete:
             pooled = stratified(relative[made.method], generator=np.random.default_rng(0))
         have = sum(map(len, costs[made.method].values()))
-        rows[suite.title, suite.reference, made.method] = _row(made, pooled, have, incomplete)
+        rows[suite.title, suite.reference, made.method] = [
+            trials(suite.workloads, made.method),
+            *_row(made, pooled, have, incomplete),
+        ]
     return rows
 
 

@@ -23,11 +23,11 @@ from analysis.render import CSV_ONLY, MISSING
 from analysis.statistics.compare import INCONCLUSIVE
 from analysis.statistics.improvement import permutation_p, probability_of_improvement
 from analysis.statistics.paired import holm
-from analysis.workloads import NOTHING, SUITE_RULE, Workload, is_doubled, lacks, suites
+from analysis.workloads import NOTHING, SUITE_RULE, Workload, is_doubled, lacks, suites, trials
 
 RESAMPLES = 2000  # every pair of runs is compared in each
 INDEX = ["workloads", "against", "method"]
-SHOWN = ["better in", "interval", "p", "n", "against n", "outcome", "incomplete"]
+SHOWN = ["trials", "better in", "interval", "p", "n", "against n", "outcome", "incomplete"]
 IN_FULL = ["value", "low", "high", "level", "interval method", "p uncorrected"]
 MORE, LESS = "more often better", "more often worse"
 NOTE = f"n: runs of the method, against n: of the reference. {SUITE_RULE} {ONE_EACH}"
@@ -61,7 +61,7 @@ def _rows(part: Sequence[Workload], names: Sequence[str]) -> list[list[object]]:
     compared = [[_samples(workload, name) for workload in part] for name in names]
     tested = [_test(samples) for samples in compared]
     return [
-        [*_row(part, name, samples, corrected), p]
+        [trials(part, name), *_row(part, name, samples, corrected), p]
         for name, samples, corrected, p in zip(names, compared, holm(tested), tested, strict=True)
     ]
 

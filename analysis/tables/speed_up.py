@@ -23,14 +23,14 @@ from analysis.render import CSV_ONLY, MISSING, number, range_text
 from analysis.statistics.compare import INCONCLUSIVE
 from analysis.statistics.speedup import EXACT, SpeedUp, reaches, speed_up
 from analysis.style import metric_label
-from analysis.workloads import NOTHING, Workload, lacks, workloads
+from analysis.workloads import NOTHING, Workload, lacks, trials, workloads
 
 AXES = {"step": "in steps", "train_seconds": "in training time"}
 Curves = Mapping[str, tuple[Floats, Floats]]
 INDEX = ["task", "against", "method"]
 REACHED = ["target", "reached by reference", "reached by method"]
 TIMES = [text for name in AXES.values() for text in (name, f"interval {name}")]
-SHOWN = [*REACHED, *TIMES, "incomplete"]
+SHOWN = ["trials", *REACHED, *TIMES, "incomplete"]
 IN_FULL = [f"{name} {what}" for name in AXES.values() for what in ("bound", "value", "low", "high")]
 FURTHER = ["level", "statistic", "interval method"]
 NOTE = (
@@ -51,7 +51,10 @@ def build(results: Results) -> pd.DataFrame:
         for name in one.methods:
             if name != one.reference.name:
                 made = [_speed_up(one, name, curves[one.metric, axis]) for axis in AXES]
-                rows[one.title, one.reference.name, name] = _row(one, made, lacks(one, name))
+                rows[one.title, one.reference.name, name] = [
+                    trials([one], name),
+                    *_row(one, made, lacks(one, name)),
+                ]
     table = pd.DataFrame.from_dict(
         rows, orient="index", columns=[*SHOWN, *IN_FULL, *FURTHER], dtype=object
     )
