@@ -118,12 +118,14 @@ tables: setup
 	@echo "Tables from the run records."
 	@$(report) --tables-only
 
-## Write the figures only: PNG, PDF and SVG. With RUN_MISSING=1 the studies that they lack are run first (minutes).
+## Write the figures only: PNG, PDF and SVG. With RUN_MISSING=1 the studies that
+## they lack (with FIG: that this one lacks) are run first (minutes).
 ## Variables: FIG RUN_MISSING DATA RUNS OUT
 ## Example:   make figures FIG=loss_landscape RUN_MISSING=1
 figures: setup
 	@echo "Figures from the run records."
-	@$(if $(filter 1,$(RUN_MISSING)),$(python) -m experiments.study study=missing $(folders))
+	@$(if $(filter 1,$(RUN_MISSING)),$(python) -m experiments.study study=missing \
+	  $(if $(strip $(FIG)),$(call quote,figure=$(strip $(FIG)))) $(folders))
 	@$(report) --figures-only $(if $(strip $(FIG)),--only $(call quote,$(FIG)))
 
 ## Write the tables and figures as a LaTeX document, and compile it where a LaTeX is installed.

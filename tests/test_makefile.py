@@ -70,11 +70,18 @@ def test_plan_takes_what_a_sweep_takes(ready: Checkout) -> None:
     assert sweep[-3:] == ["launcher=ray", "jobs=4", "retry=true"]
 
 
-def test_missing_studies_run_before_the_figures_where_asked(ready: Checkout) -> None:
-    assert ready.make("figures", "RUN_MISSING=1", "DATA=d", "FIG=a").returncode == 0
+@pytest.mark.parametrize(
+    ("figure", "told"), [([], []), (["FIG=a"], ["figure=a"])], ids=["all", "one"]
+)
+def test_missing_studies_run_before_the_figures_where_asked(
+    ready: Checkout, figure: list[str], told: list[str]
+) -> None:
+    assert ready.make("figures", "RUN_MISSING=1", "DATA=d", *figure).returncode == 0
     study, report = ready.programs()
-    assert study == ["-m", "experiments.study", "study=missing", 'data_dir="d"', 'runs_dir="runs"']
-    assert report[-2:] == ["--only", "a"]
+    assert study == [
+        *("-m", "experiments.study", "study=missing", *told, 'data_dir="d"', 'runs_dir="runs"')
+    ]
+    assert report[-2:] == (["--only", "a"] if figure else ["out", "--figures-only"])
 
 
 def test_bench(ready: Checkout) -> None:
