@@ -1,11 +1,16 @@
 """Fixtures of more than one test file."""
 
+import signal
 import socket
 from pathlib import Path
 
 import pytest
 
 from tests.checkout import Checkout
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and that is inherited: the
+# tests that interrupt a run would wait in vain.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
