@@ -146,6 +146,12 @@ def _take_turns(
     failed: Callable[[str, Exception], None],
 ) -> None:
     steppers = {}
+    # What the first steps of any method set up in a process is nobody's own cost.
+    with contextlib.suppress(Exception):
+        step = _stepper(methods[standard_key], task)
+        for _ in range(calibration_rounds.WARM_UP_STEPS):
+            step()
+        del step
     for key, config in methods.items():
         try:
             steppers[key] = _stepper(config, task)
@@ -176,6 +182,8 @@ def _take_turns(
                 reference_profile=tuple(own.profile),
                 drift_percent=calibration_rounds.drift_percent(standard_times),
                 rounds=len(timed.rounds),
+                start=cost.start,
+                reference_start=own.start,
                 steps_per_epoch=task.train.num_batches(standard["task"]["batch_size"]),
                 published_ratio=published_ratio(methods[key]),
                 setting=calibration_key.setting(methods[key]),

@@ -25,6 +25,10 @@ _SETTING = ("tokenization", "model", "precision", "compile", "channels_last")
 _FREE = ("epochs", "eval_batch_size", "evaluations_per_epoch", "lr", "seed", *identity.NOTES)
 
 
+MANNER = 2
+"""The way of measuring; what was measured in another is measured anew."""
+
+
 def path_of(config: Config, runs_dir: Path) -> Path:
     """Where the calibration of a config is kept, if there is one.
 
@@ -48,7 +52,7 @@ def key(config: Config, reference: Config, facts: Config) -> str:
         facts: ``machine(config)``.
     """
     sections = (_costly(config["optimizer"]), _costly(reference))
-    return _digest([_essence(config), *sections, facts])
+    return _digest([MANNER, _essence(config), *sections, facts])
 
 
 def reference_section(config: Config) -> dict[str, Any]:

@@ -25,6 +25,9 @@ class Calibration:
         drift_percent: Half the range of the rounds about the reference's own seconds: how much the
             machine's speed varied meanwhile.
         rounds: How often all methods had their turn.
+        start: How much dearer than later ones the method's first steps are, all together, in mean
+            steps of the reference: what it sets up for itself.
+        reference_start: That of the reference.
         steps_per_epoch: Steps in one pass over the training data.
         published_ratio: The ratio that the paper's epochs imply; None where there is none.
         setting: What was trained, and how.
@@ -45,6 +48,8 @@ class Calibration:
     published_ratio: float | None
     setting: dict[str, Any]
     machine: dict[str, Any]
+    start: float = 0.0
+    reference_start: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "profile", tuple(self.profile))
@@ -55,10 +60,13 @@ class Calibration:
         for profile in (self.profile, self.reference_profile):
             if not all(math.isfinite(c) and c >= 0 for c in profile) or not sum(profile) > 0:
                 raise ValueError("a profile needs costs >= 0")
+        if not all(math.isfinite(c) and c >= 0 for c in (self.start, self.reference_start)):
+            raise ValueError("a start costs >= 0")
 
     def steps(self, reference_steps: int) -> int:
         """Steps of the method whose time is nearest to that of the reference's; at least one."""
-        wanted = _cost(self.reference_profile, reference_steps)
+        whole = self.reference_start + _cost(self.reference_profile, reference_steps)
+        wanted = max(0.0, whole - self.start)
         cycles = int(wanted // sum(self.profile))
         first = cycles * len(self.profile)
         near = range(max(1, first - 1), first + len(self.profile) + 2)
@@ -66,11 +74,12 @@ class Calibration:
 
     def reference_seconds(self, steps: int) -> float:
         """Training time that the reference takes for so many steps, in seconds."""
-        return _cost(self.reference_profile, steps) * self.reference_seconds_per_step
+        units = self.reference_start + _cost(self.reference_profile, steps)
+        return units * self.reference_seconds_per_step
 
     def seconds(self, steps: int) -> float:
         """Training time that the method takes for so many steps, in seconds."""
-        return _cost(self.profile, steps) * self.reference_seconds_per_step
+        return (self.start + _cost(self.profile, steps)) * self.reference_seconds_per_step
 
     def to_json(self) -> bytes:
         """The calibration as the text of a file."""
@@ -79,7 +88,9 @@ class Calibration:
     def summary(self) -> dict[str, Any]:
         """What the status of a run tells of it; profiles are in the run's file."""
         facts = dataclasses.asdict(self)
-        return {key: value for key, value in facts.items() if not key.endswith("profile")}
+        told = {key: value for key, value in facts.items() if not key.endswith("profile")}
+        refresh = self.profile[0] * self.reference_seconds_per_step
+        return told | {"cycle": len(self.profile), "refresh_seconds": refresh}
 
 
 def read(path: Path) -> Calibration | None:

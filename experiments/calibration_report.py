@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.calibration_rounds import is_refresh
 from experiments.errors import UserError
 from experiments.record import Run, load_runs
 
@@ -35,7 +36,12 @@ class Matched:
     def step_percent(self) -> float:
         """Half a step, in percent: no number of steps need come nearer."""
         given: float = self.run.summary["budget_train_seconds"]
-        return 50.0 * float(self.run.summary["calibration"]["seconds_per_step"]) / given
+        measured = self.run.summary["calibration"]
+        # The step that was left out, or the last one that was taken.
+        index = self.run.progress["step"] - (0 if self.off_percent < 0 else 1)
+        is_dear = is_refresh(index, measured.get("cycle", 1))
+        seconds: float = measured["refresh_seconds" if is_dear else "seconds_per_step"]
+        return 50.0 * seconds / given
 
     @property
     def within(self) -> str | None:

@@ -26,12 +26,12 @@ class Timed:
 
     Attributes:
         cycle: Steps from one refresh to the next.
-        first: Index of the first step that is kept; those before are warm-up.
+        warm_up: Seconds of the first steps, which are in no round.
         rounds: Seconds of the steps of each round.
     """
 
     cycle: int
-    first: int = 0
+    warm_up: list[float] = field(default_factory=list)
     rounds: list[list[float]] = field(default_factory=list)
 
 
@@ -41,13 +41,15 @@ class Cost:
 
     Attributes:
         ratio: The mean step.
-        profile: The steps of one cycle; their mean is ``ratio``.
+        profile: The steps of one cycle, the refresh first; their mean is ``ratio``.
+        start: How much dearer the first steps are than later ones, all together.
         spread_percent: Half the range of the rounds about ``ratio``, in percent of it.
         seconds: The mean step, in seconds.
     """
 
     ratio: float
     profile: list[float]
+    start: float
     spread_percent: float
     seconds: float
 
@@ -90,7 +92,7 @@ def run(
     for name in steppers:
         warm_up = turn(name, WARM_UP_STEPS)
         if warm_up:
-            times[name].first = WARM_UP_STEPS
+            times[name].warm_up = warm_up
             turns[name] = turn_steps(statistics.median(warm_up[1:]), cycle=cycles[name])
     for index in range(MAX_ROUNDS):
         if not is_worth(times):
@@ -135,66 +137,78 @@ def drift_percent(reference: Timed) -> float:
 def cost(method: Timed, reference: Timed) -> Cost:
     """Compare a method to the reference, round by round.
 
-    The rounds are summed up by their median, phase of the cycle by phase: what else the machine did
-    in one round does not count.
+    A cycle has two kinds of steps, its first, which refreshes, and the others. Each kind is summed
+    up by its median over rounds: what else the machine did in one round does not count.
 
     Args:
-        method: Step times; every phase of its cycle occurs.
+        method: Step times; both kinds of steps occur.
         reference: Those of the reference in the same rounds.
     """
     units = _reference_means(reference)
-    seen: list[list[float]] = [[] for _ in range(method.cycle)]
-    for unit, phases in zip(units, _by_phase(method), strict=True):
-        for phase, seconds in phases.items():
-            seen[phase].append(statistics.fmean(seconds) / unit)
-    profile = [statistics.median(values) for values in seen]
-    # In each round: how much dearer its steps were than their phases are.
+    seen: dict[bool, list[float]] = {True: [], False: []}
+    for unit, kinds in zip(units, _by_kind(method), strict=True):
+        for kind, seconds in kinds.items():
+            seen[kind].append(statistics.fmean(seconds) / unit)
+    costs = {kind: statistics.median(values) for kind, values in seen.items() if values}
+    # In each round: how much dearer its steps were than their kinds are.
     deviations = [
-        statistics.fmean(s for seconds in phases.values() for s in seconds)
+        statistics.fmean(s for seconds in kinds.values() for s in seconds)
         / unit
-        / statistics.fmean(profile[phase] for phase, s in phases.items() for _ in s)
-        for unit, phases in zip(units, _by_phase(method), strict=True)
+        / statistics.fmean(costs[kind] for kind, seconds in kinds.items() for _ in seconds)
+        for unit, kinds in zip(units, _by_kind(method), strict=True)
     ]
+    profile = [costs[is_refresh(phase, method.cycle)] for phase in range(method.cycle)]
     ratio = statistics.fmean(profile)
+    usual = sum(profile[index % method.cycle] for index in range(len(method.warm_up)))
     return Cost(
         ratio=ratio,
         profile=profile,
+        start=max(0.0, sum(method.warm_up) / statistics.median(units) - usual),
         spread_percent=50.0 * (max(deviations) - min(deviations)),
         seconds=ratio * statistics.median(units),
     )
 
 
+def is_refresh(index: int, cycle: int) -> bool:
+    """Whether a step, counted from 0, refreshes; without a cycle none is told apart."""
+    return cycle > 1 and index % cycle == 0
+
+
 def _reference_means(reference: Timed) -> Sequence[float]:
     """The mean step of the reference in each round, as if the round were whole cycles."""
-    rounds = list(_by_phase(reference))
-    typical = [
-        statistics.median(seconds for phases in rounds for seconds in phases.get(phase, []))
-        for phase in range(reference.cycle)
-    ]
-    mean = statistics.fmean(typical)
+    rounds = list(_by_kind(reference))
+    share = {True: 1 / reference.cycle, False: 1 - 1 / reference.cycle}
+    if reference.cycle == 1:
+        share = {False: 1.0}
+    typical = {
+        kind: statistics.median(seconds for kinds in rounds for seconds in kinds.get(kind, []))
+        for kind in share
+    }
+    mean = sum(share[kind] * typical[kind] for kind in share)
     found = []
-    for phases in rounds:
-        took = sum(sum(seconds) for seconds in phases.values())
-        expected = sum(typical[phase] * len(seconds) for phase, seconds in phases.items())
+    for kinds in rounds:
+        took = sum(sum(seconds) for seconds in kinds.values())
+        expected = sum(typical[kind] * len(seconds) for kind, seconds in kinds.items())
         found.append(mean * took / expected)
     # A median of quotients is not the quotient of medians; the mean of the profile is to be 1.
-    seen = [
-        statistics.median(
-            statistics.fmean(phases[phase]) / unit
-            for unit, phases in zip(found, rounds, strict=True)
-            if phase in phases
+    correction = sum(
+        part
+        * statistics.median(
+            statistics.fmean(kinds[kind]) / unit
+            for unit, kinds in zip(found, rounds, strict=True)
+            if kind in kinds
         )
-        for phase in range(reference.cycle)
-    ]
-    return [unit * statistics.fmean(seen) for unit in found]
+        for kind, part in share.items()
+    )
+    return [unit * correction for unit in found]
 
 
-def _by_phase(timed: Timed) -> Iterator[dict[int, list[float]]]:
-    """The seconds of each round by the phase of the cycle at which a step stood."""
-    index = timed.first
+def _by_kind(timed: Timed) -> Iterator[dict[bool, list[float]]]:
+    """The seconds of each round, of the steps that refresh and of the others."""
+    index = len(timed.warm_up)
     for round_ in timed.rounds:
-        phases: dict[int, list[float]] = {}
+        kinds: dict[bool, list[float]] = {}
         for seconds in round_:
-            phases.setdefault(index % timed.cycle, []).append(seconds)
+            kinds.setdefault(is_refresh(index, timed.cycle), []).append(seconds)
             index += 1
-        yield phases
+        yield kinds

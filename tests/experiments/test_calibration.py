@@ -73,23 +73,39 @@ def test_a_dear_tenth_step_is_counted():
     """Nine steps of 1 and one of 11 cost 2 a step, and the run begins with the dear one."""
     cheap_and_dear = [11.0] + [1.0] * 9
     steps = itertools.cycle(cheap_and_dear)
-    for _ in range(3):  # warm-up
-        next(steps)
-    method = Timed(cycle=10, first=3, rounds=[[next(steps) for _ in range(20)] for _ in range(3)])
+    warm_up = [next(steps) for _ in range(3)]
+    rounds = [[next(steps) for _ in range(20)] for _ in range(3)]
+    method = Timed(cycle=10, warm_up=warm_up, rounds=rounds)
     found = cost(method, Timed(cycle=1, rounds=[[1.0]] * 3))
     assert found.ratio == pytest.approx(2)
     assert found.profile == pytest.approx(cheap_and_dear)
+    assert found.start == pytest.approx(0, abs=1e-9)
 
 
 def test_a_cycle_may_be_spread_over_the_rounds():
     """As one of 100 steps is; a round then holds a part of it and its mean says little."""
-    costs = [7.0, 1, 1, 1, 2, 1]
+    costs = [7.0, 1, 1, 1, 1, 1]
     steps = itertools.cycle(costs)
     method = Timed(cycle=6, rounds=[[next(steps) * speed for _ in range(2)] for speed in (1, 2, 4)])
     found = cost(method, Timed(cycle=1, rounds=[[1.0], [2.0], [4.0]]))
     assert found.profile == pytest.approx(costs)
-    assert found.ratio == pytest.approx(13 / 6)
+    assert found.ratio == pytest.approx(2)
     assert found.spread_percent == pytest.approx(0, abs=1e-9)
+
+
+def test_a_spread_cycle_shows_how_its_rounds_differ():
+    """Each of its steps is taken once, so a phase alone has nothing to differ from."""
+    rounds = [[speed] * 2 for speed in (0.9, 1.0, 1.1)]
+    found = cost(Timed(cycle=6, rounds=rounds), Timed(cycle=1, rounds=[[1.0]] * 3))
+    assert found.profile[1:] == pytest.approx([1.0] * 5)
+    # The first round has the only refresh, at 0.9; its other step was to cost 1.
+    assert found.spread_percent == pytest.approx(50 * (1.1 - 0.9 / 0.95))
+
+
+def test_what_a_method_sets_up_for_itself_is_its_start():
+    method = Timed(cycle=1, warm_up=[9.0, 2.0, 2.0], rounds=[[2.0]] * 3)
+    found = cost(method, Timed(cycle=1, rounds=[[2.0]] * 3))
+    assert (found.ratio, found.start) == pytest.approx((1.0, 3.5))  # 7 s, in steps of 2 s
 
 
 def test_what_else_happens_in_one_round_widens_the_spread_alone():
@@ -130,7 +146,7 @@ def test_methods_take_turns_and_back():
     assert "".join(log[warm_up:]) == ("a" + "bbbb" + "bbbb" + "a") * rounds
     assert times["a"].rounds == [[1.0, 1.0]] * rounds
     assert times["b"].rounds == [[0.05] * 8] * rounds
-    assert times["b"].first == calibration_rounds.WARM_UP_STEPS
+    assert times["b"].warm_up == [0.05] * calibration_rounds.WARM_UP_STEPS
 
 
 def test_slow_methods_have_the_least_number_of_rounds():
@@ -202,6 +218,14 @@ def test_a_short_run_pays_for_the_dear_step_that_it_begins_with():
     assert [abs(method.seconds(n) - 47) for n in (method.steps(47) - 1, method.steps(47) + 1)] >= [
         abs(method.seconds(method.steps(47)) - 47)
     ] * 2
+
+
+def test_what_is_set_up_first_is_taken_from_the_steps():
+    assert made_up(ratio=1.0, profile=(1.0,), start=4.0).steps(30) == 26
+    assert made_up(ratio=1.0, profile=(1.0,), start=4.0, reference_start=1.0).steps(30) == 27
+    assert made_up(start=40.0).steps(30) == 1
+    assert made_up(start=4.0).seconds(10) == pytest.approx(9)
+    assert made_up(reference_start=1.0).reference_seconds(30) == pytest.approx(31)
 
 
 def test_the_schedule_ends_with_the_matched_steps():
@@ -444,10 +468,10 @@ def test_methods_are_measured_once_and_a_broken_file_anew(make_config, cached, m
 # The check of finished runs
 
 
-def finished(method: str, seconds: float, **changes) -> Run:
+def finished(method: str, seconds: float, *, step: int = 100, **changes) -> Run:
     facts = {"task": "digits", "model": "small_cnn", "optimizer": method, "budget": "b", "seed": 0}
     summary = {"budget_train_seconds": 100.0, "calibration": made_up(**changes).summary()}
-    progress = {"step": 100, "train_seconds": seconds}
+    progress = {"step": step, "train_seconds": seconds}
     return Run(method, Path(), "done", None, facts, progress, summary)
 
 
@@ -466,6 +490,16 @@ def test_the_reference_is_the_measure_within_three_percent_or_the_spread():
         "time of the reference: 4 others, 1 within 3 %, 1 within the spread of the calibration, "
         "1 within half a step, 1 beyond"
     )
+
+
+def test_half_of_the_step_at_the_end_is_allowed_and_no_other():
+    """Ten steps and not eleven, as the eleventh is a refresh; after it a step is cheap."""
+    refreshes = {"profile": (10.0, *[1.0] * 9), "seconds_per_step": 1.9}
+    before = finished("ekfac", 95.1, step=10, **refreshes)
+    after = finished("ekfac", 95.1, step=11, **refreshes)
+    dear, cheap = calibration_report.matched([before, after])
+    assert (dear.step_percent, dear.within) == (pytest.approx(5), "half a step")
+    assert (cheap.step_percent, cheap.within) == (pytest.approx(0.95), None)
 
 
 def test_without_a_run_of_the_reference_its_budget_is_the_measure():
