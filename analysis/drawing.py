@@ -48,16 +48,22 @@ class Drawn:
     problem: str | None = None
 
 
-def draw(name: str, results: Results, folder: Path) -> Drawn:
+def draw(name: str, results: Results, folder: Path, digest: bytes | None = None) -> Drawn:
     """Write ``<name>.png``, ``.pdf``, ``.svg`` and ``.csv``.
 
     A hidden file beside them holds a digest of the data and of the code that draws; while it is the
     same, the files stand and matplotlib is not even imported. A figure that raises is written as
     one that says so, without that file: the next call tries again.
+
+    Args:
+        name: Of the figure.
+        results: What it is built from.
+        folder: Where it is written.
+        digest: What ``digest_of(results)`` gives, for who draws several.
     """
     paths = {ending: folder / f"{name}.{ending}" for ending in (*FORMATS, DATA)}
     stamp = folder / f".{name}.sha256"
-    digest = _digest(results)
+    digest = digest or digest_of(results)
     standing = all(path.is_file() for path in paths.values())
     if standing and stamp.is_file() and stamp.read_bytes() == digest:
         return Drawn(paths["png"].read_bytes())
@@ -99,7 +105,8 @@ def _where(error: Exception) -> str:
     return f"{type(error).__name__}: {text} ({Path(last.filename).name}, line {last.lineno})"
 
 
-def _digest(results: Results) -> bytes:
+def digest_of(results: Results) -> bytes:
+    """Digest of the code that draws, and of everything that a figure may show."""
     digest = hashlib.sha256(version("matplotlib").encode())
     for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.read_bytes())

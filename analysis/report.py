@@ -22,7 +22,7 @@ from rich.text import Text
 
 import analysis.figures
 import analysis.tables
-from analysis.drawing import draw
+from analysis.drawing import digest_of, draw
 from analysis.files import write_atomic
 from analysis.load import Results, load_results
 from analysis.page import BuiltTable, DrawnFigure, page, unfinished
@@ -119,7 +119,8 @@ def report(
     try:
         for table in built:
             _write_table(table, out / "tables")
-        drawn = [_figure(name, results, out / "figures") for name in figure_names]
+        digest = digest_of(results) if figure_names else b""
+        drawn = [_figure(name, results, out / "figures", digest) for name in figure_names]
         if tables and figures and only is None:
             write_atomic(out / "report.html", page(results, built, drawn).encode())
     except OSError as error:
@@ -156,9 +157,9 @@ def _table(name: str, results: Results) -> BuiltTable:
     return BuiltTable(name, caption, module.build(results))
 
 
-def _figure(name: str, results: Results, folder: Path) -> DrawnFigure:
+def _figure(name: str, results: Results, folder: Path, digest: bytes) -> DrawnFigure:
     module = f"analysis.figures.{name}"
-    drawn = draw(name, results, folder)
+    drawn = draw(name, results, folder, digest)
     data = folder.joinpath(f"{name}.csv").read_bytes()
     return DrawnFigure(name, _caption(module), drawn.png, data, _source(module), drawn.problem)
 
