@@ -17,16 +17,14 @@ from experiments.sharing import threads_of
 CACHE_DIR = ".calibration"
 REFERENCE = "adafisher"
 """What a method is measured against where its budget names nothing."""
+MANNER = 2
+"""The way of measuring; what was measured in another is measured anew."""
 
 Config = Mapping[str, Any]
 # Not `control`: it takes the steps of the method that it controls, or the two would not pair.
 _SETTING = ("tokenization", "model", "precision", "compile", "channels_last")
 # What leaves the cost of a step as it is.
 _FREE = ("epochs", "eval_batch_size", "evaluations_per_epoch", "lr", "seed", *identity.NOTES)
-
-
-MANNER = 2
-"""The way of measuring; what was measured in another is measured anew."""
 
 
 def path_of(config: Config, runs_dir: Path) -> Path:

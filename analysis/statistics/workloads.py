@@ -90,7 +90,7 @@ def improvement_percent(
     that is to be high, and the result itself of one that is to be low; of any other metric
     ``100 (result - reference) / |reference|``.
     """
-    if higher_is_better and metric.endswith("_percent"):
+    if higher_is_better and metric.endswith(PERCENT):
         result, reference = 100 - result, 100 - reference
     elif higher_is_better:
         result, reference = -result, -reference

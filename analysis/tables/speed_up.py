@@ -41,13 +41,14 @@ NOTE = (
 
 def build(results: Results) -> pd.DataFrame:
     """Build the flat table, a row for each method of each workload but the reference."""
+    found = workloads(results)
     curves = {
         (metric, axis): results.series_by_run(f"test_{metric}", axis)
-        for metric in {one.metric for one in workloads(results)}
+        for metric in {one.metric for one in found}
         for axis in AXES
     }
     rows: dict[tuple[str, str, str], list[object]] = {}
-    for one in workloads(results):
+    for one in found:
         for name in one.methods:
             if name != one.reference.name:
                 made = [_speed_up(one, name, curves[one.metric, axis]) for axis in AXES]
