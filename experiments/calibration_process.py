@@ -12,7 +12,7 @@ from experiments import memory, supervision
 from experiments.calibration_key import reference_section
 from experiments.errors import UserError
 from experiments.outcome import PreparationError
-from experiments.sharing import threads_of
+from experiments.sharing import library_variables, threads_of
 
 REFUSED = "refused"
 """In the place of a status: the user's input stands in the way."""
@@ -42,8 +42,7 @@ def measure(configs: Sequence[Config], runs_dir: Path) -> list[Failure | None]:
         "jobs": [[{**config, "threads": count}, reference_section(config)] for config in configs],
     }
     environment = {name: value for name, value in os.environ.items() if name not in _LAUNCH}
-    environment["OMP_NUM_THREADS"] = str(count)
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    environment |= library_variables(count, environment)
     kills = memory.kills()
     child = subprocess.run(
         [sys.executable, "-m", "experiments.calibration_child"],

@@ -144,10 +144,7 @@ def share(
     settings, environment = dict(config), dict(os.environ)
     jobs = sweep.parallel or 1
     settings["threads"] = sharing.threads_of(config, jobs)
-    # The libraries below torch read their thread counts when they are loaded.
-    environment["OMP_NUM_THREADS"] = str(settings["threads"])
-    # On a busy machine a thread that spins for its siblings keeps them from running.
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    environment |= sharing.library_variables(settings["threads"], environment)
     if sweep.parallel is not None and sweep.devices:
         # Some launchers hide the devices from their jobs, so the sweep's own knowledge counts.
         mine = (

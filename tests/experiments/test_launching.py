@@ -89,4 +89,5 @@ def test_cores_and_devices_are_divided(tmp_path, monkeypatch):
     shares = [sweep.share(config, context, place) for place in (0, 1)]
     assert [settings["threads"] for settings, _ in shares] == [4, 4]
     assert [variables[sharing.VISIBLE] for _, variables in shares] == ["0,1", "2,3"]
+    assert {variables["MALLOC_TRIM_THRESHOLD_"] for _, variables in shares} == {"4294967296"}
     assert {variables["OMP_NUM_THREADS"] for _, variables in shares} == {"4"}
