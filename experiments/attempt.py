@@ -20,7 +20,7 @@ from experiments import (
 )
 from experiments.build import build, build_task
 from experiments.built import Built
-from experiments.calibration_record import Calibration
+from experiments.calibration_record import RUN_FILE, Calibration
 from experiments.display import Display
 from experiments.errors import UserError, refusal
 from experiments.execution import pick_device
@@ -140,7 +140,7 @@ class _Training:
             return
         environment.save(self.folder, facts | {"remarks": remarks}, resumed=state is not None)
         if self.matched is not None:
-            self.folder.write(calibration.RUN_FILE, self.matched.to_json())
+            self.folder.write(RUN_FILE, self.matched.to_json())
         self._write_status("running", None)
         if self.trainer.counters.step:
             self.display.line(f"resumed after step {self.trainer.counters.step}")

@@ -26,14 +26,12 @@ from experiments import (
     processes,
 )
 from experiments.calibration_process import Failure
-from experiments.calibration_record import Calibration, read
+from experiments.calibration_record import RUN_FILE, Calibration, read
 from experiments.errors import UserError, report_user_errors
 from experiments.outcome import PreparationError
 from experiments.record import FAULTS, FINAL_STATUSES, BrokenRecordError
 from experiments.sharing import side_by_side, threads_of
 from experiments.store import RunFolder
-
-RUN_FILE = "calibration.json"
 
 Config = Mapping[str, Any]
 

@@ -34,7 +34,7 @@ from experiments import (
 )
 from experiments.build import build, build_task
 from experiments.calibration_process import REFUSED
-from experiments.calibration_record import Calibration, read
+from experiments.calibration_record import Calibration, lines, read
 from experiments.errors import refusal
 from experiments.loop import Trainer
 from experiments.store import write_atomic
@@ -161,6 +161,7 @@ def _take_turns(
         steppers,
         {key: cycle(config["optimizer"]) for key, config in methods.items()},
         failed=failed,
+        before=memory.give_back,
         is_worth=lambda left: standard_key in left and any(key in left for key in wanted),
     )
     if not times:
@@ -178,6 +179,7 @@ def _take_turns(
                 reference_seconds_per_step=own.seconds,
                 ratio=cost.ratio,
                 spread_percent=cost.spread_percent,
+                between_runs_percent=cost.between_runs_percent,
                 profile=tuple(cost.profile),
                 reference_profile=tuple(own.profile),
                 drift_percent=calibration_rounds.drift_percent(standard_times),
@@ -191,7 +193,7 @@ def _take_turns(
             )
         )
         write_atomic(cache / f"{key}.json", found[-1].to_json())
-    _tell(found)
+    _say("\n".join(lines(found)))
 
 
 def _judge(error: Exception) -> tuple[str, str]:
@@ -226,23 +228,8 @@ def _stepper(config: Config, task: Task) -> Callable[[], float]:
     return step
 
 
-def _tell(found: list[Calibration]) -> None:
-    first = found[0]
-    where = ", ".join(f"{first.machine[k]}" for k in ("device", "processor"))
-    _say(
-        f"{first.setting['task']} {first.setting['model']}, batch {first.setting['batch_size']}, "
-        f"{where}, {first.machine['threads']} threads: a step of {first.reference} takes "
-        f"{first.reference_seconds_per_step:.4g} s (varied by {first.drift_percent:.1f} %)"
-    )
-    _say(f"  {'method':<22}{'steps of ' + first.reference:>22}{'spread':>10}{'paper':>8}")
-    for one in sorted(found, key=lambda one: one.ratio):
-        paper = "-" if one.published_ratio is None else f"{one.published_ratio:g}"
-        spread = f"{one.spread_percent:.1f} %"
-        _say(f"  {one.method:<22}{one.ratio:>22.3f}{spread:>10}{paper:>8}")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+RUN_FILE = "calibration.json"
+"""The copy in the folder of a run."""
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -20,6 +23,8 @@ class Calibration:
         reference_seconds_per_step: Of the reference, in the same rounds.
         ratio: Cost of the method's step in steps of the reference.
         spread_percent: Half the range of the rounds about ``ratio``, in percent of it.
+        between_runs_percent: The same of rounds of the method beside other rounds of the reference:
+            how far a run of one may be from a run of the other, at another time.
         profile: Costs of the steps of one cycle, in mean steps of the reference.
         reference_profile: Those of the reference; their mean is 1.
         drift_percent: Half the range of the rounds about the reference's own seconds: how much the
@@ -50,6 +55,7 @@ class Calibration:
     machine: dict[str, Any]
     start: float = 0.0
     reference_start: float = 0.0
+    between_runs_percent: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "profile", tuple(self.profile))
@@ -88,9 +94,7 @@ class Calibration:
     def summary(self) -> dict[str, Any]:
         """What the status of a run tells of it; profiles are in the run's file."""
         facts = dataclasses.asdict(self)
-        told = {key: value for key, value in facts.items() if not key.endswith("profile")}
-        refresh = self.profile[0] * self.reference_seconds_per_step
-        return told | {"cycle": len(self.profile), "refresh_seconds": refresh}
+        return {key: value for key, value in facts.items() if not key.endswith("profile")}
 
 
 def read(path: Path) -> Calibration | None:
@@ -99,6 +103,24 @@ def read(path: Path) -> Calibration | None:
         return Calibration(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def lines(found: Sequence[Calibration]) -> list[str]:
+    """A table of what was measured together."""
+    first = found[0]
+    where = f"{first.machine['device']}, {first.machine['processor']}"
+    told = [
+        f"{first.setting['task']} {first.setting['model']}, batch {first.setting['batch_size']}, "
+        f"{where}, {first.machine['threads']} threads: a step of {first.reference} takes "
+        f"{first.reference_seconds_per_step:.4g} s (varied by {first.drift_percent:.1f} %)",
+        f"  {'method':<22}{'steps of ' + first.reference:>22}{'spread':>10}"
+        f"{'between runs':>14}{'paper':>8}",
+    ]
+    for one in sorted(found, key=lambda one: one.ratio):
+        paper = "-" if one.published_ratio is None else f"{one.published_ratio:g}"
+        spread, between = f"{one.spread_percent:.1f} %", f"{one.between_runs_percent:.1f} %"
+        told.append(f"  {one.method:<22}{one.ratio:>22.3f}{spread:>10}{between:>14}{paper:>8}")
+    return told
 
 
 def _cost(profile: Sequence[float], steps: int) -> float:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 WARM_UP_STEPS = 3
-MIN_ROUNDS = 3
+MIN_ROUNDS = 5
 MAX_ROUNDS = 10
 LIMIT_SECONDS = 60.0  # no further round after it, once there are MIN_ROUNDS
-TURN_SECONDS = 0.2  # of each method in a round
-TURN_STEPS = (2, 200)
+TURN_SECONDS = 0.5  # of each method in a round
+TURN_STEPS = (6, 200)
 WHOLE_CYCLE = 20  # a longer one is spread over MIN_ROUNDS rounds
 
 
@@ -44,6 +44,8 @@ class Cost:
         profile: The steps of one cycle, the refresh first; their mean is ``ratio``.
         start: How much dearer the first steps are than later ones, all together.
         spread_percent: Half the range of the rounds about ``ratio``, in percent of it.
+        between_runs_percent: The same of rounds of the method beside other rounds of the reference,
+            as runs at different times stand beside each other.
         seconds: The mean step, in seconds.
     """
 
@@ -51,6 +53,7 @@ class Cost:
     profile: list[float]
     start: float
     spread_percent: float
+    between_runs_percent: float
     seconds: float
 
 
@@ -59,6 +62,7 @@ def run(
     cycles: Mapping[str, int],
     *,
     failed: Callable[[str, Exception], None],
+    before: Callable[[], object] = lambda: None,
     is_worth: Callable[[Collection[str]], bool] = bool,
     now: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timed]:
@@ -68,6 +72,7 @@ def run(
         steppers: Takes one step of the method, and returns its seconds.
         cycles: Steps from one refresh of the method to the next.
         failed: Called with a method whose step raised; it takes no further part.
+        before: Called before the first steps of each method.
         is_worth: Asked before each round with the methods that are left; if not, nothing comes of
             the whole.
         now: A clock in seconds, for the length of the whole.
@@ -90,6 +95,7 @@ def run(
 
     turns = {}
     for name in steppers:
+        before()
         warm_up = turn(name, WARM_UP_STEPS)
         if warm_up:
             times[name].warm_up = warm_up
@@ -117,9 +123,9 @@ def turn_steps(seconds: float, *, cycle: int) -> int:
 
     Example:
         >>> turn_steps(0.5, cycle=1), turn_steps(0.5, cycle=10), turn_steps(0.01, cycle=15)
-        (2, 10, 30)
+        (6, 10, 60)
         >>> turn_steps(0.5, cycle=100)
-        34
+        20
     """
     least, most = TURN_STEPS
     steps = min(max(math.ceil(TURN_SECONDS / max(seconds, 1e-9)), least), most)
@@ -131,7 +137,7 @@ def turn_steps(seconds: float, *, cycle: int) -> int:
 def drift_percent(reference: Timed) -> float:
     """How much the machine's speed varied: half the range of the rounds, in percent."""
     units = _reference_means(reference)
-    return 50.0 * (max(units) - min(units)) / statistics.median(units)
+    return _half_range_percent([unit / statistics.median(units) for unit in units])
 
 
 def cost(method: Timed, reference: Timed) -> Cost:
@@ -164,7 +170,15 @@ def cost(method: Timed, reference: Timed) -> Cost:
         ratio=ratio,
         profile=profile,
         start=max(0.0, sum(method.warm_up) / statistics.median(units) - usual),
-        spread_percent=50.0 * (max(deviations) - min(deviations)),
+        spread_percent=_half_range_percent(deviations),
+        between_runs_percent=_half_range_percent(
+            [
+                own / other
+                for i, own in enumerate(_slowness(method))
+                for j, other in enumerate(_slowness(reference))
+                if i != j
+            ]
+        ),
         seconds=ratio * statistics.median(units),
     )
 
@@ -180,16 +194,9 @@ def _reference_means(reference: Timed) -> Sequence[float]:
     share = {True: 1 / reference.cycle, False: 1 - 1 / reference.cycle}
     if reference.cycle == 1:
         share = {False: 1.0}
-    typical = {
-        kind: statistics.median(seconds for kinds in rounds for seconds in kinds.get(kind, []))
-        for kind in share
-    }
+    typical = _typical(reference)
     mean = sum(share[kind] * typical[kind] for kind in share)
-    found = []
-    for kinds in rounds:
-        took = sum(sum(seconds) for seconds in kinds.values())
-        expected = sum(typical[kind] * len(seconds) for kind, seconds in kinds.items())
-        found.append(mean * took / expected)
+    found = [mean * slowness for slowness in _slowness(reference)]
     # A median of quotients is not the quotient of medians; the mean of the profile is to be 1.
     correction = sum(
         part
@@ -201,6 +208,29 @@ def _reference_means(reference: Timed) -> Sequence[float]:
         for kind, part in share.items()
     )
     return [unit * correction for unit in found]
+
+
+def _slowness(timed: Timed) -> list[float]:
+    """How much longer each round took than its steps typically take together."""
+    typical = _typical(timed)
+    return [
+        sum(sum(seconds) for seconds in kinds.values())
+        / sum(typical[kind] * len(seconds) for kind, seconds in kinds.items())
+        for kinds in _by_kind(timed)
+    ]
+
+
+def _typical(timed: Timed) -> dict[bool, float]:
+    """The median seconds of the steps that refresh and of the others, over all rounds."""
+    seen: dict[bool, list[float]] = {}
+    for kinds in _by_kind(timed):
+        for kind, seconds in kinds.items():
+            seen.setdefault(kind, []).extend(seconds)
+    return {kind: statistics.median(seconds) for kind, seconds in seen.items()}
+
+
+def _half_range_percent(quotients: Sequence[float]) -> float:
+    return 50.0 * (max(quotients) - min(quotients))
 
 
 def _by_kind(timed: Timed) -> Iterator[dict[bool, list[float]]]:

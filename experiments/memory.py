@@ -1,7 +1,10 @@
 """Memory that a run may take, and what the system tells of processes that it killed for memory."""
 
 import contextlib
+import ctypes
+import gc
 import resource
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,6 +36,20 @@ def limit(gigabytes: float | None) -> None:
         if most != resource.RLIM_INFINITY:
             wanted = min(wanted, most)
         resource.setrlimit(resource.RLIMIT_DATA, (wanted, wanted))
+
+
+def give_back() -> None:
+    """Return memory that this process has freed, to the system and to its CUDA device.
+
+    What runs next then pays for its own growth, as in a process of its own.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+    if trim is not None:
+        trim(0)
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def kills(counters: Iterable[Path] = _COUNTERS) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from experiments import comparison, identity, preflight, replay_code
-from experiments.calibration import RUN_FILE
+from experiments.calibration_record import RUN_FILE
 from experiments.checkout import ROOT
 from experiments.comparison import DIFFERENT, Comparison, Difference
 from experiments.errors import UserError
@@ -27,6 +27,7 @@ from experiments.record import (
     Run,
     load_run,
 )
+from experiments.sharing import library_variables
 from experiments.store import RunFolder, write_atomic
 
 REPLAYS = ".replays"
@@ -153,7 +154,7 @@ def _launch(config: Path, *, processes: int, threads: int | None, tree: Path) ->
     paths = [str(tree), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     if threads is not None:
-        environment["OMP_NUM_THREADS"] = str(threads)
+        environment |= library_variables(threads, environment)
     child = subprocess.Popen(command, cwd=tree, env=environment)
     try:
         return child.wait()

@@ -20,7 +20,7 @@ from experiments import (
     preflight,
     run,
 )
-from experiments.calibration_record import read
+from experiments.calibration_record import RUN_FILE, read
 from experiments.errors import UserError
 from experiments.outcome import PreparationError
 from experiments.record import load_run
@@ -83,7 +83,7 @@ def test_a_run_trains_the_matched_steps_and_keeps_the_calibration(config, cached
     assert record.summary["budget_train_seconds"] == 4.0
     assert record.summary["calibration"]["ratio"] == 0.5
     assert record.identity["budget"] == "time of 4 steps of adafisher"
-    assert read(record.path / calibration.RUN_FILE) == made_up()
+    assert read(record.path / RUN_FILE) == made_up()
 
 
 def test_a_control_takes_the_steps_of_its_method(make_config, cached, monkeypatch):
@@ -102,7 +102,7 @@ def test_a_resumed_run_reads_its_own_calibration_back(config, cached, monkeypatc
     monkeypatch.setattr(calibration, "measure", no_measuring)
     own = calibration.of_run(config, folder, lambda line: None)
     folder.create()
-    folder.write(calibration.RUN_FILE, own.to_json())
+    folder.write(RUN_FILE, own.to_json())
     cached.write_bytes(made_up(ratio=3.0, profile=(3.0,)).to_json())
     assert calibration.of_run(config, folder, lambda line: None) == made_up()
     shutil.rmtree(cached.parent)
@@ -112,7 +112,7 @@ def test_a_resumed_run_reads_its_own_calibration_back(config, cached, monkeypatc
 def test_a_run_whose_calibration_is_broken_does_not_take_another(config, cached):
     folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
     folder.create()
-    folder.write(calibration.RUN_FILE, b"{")
+    folder.write(RUN_FILE, b"{")
     with pytest.raises(UserError, match=r"calibration\.json: not readable"):
         calibration.of_run(config, folder, lambda line: None)
 

@@ -13,8 +13,9 @@ from experiments.record import Run
 from tests.experiments.calibrations import made_up
 
 
-def finished(method: str, seconds: float, *, step: int = 100, **changes) -> Run:
-    facts = {"task": "digits", "model": "small_cnn", "optimizer": method, "budget": "b", "seed": 0}
+def finished(method: str, seconds: float, *, step: int = 100, seed: int = 0, **changes) -> Run:
+    facts = {"task": "digits", "model": "small_cnn", "optimizer": method, "budget": "b"}
+    facts["seed"] = seed
     summary = {"budget_train_seconds": 100.0, "calibration": made_up(**changes).summary()}
     progress = {"step": step, "train_seconds": seconds}
     return Run(method, Path(), "done", None, facts, progress, summary)
@@ -25,26 +26,48 @@ def test_the_reference_is_the_measure_within_three_percent_or_the_spread():
         finished("adafisher", 200.0),
         finished("adam", 205.9),
         finished("kfac", 193.9),
-        finished("shampoo", 193.9, spread_percent=3.2),
-        finished("soap", 193.9, seconds_per_step=7.0),  # 3.5 %: half a step of it
+        finished("shampoo", 193.9, between_runs_percent=3.2),
     ]
-    found = {one.run.run_id: one for one in calibration_report.matched(runs)}
+    found = {one.method: one for one in calibration_report.matched(runs)}
     assert found["adam"].off_percent == pytest.approx(2.95)
     assert [name for name, one in found.items() if one.within is None] == ["kfac"]
     assert calibration_report.lines(list(found.values()))[-1] == (
-        "time of the reference: 4 others, 1 within 3 %, 1 within the spread of the calibration, "
-        "1 within half a step, 1 beyond"
+        "time of the reference: 3 others, 1 within 3 %, 1 within the spread of the calibration, "
+        "1 beyond"
     )
 
 
-def test_half_of_the_step_at_the_end_is_allowed_and_no_other():
-    """Ten steps and not eleven, as the eleventh is a refresh; after it a step is cheap."""
-    refreshes = {"profile": (10.0, *[1.0] * 9), "seconds_per_step": 1.9}
-    before = finished("ekfac", 95.1, step=10, **refreshes)
-    after = finished("ekfac", 95.1, step=11, **refreshes)
-    dear, cheap = calibration_report.matched([before, after])
-    assert (dear.step_percent, dear.within) == (pytest.approx(5), "half a step")
-    assert (cheap.step_percent, cheap.within) == (pytest.approx(0.95), None)
+def test_the_spread_of_the_ratio_is_not_that_between_runs():
+    """Rounds side by side differ less than runs one after the other, which are what is checked."""
+    runs = [finished("adafisher", 200.0), finished("adam", 210.0, spread_percent=50.0)]
+    assert [one.method for one in calibration_report.matched(runs) if not one.within] == ["adam"]
+
+
+def test_several_seeds_are_checked_by_their_mean():
+    """Each beside the reference's run of its seed; one whose reference is missing by its budget."""
+    runs = [
+        *(finished("adafisher", seconds, seed=seed) for seed, seconds in enumerate((180.0, 220.0))),
+        *(finished("adam", seconds, seed=seed) for seed, seconds in enumerate((200.0, 206.0))),
+        finished("adam", 119.0, seed=2),
+    ]
+    reference, adam = calibration_report.matched(runs)
+    assert reference.varied_percent == pytest.approx(10)
+    assert (adam.seconds, adam.varied_percent) == (175, pytest.approx(50 * 87 / 175))
+    assert adam.off_percent == pytest.approx(100 * (525 / 500 - 1))
+    row = next(line for line in calibration_report.lines([reference, adam]) if "adam " in line)
+    assert row.split()[4:8] == ["3", "175.00", "24.9%", "+5.0%"]
+
+
+@pytest.mark.parametrize(("seconds", "within"), [(107.0, False), (107.2, True), (112.9, True)])
+def test_what_whole_steps_come_to_is_allowed(tmp_path: Path, seconds: float, within: bool) -> None:
+    """Eleven steps of 10 s are 10 % longer than was given, as ten are shorter."""
+    run = dataclasses.replace(finished("ekfac", seconds, step=11), path=tmp_path)
+    (lost,) = calibration_report.matched([run])
+    assert (lost.planned_percent, lost.within) == (None, None)
+    (tmp_path / "calibration.json").write_bytes(made_up(profile=(10.0,)).to_json())
+    (found,) = calibration_report.matched([run])
+    assert found.planned_percent == pytest.approx(10)
+    assert (found.within is not None) is within
 
 
 def test_without_a_run_of_the_reference_its_budget_is_the_measure():

@@ -71,6 +71,22 @@ def test_what_else_happens_in_one_round_widens_the_spread_alone():
     assert found.spread_percent == pytest.approx(100 * (3 - 1.9) / 2 / 2)
 
 
+def test_runs_at_different_times_differ_by_the_drift_that_rounds_share():
+    """The method keeps to twice the reference while the machine slows down by half."""
+    reference = Timed(cycle=1, rounds=[[1.0], [1.2], [1.5]])
+    method = Timed(cycle=1, rounds=[[2.0], [2.4], [3.0]])
+    found = cost(method, reference)
+    assert found.spread_percent == pytest.approx(0, abs=1e-9)
+    assert found.between_runs_percent == pytest.approx(50 * (1.5 / 1.0 - 1.0 / 1.5))
+
+
+def test_between_runs_a_dear_step_is_no_difference():
+    steps = itertools.cycle([10.0] + [1.0] * 3)
+    method = Timed(cycle=4, rounds=[[next(steps) for _ in range(3)] for _ in range(4)])
+    found = cost(method, Timed(cycle=1, rounds=[[1.0]] * 4))
+    assert found.between_runs_percent == pytest.approx(0, abs=1e-9)
+
+
 @pytest.mark.parametrize("cycle", [1, 2, 6])
 def test_the_reference_costs_itself(cycle):
     times = iter([5.0, 1, 2, 8, 2, 3, 1, 1, 9, 4, 2, 2, 3, 7, 2, 1, 1, 2])
@@ -92,16 +108,28 @@ def test_methods_take_turns_and_back():
         return step
 
     times = calibration_rounds.run(
-        {"a": stepper("a", 1.0), "b": stepper("b", 0.05)},
+        {"a": stepper("a", 1.0), "b": stepper("b", 0.1)},
         {"a": 1, "b": 8},
         failed=lambda name, error: pytest.fail(name),
         now=lambda: 0.0,
     )
     warm_up, rounds = 2 * calibration_rounds.WARM_UP_STEPS, calibration_rounds.MAX_ROUNDS
-    assert "".join(log[warm_up:]) == ("a" + "bbbb" + "bbbb" + "a") * rounds
-    assert times["a"].rounds == [[1.0, 1.0]] * rounds
-    assert times["b"].rounds == [[0.05] * 8] * rounds
-    assert times["b"].warm_up == [0.05] * calibration_rounds.WARM_UP_STEPS
+    assert "".join(log[warm_up:]) == ("aaa" + "bbbb" + "bbbb" + "aaa") * rounds
+    assert times["a"].rounds == [[1.0] * 6] * rounds
+    assert times["b"].rounds == [[0.1] * 8] * rounds
+    assert times["b"].warm_up == [0.1] * calibration_rounds.WARM_UP_STEPS
+
+
+def test_each_method_warms_up_on_its_own():
+    log = []
+    calibration_rounds.run(
+        {name: lambda name=name: log.append(name) or 0.1 for name in "ab"},
+        {"a": 1, "b": 1},
+        failed=lambda name, error: pytest.fail(name),
+        before=lambda: log.append("|"),
+    )
+    assert "".join(log).startswith("|aaa|bbb")
+    assert log.count("|") == 2
 
 
 def test_slow_methods_have_the_least_number_of_rounds():
