@@ -1,4 +1,4 @@
-"""Arrays that studies have left beside the runs: ``<runs_dir>/.studies/<study>/<id>/``."""
+"""Arrays that studies have left beside runs: ``.studies/<study>/<id>/`` where the runs lie."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments.record import STUDIES_DIR
+from experiments.record import STUDIES_DIR, roots
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -70,7 +70,11 @@ def _files(runs_dir: Path | None, name: str) -> list[Path]:
     """The descriptions of finished studies; a hidden folder is one that was cut off."""
     if runs_dir is None:
         return []
-    return sorted((runs_dir / STUDIES_DIR).glob(f"{name}/[!.]*/{STUDY_FILE}"))
+    return [
+        path
+        for root in roots(runs_dir)
+        for path in sorted((root / STUDIES_DIR).glob(f"{name}/[!.]*/{STUDY_FILE}"))
+    ]
 
 
 def _described(path: Path) -> dict[str, Any]:

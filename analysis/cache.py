@@ -62,19 +62,23 @@ def read_records(runs_dir: Path) -> tuple[list[Record], list[str]]:
         The readable records, and one line for each that was left out.
     """
     known = _read_cache(runs_dir / CACHE)
+
+    def name_of(folder: Path) -> str:
+        return folder.relative_to(runs_dir).as_posix()
+
     stamps: dict[str, Stamp] = {}
     fresh = 0
 
     def load(folder: Path) -> Record:
         nonlocal fresh
         stamp = _stamp(folder)
-        cached = known.get(folder.name)
+        cached = known.get(name_of(folder))
         if cached is not None and cached[0] == stamp:
             record = cached[1]
         else:
-            record = to_record(load_run(folder))
+            record = to_record(load_run(folder), name_of(folder))
             fresh += 1
-        stamps[folder.name] = stamp
+        stamps[name_of(folder)] = stamp
         return record
 
     records, broken = load_each(runs_dir, load)
@@ -84,12 +88,17 @@ def read_records(runs_dir: Path) -> tuple[list[Record], list[str]]:
     return records, broken
 
 
-def to_record(run: Run) -> Record:
-    """Turn the rows of a run into columns."""
+def to_record(run: Run, folder: str) -> Record:
+    """Turn the rows of a run into columns.
+
+    Args:
+        run: As it was read.
+        folder: Where it lies, from the folder of the runs.
+    """
     metric, higher = run.identity["metric"], run.identity["higher_is_better"]
     head = {
         "run_id": run.run_id,
-        "folder": run.path.name,
+        "folder": folder,
         "status": run.status,
         "reason": run.reason,
         "identity": run.identity,

@@ -1,6 +1,6 @@
 """The trials of tuning studies: their records beside the runs, else the ledger of a tuned file.
 
-A study's runs are under ``<runs_dir>/.tuning/``. What it found is also in the header of
+A study's runs are under ``.tuning/`` where the runs lie. What it found is also in the header of
 ``conf/tuned/<task>/<optimizer>.yaml``, a line a trial; that is read for the runs whose record tells
 of that very study, so that trials which were made elsewhere can be shown too.
 """
@@ -19,10 +19,11 @@ import yaml
 
 from analysis import conf
 from analysis.aggregate import Floats
+from analysis.cache import read_records
 from analysis.groups import BLOCK
-from analysis.load import Results, load_results
+from analysis.load import Results, to_results
 from analysis.statistics.trials import trial_results
-from experiments.record import METRICS_FILE, STATUS_FILE
+from experiments.record import METRICS_FILE, STATUS_FILE, roots
 
 TRIALS_DIR = Path(".tuning")
 UNFINISHED = ("running", "interrupted")
@@ -64,19 +65,22 @@ def trials_digest(runs_dir: Path | None) -> bytes:
     """Digest of all that ``trials_of`` reads besides the runs."""
     digest = hashlib.sha256()
     paths = sorted((conf.CONF / "tuned").glob("*/*.yaml"))
-    if runs_dir is not None:
+    for root in [] if runs_dir is None else roots(runs_dir):
         for name in (STATUS_FILE, METRICS_FILE):
-            paths += sorted((runs_dir / TRIALS_DIR).glob(f"*/{name}"))
+            paths += sorted((root / TRIALS_DIR).glob(f"*/{name}"))
     for path in paths:
         digest.update(f"{path.parent.name}/{path.name}".encode() + path.read_bytes())
     return digest.digest()
 
 
 def _recorded(runs_dir: Path | None) -> Iterator[Trials]:
-    if runs_dir is None or not (runs_dir / TRIALS_DIR).is_dir():
-        return
     # What is no record there (a study's own folder) is none of the report's concern.
-    loaded = load_results(runs_dir / TRIALS_DIR)
+    records = {
+        record.run_id: record
+        for root in ([] if runs_dir is None else roots(runs_dir))
+        for record in read_records(root / TRIALS_DIR)[0]
+    }
+    loaded = to_results(list(records.values()))
     ended = loaded.runs[~loaded.runs["status"].isin(UNFINISHED)]
     for _, runs in ended.groupby([*BLOCK, "optimizer"], sort=True):
         first = runs.iloc[0]

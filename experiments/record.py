@@ -89,7 +89,8 @@ def load_runs(runs_dir: Path) -> tuple[list[Run], list[str]]:
 def load_each(runs_dir: Path, load: Callable[[Path], Loaded]) -> tuple[list[Loaded], list[str]]:
     """Read every run under ``runs_dir`` by ``load``, in order of folder name.
 
-    Hidden entries and plain files are ignored; a folder that does not exist holds no runs.
+    Hidden entries and plain files are ignored; a folder that does not exist holds no runs. Runs of
+    several places may lie in a folder each: a subfolder that holds runs is read like ``runs_dir``.
 
     Args:
         runs_dir: Folder of the run records.
@@ -101,21 +102,40 @@ def load_each(runs_dir: Path, load: Callable[[Path], Loaded]) -> tuple[list[Load
     runs: list[Loaded] = []
     broken: list[str] = []
     seen: dict[str, str] = {}
-    folders = sorted(runs_dir.iterdir()) if runs_dir.exists() else []
-    for path in folders:
-        if path.name.startswith(".") or not path.is_dir():
-            continue
-        try:
-            run = load(path)
-        except BrokenRecordError as error:
-            broken.append(str(error))
-            continue
-        if run.run_id in seen:  # a copied folder must not count as one more seed
-            broken.append(f"{path.name}: the same run as {seen[run.run_id]} ({run.run_id})")
-            continue
-        seen[run.run_id] = path.name
-        runs.append(run)
+    places = roots(runs_dir)
+    for root in places:
+        for path in _subfolders(root):
+            if path in places:
+                continue
+            try:
+                run = load(path)
+            except BrokenRecordError as error:
+                broken.append(str(error))
+                continue
+            name = path.relative_to(runs_dir).as_posix()
+            if run.run_id in seen:  # a copied folder must not count as one more seed
+                broken.append(f"{name}: the same run as {seen[run.run_id]} ({run.run_id})")
+                continue
+            seen[run.run_id] = name
+            runs.append(run)
     return runs, broken
+
+
+def roots(runs_dir: Path) -> list[Path]:
+    """The folders under which runs lie: ``runs_dir``, and its subfolders that hold runs."""
+    return [runs_dir, *filter(_holds_runs, _subfolders(runs_dir))]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    entries = folder.iterdir() if folder.exists() else ()
+    return sorted(path for path in entries if not path.name.startswith(".") and path.is_dir())
+
+
+def _holds_runs(folder: Path) -> bool:
+    """Whether it is no record but has some; a record of its own hides what lies under it."""
+    if (folder / STATUS_FILE).exists():
+        return False
+    return any((path / STATUS_FILE).exists() for path in _subfolders(folder))
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, Any]], bool]:

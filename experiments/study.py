@@ -35,7 +35,7 @@ from experiments import commandline, environment, identity, preflight
 from experiments.errors import UserError, report_user_errors
 from experiments.loop import DivergedError
 from experiments.outcome import EXIT_CODES
-from experiments.record import STUDIES_DIR
+from experiments.record import STUDIES_DIR, roots
 from experiments.store import write_atomic
 from experiments.studies.plan import Plan
 
@@ -79,11 +79,14 @@ def missing_studies(runs_dir: Path, figure: str | None = None) -> list[str]:
         runs_dir: Folder of the run records.
         figure: Only those that this figure is drawn from.
     """
-    root = runs_dir / STUDIES_DIR
     return [
         name
         for name in names()
-        if not any((root / name).glob(f"[!.]*/{STUDY_FILE}"))
+        if not any(
+            True
+            for root in roots(runs_dir)
+            for _ in (root / STUDIES_DIR / name).glob(f"[!.]*/{STUDY_FILE}")
+        )
         and (figure is None or figure in figures(name))
     ]
 

@@ -76,6 +76,19 @@ def test_pickles_are_not_read(tmp_path: Path) -> None:
         load_study(tmp_path, "toy")
 
 
+def test_a_study_may_lie_beside_the_runs_of_one_place(tmp_path: Path) -> None:
+    run = tmp_path / "there" / "some run"
+    run.mkdir(parents=True)
+    before = studies_digest(tmp_path)
+    write_study(tmp_path / "there", "aaa", "2026", x=np.arange(3))
+    assert load_study(tmp_path, "toy") is None  # no runs lie there
+    (run / "status.json").touch()
+    found = load_study(tmp_path, "toy")
+    assert found is not None
+    assert found[1]["study_id"] == "aaa"
+    assert studies_digest(tmp_path) != before
+
+
 def test_the_digest_changes_with_the_studies(tmp_path: Path) -> None:
     seen = {studies_digest(None), studies_digest(tmp_path)}
     assert len(seen) == 1

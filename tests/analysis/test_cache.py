@@ -61,6 +61,24 @@ def test_a_second_reading_parses_nothing_and_gives_the_same(
     assert np.isnan(second[2].columns["loss"]).all()
 
 
+def test_runs_of_two_places_are_told_apart(
+    writer_to: Any, runs_dir: Path, parsed: list[str]
+) -> None:
+    for place in ("here", "there"):
+        (runs_dir / place).mkdir()
+        writer_to(runs_dir / place)(run_id=f"from {place}", seed=len(place)).rename(
+            runs_dir / place / "first"
+        )
+
+    first, broken = read_records(runs_dir)
+    second, _ = read_records(runs_dir)
+
+    assert parsed == ["first", "first"]
+    assert broken == []
+    assert [record.head["folder"] for record in first] == ["here/first", "there/first"]
+    assert_equal(second, first)
+
+
 def test_only_what_changed_is_read_again(write_run: Any, runs_dir: Path, parsed: list[str]) -> None:
     for seed in range(3):
         write_run(seed=seed, run_id=f"run{seed}")

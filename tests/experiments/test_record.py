@@ -12,6 +12,7 @@ from experiments.record import (
     load_run,
     load_runs,
     read_rows,
+    roots,
 )
 
 IDENTITY = {
@@ -146,6 +147,24 @@ def test_a_copied_record_counts_once(tmp_path: Path) -> None:
 
     assert len(runs) == 1
     assert broken == ["a-copy: the same run as a (a)"]
+
+
+def test_runs_of_several_places_lie_in_a_folder_each(tmp_path: Path) -> None:
+    write(tmp_path / "here" / "b", "")
+    write(tmp_path / "here" / "b" / "kept" / "c", "")  # a part of the record
+    write(tmp_path / "there" / "a", "")
+    write(tmp_path / "there" / "b-copy", "", run_id="b")
+    write(tmp_path / "there" / ".tuning" / "d", "")
+    (tmp_path / "there" / "empty").mkdir()
+    write(tmp_path / "e", "")
+
+    runs, broken = load_runs(tmp_path)
+
+    assert [run.run_id for run in runs] == ["e", "b", "a"]
+    copied, empty = broken
+    assert copied == "there/b-copy: the same run as here/b (b)"
+    assert empty.startswith("empty/status.json: ")
+    assert roots(tmp_path) == [tmp_path, tmp_path / "here", tmp_path / "there"]
 
 
 def test_a_folder_that_does_not_exist_holds_no_runs(tmp_path: Path) -> None:
