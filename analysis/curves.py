@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from analysis.aggregate import Floats, Summary, curve, summarize
 from analysis.groups import group_runs
 from analysis.load import Results
+from analysis.methods import methods_of
 from analysis.missing import missing_figure
 from analysis.panels import (
     RC,
@@ -43,8 +44,12 @@ NOTE = (
 ON_TIME = (
     " Seeds are interpolated linearly on a common time grid, up to the shortest run of the method."
 )
-MOST_LINES = 40  # in one panel; more cannot be told apart
-LEFT_OUT = " Panels with more than {most} lines show those with most seeds: {count} are left out."
+EASY_LINES = 20  # in one panel; of more, one variant of each method is enough
+MOST_LINES = 40  # more cannot be told apart
+LEFT_OUT = (
+    f" {{count}} lines are left out: panels with more than {EASY_LINES} lines show one variant of "
+    f"each method, the best on validation, and at most {MOST_LINES}, those with most seeds."
+)
 
 Series = Mapping[str, tuple[Floats, Floats]]
 
@@ -80,21 +85,23 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure:
     blocks = [(str(title), block) for title, block in groups.groupby("title", sort=True)]
     runs = {str(group_id): part for group_id, part in results.runs.groupby("group_id")}
     curves: dict[str, Series] = {}
+    shown_blocks = [(title, easily_read(block, runs, results)) for title, block in blocks]
     with mpl.rc_context(RC):
-        longest = min(MOST_LINES, max(len(block) for _, block in blocks))
+        longest = max(len(block) for _, block in shown_blocks)
         figure, axes = panels(len(blocks), height=4.3 + legend_height(longest))
-        for ax, (title, block) in zip(axes, blocks, strict=True):
+        for ax, (title, block) in zip(axes, shown_blocks, strict=True):
             shown = metric or f"test_{block['metric'].iloc[0]}"
             if shown not in curves:
                 curves[shown] = results.series_by_run(shown, axis)
             ax.set_title(plain(title_of(title, block)), pad=10)
             ax.set(xlabel=AXIS_LABELS[axis], ylabel=metric_label(shown))
-            lines = lines_of(most_seeds(block, runs), runs, curves[shown], axis)
+            lines = lines_of(block, runs, curves[shown], axis)
             draw_block(ax, lines, percent=shown.endswith("_percent"))
             if axis != "train_seconds":
                 round_ticks(ax)
-        too_many = sum(max(0, len(block) - MOST_LINES) for _, block in blocks)
-        left_out = LEFT_OUT.format(most=MOST_LINES, count=too_many) if too_many else ""
+        too_many = sum(len(block) for _, block in blocks)
+        too_many -= sum(len(block) for _, block in shown_blocks)
+        left_out = LEFT_OUT.format(count=too_many) if too_many else ""
         note(figure, NOTE + (ON_TIME if axis == "train_seconds" else "") + left_out)
     return figure
 
@@ -105,8 +112,17 @@ def title_of(title: str, block: pd.DataFrame) -> str:
     return f"{title} ({rulesets[0]} hyperparameters)" if len(rulesets) == 1 else title
 
 
-def most_seeds(block: pd.DataFrame, runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Keep the ``MOST_LINES`` groups that have most runs: a choice that looks at no result."""
+def easily_read(
+    block: pd.DataFrame, runs: Mapping[str, pd.DataFrame], results: Results
+) -> pd.DataFrame:
+    """Of too many groups keep one variant of each method, and of these those that have most runs.
+
+    Neither choice looks at the test split.
+    """
+    if len(block) > EASY_LINES and block["optimizer"].nunique() > 1:
+        methods = [method for alike in methods_of(results).values() for method in alike]
+        chosen = {group_id for method in methods for group_id in method.runs["group_id"]}
+        block = block[block["group_id"].isin(chosen)]
     counts = block["group_id"].map(lambda group_id: len(runs[group_id]))
     kept = counts.sort_values(ascending=False, kind="stable").index[:MOST_LINES]
     return block.loc[sorted(kept)]
