@@ -12,7 +12,7 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 COLUMNS = ("subplot", "kind", "series", "x", "y", "value")
-LARGEST = 200_000  # values of one image; a larger one is in the arrays that it was drawn from
+LARGEST = 10_000  # values of one image; a larger one is in the arrays that it was drawn from
 
 
 def figure_data(figure: Figure) -> pd.DataFrame:
