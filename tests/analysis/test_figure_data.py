@@ -17,7 +17,7 @@ def test_lines_points_bars_and_images_come_back_as_drawn() -> None:
     found = figure_data(figure)
     assert tuple(found.columns) == COLUMNS
     assert found["subplot"].tolist() == ["left"] * 4 + ["2"] * 4
-    rows = found.fillna("").loc[:, ["kind", "series", "x", "y"]].to_numpy().tolist()
+    rows = found.loc[:, ["kind", "series", "x", "y"]].to_numpy().tolist()
     assert rows[:4] == [
         ["line", "a line", 1, 3],
         ["line", "a line", 2, 4],
