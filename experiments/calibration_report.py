@@ -103,7 +103,9 @@ def matched(runs: Sequence[Run]) -> list[Matched]:
     }
     methods: dict[tuple[object, ...], list[Run]] = {}
     for run in timed:
-        methods.setdefault((*_block(run), run.identity["optimizer"]), []).append(run)
+        # Not by name alone: a method at several learning rates is several methods.
+        key = (*_block(run), run.identity["optimizer"], run.identity.get("group_id"))
+        methods.setdefault(key, []).append(run)
     return [
         Matched(
             tuple(members),

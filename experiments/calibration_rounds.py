@@ -163,7 +163,10 @@ def cost(method: Timed, reference: Timed) -> Cost:
         / statistics.fmean(costs[kind] for kind, seconds in kinds.items() for _ in seconds)
         for unit, kinds in zip(units, _by_kind(method), strict=True)
     ]
-    profile = [costs[is_refresh(phase, method.cycle)] for phase in range(method.cycle)]
+    method_rounds, reference_rounds = (
+        list(enumerate(_slowness(timed))) for timed in (method, reference)
+    )
+    profile = [costs[_is_refresh(phase, method.cycle)] for phase in range(method.cycle)]
     ratio = statistics.fmean(profile)
     usual = sum(profile[index % method.cycle] for index in range(len(method.warm_up)))
     return Cost(
@@ -172,18 +175,13 @@ def cost(method: Timed, reference: Timed) -> Cost:
         start=max(0.0, sum(method.warm_up) / statistics.median(units) - usual),
         spread_percent=_half_range_percent(deviations),
         between_runs_percent=_half_range_percent(
-            [
-                own / other
-                for i, own in enumerate(_slowness(method))
-                for j, other in enumerate(_slowness(reference))
-                if i != j
-            ]
+            [own / other for i, own in method_rounds for j, other in reference_rounds if i != j]
         ),
         seconds=ratio * statistics.median(units),
     )
 
 
-def is_refresh(index: int, cycle: int) -> bool:
+def _is_refresh(index: int, cycle: int) -> bool:
     """Whether a step, counted from 0, refreshes; without a cycle none is told apart."""
     return cycle > 1 and index % cycle == 0
 
@@ -239,6 +237,6 @@ def _by_kind(timed: Timed) -> Iterator[dict[bool, list[float]]]:
     for round_ in timed.rounds:
         kinds: dict[bool, list[float]] = {}
         for seconds in round_:
-            kinds.setdefault(is_refresh(index, timed.cycle), []).append(seconds)
+            kinds.setdefault(_is_refresh(index, timed.cycle), []).append(seconds)
             index += 1
         yield kinds

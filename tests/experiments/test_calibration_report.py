@@ -58,6 +58,14 @@ def test_several_seeds_are_checked_by_their_mean():
     assert row.split()[4:8] == ["3", "175.00", "24.9%", "+5.0%"]
 
 
+def test_a_method_at_two_learning_rates_is_checked_twice() -> None:
+    runs = [finished("adam", seconds) for seconds in (101.0, 120.0)]
+    for index, run in enumerate(runs):
+        run.identity["group_id"] = f"lr {index}"
+    found = calibration_report.matched(runs)
+    assert [one.seconds for one in found] == [101, 120]
+
+
 @pytest.mark.parametrize(("seconds", "within"), [(107.0, False), (107.2, True), (112.9, True)])
 def test_what_whole_steps_come_to_is_allowed(tmp_path: Path, seconds: float, within: bool) -> None:
     """Eleven steps of 10 s are 10 % longer than was given, as ten are shorter."""
