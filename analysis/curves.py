@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import matplotlib as mpl
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from analysis.aggregate import Floats, Summary, curve, summarize
 from analysis.groups import group_runs
 from analysis.load import Results
-from analysis.methods import methods_of
+from analysis.methods import Method, methods_of
 from analysis.missing import missing_figure
 from analysis.panels import (
     RC,
@@ -47,8 +47,9 @@ ON_TIME = (
 EASY_LINES = 20  # in one panel; of more, one variant of each method is enough
 MOST_LINES = 40  # more cannot be told apart
 LEFT_OUT = (
-    f" {{count}} lines are left out: panels with more than {EASY_LINES} lines show one variant of "
-    f"each method, the best on validation, and at most {MOST_LINES}, those with most seeds."
+    f" {{count}} lines are left out: of several methods with more than {EASY_LINES} lines a panel "
+    f"shows one variant each, the best on validation, and at most {MOST_LINES} lines, those with "
+    "most seeds."
 )
 
 Series = Mapping[str, tuple[Floats, Floats]]
@@ -85,7 +86,11 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure:
     blocks = [(str(title), block) for title, block in groups.groupby("title", sort=True)]
     runs = {str(group_id): part for group_id, part in results.runs.groupby("group_id")}
     curves: dict[str, Series] = {}
-    shown_blocks = [(title, easily_read(block, runs, results)) for title, block in blocks]
+    crowded = any(len(block) > EASY_LINES for _, block in blocks)
+    methods = methods_of(results) if crowded else {}
+    shown_blocks = [
+        (title, easily_read(block, runs, methods.get(title, []))) for title, block in blocks
+    ]
     with mpl.rc_context(RC):
         longest = max(len(block) for _, block in shown_blocks)
         figure, axes = panels(len(blocks), height=4.3 + legend_height(longest))
@@ -113,14 +118,13 @@ def title_of(title: str, block: pd.DataFrame) -> str:
 
 
 def easily_read(
-    block: pd.DataFrame, runs: Mapping[str, pd.DataFrame], results: Results
+    block: pd.DataFrame, runs: Mapping[str, pd.DataFrame], methods: Sequence[Method]
 ) -> pd.DataFrame:
     """Of too many groups keep one variant of each method, and of these those that have most runs.
 
     Neither choice looks at the test split.
     """
     if len(block) > EASY_LINES and block["optimizer"].nunique() > 1:
-        methods = [method for alike in methods_of(results).values() for method in alike]
         chosen = {group_id for method in methods for group_id in method.runs["group_id"]}
         block = block[block["group_id"].isin(chosen)]
     counts = block["group_id"].map(lambda group_id: len(runs[group_id]))

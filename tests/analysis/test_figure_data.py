@@ -30,7 +30,7 @@ def test_lines_points_bars_and_images_come_back_as_drawn() -> None:
 
 
 def test_a_large_image_stays_in_its_arrays() -> None:
-    """A page that held four of them was 77 MB."""
+    """A page that held six of them was 77 MB."""
     figure = Figure()
     left, right = figure.subplots(1, 2)
     left.imshow(np.zeros((LARGEST // 100, 100)))
