@@ -12,11 +12,9 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import contextlib
-import dataclasses
 import fcntl
 import json
 import sys
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,16 +25,16 @@ import yaml
 from experiments import (
     calibration_key,
     calibration_rounds,
+    calibration_start,
     commandline,
     faults,
     memory,
     parentage,
 )
-from experiments.build import build, build_task
+from experiments.build import build_task
 from experiments.calibration_process import REFUSED
 from experiments.calibration_record import Calibration, lines, read
 from experiments.errors import refusal
-from experiments.loop import Trainer
 from experiments.store import write_atomic
 from experiments.tasks.task import Task
 
@@ -44,9 +42,6 @@ Config = Mapping[str, Any]
 Answer = tuple[str, str] | None  # status and reason; None: measured
 REFRESH_KEYS = ("interval", "update_interval", "precondition_frequency")
 """How methods call the number of steps between two refreshes of their curvature."""
-
-_LR_FACTOR = 1e-3
-"""Of the learning rate: what no run survives must not end a measurement, and costs the same."""
 
 
 def main() -> int:
@@ -145,26 +140,32 @@ def _take_turns(
     cache: Path,
     failed: Callable[[str, Exception], None],
 ) -> None:
+    def is_worth(left: Collection[str]) -> bool:
+        return standard_key in left and any(key in left for key in wanted)
+
     steppers = {}
-    # What the first steps of any method set up in a process is nobody's own cost.
-    with contextlib.suppress(Exception):
-        step = _stepper(methods[standard_key], task)
-        for _ in range(calibration_rounds.WARM_UP_STEPS):
-            step()
-        del step
     for key, config in methods.items():
         try:
-            steppers[key] = _stepper(config, task)
+            steppers[key] = calibration_start.stepper(config, task)
         except Exception as error:
             failed(key, error)
     times = calibration_rounds.run(
         steppers,
         {key: cycle(config["optimizer"]) for key, config in methods.items()},
         failed=failed,
-        before=memory.give_back,
-        is_worth=lambda left: standard_key in left and any(key in left for key in wanted),
+        is_worth=is_worth,
     )
-    if not times:
+    # By now torch has what it compiles in its cache, where the runs will find it; they will find no
+    # memory that is taken.
+    steppers.clear()
+    memory.give_back()
+    for key in list(times):
+        try:
+            times[key].start = calibration_start.seconds(methods[key])
+        except Exception as error:
+            del times[key]
+            failed(key, error)
+    if not is_worth(times):
         return
     standard, standard_times = methods[standard_key], times[standard_key]
     own = calibration_rounds.cost(standard_times, standard_times)
@@ -200,32 +201,6 @@ def _judge(error: Exception) -> tuple[str, str]:
     """Status and reason, in one line."""
     line = refusal(error)
     return (REFUSED, line) if line is not None else faults.judge(error)
-
-
-def _stepper(config: Config, task: Task) -> Callable[[], float]:
-    """Steps as a run takes them; each call returns the seconds of one."""
-    plain = {
-        **config,
-        "budget": {"steps": 1},
-        "schedule": {
-            "_target_": "experiments.schedule.constant",
-            "_partial_": True,
-            "name": "constant",
-        },
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the run itself records them
-        built = build(plain, task=task)
-    built = dataclasses.replace(built, schedule=lambda progress: _LR_FACTOR)
-    trainer = Trainer(built, seed=config["seed"])
-    steps = trainer.steps()
-
-    def step() -> float:
-        before = trainer.counters.train_seconds
-        next(steps)
-        return trainer.counters.train_seconds - before
-
-    return step
 
 
 def _say(text: str) -> None:

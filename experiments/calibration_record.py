@@ -30,8 +30,8 @@ class Calibration:
         drift_percent: Half the range of the rounds about the reference's own seconds: how much the
             machine's speed varied meanwhile.
         rounds: How often all methods had their turn.
-        start: How much dearer than later ones the method's first steps are, all together, in mean
-            steps of the reference: what it sets up for itself.
+        start: How much dearer than later ones the first steps of a run are, all together, in mean
+            steps of the reference: what is compiled, loaded and set up once.
         reference_start: That of the reference.
         steps_per_epoch: Steps in one pass over the training data.
         published_ratio: The ratio that the paper's epochs imply; None where there is none.
@@ -114,12 +114,15 @@ def lines(found: Sequence[Calibration]) -> list[str]:
         f"{where}, {first.machine['threads']} threads: a step of {first.reference} takes "
         f"{first.reference_seconds_per_step:.4g} s (varied by {first.drift_percent:.1f} %)",
         f"  {'method':<22}{'steps of ' + first.reference:>22}{'spread':>10}"
-        f"{'between runs':>14}{'paper':>8}",
+        f"{'between runs':>14}{'start':>9}{'paper':>8}",
     ]
     for one in sorted(found, key=lambda one: one.ratio):
         paper = "-" if one.published_ratio is None else f"{one.published_ratio:g}"
         spread, between = f"{one.spread_percent:.1f} %", f"{one.between_runs_percent:.1f} %"
-        told.append(f"  {one.method:<22}{one.ratio:>22.3f}{spread:>10}{between:>14}{paper:>8}")
+        start = f"{one.start * one.reference_seconds_per_step:.2f} s"
+        told.append(
+            f"  {one.method:<22}{one.ratio:>22.3f}{spread:>10}{between:>14}{start:>9}{paper:>8}"
+        )
     return told
 
 

@@ -26,13 +26,15 @@ class Timed:
 
     Attributes:
         cycle: Steps from one refresh to the next.
-        warm_up: Seconds of the first steps, which are in no round.
+        warm_up: Steps before the first round.
         rounds: Seconds of the steps of each round.
+        start: Seconds of the first steps in a process that nothing has trained in.
     """
 
     cycle: int
-    warm_up: list[float] = field(default_factory=list)
+    warm_up: int = 0
     rounds: list[list[float]] = field(default_factory=list)
+    start: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Cost:
     Attributes:
         ratio: The mean step.
         profile: The steps of one cycle, the refresh first; their mean is ``ratio``.
-        start: How much dearer the first steps are than later ones, all together.
+        start: How much dearer the first steps of a process are than later ones, all together.
         spread_percent: Half the range of the rounds about ``ratio``, in percent of it.
         between_runs_percent: The same of rounds of the method beside other rounds of the reference,
             as runs at different times stand beside each other.
@@ -62,7 +64,6 @@ def run(
     cycles: Mapping[str, int],
     *,
     failed: Callable[[str, Exception], None],
-    before: Callable[[], object] = lambda: None,
     is_worth: Callable[[Collection[str]], bool] = bool,
     now: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timed]:
@@ -72,7 +73,6 @@ def run(
         steppers: Takes one step of the method, and returns its seconds.
         cycles: Steps from one refresh of the method to the next.
         failed: Called with a method whose step raised; it takes no further part.
-        before: Called before the first steps of each method.
         is_worth: Asked before each round with the methods that are left; if not, nothing comes of
             the whole.
         now: A clock in seconds, for the length of the whole.
@@ -95,10 +95,9 @@ def run(
 
     turns = {}
     for name in steppers:
-        before()
         warm_up = turn(name, WARM_UP_STEPS)
         if warm_up:
-            times[name].warm_up = warm_up
+            times[name].warm_up = len(warm_up)
             turns[name] = turn_steps(statistics.median(warm_up[1:]), cycle=cycles[name])
     for index in range(MAX_ROUNDS):
         if not is_worth(times):
@@ -168,11 +167,11 @@ def cost(method: Timed, reference: Timed) -> Cost:
     )
     profile = [costs[_is_refresh(phase, method.cycle)] for phase in range(method.cycle)]
     ratio = statistics.fmean(profile)
-    usual = sum(profile[index % method.cycle] for index in range(len(method.warm_up)))
+    usual = sum(profile[index % method.cycle] for index in range(len(method.start)))
     return Cost(
         ratio=ratio,
         profile=profile,
-        start=max(0.0, sum(method.warm_up) / statistics.median(units) - usual),
+        start=max(0.0, sum(method.start) / statistics.median(units) - usual),
         spread_percent=_half_range_percent(deviations),
         between_runs_percent=_half_range_percent(
             [own / other for i, own in method_rounds for j, other in reference_rounds if i != j]
@@ -233,7 +232,7 @@ def _half_range_percent(quotients: Sequence[float]) -> float:
 
 def _by_kind(timed: Timed) -> Iterator[dict[bool, list[float]]]:
     """The seconds of each round, of the steps that refresh and of the others."""
-    index = len(timed.warm_up)
+    index = timed.warm_up
     for round_ in timed.rounds:
         kinds: dict[bool, list[float]] = {}
         for seconds in round_:

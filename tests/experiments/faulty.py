@@ -2,11 +2,14 @@
 
 import os
 import signal
+import time
 from typing import Any
 
 import torch
 
-FAULTS = ("none", "diverges", "raises", "takes_memory", "dies")
+FAULTS = ("none", "diverges", "raises", "takes_memory", "dies", "compiles")
+COMPILING_SECONDS = 1.0
+_compiled: list[bool] = []
 
 
 class _Faulty(torch.optim.Optimizer):
@@ -35,6 +38,9 @@ def _go_wrong(optimizer: Any, args: Any, kwargs: Any) -> None:
         raise ArithmeticError("the fault of this test")
     if optimizer.fault == "takes_memory":
         torch.empty(64 * 10**15, dtype=torch.uint8)
+    if optimizer.fault == "compiles" and not _compiled:  # once a process, whoever comes first
+        _compiled.append(True)
+        time.sleep(COMPILING_SECONDS)
 
 
 class FaultySGD(_Faulty, torch.optim.SGD):

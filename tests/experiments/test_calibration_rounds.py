@@ -28,9 +28,9 @@ def test_a_dear_tenth_step_is_counted():
     """Nine steps of 1 and one of 11 cost 2 a step, and the run begins with the dear one."""
     cheap_and_dear = [11.0] + [1.0] * 9
     steps = itertools.cycle(cheap_and_dear)
-    warm_up = [next(steps) for _ in range(3)]
+    start = [next(steps) for _ in range(3)]
     rounds = [[next(steps) for _ in range(20)] for _ in range(3)]
-    method = Timed(cycle=10, warm_up=warm_up, rounds=rounds)
+    method = Timed(cycle=10, warm_up=3, rounds=rounds, start=start)
     found = cost(method, Timed(cycle=1, rounds=[[1.0]] * 3))
     assert found.ratio == pytest.approx(2)
     assert found.profile == pytest.approx(cheap_and_dear)
@@ -57,8 +57,8 @@ def test_a_spread_cycle_shows_how_its_rounds_differ():
     assert found.spread_percent == pytest.approx(50 * (1.1 - 0.9 / 0.95))
 
 
-def test_what_a_method_sets_up_for_itself_is_its_start():
-    method = Timed(cycle=1, warm_up=[9.0, 2.0, 2.0], rounds=[[2.0]] * 3)
+def test_what_the_first_steps_of_a_process_set_up_is_the_start():
+    method = Timed(cycle=1, rounds=[[2.0]] * 3, start=[9.0, 2.0, 2.0])
     found = cost(method, Timed(cycle=1, rounds=[[2.0]] * 3))
     assert (found.ratio, found.start) == pytest.approx((1.0, 3.5))  # 7 s, in steps of 2 s
 
@@ -117,19 +117,7 @@ def test_methods_take_turns_and_back():
     assert "".join(log[warm_up:]) == ("aaa" + "bbbb" + "bbbb" + "aaa") * rounds
     assert times["a"].rounds == [[1.0] * 6] * rounds
     assert times["b"].rounds == [[0.1] * 8] * rounds
-    assert times["b"].warm_up == [0.1] * calibration_rounds.WARM_UP_STEPS
-
-
-def test_each_method_warms_up_on_its_own():
-    log = []
-    calibration_rounds.run(
-        {name: lambda name=name: log.append(name) or 0.1 for name in "ab"},
-        {"a": 1, "b": 1},
-        failed=lambda name, error: pytest.fail(name),
-        before=lambda: log.append("|"),
-    )
-    assert "".join(log).startswith("|aaa|bbb")
-    assert log.count("|") == 2
+    assert times["b"].warm_up == calibration_rounds.WARM_UP_STEPS
 
 
 def test_slow_methods_have_the_least_number_of_rounds():
