@@ -27,6 +27,7 @@ from experiments import (
     calibration_rounds,
     calibration_start,
     commandline,
+    determinism,
     faults,
     memory,
     parentage,
@@ -56,7 +57,8 @@ def main() -> int:
     for index, (_, reference) in enumerate(request["jobs"]):
         by_reference.setdefault(json.dumps(reference, sort_keys=True), []).append(index)
     answer: list[Answer] = [None] * len(request["jobs"])
-    with _turn(cache):
+    strict = determinism.strict(request["jobs"][0][0].get("deterministic", False))
+    with strict, _turn(cache):
         for indices in by_reference.values():
             configs = [request["jobs"][index][0] for index in indices]
             try:

@@ -22,7 +22,7 @@ MANNER = 4
 
 Config = Mapping[str, Any]
 # Not `control`: it takes the steps of the method that it controls, or the two would not pair.
-_SETTING = ("tokenization", "model", "precision", "compile", "channels_last")
+_SETTING = ("tokenization", "model", "precision", "compile", "channels_last", "deterministic")
 # What leaves the cost of a step as it is.
 _FREE = ("epochs", "eval_batch_size", "evaluations_per_epoch", "lr", "seed", *identity.NOTES)
 

@@ -66,6 +66,7 @@ def test_another_seed_lr_or_budget_finds_the_same_file(make_config, cached):
         "task.batch_size=32",
         "model.width=8",
         "precision=bf16",
+        "deterministic=true",
         "threads=2",
         "budget.match_seconds=adam",
     ],
