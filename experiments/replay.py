@@ -15,7 +15,7 @@ from pathlib import Path
 from experiments import arguments, comparison, identity, replay_code
 from experiments.comparison import DIFFERENT, Comparison
 from experiments.errors import UserError, report_user_errors
-from experiments.replay_run import Record, compare, read, rerun
+from experiments.replay_run import UNFINISHED, Record, compare, read, rerun
 from experiments.store import write_atomic
 
 CODES = ("current", "recorded")
@@ -37,6 +37,11 @@ def main() -> None:
         if given["code"] not in CODES:
             raise UserError(f"Invalid code: {given['code']!r}. Must be one of: {', '.join(CODES)}.")
         record = read(_find(given["run"], Path(given["runs_dir"])))
+        if not record.run.rows and record.run.status in UNFINISHED:
+            raise UserError(
+                f"run {record.run.run_id} has no measurements (status {record.run.status}): "
+                "nothing can be compared. Run it to its end first."
+            )
         folders = {
             key: str(Path(given[key]).expanduser().absolute())
             for key in ("data_dir", "cache_dir")
@@ -74,7 +79,7 @@ def _report(record: Record, replayed: Record, found: Comparison, *, rtol: float)
 def _notes(record: Record, replayed: Record, facts: list[str]) -> Iterator[str]:
     if not record.run.rows:
         yield "note: the record has no measurements; only its end is compared"
-    elif record.run.status in ("interrupted", "running"):
+    elif record.run.status in UNFINISHED:
         yield f"note: the record is {record.run.status}; it is compared as far as it goes"
     if "train_seconds" in record.config.get("budget", {}):
         yield "note: the budget is a training time, so that a clock decides the steps and their lr"

@@ -31,6 +31,9 @@ from experiments.sharing import library_variables
 from experiments.store import RunFolder, write_atomic
 
 REPLAYS = ".replays"
+UNFINISHED = ("interrupted", "running")
+"""Statuses of a record that is compared as far as it goes; one of a dead process says running."""
+
 # The same in every version of the code, so that it can start an older one.
 _PROGRAM = """
 import json, sys
@@ -124,7 +127,7 @@ def compare(record: Record, replayed: Record, *, rtol: float) -> Comparison:
     ended = old.status in FINAL_STATUSES
     rows = new.rows if ended else new.rows[: len(old.rows)]
     found = comparison.compare_rows(old.rows, rows, rtol=rtol)
-    if found.verdict == DIFFERENT or old.status in ("interrupted", "running"):
+    if found.verdict == DIFFERENT or old.status in UNFINISHED:
         return found
     ends = [(run.status, run.reason if run.status == "diverged" else None) for run in (old, new)]
     if ends[0] == ends[1]:

@@ -124,6 +124,17 @@ def test_an_interrupted_record_is_compared_as_far_as_it_goes(record, monkeypatch
     assert "the record is interrupted; it is compared as far as it goes" in capsys.readouterr().out
 
 
+def test_a_record_of_which_nothing_can_be_compared_is_not_run(record, monkeypatch, capsys):
+    """Else nothing would be found identical to nothing."""
+    (record / "metrics.jsonl").unlink()
+    rewrite(record / "status.json", lambda status: status.update(status="interrupted"))
+    assert call(monkeypatch, f"run={record}") == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert "has no measurements (status interrupted): nothing can be compared" in told[0]
+    assert not (record.parent / ".replays").exists()
+
+
 @pytest.mark.usefixtures("same_again")
 @pytest.mark.parametrize("status", ["diverged", "failed"])
 def test_another_end_is_a_difference(record, monkeypatch, capsys, status):
