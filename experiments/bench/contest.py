@@ -206,7 +206,10 @@ def _peak_bytes(
         train()
         return torch.cuda.max_memory_allocated(device) - before
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's notes would cut the table up
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    # Without `acc_events` torch 2.11 warns that it forgets cycles before the last; here is but one.
+    with profile(
+        activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as profiler:
         train()
     assert profiler.profiler is not None
     events = profiler.profiler.kineto_results.events()
