@@ -1,8 +1,9 @@
 """What a step of each method costs on this machine, for a budget that gives all the same time.
 
 The methods of a setting are measured together, interleaved, in a process of their own, and the
-result is kept under ``<runs_dir>/.calibration/``, one file for each method and reference: a rerun
-or another seed reads it. A run keeps a copy in its folder and goes by that one for ever.
+first steps of each alone. The result is kept under ``<runs_dir>/.calibration/``, one file for each
+method and reference: a rerun or another seed reads it. A run keeps a copy in its folder and goes
+by that one for ever.
 
 `python -m experiments.calibration runs_dir=runs` checks finished runs: the time that each was
 given, and the time that it took.

@@ -25,6 +25,7 @@ from experiments.errors import UserError
 from experiments.outcome import PreparationError
 from experiments.record import load_run
 from experiments.store import RunFolder
+from tests.experiments import faulty
 from tests.experiments.calibrations import made_up
 
 MATCH = ("budget=match_seconds", "budget.reference_steps=4")
@@ -227,3 +228,18 @@ def test_methods_are_measured_once_and_a_broken_file_anew(make_config, cached, m
     assert found[0].reference_seconds_per_step == found[1].seconds_per_step
     monkeypatch.setattr(calibration_process, "measure", no_measuring)
     assert calibration.measure(configs, runs_dir) == found
+
+
+@pytest.mark.slow
+def test_every_method_is_charged_for_what_each_run_sets_up_once(make_config):
+    """In the process where they take turns only the first of the two pays for it."""
+    configs = [
+        make_config(
+            *(f"optimizer={name.lower()}", f"optimizer._target_={faulty.__name__}.Faulty{name}"),
+            *("+optimizer.fault=compiles", *MATCH),
+        )
+        for name in ("SGD", "Adam")
+    ]
+    for found in calibration.measure(configs, Path(configs[0]["runs_dir"])):
+        assert found.start * found.reference_seconds_per_step > 0.9 * faulty.COMPILING_SECONDS
+        assert found.reference_start * found.reference_seconds_per_step < faulty.COMPILING_SECONDS
