@@ -37,17 +37,34 @@ def measure(configs: Sequence[Config], runs_dir: Path) -> list[Failure | None]:
     """
     count = threads_of(configs[0], 1)
     request = {
-        "parent": os.getpid(),
         "runs_dir": str(runs_dir),
         "jobs": [[{**config, "threads": count}, reference_section(config)] for config in configs],
     }
     environment = {name: value for name, value in os.environ.items() if name not in _LAUNCH}
     environment |= library_variables(count, environment)
+    try:
+        answer = ask("experiments.calibration_child", request, environment)
+    except PreparationError as death:
+        raise PreparationError(f"calibration: {death}", status=death.status) from None
+    return [told and _failure(*told) for told in answer]
+
+
+def ask(module: str, request: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
+    """Let a process answer: JSON on its standard input, and on the last line of its output.
+
+    Args:
+        module: What the process runs; it ends with this one, whose number it gets as ``parent``.
+        request: What it is asked.
+        environment: Its variables.
+
+    Raises:
+        PreparationError: If the process died.
+    """
     kills = memory.kills()
     child = subprocess.run(
-        [sys.executable, "-m", "experiments.calibration_child"],
+        [sys.executable, "-m", module],
         cwd=Path(__file__).parent.parent,
-        input=json.dumps(request),
+        input=json.dumps({"parent": os.getpid(), **request}),
         stdout=subprocess.PIPE,
         env=environment,
         text=True,
@@ -57,8 +74,8 @@ def measure(configs: Sequence[Config], runs_dir: Path) -> list[Failure | None]:
         status, reason = supervision.judge(
             child.returncode, for_memory=memory.kills() > kills, process="its process"
         )
-        raise PreparationError(f"calibration: {reason}", status=status)
-    return [told and _failure(*told) for told in json.loads(child.stdout.splitlines()[-1])]
+        raise PreparationError(reason, status=status)
+    return json.loads(child.stdout.splitlines()[-1])
 
 
 def _failure(status: str, reason: str) -> Failure:

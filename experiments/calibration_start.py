@@ -13,17 +13,16 @@ if __name__ == "__main__":
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from experiments import determinism, faults, memory, parentage, supervision
+from experiments import determinism, faults, memory, parentage
 from experiments.build import build, build_task
+from experiments.calibration_process import ask
 from experiments.loop import Trainer
 from experiments.outcome import PreparationError
 from experiments.tasks.task import Task
@@ -84,21 +83,7 @@ def stepper(config: Config, task: Task) -> Callable[[], float]:
 
 
 def _in_a_process(config: Config) -> list[float]:
-    kills = memory.kills()
-    child = subprocess.run(
-        [sys.executable, "-m", "experiments.calibration_start"],
-        cwd=Path(__file__).parent.parent,
-        input=json.dumps({"parent": os.getpid(), "config": dict(config)}),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if child.returncode:
-        status, reason = supervision.judge(
-            child.returncode, for_memory=memory.kills() > kills, process="its process"
-        )
-        raise PreparationError(reason, status=status)
-    answer = json.loads(child.stdout.splitlines()[-1])
+    answer = ask("experiments.calibration_start", {"config": dict(config)}, os.environ)
     if "status" in answer:
         raise PreparationError(answer["reason"], status=answer["status"])
     taken: list[float] = answer["seconds"]
