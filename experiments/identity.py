@@ -75,6 +75,12 @@ def hyperparameters(section: Config) -> dict[str, Any]:
     return {key: value for key, value in section.items() if key not in hidden}
 
 
+def hashed_hyperparameters(section: Config) -> dict[str, Any]:
+    """``hyperparameters`` without those at a value that leaves the id as it is."""
+    neutral = {f"optimizer.{key}": value for key, value in (section.get("neutral") or {}).items()}
+    return _without_neutral(hyperparameters(section), "optimizer.", neutral)
+
+
 def describe(config: Config, task: "Task") -> dict[str, Any]:
     """The identity that goes into the run's status, flat and complete for any table."""
     return {
