@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.optimizers.collective import refuse_sharded
+from experiments.optimizers.coverage import Coverage, coverage_of
 from experiments.optimizers.roots import precondition, robust_roots
 from experiments.optimizers.symmetric import pack, packed_gram, stack_length, unpack
 from experiments.optimizers.transform import (
@@ -87,6 +88,10 @@ class ShampooPreconditioner(GradientTransform):
                 self.left_alone[name] = f"an axis above {max_dimension}"
             else:
                 self._params[name] = param
+
+    def coverage(self) -> Coverage:
+        """Says which parameters have statistics, and why not the others."""
+        return coverage_of(self._model, self.left_alone)
 
     @torch.no_grad()
     def update(self) -> None:
