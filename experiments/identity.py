@@ -42,6 +42,7 @@ NOTES = (
     "shardable",
     "control",
     "neutral",
+    "nullable",
 )
 # Nulls that were hashed from the first. Every other null is left out at any depth, and so is a
 # value that the section's `neutral` names: an argument that comes later changes no id while it
