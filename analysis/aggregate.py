@@ -15,6 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import stdtrit
 
+from analysis.statistics.equality import RELATIVE
+
 LEVEL = 0.95
 GRID_POINTS = 101
 CURVE_COLUMNS = ("x", "n", "mean", "std", "low", "high")
@@ -32,6 +34,7 @@ class Summary:
         std: Sample standard deviation (divisor n - 1); ``None`` for n < 2.
         low: Lower end of the two-sided Student-t interval of the mean; ``None`` for n < 2.
         high: Its upper end.
+        not_finite: Runs that ended ``done`` without a finite value.
         expected: Seeds that any method of the same block has.
         level: Confidence level of the interval.
         strong: Whether it is the best of its column and the others are significantly worse.
@@ -48,6 +51,7 @@ class Summary:
     failed: int = 0
     out_of_memory: int = 0
     incomplete: int = 0
+    not_finite: int = 0
     level: float = LEVEL
     strong: bool = False
     source: Mapping[str, Any] = field(default_factory=dict)
@@ -55,16 +59,14 @@ class Summary:
     @property
     def note(self) -> str:
         """Say n, and what became of the other runs: ``n=2/3, diverged 1/3``."""
-        total = max(
-            self.expected,
-            self.n + self.diverged + self.failed + self.out_of_memory + self.incomplete,
-        )
         counts = {
             "diverged": self.diverged,
+            "not finite": self.not_finite,
             "failed": self.failed,
             "out of memory": self.out_of_memory,
             "incomplete": self.incomplete,
         }
+        total = max(self.expected, self.n + sum(counts.values()))
         ended = [f"{name} {count}/{total}" for name, count in counts.items() if count]
         if self.n == 0 and ended:
             return ", ".join(ended)
@@ -78,6 +80,7 @@ def moments(
 
     ``mean +- t(n - 1) * std / sqrt(n)``, with ``std`` the sample standard deviation (divisor
     n - 1) and ``t`` the ``(1 + level) / 2`` quantile of Student's distribution (Student, 1908).
+    The std of values that are equal (``statistics.equality``) is exactly 0.
 
     Args:
         values: ``[seeds, ...]``; NaN where a seed has no value.
@@ -95,7 +98,10 @@ def moments(
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(present, array, 0.0).sum(axis=0) / n
         squares = np.where(present, (array - mean) ** 2, 0.0).sum(axis=0)
-        std = np.where(n > 1, np.sqrt(squares / (n - 1)), np.nan)
+        most = np.where(present, array, -np.inf).max(axis=0, initial=-np.inf)
+        least = np.where(present, array, np.inf).min(axis=0, initial=np.inf)
+        equal = most - least <= RELATIVE * np.maximum(np.abs(most), np.abs(least))
+        std = np.where(n > 1, np.sqrt(np.where(equal, 0.0, squares) / (n - 1)), np.nan)
         half = stdtrit(n - 1, (1 + level) / 2) * std / np.sqrt(n)
     return n, mean, std, mean - half, mean + half
 
@@ -118,7 +124,8 @@ def summarize(
         level: Confidence level of the interval.
     """
     status = runs["status"]
-    values = pd.to_numeric(runs.loc[status == "done", result]).to_numpy(dtype=np.float64)
+    done = pd.to_numeric(runs.loc[status == "done", result]).to_numpy(dtype=np.float64)
+    values = done[np.isfinite(done)]
     n, mean, std, low, high = (float(value) for value in moments(values, level=level))
     return Summary(
         n=int(n),
@@ -131,6 +138,7 @@ def summarize(
         failed=int((status == "failed").sum()),
         out_of_memory=int((status == "out_of_memory").sum()),
         incomplete=int(status.isin(["interrupted", "running"]).sum()),
+        not_finite=done.size - values.size,
         level=level,
         source=source or {},
     )
