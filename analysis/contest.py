@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.groups import group_runs
+from analysis.groups import group_runs, rows_of
 from analysis.load import RESULTS, Results
 from analysis.statistics.best import Best, best
 from analysis.statistics.effort import Effort, effort_of
@@ -33,8 +33,8 @@ class Contest:
 
 
 def contests(results: Results) -> list[Contest]:
-    """Compare within every block in which some run has a result."""
-    groups = group_runs(results.runs)
+    """Compare the rows of the methods within every block in which some run has a result."""
+    groups = rows_of(group_runs(results.runs))
     members = dict(list(results.runs.groupby("group_id")))
     found = []
     for title, block in groups.groupby("title", sort=False):

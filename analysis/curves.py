@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import matplotlib as mpl
@@ -13,9 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.aggregate import Floats, Summary, curve, summarize
-from analysis.groups import group_runs
+from analysis.groups import blocks, group_runs, shown_of
 from analysis.load import Results
-from analysis.methods import Method, methods_of
 from analysis.missing import missing_figure
 from analysis.panels import (
     RC,
@@ -44,12 +43,9 @@ NOTE = (
 ON_TIME = (
     " Seeds are interpolated linearly on a common time grid, up to the shortest run of the method."
 )
-EASY_LINES = 20  # in one panel; of more, one variant of each method is enough
 MOST_LINES = 40  # more cannot be told apart
 LEFT_OUT = (
-    f" {{count}} lines are left out: of several methods with more than {EASY_LINES} lines a panel "
-    f"shows one variant each, the best on validation, and at most {MOST_LINES} lines, those with "
-    "most seeds."
+    f" {{count}} lines are left out: a panel has at most {MOST_LINES}, those with most seeds."
 )
 
 Series = Mapping[str, tuple[Floats, Floats]]
@@ -82,18 +78,13 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure:
     """
     if results.runs.empty:
         return missing_figure(COMMAND)
-    groups = group_runs(results.runs)
-    blocks = [(str(title), block) for title, block in groups.groupby("title", sort=True)]
+    groups = shown_of(group_runs(results.runs))
     runs = {str(group_id): part for group_id, part in results.runs.groupby("group_id")}
     curves: dict[str, Series] = {}
-    crowded = any(len(block) > EASY_LINES for _, block in blocks)
-    methods = methods_of(results) if crowded else {}
-    shown_blocks = [
-        (title, easily_read(block, runs, methods.get(title, []))) for title, block in blocks
-    ]
+    shown_blocks = [(title, easily_read(block, runs)) for title, block in blocks(groups)]
     with mpl.rc_context(RC):
         longest = max(len(block) for _, block in shown_blocks)
-        figure, axes = panels(len(blocks), height=4.3 + legend_height(longest))
+        figure, axes = panels(len(shown_blocks), height=4.3 + legend_height(longest))
         for ax, (title, block) in zip(axes, shown_blocks, strict=True):
             shown = metric or f"test_{block['metric'].iloc[0]}"
             if shown not in curves:
@@ -104,8 +95,7 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure:
             draw_block(ax, lines, percent=shown.endswith("_percent"))
             if axis != "train_seconds":
                 round_ticks(ax)
-        too_many = sum(len(block) for _, block in blocks)
-        too_many -= sum(len(block) for _, block in shown_blocks)
+        too_many = len(groups) - sum(len(block) for _, block in shown_blocks)
         left_out = LEFT_OUT.format(count=too_many) if too_many else ""
         note(figure, NOTE + (ON_TIME if axis == "train_seconds" else "") + left_out)
     return figure
@@ -117,16 +107,8 @@ def title_of(title: str, block: pd.DataFrame) -> str:
     return f"{title} ({rulesets[0]} hyperparameters)" if len(rulesets) == 1 else title
 
 
-def easily_read(
-    block: pd.DataFrame, runs: Mapping[str, pd.DataFrame], methods: Sequence[Method]
-) -> pd.DataFrame:
-    """Of too many groups keep one variant of each method, and of these those that have most runs.
-
-    Neither choice looks at the test split.
-    """
-    if len(block) > EASY_LINES and block["optimizer"].nunique() > 1:
-        chosen = {group_id for method in methods for group_id in method.runs["group_id"]}
-        block = block[block["group_id"].isin(chosen)]
+def easily_read(block: pd.DataFrame, runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Of too many groups keep those that have most runs."""
     counts = block["group_id"].map(lambda group_id: len(runs[group_id]))
     kept = counts.sort_values(ascending=False, kind="stable").index[:MOST_LINES]
     return block.loc[sorted(kept)]

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.cache import Floats, Record, read_records
+from analysis.settings import setting_key
 
 IDENTITY = (
     "task",
@@ -36,6 +37,8 @@ IDENTITY = (
     "tuning",
     "control",
     "control_of",
+    "protocol",
+    "origin",
 )
 COSTS = {  # column: where the record has it
     "steps": ("progress", "step"),
@@ -44,7 +47,6 @@ COSTS = {  # column: where the record has it
     "state_bytes": ("summary", "state_bytes"),
     "peak_memory_bytes": ("summary", "peak_memory_bytes"),
 }
-SETTINGS = {"schedule": "schedule", "batch_size": "task.batch_size"}  # and their overrides
 RESULTS = ("final", "best_test")
 RUN_COLUMNS = (
     "run_id",
@@ -52,8 +54,8 @@ RUN_COLUMNS = (
     "status",
     "reason",
     *IDENTITY,
+    "block",
     "hyperparameters",
-    "settings",
     *RESULTS,
     "final_epoch",
     *COSTS,
@@ -167,11 +169,12 @@ def _run_row(head: Mapping[str, Any]) -> dict[str, object]:
     row: dict[str, object] = {key: identity.get(key) for key in IDENTITY}
     row |= {key: head[key] for key in ("run_id", "folder", "status", *RESULTS, "final_epoch")}
     row["reason"] = head["reason"] or ""
-    row["settings"] = {key: identity[key] for key in SETTINGS if identity.get(key) is not None}
     # A run of images has no tokenization, few are controls; a text column has no room for None.
     for key in ("setting", "tokenization", "control", "control_of"):
         row[key] = identity.get(key) or ""
-    row["published_as"] = identity.get("published_as") or {}
+    for key in ("published_as", "protocol", "origin"):
+        row[key] = identity.get(key) or {}
+    row["block"] = setting_key(row)
     row |= {column: head[part].get(key) for column, (part, key) in COSTS.items()}
     row["family"] = identity.get("family") or identity["optimizer"]
     row["hyperparameters"] = identity.get("hyperparameters") or {}

@@ -32,11 +32,21 @@ SUITE_KEYS = {
         "evaluations_per_epoch",
         "threads",
         "published_as",
+        "neutral",
     ),
-    "tokenization": ("name", "published_as"),
-    "model": ("name", "parameters", "published_as", "weights"),
-    "optimizer": ("name", "family", "needs", "shardable", "search", "published_as", "control"),
-    "schedule": ("name",),
+    "tokenization": ("name", "published_as", "neutral"),
+    "model": ("name", "parameters", "published_as", "weights", "neutral"),
+    "optimizer": (
+        "name",
+        "family",
+        "needs",
+        "shardable",
+        "search",
+        "published_as",
+        "control",
+        "neutral",
+    ),
+    "schedule": ("name", "neutral"),
 }
 
 

@@ -22,6 +22,7 @@ NOT_HASHED = (
     "grids",
     "distributed",
     "tuning",
+    "origin",
     "jobs",
     "processes",
     "fail_fast",
@@ -29,8 +30,6 @@ NOT_HASHED = (
     "untuned",
     "memory_limit_gb",
 )
-# Left out of the hash where they are null: keys that came later, so that older runs keep their ids.
-OPTIONAL = ("control",)
 NOTES = (
     "published_as",
     "search",
@@ -42,6 +41,19 @@ NOTES = (
     "workers",
     "shardable",
     "control",
+    "neutral",
+)
+# Nulls that were hashed from the first. Every other null is left out at any depth, and so is a
+# value that the section's `neutral` names: an argument that comes later changes no id while it
+# changes nothing.
+NULLS = (
+    "setting",
+    "pretrained.source",
+    "model.weights",
+    "optimizer.shampoo_beta",
+    "optimizer.ema_decay",
+    "budget.reference_steps",
+    "schedule.horizon_epochs",
 )
 
 Config = Mapping[str, Any]
@@ -78,6 +90,8 @@ def describe(config: Config, task: "Task") -> dict[str, Any]:
         "schedule": config["schedule"]["name"],
         "batch_size": config["task"]["batch_size"],
         "precision": config["precision"],
+        "protocol": protocol(config),
+        "origin": config.get("origin"),
         "seed": config["seed"],
         "group_id": group_id(config),
         "metric": task.metric,
@@ -145,15 +159,52 @@ def _setting(source: str | None) -> str:
     return "imagenet_pretrained" if source == "imagenet" else "pretrained"
 
 
+def protocol(config: Config) -> dict[str, Any]:
+    """Everything that a run is but its method and seed, by section: what it is compared within.
+
+    A budget that is a table by methods is there as a whole (``by_optimizer``), where it was kept.
+    """
+    kept = _essence(config)
+    for key in ("seed", "optimizer", "ruleset", "control"):
+        kept.pop(key, None)
+    for section in kept.values():
+        if isinstance(section, dict):
+            section.pop("_partial_", None)
+    table = config["budget"].get(budget.TABLE)
+    if table and config["budget"].get("epochs") == table.get(config["optimizer"]["name"]):
+        kept["budget"][budget.TABLE] = dict(table)
+    return kept
+
+
 def _essence(config: Config) -> dict[str, Any]:
-    absent = {key for key in OPTIONAL if config.get(key) is None}
-    kept = {key: value for key, value in config.items() if key not in {*NOT_HASHED, *absent}}
+    """What the id is made of, without what is left out of it at any depth."""
+    kept = {key: value for key, value in config.items() if key not in NOT_HASHED}
     return {
-        key: {k: v for k, v in value.items() if k not in NOTES}
+        key: _without_neutral(
+            {k: v for k, v in value.items() if k not in NOTES},
+            f"{key}.",
+            {f"{key}.{name}": item for name, item in (value.get("neutral") or {}).items()},
+        )
         if isinstance(value, Mapping)
         else value
         for key, value in kept.items()
+        if value is not None or key in NULLS
     }
+
+
+def _without_neutral(section: Config, prefix: str, neutral: Config) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in section.items():
+        name = f"{prefix}{key}"
+        if name in neutral:
+            # A null beside a neutral value that is none is a choice of its own.
+            if _canonical(value) != _canonical(neutral[name]):
+                kept[key] = value
+        elif isinstance(value, Mapping):
+            kept[key] = _without_neutral(value, f"{name}.", neutral)
+        elif value is not None or name in NULLS:
+            kept[key] = value
+    return kept
 
 
 def _digest(value: Any) -> str:

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-SCHEMA = 1
+SCHEMA = 2
+"""Of what is written: 2 is the first whose identity holds ``protocol`` and ``origin``."""
+READABLE = (1, 2)
 
 CONFIG_FILE = "config.yaml"
 ENVIRONMENT_FILE = "environment.json"
@@ -62,6 +64,7 @@ class Run:
     summary: dict[str, Any] = field(default_factory=dict)  # peak_memory_bytes, parameters, ...
     rows: list[dict[str, Any]] = field(default_factory=list)  # one an evaluation, by step
     problem: str | None = None  # one line on a fault that was worked around
+    schema: int = SCHEMA  # of READABLE
 
 
 def load_run(path: Path) -> Run:
@@ -78,6 +81,7 @@ def load_run(path: Path) -> Run:
         summary=status.get("summary") or {},
         rows=rows,
         problem=f"{path.name}/{METRICS_FILE}: half-written last row dropped" if dropped else None,
+        schema=status["schema"],
     )
 
 
@@ -211,9 +215,10 @@ def _read_status(path: Path) -> dict[str, Any]:
         raise BrokenRecordError(f"{name}: missing") from None
     except (OSError, ValueError) as error:
         raise BrokenRecordError(f"{name}: not readable as JSON ({_one_line(error)})") from None
-    if not isinstance(status, dict) or status.get("schema") != SCHEMA:
-        found = status.get("schema") if isinstance(status, dict) else type(status).__name__
-        raise BrokenRecordError(f"{name}: schema is {found!r}, this version reads {SCHEMA}")
+    found = status.get("schema") if isinstance(status, dict) else type(status).__name__
+    if not isinstance(status, dict) or found not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        raise BrokenRecordError(f"{name}: schema is {found!r}, this version reads {known}")
     if status.get("status") not in STATUSES:
         allowed = ", ".join(STATUSES)
         raise BrokenRecordError(f"{name}: status is {status.get('status')!r}, allowed: {allowed}")
@@ -222,6 +227,8 @@ def _read_status(path: Path) -> dict[str, Any]:
     _require(name, identity, TEXTS, str)
     _require(name, identity, NUMBERS, int)
     _require(name, {"hyperparameters": {}, **identity}, ("hyperparameters",), dict)
+    if found > 1:
+        _require(name, identity, ("protocol",), dict)
     return status
 
 

@@ -203,24 +203,17 @@ def test_variants_of_one_method_look_different(write_run: Any, runs_dir: Path) -
     assert {line.get_color() for line in ax.lines} == {KNOWN["adam"].color}
 
 
-def test_of_too_many_lines_each_method_keeps_the_best_on_validation(
-    write_run: Any, runs_dir: Path
-) -> None:
-    """By validation: on the test split the last one would be."""
-    for name in ("adam", "sgd", "kfac"):
-        for index in range(7):
-            epoch = {"step": 1, "epoch": 1.0, "validation_accuracy_percent": 90.0 - index}
-            rows = [{**epoch, "test_accuracy_percent": 80.0 + index}]
-            write_run(name, rows=rows, hyperparameters={"lr": 0.1 + index}, validation=True)
-    figure = test_metric_vs_epoch.build(load_results(runs_dir))
-    (ax,) = figure.axes
-    assert [line.get_ydata().tolist() for line in ax.lines] == [[80.0]] * 3
-    names = ("adam", "kfac", "sgd")
-    assert [line.get_label() for line in ax.lines] == [f"{name} (lr=0.1) (n=1)" for name in names]
-    assert any("18 lines are left out" in text.get_text() for text in figure.texts)
+def test_a_panel_shows_rows_and_no_variants(write_run: Any, runs_dir: Path) -> None:
+    for name in ("adam", "sgd"):
+        for lr in (0.1, 0.2):
+            tuning = {"trials": 8, "chosen": {"lr": 0.2}}
+            write_run(name, values=(100 * lr,), hyperparameters={"lr": lr}, tuning=tuning)
+    (ax,) = test_metric_vs_epoch.build(load_results(runs_dir)).axes
+    assert [line.get_label() for line in ax.lines] == ["adam (n=1)", "sgd (n=1)"]
+    assert [line.get_ydata().tolist() for line in ax.lines] == [[20.0]] * 2
 
 
-def test_one_method_keeps_its_variants(write_run: Any, runs_dir: Path) -> None:
+def test_where_there_is_no_row_variants_are_shown(write_run: Any, runs_dir: Path) -> None:
     for index in range(41):
         write_run("adam", hyperparameters={"lr": 0.1 + index})
     (ax,) = test_metric_vs_epoch.build(load_results(runs_dir)).axes

@@ -227,10 +227,11 @@ def test_without_runs_every_table_is_written_and_says_what_makes_it(tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["results", "cost", "coverage"])
 def test_each_number_of_a_grid_names_its_runs(name: str, write_run: Any, runs_dir: Path) -> None:
-    write_run("adam", run_id="first")
+    known = {"command": ["task=digits"], "setting": {}, "typed": {}}
+    write_run("adam", run_id="first", origin=known, protocol={"budget": {"epochs": 2}})
     module = __import__(f"analysis.tables.{name}", fromlist=["build"])
     cell = module.build(load_results(runs_dir)).iloc[0, 0]
     assert cell.source["run_ids"] == "first"
     assert cell.source["group_id"].startswith("digits-small_cnn-adam")
-    assert cell.source["command"].startswith("python -m experiments.train task=digits")
+    assert cell.source["command"] == "python -m experiments.train task=digits seed=0"
     assert MISSING not in cell.source
