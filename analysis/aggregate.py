@@ -152,30 +152,37 @@ def curve(
 ) -> pd.DataFrame:
     """Average curves over seeds, pointwise on a common grid.
 
-    Each curve is interpolated linearly, and only between its own first and last point: beyond it
-    has no value, so n falls where curves of unequal length end.
+    Each curve is interpolated linearly, and only between neighbours of its own that are finite:
+    beyond its ends, and between a value that is not finite and the points beside it, it has no
+    value. So n falls where curves of unequal length end, and where one has a gap.
 
     Args:
-        series: For each seed its ``x`` (ascending) and ``y``, both ``[points]``.
+        series: For each seed its ``x`` (ascending) and ``y``, both ``[points]``; ``y`` is not
+            finite where a measurement was not.
         to_shortest: Take an even grid of ``GRID_POINTS`` over the range that all seeds cover, as
             for time, where no two seeds share a point; otherwise every x that any seed has.
         reduce: From ``[seeds, points]`` to n, mean, std, low and high; ``moments`` or its like.
 
     Returns:
-        One row a grid point (``CURVE_COLUMNS``); see ``reduce`` for the statistics.
+        One row a grid point (``CURVE_COLUMNS``), from the first to the last that has a value; see
+        ``reduce`` for the statistics. In a gap of all seeds n is 0 and the mean NaN, so that no
+        line is drawn across.
     """
-    series = [(x[np.isfinite(y)], y[np.isfinite(y)]) for x, y in series]
-    series = [(x, y) for x, y in series if x.size]
+    series = [(x, np.where(np.isfinite(y), y, np.nan)) for x, y in series if np.isfinite(y).any()]
     if not series:
         return pd.DataFrame(columns=list(CURVE_COLUMNS), dtype=np.float64)
     if to_shortest:
-        start, end = max(x[0] for x, _ in series), min(x[-1] for x, _ in series)
+        covered = [x[np.isfinite(y)] for x, y in series]
+        start, end = max(x[0] for x in covered), min(x[-1] for x in covered)
         grid = np.linspace(start, end, GRID_POINTS) if start < end else np.array([end])
     else:
         grid = np.unique(np.concatenate([x for x, _ in series]))
+    # numpy carries a NaN to the points between it and its neighbours, and no further.
     values = np.array([np.interp(grid, x, y, left=np.nan, right=np.nan) for x, y in series])
     columns = (grid, *reduce(values))
-    return pd.DataFrame(dict(zip(CURVE_COLUMNS, columns, strict=True))).dropna(subset=["mean"])
+    rows = pd.DataFrame(dict(zip(CURVE_COLUMNS, columns, strict=True)))
+    there = np.flatnonzero(rows["mean"].notna())
+    return rows.iloc[there[0] : there[-1] + 1] if there.size else rows.iloc[:0]
 
 
 def _or_none(value: float) -> float | None:

@@ -141,6 +141,31 @@ def test_points_that_are_not_finite_are_left_out() -> None:
     assert band["mean"].tolist() == [2.0]
 
 
+def test_a_value_that_is_not_finite_is_a_gap_of_its_curve_and_n_falls() -> None:
+    healthy = line((1, 30), (2, 28), (3, 26), (4, 24), (5, 22))
+    lost = line((1, 20), (2, math.inf), (3, math.nan), (4, 11), (5, 10))
+    band = curve([healthy, healthy, lost])
+
+    assert band["n"].tolist() == [3, 2, 2, 3, 3]
+    assert band["mean"].tolist() == pytest.approx([80 / 3, 28, 26, 59 / 3, 18])
+    # Between a gap and its neighbours there is no value either: the third seed has none at 1.5.
+    band = curve([line((1, 30), (1.5, 29), (2, 28)), line((1, 20), (2, math.nan))])
+    assert band["n"].tolist() == [2, 1, 1]
+
+
+def test_a_gap_of_all_seeds_is_not_drawn_across() -> None:
+    alone = line((1, 20), (2, math.inf), (3, 12), (4, 11), (5, math.nan))
+    band = curve([alone])
+
+    assert band["x"].tolist() == [1, 2, 3, 4]
+    assert band["n"].tolist() == [1, 0, 1, 1]
+    np.testing.assert_array_equal(band["mean"], [20, math.nan, 12, 11])
+    band = curve([alone], to_shortest=True)
+    assert (band["x"].iloc[0], band["x"].iloc[-1]) == (1, 4)
+    assert band["mean"][(band["x"] > 1) & (band["x"] < 3)].isna().all()
+    assert band["mean"][band["x"] >= 3].notna().all()
+
+
 def test_no_curves_make_no_band() -> None:
     assert curve([]).empty
     assert curve([line((1, math.nan))]).empty
