@@ -92,29 +92,48 @@ def decide(counts: Floats, *, level: float = LEVEL) -> tuple[npt.NDArray[np.intp
         The leader, ``[tables]``, and which methods it is better than, ``[tables, methods]``.
     """
     tables, methods, n = counts.shape
-    means = counts.mean(axis=2)
-    leader = means.argmax(axis=1)
-    centred = counts - means[:, :, None]
+    sums = counts.sum(axis=2)
+    centred = counts - sums[:, :, None] / n
     products = centred @ centred.transpose(0, 2, 1)
     squares = np.einsum("tii->ti", products)
-    # Sum of squares of the paired differences about their mean; of whole numbers 0 or >= 1/2.
-    around = squares[:, :, None] + squares[:, None, :] - 2 * products
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.abs(means[:, :, None] - means[:, None, :]) / np.sqrt(around / (n * (n - 1)))
-    t = np.where(around < 0.25, 0.0, t)  # all differences are equal: no test
-    of_leader = t[np.arange(tables), leader]
-    others = np.arange(methods) != leader[:, None]
-
     pairs = methods * (methods - 1) // 2
     critical = stdtrit(n - 1, 1 - (1 - level) / 2 / np.arange(pairs, 0, -1))
-    of_pair = t[:, *np.triu_indices(methods, 1)]
-    needed = np.full(tables, np.inf)
-    some = of_pair.max(axis=1) >= critical[0]
-    descending = -np.sort(-of_pair[some], axis=1)
-    passed = np.logical_and.accumulate(descending >= critical, axis=1).sum(axis=1)
-    needed[some] = descending[np.arange(len(descending)), passed - 1]
+
+    leader = sums.argmax(axis=1)
+    at = np.arange(tables), leader
+    others = np.arange(methods) != leader[:, None]
+    of_leader = _t(
+        sums[at][:, None] - sums, squares[at][:, None] + squares - 2 * products[at], seeds=n
+    )
     is_best = np.where(others, of_leader, np.inf).min(axis=1) >= critical[-1]
+    open_ = np.flatnonzero(~is_best & (of_leader.max(axis=1) >= critical[-1]))
+    i, j = np.triu_indices(methods, 1)
+    of_pair = _t(
+        sums[open_][:, i] - sums[open_][:, j],
+        squares[open_][:, i] + squares[open_][:, j] - 2 * products[open_][:, i, j],
+        seeds=n,
+    )
+    descending = -np.sort(-of_pair, axis=1)
+    passed = np.logical_and.accumulate(descending >= critical, axis=1).sum(axis=1)
+    needed = np.full(tables, np.inf)
+    needed[open_] = np.where(
+        passed > 0, descending[np.arange(len(open_)), np.maximum(passed, 1) - 1], np.inf
+    )
     return leader, others & (is_best[:, None] | (of_leader >= needed[:, None]))
+
+
+def _t(difference: Floats, around: Floats, *, seeds: int) -> Floats:
+    """Size of Student's t of the differences of two methods; 0 where they are all equal: no test.
+
+    Args:
+        difference: Of the sums over seeds.
+        around: Sum of squares of the paired differences about their mean; of whole numbers this
+            is 0, or 1/2 at least.
+        seeds: How many.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.abs(difference) / np.sqrt(around * (seeds / (seeds - 1)))
+    return np.where(around < 0.25, 0.0, t)
 
 
 def error(setting: Setting, tables: int, generator: np.random.Generator) -> float:
