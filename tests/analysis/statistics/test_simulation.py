@@ -9,14 +9,14 @@ from analysis.statistics.best import best
 from analysis.statistics.simulation import DRAWN, IMAGES, ROUNDED, UNEQUAL, Setting, decide
 
 
-def drawn(gain: float = 0.0, tables: int = 4, seed: int = 0, **given: Any) -> np.ndarray:
+def drawn(gain: float = 0.0, tables: int = 3, seed: int = 0, **given: Any) -> np.ndarray:
     setting = {"noise": ROUNDED, "accuracy": 0.98, "spread": 1.0, "shared": 0.8, **given}
     return Setting(**setting).draw(tables, np.random.default_rng(seed), gain=gain)
 
 
 @pytest.mark.parametrize("noise", [ROUNDED, DRAWN, UNEQUAL])
 @pytest.mark.parametrize("methods", [2, 3, 6])
-@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+@pytest.mark.parametrize("seeds", [2, 3, 8])
 def test_many_tables_are_decided_as_each_is_in_the_report(
     noise: str, methods: int, seeds: int
 ) -> None:
