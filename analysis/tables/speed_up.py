@@ -4,8 +4,10 @@
 mean final test metric of the reference, as in the figure performance_profile; reached at the first
 evaluation that is at least as good. The number is the median over the reference's runs divided by
 that over the method's (the later of two middle ones), with its 95 % interval (percentile bootstrap
-over the runs of each, 9,999 resamples). Where half of the runs never get there, their last
-evaluations make it a bound: ``at least`` for a late reference, ``at most`` for a late method.
+over the runs of each, 9,999 resamples); inconclusive for one run of either, and where all runs of
+each get there at one evaluation, as these tell no spread. Where half of the runs never get there,
+their last evaluations make it a bound: ``at least`` for a late reference, ``at most`` for a late
+method.
 """
 
 from __future__ import annotations
@@ -102,11 +104,10 @@ def said(made: SpeedUp) -> str:
 
 
 def interval_said(made: SpeedUp) -> str:
-    """Say the interval: ``1.10 to 1.30``, ``1.10 or more``; ``inconclusive`` of one run."""
-    if min(made.n, made.baseline_n) < 2:
-        return INCONCLUSIVE
+    """Say the interval: ``1.10 to 1.30``, ``1.10 or more``; ``inconclusive`` without spread."""
     if made.low is None or made.high is None:
-        return ""
+        undecided = made.bound == EXACT or min(made.n, made.baseline_n) < 2
+        return INCONCLUSIVE if undecided else ""
     if math.isinf(made.high):
         return f"{number(made.low)} or more" if made.low else "open on both sides"
     return range_text(made.low, made.high) if made.low else f"up to {number(made.high)}"
