@@ -272,7 +272,7 @@ def test_the_scalar_of_a_momentum_that_is_not_finite_is_no_number() -> None:
     """It was 0, as if the method had not moved."""
 
     class Still(torch.optim.SGD):
-        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        def step(self, closure: Any = None) -> None:
             pass
 
     param = nn.Parameter(torch.ones(2))
@@ -280,7 +280,7 @@ def test_the_scalar_of_a_momentum_that_is_not_finite_is_no_number() -> None:
     still = Still([param], lr=0.1)
     group = {"momentum": 0.9, "decay": "coupled"}
     recorder = control.Recorder(
-        SimpleNamespace(optimizer=still),  # type: ignore[arg-type]
+        SimpleNamespace(optimizer=still),
         {"control": group, "weight_decay": 0.0},
     )
     still.step()

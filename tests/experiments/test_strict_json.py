@@ -35,7 +35,7 @@ def test_what_is_not_finite_is_a_word_that_any_reader_takes(indent: int | None) 
 
 @pytest.mark.parametrize("encode", [str, str.encode])
 def test_what_was_written_is_read_back(encode: object) -> None:
-    read = strict_json.loads(encode(strict_json.dumps(VALUE)))  # type: ignore[operator]
+    read = strict_json.loads(encode(strict_json.dumps(VALUE)))
     assert math.isnan(read["loss"])
     assert math.isnan(read["gain"][2]["deep"][0])
     assert (read["perplexity"], read["gain"][1]) == (math.inf, -math.inf)
