@@ -32,7 +32,10 @@ from analysis.terminal import print_table
 MAIN = "results"
 """The table that a terminal shows; the others are in files and on the page."""
 
-FIRST = [MAIN, "published_vs_reproduced"]
+VARIANTS = "variants"
+"""Shown beside it where there are some."""
+
+FIRST = [MAIN, VARIANTS, "published_vs_reproduced"]
 """The tables that page and paper begin with."""
 
 
@@ -178,8 +181,10 @@ def _caption(module: str) -> str:
 
 def _print(results: Results, tables: Sequence[BuiltTable], out: Path) -> None:
     console = Console(highlight=False)
-    for table in tables if len(tables) == 1 else [t for t in tables if t.name == MAIN]:
-        print_table(table.frame, table.caption, console)
+    for table in tables:
+        beside = table.name == VARIANTS and not table.frame.empty
+        if len(tables) == 1 or table.name == MAIN or beside:
+            print_table(table.frame, table.caption, console)
     for run in unfinished(results).to_dict("records"):
         reason = f": {run['reason']}" if run["reason"] else ""
         place = f"{run['title']}, {run['label']}, seed {run['seed']} ({run['folder']})"

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.grid import Columns, method_grid, row_of, source_of
-from analysis.groups import group_runs
+from analysis.groups import group_runs, shown_of
 from analysis.load import Results
 from analysis.render import Cell
 
@@ -31,7 +31,7 @@ def build(results: Results) -> pd.DataFrame:
     Returns:
         Index ``grid.INDEX``; columns ``COLUMNS``, the ``COSTS`` of each block of comparable runs.
     """
-    groups = group_runs(results.runs)
+    groups = shown_of(group_runs(results.runs))
     done = results.runs[results.runs["status"] == "done"]
     members = dict(list(done.groupby("group_id")))
     cells: Columns = {}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.groups import group_runs
+from analysis.groups import group_runs, rows_of
 from analysis.load import Results
 from analysis.render import MISSING
 
@@ -35,7 +35,7 @@ def build(results: Results) -> pd.DataFrame:
     Returns:
         Index ``INDEX``; one column for each of ``FACTS``, and ``effort`` in words.
     """
-    groups = group_runs(results.runs)
+    groups = rows_of(group_runs(results.runs))
     tunings = results.runs.drop_duplicates("group_id").set_index("group_id")["tuning"]
     rows: dict[tuple[str, str, str], dict[str, object]] = {}
     for _, group in groups.iterrows():
