@@ -73,6 +73,8 @@ def check(config: Config) -> None:
         raise UserError(
             f"optimizer={name}: not with control=scalar, as it evaluates the loss itself."
         )
+    if config["optimizer"]["needs"].get("keep_gradients"):
+        raise UserError("control=scalar: not with needs.keep_gradients, which the control clears.")
     if config["precision"] == "fp16":
         raise UserError("control=scalar: not with precision=fp16, as gradients are scaled there.")
     if config["distributed"] == "fsdp":

@@ -71,9 +71,15 @@ def group_id(config: Config) -> str:
 
 
 def hyperparameters(section: Config) -> dict[str, Any]:
-    """The values of an optimizer's section, without what only the suite reads."""
+    """The values of an optimizer's section, without what only the suite reads.
+
+    Of ``needs`` the gradients that are kept are one: they are no part of a method, and change it.
+    """
     hidden = ("_target_", "_partial_", "_convert_", "name", "family", "needs", *NOTES)
-    return {key: value for key, value in section.items() if key not in hidden}
+    kept = {key: value for key, value in section.items() if key not in hidden}
+    if (section.get("needs") or {}).get("keep_gradients"):
+        kept["keep_gradients"] = True
+    return kept
 
 
 def hashed_hyperparameters(section: Config) -> dict[str, Any]:

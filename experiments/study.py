@@ -216,6 +216,12 @@ def _asked_for(arguments: list[str]) -> Iterator[Study]:
         yield prepare(name, overrides, folders)
 
 
+def _tell(study: Study) -> None:
+    facts = json.loads((study.folder / STUDY_FILE).read_text(encoding="utf-8"))["facts"]
+    for line in study.plan.tell(facts):
+        print(f"study {study.name}: {line}", flush=True)
+
+
 def main() -> None:
     """Measure the studies that were asked for."""
     failed = False
@@ -226,6 +232,7 @@ def main() -> None:
         for study in studies:
             if study.is_done():
                 print(f"study {study.name}: done before, {study.folder}", flush=True)
+                _tell(study)
                 continue
             print(f"study {study.name}: measuring", flush=True)
             try:
@@ -235,6 +242,7 @@ def main() -> None:
                 print(f"study {study.name}: diverged, {error}; nothing is stored", file=sys.stderr)
                 continue
             print(f"study {study.name}: stored in {study.folder}", flush=True)
+            _tell(study)
     sys.exit(EXIT_CODES["diverged"] if failed else 0)
 
 
