@@ -32,8 +32,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments import commandline, environment, identity, preflight
+from experiments.divergence import DivergedError
 from experiments.errors import UserError, report_user_errors
-from experiments.loop import DivergedError
 from experiments.outcome import EXIT_CODES
 from experiments.record import STUDIES_DIR, roots
 from experiments.store import write_atomic

@@ -14,8 +14,8 @@ from analysis.arrays import load_study
 from analysis.load import load_results
 from analysis.report import names_of
 from experiments import commandline, study
+from experiments.divergence import DivergedError
 from experiments.errors import UserError
-from experiments.loop import DivergedError
 from experiments.record import STUDIES_DIR
 
 NAMES = study.names()
