@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from analysis import conf
 from analysis.aggregate import Floats
 from analysis.cache import read_records
 from analysis.groups import BLOCK
@@ -26,6 +25,8 @@ from analysis.statistics.trials import trial_results
 from experiments.record import METRICS_FILE, STATUS_FILE, roots
 
 TRIALS_DIR = Path(".tuning")
+TUNED = Path(__file__).resolve().parents[1] / "conf" / "tuned"
+"""What tuning has found: data, in a folder a task."""
 UNFINISHED = ("running", "interrupted")
 CHOSEN = "<- chosen"
 
@@ -64,7 +65,7 @@ def trials_of(results: Results) -> list[Trials]:
 def trials_digest(runs_dir: Path | None) -> bytes:
     """Digest of all that ``trials_of`` reads besides the runs."""
     digest = hashlib.sha256()
-    paths = sorted((conf.CONF / "tuned").glob("*/*.yaml"))
+    paths = sorted(TUNED.glob("*/*.yaml"))
     for root in [] if runs_dir is None else roots(runs_dir):
         for name in (STATUS_FILE, METRICS_FILE):
             paths += sorted((root / TRIALS_DIR).glob(f"*/{name}"))
@@ -95,7 +96,7 @@ def _ledgers(results: Results) -> Iterator[Trials]:
     tuned = results.runs[results.runs["ruleset"] == "tuned"]
     for _, runs in tuned.groupby([*BLOCK, "optimizer"], sort=True):
         first = runs.iloc[0]
-        path = conf.CONF / "tuned" / first["task"] / f"{first['optimizer']}.yaml"
+        path = TUNED / first["task"] / f"{first['optimizer']}.yaml"
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         tuning = (yaml.safe_load(text) or {}).get("tuning")
         # The file may have been made anew since the run.

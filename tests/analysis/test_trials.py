@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import yaml
 
-from analysis import conf, drawing
+from analysis import drawing, trials
 from analysis.figures import expected_best
 from analysis.load import load_results
 from analysis.missing import MISSING
 from analysis.style import KNOWN
-from analysis.trials import TRIALS_DIR, ledger_values, trials_digest, trials_of
+from analysis.trials import TRIALS_DIR, TUNED, ledger_values, trials_digest, trials_of
 from experiments import tune
 
-SHIPPED = sorted((conf.CONF / "tuned").glob("*/*.yaml"))
+SHIPPED = sorted(TUNED.glob("*/*.yaml"))
 
 
 @pytest.fixture
@@ -129,9 +129,9 @@ def test_a_ledger_line_by_line() -> None:
 def test_a_ledger_counts_for_runs_that_tell_of_it(
     write_run: Any, write_trial: Any, runs_dir: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    shutil.copytree(conf.CONF / "tuned" / "digits", tmp_path / "conf" / "tuned" / "digits")
-    monkeypatch.setattr(conf, "CONF", tmp_path / "conf")
-    path = tmp_path / "conf" / "tuned" / "digits" / "adam.yaml"
+    shutil.copytree(TUNED / "digits", tmp_path / "tuned" / "digits")
+    monkeypatch.setattr(trials, "TUNED", tmp_path / "tuned")
+    path = tmp_path / "tuned" / "digits" / "adam.yaml"
     tuning = yaml.safe_load(path.read_text())["tuning"]
     write_run("adam", tuning=tuning, budget="9 epochs")
     write_run("sgd", tuning=tuning)  # another study's
