@@ -28,10 +28,10 @@ hyperparameters, the paper's epochs for the method, all of task (data, augmentat
 model, schedule and tokenisation, float32, and training on all of train without a validation \
 split (texts have a validation part of their own). Not compared are {", ".join(IGNORED)}. Of \
 several configurations that follow it the one most like the experiment counts, of several \
-accepted recipes the first that was run; no result has a say in it. Accuracies are each run's best test \
-epoch, as published; perplexities are perplexity_paper after the last epoch, as the released \
-script has them. The interval is of the difference of means, ours minus published, at {LEVEL:.0%} \
-by Student's t; a published standard deviation is the population's over its runs (Table 2: five; \
+accepted recipes the first that was run; no result has a say in it. Accuracies are each run's \
+best test epoch, as published; perplexities are perplexity_paper after the last epoch, as the \
+released script has them. The interval is of the difference of means, ours minus published, at \
+{LEVEL:.0%} by Student's t; a published standard deviation is the population's over its runs (Table 2: five; \
 elsewhere their number is unknown, and the fewest possible is taken: two with a standard \
 deviation, one without); where none is published, those runs are taken to scatter as ours do. \
 Reproduced: the interval lies within {ACCURACY.margin} percentage points for accuracies, within \
