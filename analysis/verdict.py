@@ -31,9 +31,10 @@ several configurations that follow it the one most like the experiment counts, o
 accepted recipes the first that was run; no result has a say in it. Accuracies are each run's \
 best test epoch, as published; perplexities are perplexity_paper after the last epoch, as the \
 released script has them. The interval is of the difference of means, ours minus published, at \
-{LEVEL:.0%} by Student's t; a published standard deviation is the population's over its runs (Table 2: five; \
-elsewhere their number is unknown, and the fewest possible is taken: two with a standard \
-deviation, one without); where none is published, those runs are taken to scatter as ours do. \
+{LEVEL:.0%} by Student's t; a published standard deviation is the population's over its runs \
+(Table 2: five; elsewhere their number is unknown, and the fewest possible is taken: two with a \
+standard deviation, one without); where none is published, those runs are taken to scatter as ours \
+do. \
 Reproduced: the interval lies within {ACCURACY.margin} percentage points for accuracies, within \
 {PERPLEXITY.margin:g} % for perplexities. Differs (higher or lower, of the number): it lies \
 wholly beyond. Inconclusive: neither, or fewer than {FEWEST_SEEDS} seeds, or some but not all \
