@@ -123,7 +123,9 @@ class Counting:
         for one in self._at(row):
             run = self.runs[one.index]
             stated = (run["origin"] or {}).get("experiment")
-            if stated and not one.differs and _table(stated["name"]) == row["table"]:
+            if one.differs or not stated or stated["name"] in self.shipped.experiments:
+                continue
+            if _table(stated["name"]) == row["table"]:
                 found.setdefault(stated["name"], _of_record(run, stated, row))
         return list(found.values())
 
@@ -149,10 +151,7 @@ def _chosen(
     if len(same) > 1:  # they differ in what a record does not show: none is preferred
         why = f"protocol: {len(same)} configurations claim this row"
         return Counted(recipe, label, why=why, near=tuple(at for places in same for at in places))
-    notes = [
-        f"{len(places)} more with {', '.join(found.ignored) or 'none of it'}"
-        for found, places in others
-    ]
+    notes = [f"{len(places)} more with {', '.join(found.ignored)}" for found, places in others]
     if later:
         notes.append(f"{sum(map(len, later))} more of another recipe")
     return Counted(recipe, label, tuple(first[1]), note="; ".join(notes))
