@@ -219,8 +219,9 @@ class Recorder:
 
 
 def _read(path: Path) -> Any:
+    """The step sizes in a file; None without one, or where not all of them are finite."""
     try:
         with np.load(path) as file:
-            return file["scale"]
+            return file["scale"] if np.isfinite(file["scale"]).all() else None
     except FileNotFoundError:
         return None

@@ -100,6 +100,16 @@ def test_the_last_update_of_any_budget_counts(
     assert run.execute(config).skipped
 
 
+def test_what_is_shown_of_a_run_that_diverged_is_no_result(
+    make_config: Any, spoil: Spoil, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(2)
+    outcome = run.execute(make_config("budget.steps=2", LARGE_BATCH))
+    assert outcome.status == "diverged"
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == "digits adam seed 0: diverged (validation_loss is nan at step 2)"
+
+
 def test_without_a_validation_split_test_decides(make_config: Any, spoil: Spoil) -> None:
     spoil(4)
     outcome = run.execute(make_config("task.validation_fraction=0"))
