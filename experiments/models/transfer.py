@@ -139,7 +139,8 @@ def load(
             f"Not in it: {_some(loaded.left)}. Only in it: {_some(loaded.unused)}. A smaller "
             "pretrained.minimum_percent= starts all the same."
         )
-    if bad := [key for key in wanted if key in fits and not bool(found[key].isfinite().all())]:
+    bad = tuple(key for key in wanted if key in fits and not bool(found[key].isfinite().all()))
+    if bad:
         raise UserError(
             f"pretrained.source={source}: {path.name} has numbers that are not finite, in "
             f"{_some(bad)}. Its training diverged, or it is damaged."
