@@ -142,7 +142,7 @@ def load(
     if bad := [key for key in wanted if key in fits and not bool(found[key].isfinite().all())]:
         raise UserError(
             f"pretrained.source={source}: {path.name} has numbers that are not finite, in "
-            f"{_some(bad)}. Its training diverged, or it is damaged."
+            f"{_some(tuple(bad))}. Its training diverged, or it is damaged."
         )
     with torch.no_grad():
         for key in fits:
