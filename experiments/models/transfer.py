@@ -143,7 +143,7 @@ def load(
     if bad:
         raise UserError(
             f"pretrained.source={source}: {path.name} has numbers that are not finite, in "
-            f"{_some(bad)}. Its training diverged, or it is damaged."
+            f"{_some(tuple(bad))}. Its training diverged, or it is damaged."
         )
     with torch.no_grad():
         for key in fits:
