@@ -106,9 +106,9 @@ class Display:
     ) -> None:
         """Print how the run ended, in one line that stays."""
         final = summary.get("final")
-        result = (
-            "" if final is None else f", final test {metric.removesuffix('_percent')} {final:.2f}"
-        )
+        result = f", last {self._metric.strip()}" if self._metric else ""
+        if final is not None:
+            result = f", final test {metric.removesuffix('_percent')} {final:.2f}"
         self.line(f"{status}{result}" + (f" ({reason})" if reason else ""))
 
     def _seconds_left(self, trainer: "Trainer") -> str:
