@@ -12,9 +12,6 @@ from analysis.statistics.best import Best, best
 from analysis.statistics.effort import Effort, effort_of
 from analysis.workloads import is_doubled
 
-TEST = "student"
-"""Exact sign flips cannot reach 5 % with fewer than six seeds; most comparisons have fewer."""
-
 
 @dataclass(frozen=True)
 class Contest:
@@ -48,7 +45,7 @@ def contests(results: Results) -> list[Contest]:
         }
         efforts = {key: effort_of(members[key]) for key in names}
         for result in RESULTS:
-            made = best({key: members[key] for key in names}, result=result, test=TEST)
+            made = best({key: members[key] for key in names}, result=result)
             if made.leader is not None:
                 found.append(Contest(str(title), result, names, efforts, made))
     return found

@@ -28,6 +28,7 @@ from analysis.panels import (
     spans_decades,
 )
 from analysis.statistics.bands import BAND, bootstrap
+from analysis.statistics.equality import subtract
 from analysis.style import Style, metric_label, style_of
 
 AXIS_LABELS = {
@@ -59,7 +60,7 @@ class Line:
         label: Text in the legend.
         style: Colour, dash and marker.
         mean: The averaged curve (``aggregate.CURVE_COLUMNS``); empty where no run is done.
-        diverged: ``(x, y)`` of each run that diverged.
+        diverged: ``(x, y)`` of each run that diverged, up to its last finite value.
     """
 
     label: str
@@ -159,13 +160,17 @@ def lines_of(
         mean = curve(ended.get("done", []), to_shortest=axis == "train_seconds", reduce=bootstrap)
         most = 0 if mean.empty else int(mean["n"].max())
         counts: Summary = replace(summarize(part, "final", expected=group["expected"]), n=most)
-        diverged = [
-            (x[np.isfinite(y)], y[np.isfinite(y)])
-            for x, y in ended.get("diverged", [])
-            if np.isfinite(y).any()
-        ]
+        diverged = [_up_to_last(*drawn) for drawn in ended.get("diverged", [])]
+        diverged = [(x, y) for x, y in diverged if x.size]
         lines.append(Line(plain(f"{name} ({counts.note})"), style, mean, diverged))
     return lines
+
+
+def _up_to_last(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """A curve up to its last finite value; one within that is not finite remains as a gap."""
+    finite = np.flatnonzero(np.isfinite(y))
+    end = finite[-1] + 1 if finite.size else 0
+    return x[:end], y[:end]
 
 
 def looks(block: pd.DataFrame) -> list[tuple[str, Style]]:
@@ -191,13 +196,13 @@ def _limits(ax: Axes, lines: list[Line], *, percent: bool) -> tuple[float, float
     shown = [line.mean["mean"].to_numpy(dtype=np.float64) for line in lines]
     if not any(values.size for values in shown):
         shown = [y for line in lines for _, y in line.diverged] or [np.array([0.0, 1.0])]
-    low, high = (float(extreme(np.concatenate(shown))) for extreme in (np.min, np.max))
+    low, high = (float(extreme(np.concatenate(shown))) for extreme in (np.nanmin, np.nanmax))
     if not percent and spans_decades([low, high]):
         ax.set_yscale("log")
         margin = (high / low) ** 0.08
         limits = low / margin, high * margin
     else:
-        margin = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
+        margin = 0.08 * float(subtract(high, low)) or 0.05 * abs(high) or 1.0
         limits = low - margin, high + margin
     if percent:
         limits = max(limits[0], 0.0), min(limits[1], 101.0)

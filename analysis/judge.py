@@ -149,8 +149,8 @@ class Judge:
             "difference_low": made.low,
             "difference_high": made.high,
         }
-        # A decision over the seeds that happened not to diverge is none.
-        if made.more_seeds == 0 and not summary.diverged:
+        # A decision over the seeds that happened to end well is none.
+        if made.more_seeds == 0 and not (summary.diverged or summary.not_finite):
             decided = (
                 (DIFFERS, made.outcome) if made.outcome in (HIGHER, LOWER) else (REPRODUCED, "")
             )

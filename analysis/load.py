@@ -71,8 +71,11 @@ class Results:
 
     Attributes:
         runs: One row a run (``RUN_COLUMNS``), in order of task, model, optimizer and seed.
-            ``tuning`` is the effort behind the hyperparameters, or None.
-        curves: For each run id its measurements, a column ``[rows]`` each; NaN where there is none.
+            ``tuning`` is the effort behind the hyperparameters, or None. A run with a loss or a
+            value of its metric that is not finite has ``diverged``, also where its record says
+            that it is done.
+        curves: For each run id its measurements, a column ``[rows]`` each; NaN where there is none,
+            infinite where it is not finite.
         broken: One line for each record that could not be read in full.
         runs_dir: Folder that the records are in, for what lies beside them.
     """
@@ -100,7 +103,8 @@ class Results:
         """Pick each run's curve of ``metric`` against ``axis``; runs without one are left out.
 
         Returns:
-            For each run ``x`` and ``y``, both ``[points]``, ascending in ``x``.
+            For each run ``x`` and ``y``, both ``[points]``, ascending in ``x``; ``y`` is NaN where
+            what was measured is not finite.
         """
         drawn = (_series(self.curves.get(run_id, {}), metric, axis) for run_id in run_ids)
         return [pair for pair in drawn if pair is not None]
@@ -126,8 +130,9 @@ def _series(columns: Mapping[str, Floats], metric: str, axis: str) -> tuple[Floa
     if metric not in columns or axis not in columns:
         return None
     x, y = columns[axis], columns[metric]
-    kept = ~(np.isnan(x) | np.isnan(y))
+    kept = np.isfinite(x) & ~np.isnan(y)
     order = np.argsort(x[kept], kind="stable")
+    y = np.where(np.isfinite(y), y, np.nan)
     return (x[kept][order], y[kept][order]) if order.size else None
 
 
@@ -144,6 +149,10 @@ def to_results(
     records = sorted(records, key=_sort_key)
     notes = [*broken, *(record.head["problem"] for record in records if record.head["problem"])]
     frame = pd.DataFrame([_run_row(record.head) for record in records], columns=list(RUN_COLUMNS))
+    for at, record in enumerate(records):
+        if record.head["status"] == "done" and (lost := _not_finite(record)):
+            frame.loc[at, ["status", "reason"]] = "diverged", lost
+            notes.append(f"{record.head['folder']}: done, but {lost}: counts as diverged")
     empty_handed = frame[(frame["status"] == "done") & frame["final"].isna()]
     notes += [
         f"{row.folder}: done, but without a finite test_{row.metric}"
@@ -151,6 +160,23 @@ def to_results(
     ]
     curves = {record.run_id: record.columns for record in records}
     return Results(frame, curves, tuple(notes), runs_dir)
+
+
+def _not_finite(record: Record) -> str:
+    """Name the first loss, or value of the run's own metric, that is not finite; empty for none."""
+    metrics = ["train_loss"]
+    for split in ("validation", "test"):
+        metrics += [f"{split}_loss", f"{split}_{record.head['identity']['metric']}"]
+    found = [
+        (int(np.flatnonzero(lost)[0]), metric)
+        for metric in metrics
+        if (lost := np.isinf(record.columns.get(metric, np.empty(0)))).any()
+    ]
+    if not found:
+        return ""
+    row, metric = min(found)
+    step = record.columns["step"][row] if "step" in record.columns else row + 1
+    return f"{metric} is not finite at step {step:g}"
 
 
 def _sort_key(record: Record) -> tuple[str, ...]:

@@ -35,11 +35,12 @@ deviation, one without); where none is published, those runs are taken to scatte
 Reproduced: the interval lies within {ACCURACY.margin} percentage points for accuracies, within \
 {PERPLEXITY.margin:g} % for perplexities. Differs (higher or lower, of the \
 number): it lies wholly beyond. Inconclusive: neither, or fewer than {FEWEST_SEEDS} seeds, or some \
-but not all runs diverged, or no two seeds differ; the seeds given would decide it if mean and \
-spread stayed as they are. All runs diverged, {FEWEST_SEEDS} or more: differs, on the worse side. \
-Not comparable: there are runs, but of other data, another model, tokenisation or protocol, or the \
-row is of other hardware or of the literature. Each row is judged alone: of rows whose true \
-difference is the margin, one in forty is said to be reproduced and one to differ."""
+but not all runs diverged, or one ended without a finite result, or no two seeds differ; the seeds \
+given would decide it if mean and spread stayed as they are. All runs diverged, {FEWEST_SEEDS} or \
+more: differs, on the worse side. Not comparable: there are runs, but of other data, another \
+model, tokenisation or protocol, or the row is of other hardware or of the literature. Each row \
+is judged alone: of rows whose true difference is the margin, one in forty is said to be \
+reproduced and one to differ."""
 COLUMNS = {
     "table": "number of the published table",
     "dataset": "as in published.csv",

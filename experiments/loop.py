@@ -1,6 +1,5 @@
 """The training loop: steps, evaluations, and a state that resumes bit for bit."""
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,17 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from experiments import parallel, seeding
+from experiments import divergence, parallel, seeding
 from experiments.backward import backward, differentiable_forward, take_step
 from experiments.built import Built
 from experiments.evaluation import curvature_columns, evaluate, forward
 from experiments.tasks.task import IGNORE
 
 Row = dict[str, Any]
-
-
-class DivergedError(Exception):
-    """The training loss is no finite number any more."""
 
 
 class StoppedError(Exception):
@@ -68,21 +63,24 @@ class Trainer:
             One row an evaluation, with the metrics of every split there is.
 
         Raises:
-            DivergedError: At the first loss that is not finite; the message has the step.
+            DivergedError: At the first loss or metric that is not finite, or at the end for weights
+                that are not. An evaluation that shows it is with the error, and not yielded.
             StoppedError: After the first step at whose end a stop was requested.
         """
-        if self._is_over():
+        if self._has_ended():
             return
         for loss in self.steps():
             step = self.counters.step
-            if not math.isfinite(loss):
-                raise DivergedError(f"loss is {loss} at step {step}")
+            divergence.check({"loss": loss}, step)
             if self._evaluates_after(step):
-                yield self._row()
+                row = self._row()
+                divergence.check_row(row)
+                self._note_target(row)
+                yield row
             self._on_step(self, loss)
             if self.built.world.any(self._stop_requested()):
                 raise StoppedError(f"stopped after step {step}")
-            if self._is_over():
+            if self._has_ended():
                 return
 
     def steps(self) -> Iterator[float]:
@@ -196,8 +194,12 @@ class Trainer:
     def _is_used_up(self) -> bool:
         return self.built.limits.is_met(self.counters.step, self.counters.train_seconds)
 
-    def _is_over(self) -> bool:
-        return self._is_used_up() or self.counters.steps_to_target is not None
+    def _has_ended(self) -> bool:
+        """Whether the budget is met; the last weights are then those of a run that is done."""
+        if not self._is_used_up() and self.counters.steps_to_target is None:
+            return False
+        divergence.check_weights(self.built.model, self.counters.step, world=self.built.world)
+        return True
 
     def _row(self) -> Row:
         built, counters = self.built, self.counters
@@ -212,7 +214,6 @@ class Trainer:
         for name, split in (("validation", built.task.validation), ("test", built.task.test)):
             if split is not None:
                 row |= {f"{name}_{key}": value for key, value in evaluate(built, split).items()}
-        self._note_target(row)
         return row | curvature_columns(built)
 
     def _note_target(self, row: Row) -> None:

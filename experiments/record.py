@@ -1,18 +1,20 @@
 """The run record: what a run leaves in its folder, and how it is read back.
 
 A record is a folder ``runs/<run_id>/`` with the files named below. Rows and statuses are plain
-dicts, so that whatever a task measures passes through unchanged. Standard library only: the writer
-(``store``) and the reader (``analysis``) both import this, and neither should pay for the other.
+dicts, so that whatever a task measures passes through unchanged; a number that is not finite stands
+in the file as a word (``strict_json``). Standard library only: the writer (``store``) and the
+reader (``analysis``) both import this, and neither should pay for the other.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+
+from experiments import strict_json
 
 SCHEMA = 2
 """Of what is written: 2 is the first whose identity holds ``protocol`` and ``origin``."""
@@ -159,7 +161,7 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
     except OSError as error:
         raise BrokenRecordError(f"{name}: not readable ({_one_line(error)})") from None
     try:  # all at once is a third faster, and nearly every file is whole
-        together = json.loads(b"[" + b",".join(lines) + b"]")
+        together = strict_json.loads(b"[" + b",".join(lines) + b"]")
     except ValueError:
         together = []
     if len(together) == len(lines) and set(map(type, together)) <= {dict}:
@@ -167,7 +169,7 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
+            row = strict_json.loads(line)
         except ValueError:
             row = None
         if isinstance(row, dict):
@@ -210,7 +212,7 @@ def final_and_best(
 def _read_status(path: Path) -> dict[str, Any]:
     name = f"{path.parent.name}/{path.name}"
     try:
-        status = json.loads(path.read_text(encoding="utf-8"))
+        status = strict_json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BrokenRecordError(f"{name}: missing") from None
     except (OSError, ValueError) as error:

@@ -107,11 +107,21 @@ def over_blocks(efforts: Mapping[str, Effort]) -> str:
     return ", ".join(told)
 
 
-def unequal(ours: Effort, theirs: Effort) -> str:
-    """Why two efforts cannot be called equal, in a few words; empty where they can."""
-    if ours == theirs and ours.trials is not None:
+def insufficient(winner: Effort, loser: Effort) -> str:
+    """Why a method may not be called better, in a few words; empty where it may.
+
+    The loser must have had at least the winner's trials and seeds of each: a method that lost
+    though more was tried for it has lost. What a paper gives was tuned by others, nobody knows how.
+    """
+    if winner == loser and winner.trials is not None:
         return ""
-    return " against ".join(str(replace(effort, marks=())) for effort in (ours, theirs))
+    known = winner.trials is not None and loser.trials is not None
+    outside = {winner.ruleset, loser.ruleset} - {"default", "tuned"}
+    if known and not outside:
+        spent = [(one.trials or 0, one.seeds or 1) for one in (winner, loser)]
+        if spent[0][0] == 0 or all(mine <= others for mine, others in zip(*spent, strict=True)):
+            return ""
+    return " against ".join(str(replace(effort, marks=())) for effort in (winner, loser))
 
 
 def both(ours: Effort, theirs: Effort) -> str:

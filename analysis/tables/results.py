@@ -2,7 +2,8 @@
 
 ``final`` is taken at the epoch that is best on validation (at the last epoch where there is no
 validation split); ``best_test`` is the best epoch on the test set itself. Bold: better than every
-other method of its column (paired Student t over seeds, Holm's correction, 5 %).
+other method of its column, each by a paired Student t over seeds at 5 %, which holds for the best
+of many without a correction; equal seeds, and differences that are all equal, decide nothing.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -10,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from experiments import divergence
 from experiments.build import build
 from experiments.built import Built
 from experiments.errors import UserError
-from experiments.loop import DivergedError, Trainer
+from experiments.loop import Trainer
 
 
 def built_run(config: Mapping[str, Any]) -> Built:
@@ -78,14 +78,15 @@ def train(
         The training loss of every step.
 
     Raises:
-        DivergedError: At the first loss that is not finite.
+        DivergedError: At the first loss that is not finite, or at weights that are looked at and
+            are not.
     """
     losses: list[float] = []
     wanted = set(steps)
     for step, loss in enumerate(islice(Trainer(built, seed=seed).steps(), steps[-1]), start=1):
-        if not math.isfinite(loss):
-            raise DivergedError(f"loss is {loss} at step {step}")
+        divergence.check({"loss": loss}, step)
         losses.append(loss)
         if step in wanted:
+            divergence.check_weights(built.model, step, world=built.world)
             look(step)
     return losses

@@ -62,9 +62,12 @@ class Split(ABC):
             count: How many rows count (``target != IGNORE``).
 
         Returns:
-            ``loss``, the mean over rows, and of labelled samples ``accuracy_percent``.
+            ``loss``, the mean over rows, and of labelled samples ``accuracy_percent``: NaN where
+            the loss is, as the largest of logits that are no numbers predicts nothing.
         """
-        return {"loss": loss_sum / count, "accuracy_percent": 100.0 * correct / count}
+        loss = loss_sum / count
+        accuracy = math.nan if math.isnan(loss) else 100.0 * correct / count
+        return {"loss": loss, "accuracy_percent": accuracy}
 
     def _index_batches(
         self, batch_size: int, start: int, generator: torch.Generator | None

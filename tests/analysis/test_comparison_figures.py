@@ -138,7 +138,9 @@ def test_profile_counts_workloads_within_a_factor(write_run: Any, runs_dir: Path
         np.testing.assert_allclose(adamw.get_ydata(), [50, 100, 100, 100], atol=1)
         np.testing.assert_allclose(kfac.get_ydata(), [50, 50, 50, 50], atol=1)
         np.testing.assert_allclose(sgd.get_ydata(), [0, 0, 100, 100], atol=1)
-    assert "metric of adamw" in " ".join(figure.get_supxlabel().split())
+    assert "mean over the runs of adamw of the validation metric" in " ".join(
+        figure.get_supxlabel().split()
+    )
 
 
 def test_a_target_that_is_met_before_the_first_step_is_no_workload_of_that_method(

@@ -122,6 +122,23 @@ def test_a_diverged_run_is_drawn_apart_and_bends_no_axis(write_run: Any, runs_di
     assert (cross.get_marker(), cross.get_ydata()[0]) == ("x", ax.get_ylim()[1])
 
 
+def test_a_curve_with_values_that_are_not_finite_is_not_in_the_mean_and_has_a_gap(
+    write_run: Any, runs_dir: Path
+) -> None:
+    metric = {"metric": "perplexity", "higher_is_better": False}
+    for seed in (0, 1):
+        write_run("adam", seed, (30.0, 28.0, 26.0, 24.0), **metric)
+    write_run("adam", 2, (20.0, float("inf"), float("nan"), 11.0), **metric)
+
+    (ax,) = test_metric_vs_epoch.build(load_results(runs_dir)).axes
+
+    assert legend(ax) == ["adam (n=2/3, diverged 1/3)"]
+    mean, thin, cross = ax.lines
+    assert mean.get_ydata().tolist() == [30.0, 28.0, 26.0, 24.0]
+    np.testing.assert_array_equal(thin.get_ydata(), [20.0, np.nan, np.nan, 11.0])
+    assert (cross.get_marker(), cross.get_xdata()[0]) == ("x", 4.0)
+
+
 @each_figure
 def test_a_method_without_a_finished_run_is_named(
     module: Any, write_run: Any, runs_dir: Path

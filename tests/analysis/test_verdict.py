@@ -258,6 +258,24 @@ def test_diverged_seeds_keep_a_row_from_being_reproduced(
     assert row["more_seeds"] >= 1
 
 
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        ((85.0, math.nan, 94.9), "n=5/6, diverged 1/6"),
+        ((85.0, 94.9, math.inf), "n=5/6, diverged 1/6"),
+        ((), "n=5/6, not finite 1/6"),  # no evaluation at all
+    ],
+)
+def test_a_run_that_is_done_without_a_finite_result_keeps_a_row_from_being_reproduced(
+    seeds: Any, write_run: Any, judged: Any, values: tuple[float, ...], note: str
+) -> None:
+    seeds([94.9, 95.0, 94.8, 94.95, 94.85])
+    assert judged()["outcome"] == "reproduced"
+    write_run(seed=5, values=values, **image_run())
+    row = judged()
+    assert (row["outcome"], row["note"], row["more_seeds"]) == ("inconclusive", note, 1)
+
+
 @pytest.mark.parametrize(("seeds_run", "verdict"), [(3, "differs (lower)"), (2, "inconclusive")])
 def test_where_all_diverged(write_run: Any, judged: Any, seeds_run: int, verdict: str) -> None:
     for seed in range(seeds_run):
