@@ -143,7 +143,7 @@ def build_task(config: Mapping[str, Any]) -> Task:
     maker = _construct("task", config["task"])
     chosen = config.get("tokenization")
     text = {"tokenization": _construct("tokenization", chosen)} if chosen else {}
-    return _call(
+    task: Task = _call(
         "task",
         config,
         maker,
@@ -151,6 +151,7 @@ def build_task(config: Mapping[str, Any]) -> Task:
         cache_dir=Path(config["cache_dir"]),
         **text,
     )
+    return task if config.get("evaluate_test", True) else task.without_test()
 
 
 def build_model(section: Mapping[str, Any], task: Task) -> nn.Module:

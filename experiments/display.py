@@ -116,9 +116,11 @@ class Display:
         self, status: str, reason: str | None, summary: Mapping[str, Any], metric: str
     ) -> None:
         """Print how the run ended, in one line that stays; only one that is done has a result."""
-        final = summary.get("final") if status == "done" else None
-        result = "" if final is None else f", final test {metric.removesuffix('_percent')} "
-        result += "" if final is None else short(final, 2)
+        final, result = summary.get("final"), ""
+        if status == "done" and final is not None:
+            result = f", final test {metric.removesuffix('_percent')} {short(final, 2)}"
+        elif status == "done" and self._metric:  # the test set was not looked at
+            result = f", last {self._metric.strip()}"
         self.line(f"{status}{result}" + (f" ({reason})" if reason else ""))
 
     def _seconds_left(self, trainer: "Trainer") -> str:

@@ -29,6 +29,7 @@ NOT_HASHED = (
     "deterministic",
     "untuned",
     "memory_limit_gb",
+    "evaluate_test",
 )
 NOTES = (
     "published_as",
