@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from analysis import conf
 from analysis.aggregate import Floats
 from analysis.cache import read_records
 from analysis.groups import BLOCK
@@ -26,6 +25,8 @@ from analysis.statistics.trials import trial_results
 from experiments.record import METRICS_FILE, STATUS_FILE, roots
 
 TRIALS_DIR = Path(".tuning")
+TUNED = Path(__file__).resolve().parents[1] / "conf" / "tuned"
+"""What tuning has found: data, in a folder a task."""
 UNFINISHED = ("running", "interrupted")
 LEDGER = 1
 """Version of the ledgers that are read."""
@@ -80,7 +81,7 @@ def ledger_problems(results: Results) -> tuple[str, ...]:
 def trials_digest(runs_dir: Path | None) -> bytes:
     """Digest of all that ``trials_of`` reads besides the runs."""
     digest = hashlib.sha256()
-    paths = sorted((conf.CONF / "tuned").glob("*/ledgers/*.yaml"))
+    paths = sorted(TUNED.glob("*/ledgers/*.yaml"))
     for root in [] if runs_dir is None else roots(runs_dir):
         for name in (STATUS_FILE, METRICS_FILE):
             paths += sorted((root / TRIALS_DIR).glob(f"*/{name}"))
@@ -146,7 +147,7 @@ def _is_of(recorded: Any, study: Mapping[str, Any]) -> bool:
 
 def ledger_path(task: str, optimizer: str) -> Path:
     """Where the ledger of a tuned file lies."""
-    return conf.CONF / "tuned" / task / "ledgers" / f"{optimizer}.yaml"
+    return TUNED / task / "ledgers" / f"{optimizer}.yaml"
 
 
 def read_ledger(task: str, optimizer: str) -> dict[str, Any]:
@@ -163,7 +164,7 @@ def read_ledger(task: str, optimizer: str) -> dict[str, Any]:
 
     def fault(what: str) -> LedgerError:
         return LedgerError(
-            f"{path.relative_to(conf.CONF.parent)}: {what}; its trials are left out. "
+            f"{path.relative_to(TUNED.parents[1])}: {what}; its trials are left out. "
             f"`make tune OPT={optimizer} TASK={task}` writes it anew."
         )
 

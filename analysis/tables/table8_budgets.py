@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis import conf
 from analysis.load import Results
+from analysis.shipped import shipped
 
 
 def build(results: Results) -> pd.DataFrame:
@@ -19,15 +19,15 @@ def build(results: Results) -> pd.DataFrame:
         Index ``optimizer``; for each family its epochs and their source.
     """
     del results
-    families = conf.paper_epochs()
+    families = shipped().epochs
     optimizers = sorted({name for family in families.values() for name in family})
     columns: dict[str, list[object]] = {}
     for family, epochs in families.items():
         columns[f"{family} epochs"] = [
-            epochs[name].value if name in epochs else "" for name in optimizers
+            epochs[name]["value"] if name in epochs else "" for name in optimizers
         ]
         columns[f"{family} source"] = [
-            epochs[name].source if name in epochs else "" for name in optimizers
+            epochs[name]["source"] if name in epochs else "" for name in optimizers
         ]
     index = pd.Index(optimizers, name="optimizer")
     return pd.DataFrame(columns, index=index, dtype=object)

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 import analysis.tables
-from analysis import conf, report
+from analysis import report
 from analysis.load import load_results
 from analysis.render import MISSING, cell_text
 from analysis.tables import (
@@ -259,14 +259,21 @@ def test_budgets_and_rates_are_those_of_the_paper_with_their_sources() -> None:
     assert rates.loc["adam", ("paper", "lm")].text == "none"
 
 
-def test_a_source_is_the_comment_on_the_line(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(conf, "CONF", tmp_path)
-    folder = tmp_path / "paper" / "cnn"
-    folder.mkdir(parents=True)
-    (folder / "adam.yaml").write_text(
-        "# lr: 9\ntuning:\n  lr: 7\noptimizer:\n  lr: 1e-3  # Table 9, #2\n  beta: 1\n"
+def test_tuned_rates_are_those_of_the_methods_rows(write_run: Any, runs_dir: Path) -> None:
+    origin = {"command": [], "setting": {}, "typed": {}, "ruleset_file": None, "experiment": None}
+    protocol = {"task": {"name": "digits"}, "budget": {"epochs": 2}}
+    facts = {"protocol": protocol, "origin": origin}
+    write_run("adam", hyperparameters={"lr": 0.5}, **facts)
+    write_run(
+        "adam",
+        1,
+        hyperparameters={"lr": 0.25},
+        **{**facts, "origin": {**origin, "typed": {"lr": 0.25}}},
     )
-    assert conf.learning_rates("paper") == {"cnn": {"adam": conf.Sourced(1e-3, "Table 9, #2")}}
+    write_run("sgd", ruleset="default", hyperparameters={"lr": 0.1}, **facts)
+    rates = table9_learning_rates.build(load_results(runs_dir))
+    assert rates.loc["adam", ("tuned", "digits")].text == "0.5"
+    assert rates.loc["sgd", ("tuned", "digits")].text == "none"
 
 
 def test_without_runs_every_table_is_written_and_says_what_makes_it(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from analysis import conf, drawing, report
+from analysis import drawing, report, trials
 from analysis.figures import expected_best
 from analysis.load import load_results
 from analysis.missing import MISSING
@@ -28,7 +28,7 @@ from experiments import tune
 from experiments.tuning import ledger as written
 from experiments.tuning.tuned_file import LEDGERS
 
-SHIPPED = sorted((conf.CONF / "tuned").glob("*/*.yaml"))
+SHIPPED = sorted(trials.TUNED.glob("*/*.yaml"))
 
 
 @pytest.fixture
@@ -124,8 +124,8 @@ def test_a_shipped_ledger_tells_what_its_summary_does(path: Path) -> None:
 @pytest.fixture
 def own_conf(tmp_path: Path, monkeypatch: Any) -> Path:
     """A folder of tuned files that a test may write to."""
-    shutil.copytree(conf.CONF / "tuned" / "digits", tmp_path / "conf" / "tuned" / "digits")
-    monkeypatch.setattr(conf, "CONF", tmp_path / "conf")
+    shutil.copytree(trials.TUNED / "digits", tmp_path / "conf" / "tuned" / "digits")
+    monkeypatch.setattr(trials, "TUNED", tmp_path / "conf" / "tuned")
     return tmp_path / "conf" / "tuned" / "digits"
 
 
