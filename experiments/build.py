@@ -45,6 +45,7 @@ SUITE_KEYS = {
         "published_as",
         "control",
         "neutral",
+        "nullable",
     ),
     "schedule": ("name", "neutral"),
 }

@@ -52,6 +52,9 @@ def check(flat: Mapping[str, Any], *, like: Mapping[str, Any]) -> None:
         # `auto` stands for a choice whose other values may be of any type.
         if default in (None, "???", "auto") or (isinstance(default, str) and "${" in default):
             continue
+        section, _, name = key.rpartition(".")
+        if value is None and name in (like.get(f"{section}.nullable") or ()):
+            continue
         wanted = _kind(default)
         if wanted != _kind(value) and not (
             wanted == "a number" and _kind(value) == "a whole number"

@@ -20,6 +20,10 @@ def test_good_input_passes(check):
     assert check("seed=0,1", "task=digits,tinyshakespeare")["seed"] == 0
 
 
+def test_what_may_be_null_passes_as_null(check):
+    assert check("optimizer=kfac", "optimizer.max_dimension=null")["seed"] == 0
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -34,6 +38,7 @@ def test_good_input_passes(check):
         (["optimizer.lrr=1"], r"Unknown key: 'optimizer\.lrr'\. Did you mean: optimizer\.lr"),
         (["optimzer=adam"], r"Unknown key: 'optimzer'\. Did you mean: optimizer"),
         (["optimizer.lr=abc"], r"Invalid optimizer\.lr: 'abc'\. Must be a number"),
+        (["optimizer.lr=null"], r"Invalid optimizer\.lr: None\. Must be a number"),
         (["optimizer.lr=0.1,abc"], r"Invalid optimizer\.lr: 'abc'\. Must be a number"),
         (["optimizer.lr=-1"], r"optimizer=adam: Invalid learning rate: -1"),
         (["optimizer.lr=nan"], r"Invalid optimizer\.lr: nan\. Must be a number, and nan is none"),
