@@ -17,15 +17,19 @@ from experiments.loop import DivergedError, Trainer
 
 
 def built_run(config: Mapping[str, Any]) -> Built:
-    """Build a run.
+    """Build a run whose gradients are those of the loss.
 
     Raises:
         UserError: If a value is unusable.
     """
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
-    if config["precision"] == "fp16":
-        raise UserError("Invalid precision: fp16. A study reads gradients, which are scaled there.")
+    for key, applies in (
+        ("precision: fp16", config["precision"] == "fp16"),
+        (f"loss_scale: {config.get('loss_scale')}", config.get("loss_scale") is not None),
+    ):
+        if applies:
+            raise UserError(f"Invalid {key}. A study reads gradients, which are scaled there.")
     return build(config)
 
 
