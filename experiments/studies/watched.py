@@ -16,8 +16,12 @@ from experiments.errors import UserError
 from experiments.loop import DivergedError, Trainer
 
 
-def built_run(config: Mapping[str, Any]) -> Built:
-    """Build a run whose gradients are those of the loss.
+def built_run(config: Mapping[str, Any], *, reads_gradients: bool = True) -> Built:
+    """Build a run.
+
+    Args:
+        config: The resolved config.
+        reads_gradients: Whether the study reads gradients, which must be those of the loss then.
 
     Raises:
         UserError: If a value is unusable.
@@ -28,7 +32,7 @@ def built_run(config: Mapping[str, Any]) -> Built:
         ("precision: fp16", config["precision"] == "fp16"),
         (f"loss_scale: {config.get('loss_scale')}", config.get("loss_scale") is not None),
     ):
-        if applies:
+        if applies and reads_gradients:
             raise UserError(f"Invalid {key}. A study reads gradients, which are scaled there.")
     return build(config)
 
