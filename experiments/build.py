@@ -115,7 +115,7 @@ def build(
         pretrained=pretrained,
         creates_graph=bool(needs.get("create_graph")),
         takes_closure=bool(needs.get("closure")),
-        precision=Precision(plan.precision, plan.device),
+        precision=Precision(plan.precision, plan.device, loss_scale=plan.loss_scale),
         channels_last=channels_last,
         compiled=plan.compiled,
         way=plan.way,

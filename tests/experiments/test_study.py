@@ -28,6 +28,12 @@ NAMES = study.names()
 SMALL = {
     "landscape": ["epochs=1", "batch_size=75", "points=4", "methods={sgd: {lr: 0.1}, adam: {}}"],
     "kronecker": ["steps=[1,3]", "layer=features.0.0", "budget.steps=3"],
+    "loss_scale": [
+        "methods=[sgd,adahessian]",
+        "seeds=[0,1]",
+        "budget.epochs=2",
+        "task.batch_size=600",
+    ],
     "fisher_histograms": ["steps=[1,3]", "layers=[features.0.0,classifier]", "budget.steps=3"],
 }
 
@@ -268,6 +274,11 @@ def test_the_id_is_of_what_is_measured():
         (["study=kronecker", "normalization=l2"], "Invalid normalization: 'l2'. Must be max or"),
         (["study=kronecker", "optimizer=adahessian"], "needs one backward pass a step"),
         (["study=kronecker", "precision=fp16"], "Invalid precision: fp16."),
+        (["study=kronecker", "loss_scale=2"], "Invalid loss_scale: 2. A study reads gradients"),
+        (["study=loss_scale", "seeds=[]"], "Invalid seeds: []."),
+        (["study=loss_scale", "seed=1"], "Invalid key: seed. Give seeds=[...]."),
+        (["study=loss_scale", "loss_scale=0"], "Invalid loss_scale: 0"),
+        (["study=loss_scale", "budget=steps", "budget.steps=5"], "needs one in whole epochs"),
         (["study=fisher_histograms", "methods=[sgd]", "steps=[1]"], "SGD keeps no diagonal"),
         (["study=fisher_histograms", "optimizer=sgd"], "Give methods=[...]"),
         (["study=fisher_histograms", "layers=[]"], "Invalid layers: []."),
