@@ -1,6 +1,7 @@
 """The committed tables are what the committed runs give; a change that moves them is seen."""
 
 import importlib
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -54,6 +55,14 @@ def test_other_runs_beside_the_sweep_change_no_number_of_it(everything: Results)
     rows = beside.index.intersection(alone.index)
     assert len(rows) == len(alone)
     pd.testing.assert_frame_equal(beside.loc[alone.index, alone.columns], alone)
+
+
+@pytest.mark.parametrize("name", ["README.md", "Makefile"])
+def test_the_runs_that_are_named_to_be_replayed_are_there(name: str) -> None:
+    text = (GOLDEN.parents[1] / name).read_text("utf-8")
+    named = set(re.findall(r"RUN=([0-9a-f]{12})", text))
+    assert named
+    assert named <= {path.name for path in (RUNS / "sweep").iterdir()}
 
 
 def test_the_golden_records_can_be_replayed() -> None:
