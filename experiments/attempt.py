@@ -26,6 +26,7 @@ from experiments.divergence import DivergedError
 from experiments.errors import UserError, refusal
 from experiments.execution import pick_device
 from experiments.loop import StoppedError, Trainer
+from experiments.optimizers import coverage
 from experiments.outcome import Outcome
 from experiments.record import CHECKPOINT_FILE, ENVIRONMENT_FILE, FAULTS, BrokenRecordError
 from experiments.run_record import RunRecord
@@ -94,6 +95,7 @@ def _build(
         scales = control.scales(config, folder.path, world, calibration=matched, task=task)
         built = build(config, world, calibration=matched, task=task, scales=scales)
     remarks = [str(warning.message) for warning in caught]
+    remarks += coverage.remarks(config["optimizer"]["name"], built.optimizer, built.model)
     if built.pretrained is not None:
         remarks.append(str(built.pretrained))
     if built.limits.target is not None and built.task.validation is None:
@@ -222,6 +224,8 @@ class _Training:
             if error.row is not None:
                 self._append(error.row)
                 self._show(error.row, mirror)
+            if error.__cause__ is not None:  # other processes may wait for this one
+                return faults.end_by(error, self.folder, self.built.world)
             return "diverged", str(error)
         except OSError:
             raise  # the disk, not the run: nothing more could be recorded

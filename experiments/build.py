@@ -45,6 +45,7 @@ SUITE_KEYS = {
         "published_as",
         "control",
         "neutral",
+        "nullable",
     ),
     "schedule": ("name", "neutral"),
 }
@@ -114,7 +115,7 @@ def build(
         pretrained=pretrained,
         creates_graph=bool(needs.get("create_graph")),
         takes_closure=bool(needs.get("closure")),
-        precision=Precision(plan.precision, plan.device),
+        precision=Precision(plan.precision, plan.device, loss_scale=plan.loss_scale),
         channels_last=channels_last,
         compiled=plan.compiled,
         way=plan.way,
@@ -143,7 +144,7 @@ def build_task(config: Mapping[str, Any]) -> Task:
     maker = _construct("task", config["task"])
     chosen = config.get("tokenization")
     text = {"tokenization": _construct("tokenization", chosen)} if chosen else {}
-    return _call(
+    task: Task = _call(
         "task",
         config,
         maker,
@@ -151,6 +152,7 @@ def build_task(config: Mapping[str, Any]) -> Task:
         cache_dir=Path(config["cache_dir"]),
         **text,
     )
+    return task if config.get("evaluate_test", True) else task.without_test()
 
 
 def build_model(section: Mapping[str, Any], task: Task) -> nn.Module:

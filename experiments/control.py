@@ -73,8 +73,12 @@ def check(config: Config) -> None:
         raise UserError(
             f"optimizer={name}: not with control=scalar, as it evaluates the loss itself."
         )
-    if config["precision"] == "fp16":
-        raise UserError("control=scalar: not with precision=fp16, as gradients are scaled there.")
+    for key, applies in (
+        ("precision=fp16", config["precision"] == "fp16"),
+        ("loss_scale", config.get("loss_scale") is not None),
+    ):
+        if applies:
+            raise UserError(f"control=scalar: not with {key}, as gradients are scaled there.")
     if config["distributed"] == "fsdp":
         raise UserError("control=scalar: not with distributed=fsdp, as it needs whole parameters.")
 
@@ -219,8 +223,9 @@ class Recorder:
 
 
 def _read(path: Path) -> Any:
+    """The step sizes in a file; None without one, or where not all of them are finite."""
     try:
         with np.load(path) as file:
-            return file["scale"]
+            return file["scale"] if np.isfinite(file["scale"]).all() else None
     except FileNotFoundError:
         return None

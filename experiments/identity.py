@@ -30,6 +30,7 @@ NOT_HASHED = (
     "deterministic",
     "untuned",
     "memory_limit_gb",
+    "evaluate_test",
 )
 NOTES = (
     "published_as",
@@ -43,6 +44,7 @@ NOTES = (
     "shardable",
     "control",
     "neutral",
+    "nullable",
 )
 # Nulls that were hashed from the first. Every other null is left out at any depth, and so is a
 # value that the section's `neutral` names: an argument that comes later changes no id while it
@@ -74,6 +76,12 @@ def hyperparameters(section: Config) -> dict[str, Any]:
     """The values of an optimizer's section, without what only the suite reads."""
     hidden = ("_target_", "_partial_", "_convert_", "name", "family", "needs", *NOTES)
     return {key: value for key, value in section.items() if key not in hidden}
+
+
+def hashed_hyperparameters(section: Config) -> dict[str, Any]:
+    """``hyperparameters`` without those at a value that leaves the id as it is."""
+    neutral = {f"optimizer.{key}": value for key, value in (section.get("neutral") or {}).items()}
+    return _without_neutral(hyperparameters(section), "optimizer.", neutral)
 
 
 def describe(config: Config, task: "Task") -> dict[str, Any]:

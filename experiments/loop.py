@@ -151,12 +151,25 @@ class Trainer:
             group["lr"] = base * factor
         count = int((targets != IGNORE).sum())
         share = built.world.share(inputs, targets)
-        loss = take_step(
-            built.optimizer,
-            lambda: self._backward(*share, count=count),
-            takes_closure=built.takes_closure,
-            step=built.precision.step,
-        )
+        losses: list[Tensor] = []
+
+        def compute_loss() -> Tensor:
+            loss = self._backward(*share, count=count)
+            losses.append(loss.detach())
+            return loss
+
+        try:
+            loss = take_step(
+                built.optimizer,
+                compute_loss,
+                takes_closure=built.takes_closure,
+                step=built.precision.step,
+            )
+        except Exception as error:
+            # A method may refuse gradients that are not finite before anyone has seen the loss.
+            for found in losses:
+                divergence.check({"loss": found.item()}, counters.step + 1, cause=error)
+            raise
         return loss.item(), count
 
     def _backward(self, inputs: Tensor, targets: Tensor, *, count: int) -> Tensor:

@@ -16,8 +16,10 @@ from analysis.grid import Columns, method_grid, row_of, source_of
 from analysis.groups import group_runs, shown_of
 from analysis.load import Results
 from analysis.render import Cell
+from analysis.statistics.effort import LEGEND
 
 COLUMNS = ["task", "cost"]
+NOTE = LEGEND
 COSTS = ("ms a step", "to adamw", "peak MB", "state MB")
 SPREAD = COSTS[0]
 REFERENCE = "adamw"

@@ -83,7 +83,7 @@ def plan(options: Options, overrides: Sequence[str], folders: Mapping[str, str])
         raise UserError("Invalid methods: {}. Must name at least one optimizer.")
     sections = {name: _section(name, values) for name, values in options.methods.items()}
     methods = {
-        name: {"_target_": section["_target_"], **identity.hyperparameters(section)}
+        name: {"_target_": section["_target_"], **identity.hashed_hyperparameters(section)}
         for name, section in sections.items()
     }
     essence = {**vars(options), "methods": methods}

@@ -89,10 +89,66 @@ def test_tuning_effort_says_what_stands_behind_a_number(write_run: Any, runs_dir
         table.loc[("digits", "adam", "tuned")],
         table.loc[("digits", "sgd", "paper")],
     )
-    assert adam["effort"] == "8 trials x 2 epochs x 2 seeds"
+    assert adam["effort"] == "8 trials x 2 epochs x 2 seeds, edge"
     assert (adam["space"], adam["on_edge"]) == ("lr: 1e-3 to 1 (log)", "lr")
     assert (adam["completed"], adam["diverged"]) == (7, 1)
     assert (sgd["effort"], sgd["trials"]) == ("not tuned here", "")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "on_edge", "count"),
+    [
+        ([1000], ["lr"], "8, edge, 1 seed"),
+        ([1000], [], "8, 1 seed"),
+        ([1000, 1001, 1002], ["lr"], "8 x 3 seeds, edge"),
+        ([1000, 1001, 1002], [], "8 x 3 seeds"),
+    ],
+)
+def test_an_accident_of_tuning_is_marked_beside_every_number(
+    write_run: Any, runs_dir: Path, seeds: list[int], on_edge: list[str], count: str
+) -> None:
+    tuning = {"trials": 8, "seeds": seeds, "budget": "2 epochs", "on_edge": on_edge}
+    for optimizer in ("adam", "sgd"):
+        for seed in (0, 1):
+            write_run(optimizer, seed, tuning=tuning)
+    loaded = load_results(runs_dir)
+    for table in (results, cost, coverage):
+        assert {trials for *_, trials in table.build(loaded).index} == {count}, table.__name__
+    told = count.replace("8 x 3 seeds", "8 trials of 3 seeds").replace("8,", "8 trials,")
+    assert set(comparison.build(loaded)["tuning"]) == {f"tuned, {told}"}
+    marks = count.removeprefix("8 x 3 seeds").removeprefix("8")
+    assert all(text.endswith(marks) for text in tuning_effort.build(loaded)["effort"])
+
+
+def test_one_method_of_two_that_is_marked_is_told_apart(write_run: Any, runs_dir: Path) -> None:
+    for optimizer, on_edge in (("adam", []), ("sgd", ["lr"])):
+        tuning = {"trials": 8, "seeds": [1, 2], "budget": "2 epochs", "on_edge": on_edge}
+        for seed in (0, 1):
+            write_run(optimizer, seed, (90.0 + seed,), tuning=tuning)
+    row = comparison.build(load_results(runs_dir)).iloc[0]
+    assert row["tuning"] == "tuned, 8 trials of 2 seeds; tuned, 8 trials of 2 seeds, edge"
+    assert row["outcome"] != "unequal tuning effort"  # a mark is no part of the effort
+
+
+@pytest.mark.parametrize(
+    ("there", "trials"),
+    [
+        ({"on_edge": ["lr"]}, "8 x 2 seeds, edge on ptb"),
+        ({"trials": 16}, "8 x 2 seeds on digits; 16 x 2 seeds on ptb"),
+        ({"seeds": [1], "on_edge": ["lr"]}, "8 x 2 seeds on digits; 8, edge, 1 seed on ptb"),
+        ({}, "8 x 2 seeds"),
+    ],
+)
+def test_a_method_that_was_tuned_otherwise_on_another_task_keeps_one_row(
+    write_run: Any, runs_dir: Path, there: dict[str, Any], trials: str
+) -> None:
+    here = {"trials": 8, "seeds": [1, 2], "budget": "2 epochs", "on_edge": []}
+    write_run("adam", tuning=here)
+    write_run("adam", task="ptb", tuning={**here, **there})
+    for table in (results, cost, coverage):
+        built = table.build(load_results(runs_dir))
+        assert built.index.tolist() == [("adam", "tuned", trials)], table.__name__
+        assert not built.isin(["not run", "none"]).any(axis=None)
 
 
 def tuned(trials: int) -> dict[str, Any]:
@@ -111,13 +167,13 @@ def test_the_best_is_bold_where_the_seeds_carry_it(write_run: Any, runs_dir: Pat
     loaded = best_of(write_run, runs_dir)
     table = results.build(loaded)
     final = table.columns[0]
-    assert table.loc[("adam", "tuned", "8"), final].strong
-    assert not table.loc[("sgd", "tuned", "8"), final].strong
+    assert table.loc[("adam", "tuned", "8, 1 seed"), final].strong
+    assert not table.loc[("sgd", "tuned", "8, 1 seed"), final].strong
     row = comparison.build(loaded).loc[("digits", "final", "adam", "sgd")]
     # By scipy: ttest_rel of the same eight numbers.
     adam, sgd = [97.0, 97.1, 97.2, 97.3], [95.0, 95.11, 95.2, 95.31]
     assert row["p"] == pytest.approx(ttest_rel(adam, sgd).pvalue, rel=1e-6)
-    assert (row["outcome"], row["n"], row["tuning"]) == ("better", 4, "tuned, 8 trials")
+    assert (row["outcome"], row["n"], row["tuning"]) == ("better", 4, "tuned, 8 trials, 1 seed")
 
 
 @pytest.mark.parametrize(
@@ -134,8 +190,8 @@ def test_nothing_is_bold_that_is_not_carried(
     made = comparison.build(loaded)
     assert made["outcome"].str.startswith(outcome).all()
     if "trials" in options:
-        assert set(made["tuning"]) == {"tuned, 8 trials; tuned, 7 trials"}
-        assert {trials for *_, trials in results.build(loaded).index} == {"7", "8"}
+        assert set(made["tuning"]) == {"tuned, 8 trials, 1 seed; tuned, 7 trials, 1 seed"}
+        assert {trials for *_, trials in results.build(loaded).index} == {"7, 1 seed", "8, 1 seed"}
 
 
 ONE_IMAGE_APART = Path(__file__).parent / "one_image_apart"
