@@ -25,7 +25,7 @@ def image_run(optimizer: str = "adam", epochs: int = 210, **identity: Any) -> di
     return {
         "optimizer": optimizer,
         "task": "cifar10",
-        "model": "resnet18",
+        "model": "resnet18_released",
         "ruleset": "paper",
         "budget": f"{epochs} epochs",
         "schedule": "cosine",
@@ -69,7 +69,7 @@ def test_without_runs_every_row_says_what_to_run_or_why_nothing_can(runs_dir: Pa
     row = row_of(made)
     assert row["verdict"] == (
         "not run (python -m experiments.train -m experiment=table2_cifar10 "
-        "model=resnet18 optimizer=adam)"
+        "model=resnet18_released optimizer=adam)"
     )
     assert (row["published_mean"], row["published_std"], row["published_n"]) == (94.85, 0.1, 5)
     assert row["n"] == 0
@@ -194,6 +194,12 @@ def test_another_model_of_the_name_is_not_comparable(seeds: Any, judged: Any) ->
     )
     row = judged(("cifar10", "mobilenetv3", "scratch", "adam"))
     assert row["verdict"] == "not comparable (model: mobilenetv3)"
+
+
+def test_nor_is_a_network_that_starts_from_other_weights(seeds: Any, judged: Any) -> None:
+    none = {"task": "cifar10", "model": None, "optimizer": "adam"}
+    seeds([94.9, 95.0, 94.8, 94.95, 94.85], model="resnet18", published_as=none)
+    assert judged()["verdict"] == "not comparable (model: resnet18)"
 
 
 def test_nor_is_another_model_of_the_same_published_name(seeds: Any, judged: Any) -> None:
