@@ -28,6 +28,7 @@ class Counters:
 
     step: int = 0
     train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0  # of passes over the test split, which others count as training
     loss_sum: float = 0.0  # since the last evaluation, weighted by `count`
     count: int = 0  # images or tokens since the last evaluation
     total_count: int = 0
@@ -226,7 +227,10 @@ class Trainer:
         counters.loss_sum, counters.count = 0.0, 0
         for name, split in (("validation", built.task.validation), ("test", built.task.test)):
             if split is not None:
+                clock = self._now()
                 row |= {f"{name}_{key}": value for key, value in evaluate(built, split).items()}
+                if name == "test":
+                    counters.evaluation_seconds += built.world.mean([self._now() - clock])[0]
         return row | curvature_columns(built)
 
     def _note_target(self, row: Row) -> None:

@@ -1,7 +1,8 @@
 """Epochs of each method: AdaFisher's Table 8, with the source of each number.
 
 The published budgets gave every method the training time of AdaFisher's epochs on the authors'
-machine; ``budget=match_seconds`` does so on yours.
+machine, with the passes over the test set in it; ``budget=match_seconds`` gives every method the
+same time of training alone, on yours.
 """
 
 from __future__ import annotations

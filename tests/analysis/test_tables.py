@@ -53,6 +53,27 @@ def test_cost_is_the_mean_over_runs_and_a_ratio_within_the_block(
     assert table.loc[("sgd", "tuned", "unknown"), ("digits", "to adamw")] == "not run"
 
 
+def test_the_time_with_the_test_passes_is_beside_that_of_training(
+    write_run: Any, runs_dir: Path
+) -> None:
+    """The authors' count; a record that does not tell has none, and no block of such a column."""
+    for seed, seconds in enumerate((8.0, 12.0)):
+        folder = write_run("adam", seed)
+        with_costs(folder, step=100, seconds=seconds, peak=1, state=1)
+        status = json.loads((folder / "status.json").read_text())
+        status["progress"]["evaluation_seconds"] = 2.0 + seed
+        (folder / "status.json").write_text(json.dumps(status))
+    with_costs(write_run("sgd"), step=100, seconds=9.0, peak=1, state=1)
+    with_costs(write_run("sgd", task="mnist"), step=100, seconds=9.0, peak=1, state=1)
+
+    table = cost.build(load_results(runs_dir))
+
+    assert table.loc[("adam", "tuned", "unknown"), ("digits", "s with test")].text == "12.5"
+    assert table.loc[("adam", "tuned", "unknown"), ("digits", "ms a step")].values["mean"] == 100.0
+    assert table.loc[("sgd", "tuned", "unknown"), ("digits", "s with test")].text == ""
+    assert ("mnist", "s with test") not in table.columns
+
+
 def test_a_run_that_failed_has_no_cost(write_run: Any, runs_dir: Path) -> None:
     write_run("adam", status="failed")
     with_costs(write_run("sgd"), step=0, seconds=0.0, peak=1, state=1)
