@@ -58,7 +58,7 @@ def test_without_runs_every_row_says_what_to_run_or_why_nothing_can(runs_dir: Pa
     row = row_of(made)
     assert row["verdict"] == (
         "not run (python -m experiments.train -m experiment=table2_cifar10 "
-        "model=resnet18 optimizer=adam)"
+        "model=resnet18_released optimizer=adam)"
     )
     assert (row["published_mean"], row["published_std"], row["published_n"]) == (94.85, 0.1, 5)
     assert row["n"] == 0
