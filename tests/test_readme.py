@@ -17,10 +17,8 @@ NOT_MEASURED = {
     "0.015": "an argument, in conf/optimizer/muon.yaml",
 }
 WORDS = "one|two|three|four|five|six|seven|eight|nine|ten|twenty|thirty|fifty|hundred"
-MEASURED = re.compile(
-    rf"(?:\d[\d.,]*|\b(?:{WORDS}))[ -]?(?:%|[kMGT]i?B\b|(?:ms|s|seconds?|minutes?|hours?)\b)"
-    r"|\d+(?:\.\d+)+"
-)
+UNIT = r"(?:%|[kMGT]i?B\b|(?:ms|s|seconds?|minutes?|hours?)\b)"
+MEASURED = re.compile(rf"\d[\d.,]*[ -]?{UNIT}|\b(?:{WORDS})[ -]{UNIT}|\d+(?:\.\d+)+")
 
 
 def measurements(text: str) -> set[str]:
