@@ -33,7 +33,7 @@ GROUP_COLUMNS = (
     "family",
     "ruleset",
     "control",
-    "trials",
+    "effort",
     "label",
     "is_row",
     "metric",
@@ -55,8 +55,8 @@ def group_runs(runs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row a group (``GROUP_COLUMNS``), by block, label and ruleset. ``title`` names the block;
         ``label`` names the method, a variant with what it has otherwise than the others;
-        ``is_row`` tells the method's row from its variants; ``trials`` is the effort of tuning
-        behind the hyperparameters; ``expected`` counts the seeds that any row of the block has, or
+        ``is_row`` tells the method's row from its variants; ``effort`` is the tuning behind the
+        hyperparameters; ``expected`` counts the seeds that any row of the block has, or
         any variant where the block has none.
     """
     if runs.empty:
@@ -70,7 +70,8 @@ def group_runs(runs: pd.DataFrame) -> pd.DataFrame:
     groups["label"] = _labels(groups)
     members = dict(list(runs.groupby("group_id")))
     groups["expected"] = _expected(groups, members)
-    groups["trials"] = [effort_of(members[key]).count for key in groups["group_id"]]
+    efforts = [effort_of(members[key]) for key in groups["group_id"]]
+    groups["effort"] = pd.Series(efforts, index=groups.index, dtype=object)
     groups["run_ids"] = [" ".join(members[key]["run_id"]) for key in groups["group_id"]]
     groups["command"] = [command(members[key]) for key in groups["group_id"]]
     order = ["title", "label", "ruleset", "group_id"]

@@ -43,6 +43,7 @@ IDENTITY = (
 COSTS = {  # column: where the record has it
     "steps": ("progress", "step"),
     "train_seconds": ("progress", "train_seconds"),
+    "evaluation_seconds": ("progress", "evaluation_seconds"),  # of the test set; not in the other
     "parameters": ("summary", "parameters"),
     "state_bytes": ("summary", "state_bytes"),
     "peak_memory_bytes": ("summary", "peak_memory_bytes"),
@@ -77,7 +78,8 @@ class Results:
             that it is done.
         curves: For each run id its measurements, a column ``[rows]`` each; NaN where there is none,
             infinite where it is not finite.
-        broken: One line for each record that could not be read in full.
+        broken: One line for each record that could not be read in full, and one for all that are
+            older than the protocol.
         runs_dir: Folder that the records are in, for what lies beside them.
     """
 
@@ -159,8 +161,22 @@ def to_results(
         f"{row.folder}: done, but without a finite test_{row.metric}"
         for row in empty_handed.itertuples()
     ]
+    notes += _without_protocol(frame)
     curves = {record.run_id: record.columns for record in records}
     return Results(frame, curves, tuple(notes), runs_dir)
+
+
+def _without_protocol(runs: pd.DataFrame) -> list[str]:
+    """One line on all records from before there was a protocol, with what is to be done."""
+    count = sum(not protocol for protocol in runs["protocol"])
+    if not count:
+        return []
+    # Without their folder: where the records lie changes no page.
+    return [
+        f"{count} of {len(runs)} records are older than the protocol of a run, and join no "
+        "published row: `python -m experiments.migrate runs_dir=FOLDER` adds it to those that "
+        "have their config.yaml"
+    ]
 
 
 def _not_finite(record: Record) -> str:

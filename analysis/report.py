@@ -13,7 +13,7 @@ import io
 import pkgutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -28,6 +28,7 @@ from analysis.load import Results, load_results
 from analysis.page import BuiltTable, DrawnFigure, page, unfinished
 from analysis.render import to_csv, to_html, to_latex, to_markdown
 from analysis.terminal import print_table
+from analysis.trials import ledger_problems
 
 MAIN = "results"
 """The table that a terminal shows; the others are in files and on the page."""
@@ -142,9 +143,10 @@ def _load(runs_dir: Path) -> Results:
     if runs_dir.exists() and not runs_dir.is_dir():
         raise ReportError(f"--runs is not a folder: {runs_dir}")
     try:
-        return load_results(runs_dir)
+        results = load_results(runs_dir)
     except OSError as error:
         raise ReportError(f"cannot read {runs_dir}: {error.strerror}") from None
+    return replace(results, broken=(*results.broken, *ledger_problems(results)))
 
 
 def _write_table(table: BuiltTable, folder: Path) -> None:

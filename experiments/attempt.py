@@ -224,6 +224,8 @@ class _Training:
             if error.row is not None:
                 self._append(error.row)
                 self._show(error.row, mirror)
+            if error.__cause__ is not None:  # other processes may wait for this one
+                return faults.end_by(error, self.folder, self.built.world)
             return "diverged", str(error)
         except OSError:
             raise  # the disk, not the run: nothing more could be recorded

@@ -116,7 +116,7 @@ def build(
         creates_graph=bool(needs.get("create_graph")),
         takes_closure=bool(needs.get("closure")),
         keeps_gradients=bool(needs.get("keep_gradients")),
-        precision=Precision(plan.precision, plan.device),
+        precision=Precision(plan.precision, plan.device, loss_scale=plan.loss_scale),
         channels_last=channels_last,
         compiled=plan.compiled,
         way=plan.way,
@@ -145,7 +145,7 @@ def build_task(config: Mapping[str, Any]) -> Task:
     maker = _construct("task", config["task"])
     chosen = config.get("tokenization")
     text = {"tokenization": _construct("tokenization", chosen)} if chosen else {}
-    return _call(
+    task: Task = _call(
         "task",
         config,
         maker,
@@ -153,6 +153,7 @@ def build_task(config: Mapping[str, Any]) -> Task:
         cache_dir=Path(config["cache_dir"]),
         **text,
     )
+    return task if config.get("evaluate_test", True) else task.without_test()
 
 
 def build_model(section: Mapping[str, Any], task: Task) -> nn.Module:

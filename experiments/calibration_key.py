@@ -112,6 +112,8 @@ def _composed_section(task: str, model: str, ruleset: str, name: str) -> str:
 
 def _essence(config: Config) -> dict[str, Any]:
     chosen = {name: config.get(name) for name in _SETTING}
+    if config.get("loss_scale") is not None:  # it came later; without one the keys are as before
+        chosen["loss_scale"] = config["loss_scale"]
     return {"task": _costly(config["task"]), **chosen}
 
 

@@ -75,8 +75,12 @@ def check(config: Config) -> None:
         )
     if config["optimizer"]["needs"].get("keep_gradients"):
         raise UserError("control=scalar: not with needs.keep_gradients, which the control clears.")
-    if config["precision"] == "fp16":
-        raise UserError("control=scalar: not with precision=fp16, as gradients are scaled there.")
+    for key, applies in (
+        ("precision=fp16", config["precision"] == "fp16"),
+        ("loss_scale", config.get("loss_scale") is not None),
+    ):
+        if applies:
+            raise UserError(f"control=scalar: not with {key}, as gradients are scaled there.")
     if config["distributed"] == "fsdp":
         raise UserError("control=scalar: not with distributed=fsdp, as it needs whole parameters.")
 
@@ -221,8 +225,9 @@ class Recorder:
 
 
 def _read(path: Path) -> Any:
+    """The step sizes in a file; None without one, or where not all of them are finite."""
     try:
         with np.load(path) as file:
-            return file["scale"]
+            return file["scale"] if np.isfinite(file["scale"]).all() else None
     except FileNotFoundError:
         return None

@@ -22,19 +22,20 @@ class DivergedError(Exception):
         self.row = row
 
 
-def check(values: Mapping[str, float], step: int) -> None:
+def check(values: Mapping[str, float], step: int, *, cause: BaseException | None = None) -> None:
     """Refuse numbers that are not finite.
 
     Args:
         values: By their names.
         step: After which they were computed.
+        cause: What this process alone may have met because of them.
 
     Raises:
         DivergedError: At the first that is not finite.
     """
     for name, value in values.items():
         if not math.isfinite(value):
-            raise DivergedError(f"{name} is {value} at step {step}")
+            raise DivergedError(f"{name} is {value} at step {step}") from cause
 
 
 def check_row(row: Mapping[str, float]) -> None:

@@ -1,10 +1,10 @@
 """A copy of run records to keep: `python -m experiments.golden runs_dir=runs out=FOLDER`.
 
-A copy has what analysis and `make replay` read: status, rows, config and environment, arrays and
-studies; no checkpoints, logs and patches. It says nothing of whose machine it was: the config's
-folders and mirror are left out, and a record that names a path is refused. Nothing is written
-unless every record can be copied. Records of ``out`` that are not in ``runs_dir`` are named, and
-removed with ``stale=remove``.
+A copy has what analysis and `make replay` read: status, rows, config, environment and calibration,
+and the studies; no checkpoints, logs, traces and patches. It says nothing of whose machine it was:
+the config's folders and mirror are left out, and a record that names a path is refused. Nothing is
+written unless every record can be copied. Records of ``out`` that are not in ``runs_dir`` are
+named, and removed with ``stale=remove``.
 """
 
 import json
@@ -21,7 +21,6 @@ from experiments import arguments
 from experiments.calibration_record import RUN_FILE
 from experiments.errors import UserError, report_user_errors
 from experiments.record import (
-    ARRAYS_DIR,
     CONFIG_FILE,
     ENVIRONMENT_FILE,
     FINAL_STATUSES,
@@ -101,10 +100,6 @@ def _files(record: Record) -> Files:
     return {
         CONFIG_FILE: OmegaConf.to_yaml(OmegaConf.create(config)).encode(),
         **{name: (folder / name).read_bytes() for name in copied if (folder / name).exists()},
-        **{
-            f"{ARRAYS_DIR}/{path.name}": path.read_bytes()
-            for path in sorted((folder / ARRAYS_DIR).glob("*.npz"))
-        },
     }
 
 
@@ -137,8 +132,8 @@ def _write(folder: Path, files: Files) -> None:
     """Replace a folder by files."""
     if folder.exists():
         shutil.rmtree(folder)
+    folder.mkdir(parents=True)
     for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / name, content)
 
 

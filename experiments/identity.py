@@ -20,6 +20,7 @@ NOT_HASHED = (
     "threads",
     "retry",
     "grids",
+    "recipe",
     "distributed",
     "tuning",
     "origin",
@@ -29,6 +30,7 @@ NOT_HASHED = (
     "deterministic",
     "untuned",
     "memory_limit_gb",
+    "evaluate_test",
 )
 NOTES = (
     "published_as",
@@ -95,7 +97,7 @@ def describe(config: Config, task: "Task") -> dict[str, Any]:
         "dataset": config["task"]["name"],
         "tokenization": tokenization(config),
         "model": config["model"]["name"],
-        "setting": config["setting"] or _setting(config["pretrained"]["source"]),
+        "setting": setting(config),
         "optimizer": config["optimizer"]["name"],
         "family": config["optimizer"]["family"],
         "ruleset": config["ruleset"],
@@ -165,10 +167,11 @@ def method(optimizer: str, control: str | None) -> str:
     return optimizer if control is None else f"{optimizer} control={control}"
 
 
-def _setting(source: str | None) -> str:
-    """What the training starts from, in the words of ``published.csv`` where it has them."""
-    if source is None:
-        return "scratch"
+def setting(config: Config) -> str:
+    """What sets the run apart, else what its training starts from, as ``published.csv`` says it."""
+    source = config["pretrained"]["source"]
+    if config["setting"] or source is None:
+        return str(config["setting"] or "scratch")
     return "imagenet_pretrained" if source == "imagenet" else "pretrained"
 
 

@@ -28,6 +28,7 @@ class Counters:
 
     step: int = 0
     train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0  # of passes over the test split, which others count as training
     loss_sum: float = 0.0  # since the last evaluation, weighted by `count`
     count: int = 0  # images or tokens since the last evaluation
     total_count: int = 0
@@ -161,13 +162,26 @@ class Trainer:
             group["lr"] = base * factor
         count = int((targets != IGNORE).sum())
         share = built.world.share(inputs, targets)
-        loss = take_step(
-            built.optimizer,
-            lambda: self._backward(*share, count=count),
-            takes_closure=built.takes_closure,
-            step=built.precision.step,
-            keeps_gradients=built.keeps_gradients,
-        )
+        losses: list[Tensor] = []
+
+        def compute_loss() -> Tensor:
+            loss = self._backward(*share, count=count)
+            losses.append(loss.detach())
+            return loss
+
+        try:
+            loss = take_step(
+                built.optimizer,
+                compute_loss,
+                takes_closure=built.takes_closure,
+                step=built.precision.step,
+                keeps_gradients=built.keeps_gradients,
+            )
+        except Exception as error:
+            # A method may refuse gradients that are not finite before anyone has seen the loss.
+            for found in losses:
+                divergence.check({"loss": found.item()}, counters.step + 1, cause=error)
+            raise
         return loss.item(), count
 
     def _backward(self, inputs: Tensor, targets: Tensor, *, count: int) -> Tensor:
@@ -224,7 +238,10 @@ class Trainer:
         counters.loss_sum, counters.count = 0.0, 0
         for name, split in (("validation", built.task.validation), ("test", built.task.test)):
             if split is not None:
+                clock = self._now()
                 row |= {f"{name}_{key}": value for key, value in evaluate(built, split).items()}
+                if name == "test":
+                    counters.evaluation_seconds += built.world.mean([self._now() - clock])[0]
         return row | curvature_columns(built)
 
     def _note_target(self, row: Row) -> None:

@@ -6,14 +6,13 @@ identical, or within tolerance; 1: different; 2: a mistake in what was asked for
 """
 
 import contextlib
-import json
 import math
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from experiments import arguments, comparison, identity, replay_code
+from experiments import arguments, comparison, identity, replay_code, strict_json
 from experiments.checkout import ROOT
 from experiments.comparison import DIFFERENT, Comparison
 from experiments.errors import UserError, report_user_errors
@@ -85,7 +84,7 @@ def _report(record: Record, replayed: Record, found: Comparison, *, rtol: float)
         print(f"  largest relative difference {found.largest:.3g}, rtol {rtol:.3g}; {values}")
     report = asdict(found) | {"rtol": rtol, "environment": facts, "record": str(old.path)}
     write_atomic(
-        new.path.parent / "comparison.json", (json.dumps(report, indent=2) + "\n").encode()
+        new.path.parent / "comparison.json", (strict_json.dumps(report, indent=2) + "\n").encode()
     )
 
 

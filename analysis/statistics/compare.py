@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.aggregate import LEVEL, moments
-from analysis.statistics.effort import effort_of, unequal
+from analysis.statistics.effort import effort_of, insufficient
 from analysis.statistics.paired import holm, pairs_of, student
 from analysis.statistics.power import seeds_needed
 
@@ -91,8 +91,6 @@ def compare(
     *,
     higher_is_better: bool,
     level: float = LEVEL,
-    unequal_effort: str = "",
-    allow_unequal: bool = False,
 ) -> Comparison:
     """Compare two methods, both chosen beforehand, by the results of their seeds.
 
@@ -103,8 +101,6 @@ def compare(
         theirs: Likewise, of the method compared with.
         higher_is_better: Direction of the result.
         level: One minus the size of the test.
-        unequal_effort: Why the tuning efforts are not equal; empty where they are.
-        allow_unequal: Whether to call a method better all the same.
     """
     pairs = pairs_of(ours, theirs)
     n, mean, std, low, high = (float(value) for value in moments(pairs.differences, level=level))
@@ -121,8 +117,6 @@ def compare(
         higher_is_better=higher_is_better,
         level=level,
     )
-    if n > 1 and unequal_effort and not allow_unequal:
-        return replace(made, outcome=UNEQUAL, reason=unequal_effort, more_seeds=_more(made))
     if p is None or p > 1 - level:
         reason = NO_SPREAD if n > 1 and not pairs.spread else ""
         return replace(made, reason=reason, more_seeds=_more(made))
@@ -147,7 +141,7 @@ def compare_runs(
         theirs: Likewise.
         result: ``final`` or ``best_test``.
         level: As for ``compare``.
-        allow_unequal: Whether to call a method better under unequal tuning effort.
+        allow_unequal: Whether to call a method better though the other was tuned with less effort.
 
     Raises:
         ValueError: If a group has a seed twice.
@@ -157,9 +151,11 @@ def compare_runs(
         by_seed(theirs, result),
         higher_is_better=bool(pd.concat([ours, theirs])["higher_is_better"].iloc[0]),
         level=level,
-        unequal_effort=unequal(effort_of(ours), effort_of(theirs)),
-        allow_unequal=allow_unequal,
     )
+    first, second = (ours, theirs) if made.ahead else (theirs, ours)
+    less = insufficient(effort_of(first), effort_of(second))
+    if made.n > 1 and less and not allow_unequal:
+        return replace(made, outcome=UNEQUAL, reason=less, more_seeds=_more(made))
     winner = {BETTER: ours, WORSE: theirs}.get(made.outcome)
     lost = "" if winner is None else _lost(winner, result)
     if not lost:

@@ -17,10 +17,11 @@ from analysis.contest import contests
 from analysis.load import Results
 from analysis.render import MISSING, range_text
 from analysis.statistics.compare import INCONCLUSIVE
-from analysis.statistics.effort import both
+from analysis.statistics.effort import LEGEND, both
 
 INDEX = ["task", "result", "best", "against"]
 COLUMNS = ["tuning", "difference", "interval", "n", "p", "outcome", "why"]
+NOTE = LEGEND
 
 
 def build(results: Results) -> pd.DataFrame:

@@ -13,8 +13,10 @@ from analysis.grid import Columns, method_grid, row_of, source_of
 from analysis.groups import group_runs
 from analysis.load import Results
 from analysis.render import Cell
+from analysis.statistics.effort import LEGEND
 
 COLUMNS = ["task", "seeds"]
+NOTE = LEGEND
 NONE = "none"
 REMARKABLE_PERCENT = 1.0
 

@@ -19,9 +19,11 @@ from analysis.grid import Columns, method_grid, row_of, source_of
 from analysis.groups import group_runs, rows_of, without_row
 from analysis.load import RESULTS, Results
 from analysis.render import Cell
+from analysis.statistics.effort import LEGEND
 from analysis.style import metric_label
 
 COLUMNS = ["task", "metric", "result"]
+NOTE = LEGEND
 NOT_RUN = "not run"
 VARIANTS_ONLY = "variants only"
 

@@ -16,16 +16,24 @@ from experiments.errors import UserError
 from experiments.loop import Trainer
 
 
-def built_run(config: Mapping[str, Any]) -> Built:
+def built_run(config: Mapping[str, Any], *, reads_gradients: bool = True) -> Built:
     """Build a run.
+
+    Args:
+        config: The resolved config.
+        reads_gradients: Whether the study reads gradients, which must be those of the loss then.
 
     Raises:
         UserError: If a value is unusable.
     """
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
-    if config["precision"] == "fp16":
-        raise UserError("Invalid precision: fp16. A study reads gradients, which are scaled there.")
+    for key, applies in (
+        ("precision: fp16", config["precision"] == "fp16"),
+        (f"loss_scale: {config.get('loss_scale')}", config.get("loss_scale") is not None),
+    ):
+        if applies and reads_gradients:
+            raise UserError(f"Invalid {key}. A study reads gradients, which are scaled there.")
     return build(config)
 
 

@@ -87,6 +87,7 @@ def test_faults_are_named(write_run: Any, runs_dir: Path) -> None:
         "broken",
         "cut",
         "empty",
+        "2 of 2 records are older than the protocol of a run, and join no published row",
     ]
     assert "done, but without a finite test_accuracy_percent" in results.broken[2]
 

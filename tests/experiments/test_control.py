@@ -272,6 +272,19 @@ def test_a_control_whose_method_diverges_has_diverged(
     assert execute({**wanted, "retry": True}).skipped
 
 
+def test_step_sizes_of_an_older_version_that_are_not_finite_are_measured_again(
+    tmp_path: Path,
+) -> None:
+    made = config(tmp_path, "optimizer=adam", "control=scalar")
+    measured = control.scales(made, tmp_path / "run", World())
+    assert measured is not None
+    path = tmp_path / "run" / control.TRACE
+    np.savez(path, scale=[*measured[:-1].tolist(), math.nan], step=range(1, 7))
+    again = control.scales(made, tmp_path / "run", World())
+    assert again is not None
+    torch.testing.assert_close(again, measured, rtol=0, atol=0)
+
+
 def test_the_scalar_of_a_momentum_that_is_not_finite_is_no_number() -> None:
     """It was 0, as if the method had not moved."""
 

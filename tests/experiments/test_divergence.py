@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments import attempt, divergence, run
+from experiments import attempt, divergence, faults, run
 from experiments.build import build
 from experiments.divergence import DivergedError
 from experiments.evaluation import evaluate
@@ -19,7 +19,7 @@ from experiments.record import METRICS_FILE, load_run
 from experiments.store import RunFolder
 from experiments.tuning import rungs
 from experiments.tuning.trials import of_runs
-from experiments.world import World
+from experiments.world import LostProcessError, World
 from tests.experiments.calibrations import made_up
 
 Spoil = Callable[..., None]
@@ -100,6 +100,16 @@ def test_the_last_update_of_any_budget_counts(
     assert run.execute(config).skipped
 
 
+def test_what_is_shown_of_a_run_that_diverged_is_no_result(
+    make_config: Any, spoil: Spoil, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(2)
+    outcome = run.execute(make_config("budget.steps=2", LARGE_BATCH))
+    assert outcome.status == "diverged"
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == "digits adam seed 0: diverged (validation_loss is nan at step 2)"
+
+
 def test_without_a_validation_split_test_decides(make_config: Any, spoil: Spoil) -> None:
     spoil(4)
     outcome = run.execute(make_config("task.validation_fraction=0"))
@@ -112,6 +122,48 @@ def test_a_loss_in_training_is_named_with_its_step(make_config: Any, spoil: Spoi
     outcome = run.execute(config)
     assert (outcome.status, outcome.reason) == ("diverged", "loss is nan at step 3")
     assert record_of(outcome, config).rows == []
+
+
+class Refusing(torch.optim.SGD):
+    """A method that raises where a gradient is not finite, as a decomposition would."""
+
+    def step(self, closure: Any = None) -> None:
+        for param in self.param_groups[0]["params"]:
+            torch.linalg.eigh(param.grad.flatten().outer(param.grad.flatten())[:4, :4])
+        super().step(closure)
+
+
+REFUSING = f"optimizer._target_={__name__}.Refusing"
+
+
+def test_a_method_that_raises_at_a_loss_that_is_not_finite_has_diverged(
+    make_config: Any, spoil: Spoil
+) -> None:
+    spoil(2)
+    config = make_config("optimizer=sgd", REFUSING, "task=generated_text")
+    outcome = run.execute(config)
+    assert (outcome.status, outcome.reason) == ("diverged", "loss is nan at step 3")
+    assert not (Path(config["runs_dir"]) / outcome.run_id / faults.TRACEBACK_FILE).exists()
+
+
+def test_of_two_processes_the_first_hears_that_the_other_has_diverged(tmp_path: Path) -> None:
+    """The one that raised is gone, and the first sees a connection that is closed."""
+    folder = RunFolder(tmp_path, "abc")
+    folder.create()
+    own = faults.end_by(DivergedError("loss is nan at step 3"), folder, World(rank=1, size=2))
+    assert own == ("diverged", "process 1: loss is nan at step 3")
+    assert faults.end_by(LostProcessError("gone"), folder, World(rank=0, size=2)) == own
+
+
+def test_a_method_that_raises_at_a_finite_loss_has_failed(
+    make_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raises(self: Any, closure: Any = None) -> None:
+        raise ZeroDivisionError("why")
+
+    monkeypatch.setattr(Refusing, "step", raises)
+    outcome = run.execute(make_config("optimizer=sgd", REFUSING))
+    assert (outcome.status, outcome.reason) == ("failed", "ZeroDivisionError: why")
 
 
 def test_an_infinite_perplexity_of_a_finite_loss(make_config: Any, spoil: Spoil) -> None:

@@ -22,11 +22,10 @@ def runs_dir(recorded, tmp_path):
     """A folder with a run and a study, whose files a test may change."""
     folder = tmp_path / "runs"
     record = shutil.copytree(recorded, folder / recorded.name)
-    (record / "wandb").mkdir()
-    for name in ("checkpoint.pt", "uncommitted.patch", "wandb/debug.log"):
+    for name in ("checkpoint.pt", "uncommitted.patch", "wandb/debug.log", "arrays/trace.npz"):
+        (record / name).parent.mkdir(exist_ok=True)
         (record / name).write_text("x")
-    (record / "arrays").mkdir()
-    (record / "arrays" / "curvature.npz").write_bytes(b"arrays")
+    (record / "calibration.json").write_text("{}")
     (folder / STUDY).mkdir(parents=True)
     (folder / STUDY / "study.json").write_text('{"study": "landscape"}')
     (folder / STUDY / "arrays.npz").write_bytes(b"arrays of a study")
@@ -57,9 +56,9 @@ def test_a_copy_holds_what_is_read_and_nothing_of_the_machine(
     out = tmp_path / "out"
     assert copy(monkeypatch, f"runs_dir={runs_dir}", f"out={out}") == 0
     assert f"1 runs and 1 studies copied to {out}\n" in capsys.readouterr().out
-    files = ("status.json", "metrics.jsonl", "config.yaml", "environment.json")
+    files = ("status.json", "metrics.jsonl", "config.yaml", "environment.json", "calibration.json")
     assert names(out) == {
-        *(f"{record.name}/{name}" for name in (*files, "arrays/curvature.npz")),
+        *(f"{record.name}/{name}" for name in files),
         *(f"{STUDY}/{name}" for name in ("study.json", "arrays.npz")),
     }
     for name in names(out):

@@ -6,7 +6,7 @@ import pytest
 import scipy.stats
 
 from analysis.statistics.compare import Comparison, compare, compare_runs, corrected
-from analysis.statistics.effort import Effort, effort_of, unequal
+from analysis.statistics.effort import Effort, effort_of, insufficient
 from analysis.statistics.power import seeds_needed
 
 BASE = {0: 90.0, 1: 91.0, 2: 89.0, 3: 90.5, 4: 90.2, 5: 89.9}
@@ -91,6 +91,10 @@ def test_unequal_effort_refuses_better_unless_told_so() -> None:
     assert made.outcome == "unequal tuning effort"
     assert "32 trials against tuned, 8 trials" in str(made)
     assert of(compare_runs(theirs, ours)) == "unequal tuning effort"
+    # Who lost with more trials has lost.
+    swapped = ours.assign(tuning=theirs["tuning"]), theirs.assign(tuning=ours["tuning"])
+    assert of(compare_runs(*swapped)) == "better"
+    assert of(compare_runs(*swapped[::-1])) == "worse"
     assert of(compare_runs(ours, theirs, allow_unequal=True)) == "better"
     assert of(compare_runs(ours, theirs.assign(tuning=ours["tuning"]))) == "better"
     # One seed settles nothing in the first place.
@@ -99,20 +103,24 @@ def test_unequal_effort_refuses_better_unless_told_so() -> None:
 
 EFFORTS = {
     "same trials": (Effort("tuned", 8, 1), Effort("tuned", 8, 1), True),
-    "other trials": (Effort("tuned", 8, 1), Effort("tuned", 9, 1), False),
-    "other seeds a trial": (Effort("tuned", 8, 1), Effort("tuned", 8, 3), False),
-    "one unknown": (Effort("tuned", 8, 1), Effort("tuned", None), False),
+    "more behind the loser": (Effort("tuned", 8, 1), Effort("tuned", 9, 1), True),
+    "more behind the winner": (Effort("tuned", 9, 1), Effort("tuned", 8, 1), False),
+    "more seeds behind the loser": (Effort("tuned", 8, 1), Effort("tuned", 8, 3), True),
+    "more seeds behind the winner": (Effort("tuned", 8, 3), Effort("tuned", 8, 1), False),
+    "more of one, less of the other": (Effort("tuned", 8, 1), Effort("tuned", 4, 3), False),
+    "loser unknown": (Effort("tuned", 8, 1), Effort("tuned", None), False),
     "both unknown": (Effort("tuned", None), Effort("tuned", None), False),
-    "both as given": (Effort("paper", 0), Effort("paper", 0), True),
-    "tuned against given": (Effort("tuned", 8), Effort("paper", 0), False),
-    "two rulesets": (Effort("default", 0), Effort("paper", 0), False),
+    "both as published": (Effort("paper", 0), Effort("paper", 0), True),
+    "tuned over default": (Effort("tuned", 8), Effort("default", 0), False),
+    "default over tuned": (Effort("default", 0), Effort("tuned", 8), True),
+    "as published over default": (Effort("paper", 0), Effort("default", 0), False),
+    "default over as published": (Effort("default", 0), Effort("paper", 0), False),
 }
 
 
-@pytest.mark.parametrize(("ours", "theirs", "equal"), EFFORTS.values(), ids=list(EFFORTS.keys()))
-def test_efforts(ours: Effort, theirs: Effort, equal: bool) -> None:
-    assert (unequal(ours, theirs) == "") is equal
-    assert (unequal(theirs, ours) == "") is equal
+@pytest.mark.parametrize(("winner", "loser", "enough"), EFFORTS.values(), ids=list(EFFORTS))
+def test_efforts(winner: Effort, loser: Effort, enough: bool) -> None:
+    assert (insufficient(winner, loser) == "") is enough
 
 
 def test_effort_is_read_off_the_runs() -> None:
