@@ -175,7 +175,11 @@ class Mapped:
     def _hyperparameters(self, config: Config, choices: Mapping[str, str | None]) -> str:
         section = config["optimizer"]
         found = identity.hyperparameters(section)
-        neutral = {k: v for k, v in (section.get("neutral") or {}).items() if k in found}
+        neutral = {
+            key.removeprefix("needs."): value  # as hyperparameters() names it
+            for key, value in (section.get("neutral") or {}).items()
+            if key in found or key.startswith("needs.")
+        }
         if neutral:
             self.neutral[section["name"]] = neutral
         name = f"{config['ruleset']}/{choices['family']}/{section['name']}"
