@@ -77,6 +77,7 @@ def test_it_need_not_be_run_as_the_experiment(seeds: Any, runs_dir: Path) -> Non
     seeds(
         described(
             "task=cifar10",
+            "model=resnet18_released",
             "optimizer=adam",
             "ruleset=paper",
             "budget.epochs=210",
