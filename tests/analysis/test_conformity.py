@@ -14,7 +14,7 @@ from analysis.load import load_results
 from analysis.verdict import verdicts
 from experiments import commandline, identity, origin, preflight
 
-ROW = ["experiment=table2_cifar10", "model=resnet18", "optimizer=adam"]
+ROW = ["experiment=table2_cifar10", "model=resnet18_released", "optimizer=adam"]
 TASK = SimpleNamespace(
     metric="accuracy_percent", higher_is_better=True, unit="images", validation=None
 )
@@ -78,6 +78,7 @@ def test_it_need_not_be_run_as_the_experiment(seeds: Any, runs_dir: Path) -> Non
     seeds(
         described(
             "task=cifar10",
+            "model=resnet18_released",
             "optimizer=adam",
             "ruleset=paper",
             "budget.epochs=210",
