@@ -18,7 +18,6 @@ IGNORED = {
     "task.epochs": "the default of a budget, which is compared itself",
     "task.eval_batch_size": "every sample is counted once, whatever the batches",
     "task.download": "fetches the same files",
-    "schedule.horizon_epochs": "the budget: any other horizon is refused",
 }
 """Keys of a protocol that do not matter to a published row, and why. ``evaluations_per_epoch`` is
 none of them: the best of more evaluations is better."""
@@ -136,8 +135,10 @@ def _text(run: Mapping[str, Any], found: Mapping[str, str], recorded: set[str]) 
 def _facts(
     ruleset: str, protocol: Mapping[str, Any], hyperparameters: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Everything by dotted key; what is null is left out."""
+    """Everything by dotted key; what is null is left out, and a horizon that is the budget."""
     flat = dict(_leaves({**protocol, "optimizer": hyperparameters}))
+    if flat.get("schedule.horizon_epochs") == flat.get("budget.epochs"):
+        flat.pop("schedule.horizon_epochs", None)
     return {"ruleset": ruleset, **{key: value for key, value in flat.items() if value is not None}}
 
 

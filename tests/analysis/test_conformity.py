@@ -14,7 +14,7 @@ from analysis.load import load_results
 from analysis.verdict import verdicts
 from experiments import commandline, identity, origin, preflight
 
-ROW = ["experiment=table2_cifar10", "model=resnet18", "optimizer=adam"]
+ROW = ["experiment=table2_cifar10", "model=resnet18_released", "optimizer=adam"]
 TASK = SimpleNamespace(
     metric="accuracy_percent", higher_is_better=True, unit="images", validation=None
 )
@@ -26,6 +26,7 @@ TYPED = {
         "crop_padding 0, not 4, flip false, not true, cutout_size 0, not 16",
     ),
     "a schedule per step": (["schedule.per=step"], "per step, not epoch"),
+    "a cosine that is cut off": (["schedule.horizon_epochs=400"], "horizon_epochs 400, not null"),
     "ImageNet's stem": (["model.stem=imagenet"], "stem imagenet, not cifar"),
     "eps": (["optimizer.eps=1e-3"], "eps 0.001, not 1e-08"),
 }
@@ -77,6 +78,7 @@ def test_it_need_not_be_run_as_the_experiment(seeds: Any, runs_dir: Path) -> Non
     seeds(
         described(
             "task=cifar10",
+            "model=resnet18_released",
             "optimizer=adam",
             "ruleset=paper",
             "budget.epochs=210",

@@ -225,7 +225,6 @@ def test_the_runs_of_the_examples_are_kept(document):
     assert ids or document == "README.md"
 
 
-@pytest.mark.xfail(reason="the records were made before they were kept with their configs")
 def test_every_kept_run_can_be_replayed_and_names_no_path():
     folders = [path.parent for root in roots(KEPT) for path in root.glob("*/status.json")]
     assert folders
