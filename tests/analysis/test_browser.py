@@ -10,6 +10,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
 
 from analysis.report import main
 
@@ -122,10 +123,12 @@ def test_a_number_leads_to_its_command_and_on_to_its_run(page: Any) -> None:
     region.find_element(By.LINK_TEXT, "97.00 ± 0.00").click()
     group = page.find_element(By.CSS_SELECTOR, "details:target")
     assert group.get_attribute("open") is not None
-    assert "optimizer=kfac" in group.find_element(By.TAG_NAME, "pre").text
+    command = group.find_element(By.TAG_NAME, "pre")
+    WebDriverWait(page, 30).until(lambda _: command.text)  # opened is not yet laid out
+    assert "optimizer=kfac" in command.text
     group.find_element(By.LINK_TEXT, "kfac1").click()
     run = page.find_element(By.ID, "run-kfac1")
-    assert run.get_attribute("open") is not None
+    WebDriverWait(page, 30).until(lambda _: run.get_attribute("open") is not None)
     assert run.find_element(By.CSS_SELECTOR, "summary").text.endswith("seed 1 (done)")
     assert len(run.find_elements(By.TAG_NAME, "polyline")) == 2
     run.find_element(By.XPATH, ".//summary[text()='config.yaml']").click()
