@@ -172,7 +172,12 @@ def test_channels_last_needs_images(make_config):
         ("create_graph", [], 2, "not with several processes, as only first gradients"),
         ("closure", ["precision=fp16"], 1, "not with precision=fp16, as its closure"),
         ("keep_gradients", ["precision=fp16"], 1, "needs.keep_gradients=true, as what is kept is"),
-        ("keep_gradients", ["loss_scale=2"], 1, "not with loss_scale and needs.keep_gradients=true"),
+        (
+            "keep_gradients",
+            ["loss_scale=2"],
+            1,
+            "not with loss_scale and needs.keep_gradients=true",
+        ),
         ("keep_gradients", ["distributed=fsdp"], 2, "needs.keep_gradients=true, as they are split"),
         ("keep_gradients", ["optimizer=adahessian"], 1, "keep_gradients=true, as its gradients"),
         (None, ["distributed=fsdp", "precision=fp16"], 2, "precision=fp16: not with distributed"),

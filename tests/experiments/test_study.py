@@ -27,7 +27,7 @@ from experiments.studies.full_factors import FullFactors
 NAMES = study.names()
 SMALL = {
     "landscape": ["epochs=1", "batch_size=75", "points=4", "methods={sgd: {lr: 0.1}, adam: {}}"],
-    "kept_gradients": ["task=digits", "family=lm", "steps=30", "averaged=5"],
+    "kept_gradients": ["steps=60", "averaged=5"],
     "kronecker": ["steps=[1,3]", "layer=features.0.0", "budget.steps=3"],
     "loss_scale": [
         "methods=[sgd,adahessian]",
@@ -95,14 +95,15 @@ def test_a_study_is_stored_whole_read_back_and_skipped(name, call):
 
 
 def test_one_command_prints_the_loss_with_cleared_and_with_kept_gradients(call):
-    """A network of ten classes, from ln 10: it is trained, or driven away from where it began."""
-    arguments = ["study=kept_gradients", *SMALL["kept_gradients"], "steps=100"]
+    """Both begin at the loss of a guess; one learns, the other one is driven about and does not."""
+    arguments = ["study=kept_gradients", *SMALL["kept_gradients"]]
     for attempt in ("measured", "done before"):
         code, out, _ = call(*arguments)
         line = next(line for line in out.splitlines() if "training loss" in line)
         first, cleared, kept = (float(word) for word in re.findall(r"\d+\.\d+", line))
         assert code == 0, attempt
-        assert cleared < first < kept
+        assert cleared < 0.75 * first
+        assert kept > 0.95 * first
     arrays, _ = load_study(call.runs_dir, "kept_gradients")
     assert arrays["cleared"][0] == arrays["kept"][0] == pytest.approx(first, abs=0.005)
     assert arrays["cleared"][-5:].mean() == pytest.approx(cleared, abs=0.005)
