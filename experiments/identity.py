@@ -46,6 +46,9 @@ NOTES = (
     "neutral",
     "nullable",
 )
+HYPERPARAMETERS = (
+    "keep_gradients",
+)  # of `needs`: one of a method's hyperparameters where it is true
 # Nulls that were hashed from the first. Every other null is left out at any depth, and so is a
 # value that the section's `neutral` names: an argument that comes later changes no id while it
 # changes nothing.
@@ -75,13 +78,12 @@ def group_id(config: Config) -> str:
 def hyperparameters(section: Config) -> dict[str, Any]:
     """The values of an optimizer's section, without what only the suite reads.
 
-    Of ``needs`` the gradients that are kept are one: they are no part of a method, and change it.
+    Of ``needs`` those of ``HYPERPARAMETERS`` are: no part of a method, and they change it.
     """
     hidden = ("_target_", "_partial_", "_convert_", "name", "family", "needs", *NOTES)
     kept = {key: value for key, value in section.items() if key not in hidden}
-    if (section.get("needs") or {}).get("keep_gradients"):
-        kept["keep_gradients"] = True
-    return kept
+    needs = section.get("needs") or {}
+    return kept | {name: True for name in HYPERPARAMETERS if needs.get(name)}
 
 
 def hashed_hyperparameters(section: Config) -> dict[str, Any]:
