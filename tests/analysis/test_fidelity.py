@@ -7,6 +7,7 @@ import pytest
 
 from analysis import fidelity
 from analysis.load import load_results
+from analysis.published import PERPLEXITY as MEASURE
 from analysis.published import read_published, records
 from analysis.shipped import Shipped, shipped
 from analysis.tables import published_fidelity, published_vs_reproduced
@@ -143,3 +144,20 @@ def test_the_judge_takes_either_reading_and_names_it(
         write_run(seed=seed, values=(value, value - 1), **facts)
     made = verdicts(load_results(runs_dir)).set_index(["table", "dataset", "model", "optimizer"])
     assert made.loc[names, "verdict"] == f"reproduced (recipe: {recipe})"
+
+
+@pytest.mark.parametrize(
+    ("keeps", "verdict"),
+    [(True, "reproduced"), (False, "not comparable (protocol: keep_gradients false, not true)")],
+)
+def test_only_kept_gradients_join_the_published_shampoo_of_language(
+    keeps: bool, verdict: str, write_run: Any, runs_dir: Any
+) -> None:
+    names = (5, "wikitext2", "gpt1_mini", "shampoo")
+    mean = row(*names)["mean"]
+    facts = identity_of(recipe_of(*names), **{"optimizer.keep_gradients": keeps})
+    for seed, factor in enumerate((1.0, 1.001, 0.999)):
+        rows = [{"step": 1, "epoch": 1.0, "train_seconds": 1.0, MEASURE.metric: mean * factor}]
+        write_run(seed=seed, rows=rows, **facts)
+    made = verdicts(load_results(runs_dir)).set_index(["table", "dataset", "model", "optimizer"])
+    assert made.loc[names, "verdict"] == verdict
