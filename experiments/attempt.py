@@ -2,13 +2,12 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from experiments import (
-    calibration,
     checkpoint,
     control,
     environment,
@@ -36,10 +35,17 @@ from experiments.tracking.mirror import Mirror, open_mirror, subject_of_run
 from experiments.world import World
 
 Config = Mapping[str, Any]
+Calibrate = Callable[[Config, RunFolder, Callable[[str], None]], Calibration | None]
 
 
 def attempt(
-    config: Config, folder: RunFolder, display: Display, world: World, *, shows_remarks: bool
+    config: Config,
+    folder: RunFolder,
+    display: Display,
+    world: World,
+    *,
+    calibrate: Calibrate,
+    shows_remarks: bool,
 ) -> Outcome:
     """Run a config to an end of some kind, and record it.
 
@@ -48,6 +54,7 @@ def attempt(
         folder: The run's folder, whose lock the first process holds.
         display: Where the run is shown.
         world: The processes that train it; all have to call.
+        calibrate: Gives the calibration that the run goes by, measured where there is none.
         shows_remarks: Whether remarks are shown besides being recorded.
 
     Raises:
@@ -62,7 +69,8 @@ def attempt(
     record = RunRecord(folder, config, task, leads=world.leads)
     record.begin()
     try:
-        built, matched, remarks = _build(config, task, folder, display, world)
+        matched = calibrate(config, folder, display.line)
+        built, remarks = _build(config, task, folder, world, matched)
         if shows_remarks:
             for remark in remarks:
                 display.line(remark)
@@ -85,10 +93,9 @@ def attempt(
 
 
 def _build(
-    config: Config, task: Task, folder: RunFolder, display: Display, world: World
-) -> tuple[Built, Calibration | None, list[str]]:
-    """The run, the calibration that it goes by, and what is to be remarked on it."""
-    matched = calibration.of_run(config, folder, display.line)
+    config: Config, task: Task, folder: RunFolder, world: World, matched: Calibration | None
+) -> tuple[Built, list[str]]:
+    """Build the run, and collect what is to be remarked on it."""
     with warnings.catch_warnings(record=True) as caught:
         # A remark, as on parameters without curvature, belongs into the record of this run.
         warnings.simplefilter("always", UserWarning)
@@ -100,7 +107,7 @@ def _build(
         remarks.append(str(built.pretrained))
     if built.limits.target is not None and built.task.validation is None:
         remarks.append("budget.target is judged on test, as the task has no validation split")
-    return built, matched, remarks
+    return built, remarks
 
 
 def _told(

@@ -183,16 +183,16 @@ def _by_seeds(grids: Sequence[Sequence[str]]) -> dict[tuple[str, ...], list[int 
 
 def _composed(jobs: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
     """The resolved configs of jobs, with the threads that a sweep gives them."""
-    from experiments import preflight
+    from experiments.config import compose
 
     configs = []
     with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
         for job in jobs:
-            whole = preflight.compose_job(list(job), hydra=True)
+            whole = compose.compose_job(list(job), hydra=True)
             # By hand it may be given to the launcher alone.
             parallel = whole.hydra.launcher.get("n_jobs", whole.jobs)
             own = OmegaConf.masked_copy(whole, [str(name) for name in whole if name != "hydra"])
-            config = preflight.resolve(own)
+            config = compose.resolve(own)
             configs.append({**config, "threads": threads_of(config, side_by_side(parallel))})
     return configs
 

@@ -102,12 +102,12 @@ def machine(config: Config) -> dict[str, Any]:
 
 @functools.cache
 def _composed_section(task: str, model: str, ruleset: str, name: str) -> str:
-    from experiments import preflight
+    from experiments.config import compose
 
     chosen = [f"task={task}", f"model={model}", f"ruleset={ruleset}", f"optimizer={name}"]
     if GlobalHydra.instance().is_initialized():  # by whoever composed the run itself
-        return json.dumps(preflight.resolve(preflight.compose_job(chosen))["optimizer"])
-    return json.dumps(preflight.composed(chosen)["optimizer"])
+        return json.dumps(compose.resolve(compose.compose_job(chosen))["optimizer"])
+    return json.dumps(compose.composed(chosen)["optimizer"])
 
 
 def _essence(config: Config) -> dict[str, Any]:

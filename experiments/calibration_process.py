@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import memory, supervision
+from experiments import memory
 from experiments.calibration_key import reference_section
 from experiments.errors import UserError
-from experiments.outcome import PreparationError
+from experiments.outcome import PreparationError, judge
 from experiments.sharing import library_variables, threads_of
 
 REFUSED = "refused"
@@ -71,7 +71,7 @@ def ask(module: str, request: Mapping[str, Any], environment: Mapping[str, str])
         check=False,
     )
     if child.returncode:
-        status, reason = supervision.judge(
+        status, reason = judge(
             child.returncode, for_memory=memory.kills() > kills, process="its process"
         )
         raise PreparationError(reason, status=status)

@@ -20,11 +20,10 @@ from typing import Any
 from experiments import identity, memory, parentage, processes
 from experiments.display import show_log
 from experiments.errors import UserError, refusal
+from experiments.ledger import ANSWER_SUFFIX
 from experiments.outcome import EXIT_CODES, Outcome
 from experiments.record import FAULTS
 from experiments.store import write_atomic
-
-ANSWER_SUFFIX = ".outcome"
 
 
 def main(path: Path) -> int:

@@ -14,7 +14,8 @@ from typing import Any
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments import commandline, preflight
+from experiments import commandline
+from experiments.config import compose
 
 Config = dict[str, Any]
 Overrides = tuple[str, ...]
@@ -43,7 +44,7 @@ class Composition:
         Raises:
             UserError: If a value is missing or refers to something that is not there.
         """
-        return preflight.resolve(OmegaConf.create(self.config))
+        return compose.resolve(OmegaConf.create(self.config))
 
 
 @dataclass
@@ -131,7 +132,7 @@ def _bound(choices: Mapping[str, str | None]) -> dict[str, str | None]:
 
 def _compose(job: list[str]) -> Composition:
     with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        whole = preflight.compose_job(job, hydra=True)
+        whole = compose.compose_job(job, hydra=True)
     own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
     config: Config = OmegaConf.to_container(own, resolve=False)  # type: ignore[assignment]
     choices = whole.hydra.runtime.choices.items()

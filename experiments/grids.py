@@ -13,8 +13,8 @@ from hydra import initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from experiments import commandline
+from experiments.config.compose import compose_job
 from experiments.errors import UserError
-from experiments.preflight import compose_job
 
 Grid = dict[str, str]
 

@@ -12,8 +12,8 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
 from experiments import commandline
+from experiments.config.compose import compose_job
 from experiments.errors import UserError
-from experiments.preflight import compose_job
 from experiments.sharing import side_by_side
 
 # Hydra instantiates plugins of this package alone; the class is registered under such a name.

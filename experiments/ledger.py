@@ -15,6 +15,7 @@ from pathlib import Path
 from experiments.outcome import Outcome
 from experiments.store import try_lock, write_atomic
 
+ANSWER_SUFFIX = ".outcome"  # of the file beside a request, in which its run tells how it ended
 _LEDGER = "ledger.jsonl"
 _STOP = "stop"
 _PARENT = "parent.lock"

@@ -1,6 +1,7 @@
 """How a run ended: what a child process tells its parent, and what a sweep counts."""
 
 import json
+import signal
 from dataclasses import asdict, dataclass
 
 EXIT_CODES = {
@@ -11,6 +12,11 @@ EXIT_CODES = {
     "interrupted": 130,
     "refused": 2,  # no status of a run: the user's input stood in its way
 }
+# Signals that say nothing about the run itself: it goes on where it was when asked again.
+_FROM_OUTSIDE = (
+    *(signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+    *(signal.SIGUSR1, signal.SIGUSR2),
+)
 
 
 class PreparationError(Exception):
@@ -44,3 +50,23 @@ class Outcome:
     def from_line(line: str) -> "Outcome":
         """Read back ``to_line``."""
         return Outcome(**json.loads(line))
+
+
+def judge(code: int, *, for_memory: bool, process: str) -> tuple[str, str]:
+    """Status and reason of a run whose process died.
+
+    Args:
+        code: The exit code of the process.
+        for_memory: Whether the system killed a process for memory meanwhile.
+        process: The process, in words.
+
+    Example:
+        >>> judge(-9, for_memory=False, process="the run's process")
+        ('interrupted', "the run's process was killed by SIGKILL")
+    """
+    if code >= 0:
+        return "failed", f"{process} ended with exit code {code}"
+    if -code == signal.SIGKILL and for_memory:
+        return "out_of_memory", f"the system killed {process} for its memory"
+    status = "interrupted" if -code in _FROM_OUTSIDE else "failed"
+    return status, f"{process} was killed by {signal.Signals(-code).name}"

@@ -16,7 +16,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from experiments import commandline, estimate, grids, identity, preflight, sharing
+from experiments import commandline, estimate, grids, identity, sharing
+from experiments.config import compose
 from experiments.errors import UserError, first_line, report_user_errors
 from experiments.estimate import Cost
 from experiments.record import FAULTS, FINAL_STATUSES, Run
@@ -121,11 +122,11 @@ def _composed(grid: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
             seeds = [item.removeprefix("seed=") for item in job if _SEED.fullmatch(item)]
             others = tuple(item for item in job if not _SEED.fullmatch(item))
             if others not in bases:
-                bases[others] = preflight.compose_job(list(others))
+                bases[others] = compose.compose_job(list(others))
             base = bases[others]
             if seeds:
                 base.seed = int(seeds[-1])
-            config = preflight.resolve(base)
+            config = compose.resolve(base)
             yield _label(config, [item for item in job if item in varied]), config
     GlobalHydra.instance().clear()
 

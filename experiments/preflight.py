@@ -1,70 +1,22 @@
 """Checks before anything starts: a mistake is one line now, not a failed run an hour later."""
 
-import difflib
-import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from hydra.errors import HydraException
 
 from experiments import commandline, identity, inspection, rulesets, values
+from experiments.config import compose
 from experiments.errors import UserError, first_line
 from experiments.record import BrokenRecordError
 from experiments.store import RunFolder
 
 Config = dict[str, Any]
-_UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
-_GROUPS = (
-    "optimizer",
-    "task",
-    "tokenization",
-    "model",
-    "budget",
-    "schedule",
-    "tracking",
-    "launcher",
-    "ruleset",
-    "family",
-    "experiment",
-)
-
-
-def resolve(config: DictConfig) -> Config:
-    """The config as plain values, its folders absolute.
-
-    Raises:
-        UserError: If a value is missing or refers to something that is not there.
-    """
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise UserError(f"Missing value: {missing[0]}. Give it as {missing[0]}=<value>.")
-    try:
-        plain: Config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    except OmegaConfBaseException as error:
-        raise UserError(f"config: {first_line(error)}") from error
-    for key in ("data_dir", "runs_dir", "cache_dir"):
-        plain[key] = str(Path(str(plain[key])).expanduser().absolute())
-    if plain["deterministic"] is True and plain["threads"] is None:
-        # The last bits of a sum depend on the threads that share it, and a sweep divides the cores.
-        plain["threads"] = 1
-    return plain
-
-
-def composed(overrides: list[str]) -> Config:
-    """The resolved config of one job, of which nothing else is checked.
-
-    Raises:
-        UserError: If it does not compose.
-    """
-    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        return resolve(compose_job(overrides))
 
 
 def check(overrides: list[str]) -> Config:
@@ -84,7 +36,7 @@ def check(overrides: list[str]) -> Config:
     with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
         _check_rulesets(overrides)
         for job in _samples(overrides):
-            config = resolve(compose_job(job))
+            config = compose.resolve(compose.compose_job(job))
             for remark in set(rulesets.remarks(config)) - checked:
                 checked.add(remark)
                 print(f"warning: {remark}", file=sys.stderr, flush=True)
@@ -93,7 +45,7 @@ def check(overrides: list[str]) -> Config:
                 _check_writable(Path(config["runs_dir"]))
             if _is_done(config):  # its values have proved themselves, and torch need not be loaded
                 continue
-            values.check(dict(values.leaves(config)), like=_defaults(job))
+            values.check(dict(values.leaves(config)), like=compose.defaults(job))
             inspection.inspect(config)
             for kind in ("task", "tokenization", "model"):
                 key = repr((kind, config.get(kind), config["data_dir"]))
@@ -108,7 +60,7 @@ def check(overrides: list[str]) -> Config:
 def _check_rulesets(overrides: list[str]) -> None:
     if rulesets.asks(overrides):
         first = next(_samples(overrides))
-        config = compose_job(first, hydra=True)
+        config = compose.compose_job(first, hydra=True)
         choices, jobs = config.hydra.runtime.choices, commandline.jobs(overrides)
         for line in rulesets.check_tuned(choices, jobs, untuned=config.untuned, seed=config.seed):
             print(f"warning: {line}", file=sys.stderr, flush=True)
@@ -119,64 +71,6 @@ def _samples(overrides: list[str]) -> Iterator[list[str]]:
         yield from commandline.samples(overrides)
     except HydraException as error:
         raise UserError(first_line(error)) from error
-
-
-def compose_job(job: list[str], *, hydra: bool = False) -> DictConfig:
-    """Compose one job; Hydra must be initialised.
-
-    Args:
-        job: Its overrides, none of which sweeps.
-        hydra: Whether to compose Hydra's own section as well.
-
-    Raises:
-        UserError: If a group, a choice or a key is unknown; the message has the nearest names.
-    """
-    try:
-        return compose("train", overrides=job, return_hydra_config=hydra)
-    except MissingConfigException as error:
-        group, _, name = (error.missing_cfg_file or "").rpartition("/")
-        if not group:
-            raise UserError(first_line(error)) from error
-        known = [option for option in commandline.choices(group) if option]
-        raise UserError(f"Unknown {group}: {name!r}. {_nearest(name, known)}") from error
-    # Hydra refuses `model=null` by a plain ValueError.
-    except (ConfigCompositionException, OmegaConfBaseException, ValueError) as error:
-        found = _UNKNOWN_KEY.search(str(error))
-        if found is None:
-            raise UserError(first_line(error)) from error
-        key = found[1].partition("@")[0]
-        raise UserError(f"Unknown key: {key!r}. {_nearest(key, _known_keys(job))}") from error
-
-
-def _known_keys(job: list[str]) -> list[str]:
-    """Every key that a config of the job's groups has, and the groups themselves."""
-    config = compose("train", overrides=_only_groups(job))
-    return [*_GROUPS, *(key for key, _ in values.leaves(OmegaConf.to_container(config)))]
-
-
-def _defaults(job: list[str]) -> Config:
-    """The flat values that the job's groups have, before single keys are overridden."""
-    return dict(
-        values.leaves(OmegaConf.to_container(compose("train", overrides=_only_groups(job))))
-    )
-
-
-def _only_groups(job: list[str]) -> list[str]:
-    return [override for override in job if override.partition("=")[0] in _GROUPS]
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    names = list(known)
-    tail = {key.rpartition(".")[2]: key for key in names}
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    near += [
-        tail[match]
-        for match in difflib.get_close_matches(name, tail, n=2)
-        if tail[match] not in near
-    ]
-    if near:
-        return f"Did you mean: {', '.join(near)}?"
-    return f"Known: {', '.join(names[:40])}."
 
 
 def _is_done(config: Config) -> bool:

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import arguments, commandline, preflight
+from experiments import arguments, commandline
+from experiments.config import compose
 from experiments.errors import UserError, report_user_errors
 from experiments.store import RunFolder
 from experiments.tracking import mirror
@@ -75,7 +76,7 @@ def main() -> None:
         typed = commandline.normalise(sys.argv[1:])
         own = [item for item in typed if item.partition("=")[0] == "out"]
         out = Path(arguments.parse(own, {"out": "out"})["out"]).expanduser()
-        print(publish(out, preflight.composed([item for item in typed if item not in own])))
+        print(publish(out, compose.composed([item for item in typed if item not in own])))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from experiments import comparison, identity, preflight, replay_code
+from experiments import comparison, identity, replay_code
 from experiments.calibration_record import RUN_FILE
 from experiments.checkout import ROOT
 from experiments.comparison import DIFFERENT, Comparison, Difference
+from experiments.config import compose
 from experiments.errors import UserError
 from experiments.outcome import EXIT_CODES
 from experiments.record import (
@@ -193,7 +194,7 @@ def _launch(
 
 def _with_new_keys(config: dict[str, Any]) -> dict[str, Any]:
     """The config with the defaults of plain keys that came after it."""
-    defaults = preflight.composed([])
+    defaults = compose.composed([])
     new = {k: v for k, v in defaults.items() if k not in config and not isinstance(v, Mapping)}
     return new | config
 

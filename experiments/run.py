@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import determinism, identity
+from experiments import calibration, determinism, identity
 from experiments.attempt import attempt
 from experiments.display import Display
 from experiments.errors import UserError
@@ -41,7 +41,14 @@ def execute(config: Mapping[str, Any], *, position: str = "") -> Outcome:
         shows_remarks = not position  # in a sweep every seed would repeat them
 
         def attempted() -> Outcome:
-            return attempt(config, folder, display, world, shows_remarks=shows_remarks)
+            return attempt(
+                config,
+                folder,
+                display,
+                world,
+                calibrate=calibration.of_run,
+                shows_remarks=shows_remarks,
+            )
 
         if not world.leads:
             settled_as: Outcome | None = world.tell(None)

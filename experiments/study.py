@@ -30,7 +30,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments import commandline, environment, identity, preflight, strict_json, values
+from experiments import commandline, environment, identity, strict_json, values
+from experiments.config import compose
 from experiments.divergence import DivergedError
 from experiments.errors import UserError, report_user_errors
 from experiments.outcome import EXIT_CODES
@@ -204,7 +205,7 @@ def _asked_for(arguments: list[str]) -> Iterator[Study]:
         known = ", ".join([*names(), ALL, MISSING])
         raise UserError(f"Missing argument: study. Give it as study=<name>, one of: {known}.")
     places = [item for item in arguments if item.partition("=")[0] in FOLDERS]
-    composed = preflight.composed(["tracking=none", *places])
+    composed = compose.composed(["tracking=none", *places])
     folders = {key: composed[key] for key in FOLDERS}
     figure = given.get("figure")
     if figure is not None and given["study"] != MISSING:

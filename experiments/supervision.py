@@ -12,20 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from experiments import memory
-from experiments.child import ANSWER_SUFFIX
-from experiments.ledger import SweepFolder
-from experiments.outcome import Outcome
+from experiments.ledger import ANSWER_SUFFIX, SweepFolder
+from experiments.outcome import Outcome, judge
 from experiments.record import BrokenRecordError
 from experiments.store import RunFolder
 
 _POLL_SECONDS = 0.2
 # A run that was asked to stop finishes its step, or its evaluation, and writes a checkpoint.
 _PATIENCE_SECONDS = 120.0
-# Signals that say nothing about the run itself: it goes on where it was when asked again.
-_FROM_OUTSIDE = (
-    *(signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
-    *(signal.SIGUSR1, signal.SIGUSR2),
-)
 
 
 def run_child(
@@ -103,23 +97,3 @@ def end_of_dead_child(folder: RunFolder, label: str, code: int, *, for_memory: b
         if run is not None and run.status == "running":
             folder.end_as(status, reason)
     return Outcome(folder.run_id, label, status, reason)
-
-
-def judge(code: int, *, for_memory: bool, process: str) -> tuple[str, str]:
-    """Status and reason of a run whose process died.
-
-    Args:
-        code: The exit code of the process.
-        for_memory: Whether the system killed a process for memory meanwhile.
-        process: The process, in words.
-
-    Example:
-        >>> judge(-9, for_memory=False, process="the run's process")
-        ('interrupted', "the run's process was killed by SIGKILL")
-    """
-    if code >= 0:
-        return "failed", f"{process} ended with exit code {code}"
-    if -code == signal.SIGKILL and for_memory:
-        return "out_of_memory", f"the system killed {process} for its memory"
-    status = "interrupted" if -code in _FROM_OUTSIDE else "failed"
-    return status, f"{process} was killed by {signal.Signals(-code).name}"

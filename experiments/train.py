@@ -23,6 +23,7 @@ from experiments import (
     processes,
     sweep,
 )
+from experiments.config import compose
 from experiments.display import show_log
 from experiments.errors import UserError, report_user_errors
 from experiments.outcome import EXIT_CODES
@@ -33,7 +34,7 @@ from experiments.record import FAULTS
 def run(config: DictConfig) -> None:
     """Execute one config here."""
     with report_user_errors(quiet=not processes.reports()):
-        resolved = origin.traced(preflight.resolve(config))
+        resolved = origin.traced(compose.resolve(config))
         from experiments.run import execute  # loads torch, which a sweep's parent can do without
 
         status = execute(resolved).status
@@ -49,7 +50,7 @@ def job_of(context: sweep.Sweep, first: int) -> Callable[[], None]:
     @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
     def job(config: DictConfig) -> None:
         number = first + HydraConfig.get().job.num
-        resolved = origin.traced(preflight.resolve(config))
+        resolved = origin.traced(compose.resolve(config))
         sweep.execute_job(resolved, context, number=number)
 
     return job
@@ -76,7 +77,7 @@ def main() -> None:
         if processes.count() > 1 and arguments.multirun:
             raise UserError("A sweep (-m) does not run under torchrun. Use processes=<n>.")
         if processes.rank() > 0:  # a mistake is the same everywhere, and the first process says it
-            preflight.composed(overrides)
+            compose.composed(overrides)
             GlobalHydra.instance().clear()
             run()
             return

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from experiments import commandline, identity, preflight
+from experiments import commandline, identity
+from experiments.config import compose
 from experiments.errors import UserError, report_user_errors
 from experiments.outcome import EXIT_CODES
 from experiments.record import load_runs
@@ -56,7 +57,7 @@ def tune(optimizer: str, task: str, options: Options, overrides: Sequence[str]) 
             *(f"optimizer={optimizer}", f"task={task}"),
         ]
     )
-    config = preflight.composed([item for item in base if not item.startswith("hydra")])
+    config = compose.composed([item for item in base if not item.startswith("hydra")])
     if config["task"].get("validation_fraction") == 0:
         raise UserError(
             "Invalid task.validation_fraction: 0. Must be > 0: tuning never looks at the test set."

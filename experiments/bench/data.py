@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-from experiments import preflight
 from experiments.bench import sources
 from experiments.bench.sources import Pictures, PlainLoader, RepeatedBatch
 from experiments.build import build
 from experiments.built import Built
+from experiments.config import compose
 from experiments.errors import UserError
 from experiments.loop import StoppedError, Trainer
 from experiments.tasks.images import ImageSplit
@@ -142,7 +142,7 @@ def run(options: argparse.Namespace, device: torch.device) -> Iterator[dict[str,
             raise UserError(f"Invalid --{key}: {value}. Must be >= {least}.")
     if (WARM_UP + steps) * batch > sources.COUNT:
         raise UserError(f"Invalid --steps: {steps}. A pass has {sources.COUNT // batch - WARM_UP}.")
-    config = preflight.composed(
+    config = compose.composed(
         [
             *("task=cifar10_jpeg", f"model={options.model}", f"optimizer={options.optimizer}"),
             *("schedule=constant", "tracking=none", f"device={device.type}"),

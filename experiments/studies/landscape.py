@@ -31,8 +31,9 @@ from scipy.interpolate import griddata
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments import build, divergence, identity, preflight, seeding
+from experiments import build, divergence, identity, seeding
 from experiments.backward import backward, take_step
+from experiments.config import compose
 from experiments.divergence import DivergedError
 from experiments.errors import UserError
 from experiments.studies.iris_network import IrisNetwork, iris, place_start, surface, trained
@@ -92,7 +93,7 @@ def plan(options: Options, overrides: Sequence[str], folders: Mapping[str, str])
 
 def _section(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     settings = [f"optimizer.{key}={_spelled(value)}" for key, value in values.items()]
-    section: dict[str, Any] = preflight.composed([f"optimizer={name}", *settings])["optimizer"]
+    section: dict[str, Any] = compose.composed([f"optimizer={name}", *settings])["optimizer"]
     build.build_optimizer(section, nn.Linear(2, 2))  # it refuses bad values now
     return section
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from experiments import commandline, identity, preflight
+from experiments import commandline, identity
+from experiments.config import compose
 
 Arrays = dict[str, npt.NDArray[Any]]
 Config = dict[str, Any]
@@ -51,7 +52,7 @@ def run_config(overrides: Sequence[str], folders: Mapping[str, str]) -> Config:
     Raises:
         UserError: If it does not compose.
     """
-    return {**preflight.composed(commandline.normalise(list(overrides))), **folders}
+    return {**compose.composed(commandline.normalise(list(overrides))), **folders}
 
 
 def describe_run(config: Config) -> dict[str, Any]:

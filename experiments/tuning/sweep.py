@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from experiments import identity, preflight
+from experiments import identity
+from experiments.config import compose
 from experiments.errors import UserError
 from experiments.record import BrokenRecordError, Run, load_run
 from experiments.tuning.space import Point
@@ -94,7 +95,7 @@ class TrialSweep:
             return self.config
         single = [item for item in self.overrides if not item.startswith("hydra")]
         typed = [item for item in single if item.partition("=")[0] != rung.partition("=")[0]]
-        return preflight.composed([*typed, rung]) | {"runs_dir": self.config["runs_dir"]}
+        return compose.composed([*typed, rung]) | {"runs_dir": self.config["runs_dir"]}
 
     def _read(self, config: Mapping[str, Any], point: Point, seed: int) -> Run | None:
         trial = {**config, "seed": seed, "optimizer": {**config["optimizer"], **point}}

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 
 from analysis.load import load_results
 from analysis.verdict import verdicts
-from experiments import commandline, identity, origin, preflight
+from experiments import commandline, identity, origin
+from experiments.config import compose
 
 ROW = ["experiment=table2_cifar10", "model=resnet18_released", "optimizer=adam"]
 TASK = SimpleNamespace(
@@ -34,9 +35,9 @@ TYPED = {
 
 def described(*typed: str) -> dict[str, Any]:
     with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        whole = preflight.compose_job([*typed, "seed=0"], hydra=True)
+        whole = compose.compose_job([*typed, "seed=0"], hydra=True)
         own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-        config = preflight.resolve(own)
+        config = compose.resolve(own)
     config["origin"] = origin.trace(config, whole.hydra.runtime.choices)
     return identity.describe(config, TASK)
 

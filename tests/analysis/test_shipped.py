@@ -14,7 +14,8 @@ import pytest
 from analysis.conformity import conformity
 from analysis.published import read_published, records
 from analysis.shipped import KINDS, Recipe, from_content, shipped
-from experiments import grids, identity, preflight
+from experiments import grids, identity
+from experiments.config import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = records(read_published())
@@ -63,7 +64,7 @@ def follow(recipe: Recipe, row: dict[str, Any], chosen: tuple) -> None:
     (grid,) = grids.spelled_out(words[4:])
     assert "seed=7,8" in grid
     job = [item.replace("7,8", "7") for item in grid if not item.startswith("hydra.")]
-    config = preflight.composed(job)
+    config = compose.composed(job)
 
     assert identity.published_as(config) == {kind: chosen[i + 1] for i, kind in enumerate(KINDS)}
     assert row["setting"] == identity.setting(config)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from experiments import commandline, preflight, run
+from experiments import commandline, run
+from experiments.config import compose
 from experiments.loop import Trainer
 
 Config = dict[str, Any]
@@ -28,7 +29,7 @@ def make_config(tmp_path: Path) -> Callable[..., Config]:
             f"runs_dir={tmp_path / 'runs'}",
             f"cache_dir={tmp_path / 'cache'}",
         ]
-        return preflight.composed(commandline.normalise([*defaults, *short, *overrides]))
+        return compose.composed(commandline.normalise([*defaults, *short, *overrides]))
 
     return make
 
@@ -38,7 +39,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run."""
     folder = tmp_path_factory.mktemp("recorded")
     overrides = ["optimizer=kfac", "budget=steps", "tracking=none"]
-    config = preflight.composed(
+    config = compose.composed(
         commandline.normalise([*overrides, "budget.steps=24", f"runs_dir={folder}", "threads=1"])
     )
     outcome = run.execute(config)

@@ -1,8 +1,8 @@
 import pytest
 
 from experiments import budget, commandline, identity
+from experiments.config.compose import composed
 from experiments.errors import UserError
-from experiments.preflight import composed
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from experiments import (
     calibration_report,
     commandline,
     identity,
-    preflight,
     run,
 )
 from experiments.calibration_record import RUN_FILE, read
+from experiments.config import compose
 from experiments.errors import UserError
 from experiments.outcome import PreparationError
 from experiments.record import load_run
@@ -184,7 +184,7 @@ def test_a_sweep_measures_only_for_runs_that_it_would_start(
     folders = (f"runs_dir={config['runs_dir']}", f"cache_dir={config['cache_dir']}")
     typed = ["optimizer=adam", *MATCH, "tracking=none", "threads=1", *folders, "seed=1"]
     with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        first = preflight.resolve(preflight.compose_job(typed))
+        first = compose.resolve(compose.compose_job(typed))
     assert run.execute(first).status == "failed"
     asked.clear()
     calibration.prepare([[*typed, f"retry={retry}"]], [first])

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from experiments import build, commandline, grids, identity, rulesets
-from experiments.preflight import composed
+from experiments.config.compose import composed
 
 OPTIMIZERS = commandline.choices("optimizer")
 TASKS = commandline.choices("task")

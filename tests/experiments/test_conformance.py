@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from experiments import commandline
 from experiments.backward import backward, differentiable_forward, take_step
 from experiments.build import build_optimizer
-from experiments.preflight import composed
+from experiments.config.compose import composed
 
 OPTIMIZERS = commandline.choices("optimizer")
 pytestmark = pytest.mark.filterwarnings("ignore:AdaFisher.*in no supported layer")

@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 from experiments import commandline, control, grids, identity
 from experiments.build import build
+from experiments.config.compose import composed
 from experiments.errors import UserError
 from experiments.evaluation import evaluate
 from experiments.loop import Trainer
 from experiments.optimizers.scalar_control import ScalarControl
-from experiments.preflight import composed
 from experiments.record import load_run
 from experiments.run import execute
 from experiments.world import World

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments import attempt, divergence, faults, run
+from experiments import divergence, faults, run
 from experiments.build import build
 from experiments.divergence import DivergedError
 from experiments.evaluation import evaluate
@@ -79,7 +79,7 @@ def test_the_last_update_of_any_budget_counts(
 ) -> None:
     ticks = iter(range(10**6))
     monkeypatch.setattr(Trainer, "_now", lambda trainer: next(ticks) / 8)  # a step is an eighth
-    monkeypatch.setattr(attempt.calibration, "of_run", lambda *arguments: made_up())
+    monkeypatch.setattr(run.calibration, "of_run", lambda *arguments: made_up())
     spoil(last)
     config = make_config(*overrides)
     outcome = run.execute(config)

@@ -2,7 +2,8 @@ import shutil
 
 import pytest
 
-from experiments import commandline, grids, identity, preflight
+from experiments import commandline, grids, identity
+from experiments.config import compose
 
 SEEDS = [["seed=0"], ["seed=1"], ["seed=2"]]
 FORMS = {
@@ -38,7 +39,7 @@ def test_every_form_of_a_value_is_a_sweep(line, jobs, place, tmp_path, monkeypat
 
 
 def test_the_name_of_a_recipe_is_no_part_of_a_run():
-    plain, named = (preflight.composed(typed) for typed in ([], ["recipe='batch 8 (ours)'"]))
+    plain, named = (compose.composed(typed) for typed in ([], ["recipe='batch 8 (ours)'"]))
     assert named["recipe"] == "batch 8 (ours)"
     assert identity.run_id(plain) == identity.run_id(named)
     assert identity.protocol(plain) == identity.protocol(named)

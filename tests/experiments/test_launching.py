@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from experiments import commandline, grids, identity, launching, preflight, sharing, sweep
+from experiments import commandline, grids, identity, launching, sharing, sweep
+from experiments.config import compose
 from experiments.errors import UserError
 
 JOBLIB = launching.Way(parallel=2, shows_jobs=True)
@@ -57,10 +58,10 @@ def test_the_launcher_of_an_experiment_is_honoured(tmp_path, monkeypatch):
 
 def test_the_launcher_is_no_part_of_a_run():
     ids = {
-        identity.run_id(preflight.composed([f"launcher={name}", "memory_limit_gb=2"]))
+        identity.run_id(compose.composed([f"launcher={name}", "memory_limit_gb=2"]))
         for name in commandline.choices("launcher")
     }
-    assert ids == {identity.run_id(preflight.composed([]))}
+    assert ids == {identity.run_id(compose.composed([]))}
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import yaml
 
 from experiments import commandline
 from experiments.build import build
+from experiments.config.compose import composed
 from experiments.loop import Trainer
-from experiments.preflight import composed
 
 PUBLISHED = Path(__file__).parents[2] / "analysis" / "published.csv"
 pytestmark = pytest.mark.filterwarnings("ignore:AdaFisher.*in no supported layer")

@@ -6,7 +6,8 @@ import pytest
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments import commandline, identity, migrate, origin, preflight
+from experiments import commandline, identity, migrate, origin
+from experiments.config import compose
 from experiments.record import load_run
 from experiments.run import execute
 
@@ -31,9 +32,9 @@ JOBS = {
 
 def composed(overrides):
     with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        whole = preflight.compose_job(list(overrides), hydra=True)
+        whole = compose.compose_job(list(overrides), hydra=True)
         own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-        config = preflight.resolve(own)
+        config = compose.resolve(own)
     return config, origin.trace(config, whole.hydra.runtime.choices)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import preflight, publish
+from experiments import publish
+from experiments.config import compose
 from experiments.errors import UserError
 from experiments.tracking import offline
 
@@ -29,7 +30,7 @@ def out(tmp_path):
 
 
 def config(tmp_path, tracking):
-    return preflight.composed([f"tracking={tracking}", f"runs_dir={tmp_path / 'runs'}"])
+    return compose.composed([f"tracking={tracking}", f"runs_dir={tmp_path / 'runs'}"])
 
 
 def test_wandb_has_one_report_run_with_every_table_and_figure(out, tmp_path, monkeypatch):

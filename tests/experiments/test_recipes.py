@@ -7,8 +7,9 @@ import sys
 import pytest
 from hydra import initialize_config_dir
 
-from experiments import commandline, preflight, recipes
+from experiments import commandline, recipes
 from experiments.compositions import Compositions
+from experiments.config import compose
 from experiments.sourced import sourced
 
 
@@ -49,13 +50,13 @@ SAMPLE = [
 
 def composed(job):
     with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        return preflight.resolve(preflight.compose_job(list(job)))
+        return compose.resolve(compose.compose_job(list(job)))
 
 
 def test_a_job_that_follows_from_others_is_the_one_that_hydra_composes(monkeypatch):
     asked = []
-    plain = preflight.compose_job
-    monkeypatch.setattr(preflight, "compose_job", lambda *a, **k: asked.append(a) or plain(*a, **k))
+    plain = compose.compose_job
+    monkeypatch.setattr(compose, "compose_job", lambda *a, **k: asked.append(a) or plain(*a, **k))
     compositions = Compositions()
     found = {tuple(job): compositions.of(job).resolved() for job in SAMPLE}
     # Two methods for each family of models, as these have hyperparameters of their own, another

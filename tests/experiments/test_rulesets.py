@@ -1,8 +1,10 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from experiments import preflight, rulesets
+from experiments.config import compose
 from experiments.errors import UserError
 from experiments.record import ENVIRONMENT_FILE
 from experiments.run import execute
@@ -71,7 +73,7 @@ def test_a_pair_that_was_never_tuned_takes_its_defaults_where_asked(check, capsy
     check("optimizer=adam", "task=generated_images", "ruleset=tuned", "untuned=default")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: adam is not tuned on generated_images: it takes its defaults")
-    composed = preflight.composed(["optimizer=adam", "task=generated_images", "ruleset=tuned"])
+    composed = compose.composed(["optimizer=adam", "task=generated_images", "ruleset=tuned"])
     assert composed["ruleset"] == "default"  # as the record and every table will say
     with pytest.raises(UserError, match=r"Invalid untuned: 'no'\. Must be one of: refuse, default"):
         check("ruleset=tuned", "untuned=no")
@@ -92,7 +94,7 @@ def test_a_sweep_tells_of_another_model_once_and_each_run_records_it(check, make
     execute(short, position="run 1/2")  # however a step at that rate ends
     (environment,) = [
         json.loads(path.read_text())
-        for path in preflight.Path(short["runs_dir"]).glob(f"*/{ENVIRONMENT_FILE}")
+        for path in Path(short["runs_dir"]).glob(f"*/{ENVIRONMENT_FILE}")
     ]
     assert line in environment["remarks"]
 

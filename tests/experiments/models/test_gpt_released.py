@@ -7,9 +7,9 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from experiments.build import build_optimizer
+from experiments.config.compose import composed
 from experiments.errors import UserError
 from experiments.models.gpt_released import FrozenEmbeddingGPT, check
-from experiments.preflight import composed
 
 TINY = {
     "layers": 2, "heads": 2, "width": 12, "mlp_width": 20,

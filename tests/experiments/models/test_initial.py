@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from experiments import identity
+from experiments.config.compose import composed
 from experiments.errors import UserError
 from experiments.models.gpt import GPT
 from experiments.models.initial import draw_as_torch
-from experiments.preflight import composed
 from tests.experiments.models.test_model_configs import CONFIGS, make
 
 TORCH = ("resnet18_released", "resnet50_released", "densenet121_released")

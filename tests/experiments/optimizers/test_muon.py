@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from experiments import commandline
 from experiments.build import _construct
+from experiments.config.compose import composed
 from experiments.errors import UserError
 from experiments.models.gpt import GPT
 from experiments.optimizers.muon import Muon, hidden_matrices
-from experiments.preflight import composed
 
 
 def gpt(*, tied: bool) -> GPT:

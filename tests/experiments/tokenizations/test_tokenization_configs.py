@@ -4,8 +4,8 @@ from importlib import import_module
 import pytest
 
 from experiments import build, commandline, identity, preflight
+from experiments.config.compose import composed
 from experiments.errors import UserError
-from experiments.preflight import composed
 
 NAMES = commandline.choices("tokenization")
 DEFAULTS = {

@@ -6,7 +6,8 @@ import subprocess
 import pytest
 import yaml
 
-from experiments import commandline, preflight
+from experiments import commandline
+from experiments.config import compose
 from experiments.tuning import tuned_file
 
 FACTS = {
@@ -99,7 +100,7 @@ def test_no_configuration_reads_what_lies_beside(tmp_path, monkeypatch):
     subprocess.run(["cp", "-r", commandline.CONF, conf], check=True)
     monkeypatch.setattr(commandline, "CONF", conf)
     monkeypatch.setattr(tuned_file, "TUNED", conf / "tuned")
-    before = preflight.composed(["ruleset=tuned", "optimizer=sgd", "task=digits"])
+    before = compose.composed(["ruleset=tuned", "optimizer=sgd", "task=digits"])
     methods = commandline.choices("tuned/digits")
     path = conf / "tuned" / "digits" / "sgd.yaml"
     content = yaml.safe_load(path.read_text())
@@ -108,7 +109,7 @@ def test_no_configuration_reads_what_lies_beside(tmp_path, monkeypatch):
     written, kept = write("lr: 7", {**content["tuning"], "trials": 2})
     assert kept
     assert written != path
-    after = preflight.composed(["ruleset=tuned", "optimizer=sgd", "task=digits"])
+    after = compose.composed(["ruleset=tuned", "optimizer=sgd", "task=digits"])
     assert after["optimizer"] == before["optimizer"]
     assert commandline.choices("tuned/digits") == methods
 
