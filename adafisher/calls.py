@@ -72,7 +72,7 @@ class Calls(TorchFunctionMode):
         """Prepare to watch.
 
         Args:
-            layers: ``capture.Layer``s whose weights to look for.
+            layers: ``layer.Layer``s whose weights to look for.
             see: Told ``(layer, input, output, call)`` for every such call.
         """
         super().__init__()

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from adafisher.capture import Layer
 from adafisher.factors import factor_dtype
+from adafisher.layer import Layer
 
 FACTORS = ("activation_diag", "grad_diag")
 SUMS = ("activation_sum", "grad_sum")

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from adafisher import checkpoint
 from adafisher.arguments import FactorOptions
 from adafisher.batched import all_finite, min_max_all
-from adafisher.capture import Capture, Layer
+from adafisher.capture import Capture
 from adafisher.coverage import warn_dropped, warn_unseen
 from adafisher.distributed import Synchronizer
 from adafisher.fisher import CurvatureTerm, join_terms
+from adafisher.layer import Layer
 from adafisher.layers import Factors
 from adafisher.scaling import Scale, divide
 from adafisher.sharding import shard_terms

@@ -14,7 +14,8 @@ from torch.utils.hooks import RemovableHandle
 from adafisher.calls import Calls
 
 if TYPE_CHECKING:
-    from adafisher.capture import Capture, Layer
+    from adafisher.capture import Capture
+    from adafisher.layer import Layer
 
 
 class ForwardHook:
