@@ -1,14 +1,44 @@
 """Hooks that collect the rows of every supported layer.
 
-The input statistic is computed inside the forward hook, so that nothing done in place afterwards
-can reach it and no activation is kept alive. It counts only when the gradient of that very output
-arrives, through a tensor hook on the output: a forward pass without a backward pass leaves no
-trace, and the hook sees the layer's own output gradient even if the output is changed in place
-afterwards (the reason that f-dangel/singd gives for tensor hooks).
+Rows count exactly when the gradient that they belong to has reached the parameter. On their way
+they pass four places.
+
+1. The forward hook takes the input statistic of a call at once, so that nothing done in place
+   afterwards can reach it and no activation is kept alive. What counts is what goes into the
+   layer's own ``forward`` and comes out of it, whichever hooks change it before or afterwards.
+2. A tensor hook on the output sees the gradient there, even if the output is changed in place
+   afterwards (the reason that f-dangel/singd gives for tensor hooks), and lays the rows down with
+   the backward pass (``Pass``). Autograd alone holds that, so that rows die with their pass.
+3. The hook on the parameter, called when a gradient has been added to ``.grad``, moves the rows
+   that this pass has of the parameter's layers into their pools. A pass that leaves no gradient
+   leaves no rows: one without a backward, ``torch.autograd.grad``, ``backward(inputs=...)`` of
+   others, a call with other tensors in place of the parameters.
+4. The step uses the pools up. ``zero_grad`` of the optimizer empties them; gradients that somebody
+   else clears are found out when the next pass begins, or at the step (``clearing``).
+
+What follows from that:
+
+* Micro-batches, and several calls of one layer or weight, are pooled. Two passes through one graph
+  (``retain_graph=True``) count as one pass of the sum of the losses: the output gradients of a call
+  are added up and squared when it closes. Until then they are kept, as the graph itself is.
+* Under ``torch.utils.checkpoint`` the call counts whose output gets the gradient. Under
+  ``fully_shard`` the parameter that is waited for is the one that takes its place within forward.
+* A gradient penalty is a part of the loss like any other. ``torch.autograd.grad`` with
+  ``create_graph=True``, which forms it, counts nothing; when the loss is trained, ``S`` is of the
+  gradient of the whole loss at the outputs, the penalty's part included. What the penalty sends
+  into a weight through the layer's *backward* pass is in ``.grad``, but is a product of other rows
+  than the layer's, and has none here. A layer that gets nothing else in a step keeps its estimate.
+* Gradients set by hand, ``param.grad = torch.autograd.grad(loss, params)[i]``, bring no rows: which
+  passes they are made of, and how, cannot be known (a Hessian product asks for the same). The layer
+  keeps its last estimate, or is warned of. ``loss.backward(inputs=params)`` counts.
+
+Every thread has a stack of its own, a lock guards the pools, and while a model is exported or
+traced nothing is seen.
 """
 
 from __future__ import annotations
 
+import threading
 import weakref
 from typing import Any
 
@@ -17,9 +47,35 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from adafisher.calls import in_transform, overrides_forward, reads_children, refuse_capture
-from adafisher.hooks import Enter, ForwardHook, Leave, Reader, remove, remove_dead_hooks
-from adafisher.layer import Layer
+from adafisher.clearing import cleared, mark
+from adafisher.hooks import Enter, ForwardHook, Lead, Leave, Reached, Reader, remove, remove_dead
+from adafisher.layer import Call, Layer
 from adafisher.layers import find_rule
+from adafisher.sharding import is_sharded
+
+
+class Pass:
+    """A backward pass: the rows in it whose gradients have not reached a parameter yet.
+
+    Attributes:
+        keeps_graph: Whether another pass through the same graph may follow.
+        waiting: Calls and their output gradients, or the statistic of these (then True), by layer.
+        sharded: Sharded layers whose rows were pooled.
+    """
+
+    def __init__(self) -> None:
+        """Begin the pass that autograd is in; it is forgotten when autograd has ended it."""
+        self.keeps_graph: bool = torch._C._autograd._get_current_graph_task_keep_graph()
+        self.waiting: dict[Layer, list[tuple[Call, Tensor, bool]]] = {}
+        self.sharded: set[Layer] = set()
+        # The callback is what keeps this object alive, also where a pass ends by an exception.
+        torch.autograd.Variable._execution_engine.queue_callback(self.end)
+
+    def end(self) -> None:
+        """See which gradients fully_shard has reduced."""
+        for layer in self.sharded:
+            if any(param.grad is not None for _, param in layer.roles()):
+                layer.pool.landed = True
 
 
 class Capture:
@@ -27,6 +83,7 @@ class Capture:
 
     Attributes:
         layers: Supported layers by name, in the order of ``model.named_modules()``.
+        owners: Layers and roles of every parameter in a supported layer, matched by identity.
         armed: Whether the current step's rows are wanted.
         tracked: Parameters whose curvature is wanted; a layer without a trainable one is skipped.
     """
@@ -41,6 +98,7 @@ class Capture:
         """
         self._kinds = norm_layers, embeddings
         self.layers: dict[str, Layer] = {}
+        self.owners: dict[Tensor, list[tuple[Layer, str]]] = {}
         self.armed = True
         self.tracked: set[Tensor] = set()
         self._hooked: list[tuple[nn.Module, Layer]] = []
@@ -53,6 +111,8 @@ class Capture:
             if not layer.roles():
                 continue
             self.layers[name] = layer
+            for role, param in layer.roles():
+                self.owners.setdefault(param, []).append((layer, role))
             parent = model.get_submodule(name.rpartition(".")[0]) if name else None
             if parent is not None and reads_children(parent):
                 self._read.setdefault(parent, []).append(layer)
@@ -65,8 +125,9 @@ class Capture:
         self._register()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the hooks, which belong to this model."""
-        state = {key: value for key, value in vars(self).items() if key != "close"}
+        """Without the hooks, which belong to this model, and the passes under way."""
+        own = ("close", "_handles", "_passes", "_lock")
+        state = {key: value for key, value in vars(self).items() if key not in own}
         return state | {"_closed": not self.close.alive}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -83,32 +144,44 @@ class Capture:
             self.close()
 
     def _register(self) -> None:
+        self._lock = threading.RLock()
+        self._passes: weakref.WeakValueDictionary[int, Pass] = weakref.WeakValueDictionary()
+        self._handles: list[RemovableHandle] = []
         for module in {module for module, _ in self._hooked} | set(self._read):
-            remove_dead_hooks(module)
-        handles: list[RemovableHandle] = []
+            remove_dead(module)
         for module, layer in self._hooked:
             hook = ForwardHook(self, layer)
-            handles.append(module.register_forward_hook(hook, with_kwargs=True))
+            handle = module.register_forward_hook(hook, with_kwargs=True, prepend=True)
+            self._handles += [handle, module.register_forward_pre_hook(Lead(hook, handle.id))]
         for module, layers in self._read.items():
             reader = Reader(self, layers)
-            handles.append(module.register_forward_pre_hook(Enter(reader)))
-            handles.append(module.register_forward_hook(Leave(reader), always_call=True))
+            self._handles += [
+                module.register_forward_pre_hook(Enter(reader)),
+                module.register_forward_hook(Leave(reader), prepend=True, always_call=True),
+            ]
         # The model must not keep a dropped optimizer alive, nor go on computing for it.
-        self.close = weakref.finalize(self, remove, handles)
+        self.close = weakref.finalize(self, remove, self._handles)
 
     def clear(self) -> None:
         """Forget the rows of every layer."""
-        for layer in self.layers.values():
-            layer.pool.clear()
+        with self._lock:
+            for layer in self.layers.values():
+                layer.clear()
 
-    def unseen(self) -> list[str]:
-        """Layers that a gradient reached though no rows of theirs were pooled."""
+    def drop_cleared(self) -> None:
+        """Forget the rows whose gradients are gone."""
+        with self._lock:
+            for layer in cleared(self.layers.values()):
+                layer.clear()
+
+    def uncalled(self) -> list[Layer]:
+        """Layers of which no call was pooled though a parameter has a gradient."""
         if not self.close.alive:  # then none are pooled, as asked for
             return []
         return [
-            layer.name
+            layer
             for layer in self.layers.values()
-            if not layer.pool.rows
+            if not (layer.pool.called or layer.pool.rows)
             and any(param.grad is not None and param in self.tracked for _, param in layer.roles())
         ]
 
@@ -119,13 +192,16 @@ class Capture:
         )
 
     @torch.no_grad()
-    def watch(self, layer: Layer, x: Tensor, output: Tensor, call: Any = None) -> None:
-        """Take the input statistic now, and pool it once the output's gradient arrives.
+    def watch(
+        self, layer: Layer, x: Tensor, output: Tensor, *, module: nn.Module, call: Any = None
+    ) -> None:
+        """Take the input statistic now, and wait for the output's gradient.
 
         Args:
             layer: Layer that was called.
             x: Its input.
             output: Its output, part of a graph.
+            module: What was called: the layer's module, or a replica of it.
             call: What the layer did, where that is not its type's forward pass.
         """
         if in_transform():
@@ -134,21 +210,79 @@ class Capture:
                 ".grad: call backward(), or close() the optimizer first."
             )
         refuse_capture(output)
+        if not self._reaches(layer, module):
+            return
         source = layer.module if call is None else call
         activation_sum = layer.rule.activation_sum(source, x.detach(), output)
-        rows = layer.rule.rows(source, output)
+        seen = Call(layer, source, activation_sum, layer.rule.rows(source, output))
         capture_ref = weakref.ref(self)
+        shape = output.shape
 
         def on_grad(grad: Tensor) -> None:
             capture = capture_ref()
-            if capture is None or not capture.wants(layer):
-                return
-            with torch.no_grad():
-                grad_sum = layer.rule.grad_sum(source, grad.detach().view(shape))
-                layer.pool.add(activation_sum, grad_sum, rows)
+            if capture is not None and capture.wants(layer):
+                capture.lay_down(seen, grad.detach().view(shape))
 
-        shape = output.shape
         _own_tensor(output).register_hook(on_grad)
+
+    @torch.no_grad()
+    def lay_down(self, call: Call, grad: Tensor) -> None:
+        """Lay the rows of a call down with the backward pass that is under way.
+
+        Args:
+            call: The call.
+            grad: Gradient of its output.
+        """
+        with self._lock:
+            number = torch._C._current_graph_task_id()
+            current = self._passes.get(number)
+            if current is None:
+                self.drop_cleared()
+                self._passes[number] = current = Pass()
+        is_sum = not current.keeps_graph and call.pool is not call.layer.pool
+        if is_sum:
+            grad = call.layer.rule.grad_sum(call.source, grad)
+        with self._lock:
+            current.waiting.setdefault(call.layer, []).append((call, grad, is_sum))
+
+    def reach(self, param: Tensor) -> None:
+        """Pool the rows of the layers of a parameter that a gradient has just reached."""
+        with self._lock:
+            current = self._passes.get(torch._C._current_graph_task_id())
+            for layer, _ in self.owners[param]:
+                arrived = [] if current is None else current.waiting.pop(layer, [])
+                for call, grad, is_sum in arrived:
+                    assert current is not None
+                    layer.pool.take(call, grad, is_sum=is_sum, keeps_graph=current.keeps_graph)
+                if layer.is_sharded and current is not None:
+                    current.sharded.add(layer)
+                elif param.grad is not None:
+                    layer.pool.landed = True
+                    layer.pool.marks[param] = mark(param.grad)
+
+    def _reaches(self, layer: Layer, module: nn.Module) -> bool:
+        """Whether a gradient can come from this call to the layer's parameters; waits for it."""
+        for i, (role, param) in enumerate(layer.roles()):
+            holder: Any = param
+            now = getattr(module, layer.attribute(role), None)
+            if now is not param:
+                if layer.is_sharded:
+                    holder = now
+                elif i == 0 and (not isinstance(now, Tensor) or now.is_leaf):
+                    return False  # others' tensors; what was computed may come from the parameter
+            if layer.holders[i] is holder or is_sharded(holder):
+                continue
+            if holder.requires_grad and param in self.tracked:
+                layer.holders[i] = holder
+                self._wait_for(holder, layer, i)
+        return True
+
+    def _wait_for(self, holder: Tensor, layer: Layer, position: int) -> None:
+        with self._lock:
+            handle = holder.register_post_accumulate_grad_hook(Reached(self, layer, position))
+            hooks: Any = holder._post_accumulate_grad_hooks
+            hooks.move_to_end(handle.id, last=False)  # others may step and clear within theirs
+            self._handles.append(handle)
 
 
 def _has_separate_projections(module: nn.Module) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from adafisher.factors import factor_dtype
-from adafisher.layer import Layer
+from adafisher.layer import Layer, Pool
 
 FACTORS = ("activation_diag", "grad_diag")
 SUMS = ("activation_sum", "grad_sum")
@@ -45,13 +45,10 @@ def by_position(state: dict[Any, dict[str, Any]]) -> dict[int, dict[str, Any]]:
 
 def pack_layer(layer: Layer) -> dict[str, Any]:
     """State of a layer: its kind, counters, running factors and pooled rows."""
-    packed: dict[str, Any] = {
-        "kind": _kind(layer),
-        "dropped": layer.dropped,
-        "rows": layer.pool.rows,
-    }
+    pool = layer.pool.settled()
+    packed: dict[str, Any] = {"kind": _kind(layer), "dropped": layer.dropped, "rows": pool.rows}
     tensors = {name: getattr(layer, name) for name in FACTORS}
-    tensors |= {name: getattr(layer.pool, name) for name in SUMS}
+    tensors |= {name: getattr(pool, name) for name in SUMS}
     return packed | {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
@@ -60,11 +57,14 @@ def unpack_layer(layer: Layer, packed: dict[str, Any]) -> None:
     param = layer.roles()[0][1]
     dtype = factor_dtype(param.dtype)
     found = {name: packed[name].to(param.device, dtype) for name in TENSORS if name in packed}
-    layer.dropped, layer.pool.rows = packed["dropped"], packed["rows"]
+    layer.dropped = packed["dropped"]
     for name in FACTORS:
         setattr(layer, name, found.get(name))
-    for name in SUMS:
-        setattr(layer.pool, name, found.get(name))
+    layer.clear()
+    # Landed: rows that come without their gradients are dropped when the next ones come.
+    layer.pool = Pool(
+        found.get("activation_sum"), found.get("grad_sum"), rows=packed["rows"], landed=True
+    )
 
 
 def check(state_dict: dict[str, Any], current: dict[str, Any]) -> None:

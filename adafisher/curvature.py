@@ -28,7 +28,6 @@ class Curvature:
         options: How the averages are kept.
         synchronizer: Pools the rows of all ranks.
         capture: The hooks and the layers with their averages.
-        owners: Layers and roles of every parameter in a supported layer, matched by identity.
         step_count: Optimizer steps so far; decides when to refresh.
     """
 
@@ -43,13 +42,14 @@ class Curvature:
         self.options = options
         self.synchronizer = Synchronizer(process_group)
         self.capture = Capture(model, options.norm_layers, options.embeddings)
-        self.owners: dict[Tensor, list[tuple[Layer, str]]] = {}
-        for layer in self.capture.layers.values():
-            for role, param in layer.roles():
-                self.owners.setdefault(param, []).append((layer, role))
         self.step_count = 0
         self._warned: set[str] = set()
         self._terms: dict[Tensor, list[CurvatureTerm]] = {}
+
+    @property
+    def owners(self) -> dict[Tensor, list[tuple[Layer, str]]]:
+        """Layers and roles of every parameter in a supported layer, matched by identity."""
+        return self.capture.owners
 
     def terms(self, param: Tensor) -> list[CurvatureTerm]:
         """Curvature of a parameter as of the last refresh; empty where there is no estimate."""
@@ -64,6 +64,8 @@ class Curvature:
     def start_refresh(self) -> None:
         """Send off what the other ranks need; ``refresh`` waits for theirs."""
         if self.capture.armed:
+            for layer in self.capture.layers.values():
+                layer.pool.settle()
             self.synchronizer.start(list(self.capture.layers.values()))
 
     def refresh(self, loss_scale: Scale = 1.0) -> None:
@@ -76,8 +78,7 @@ class Curvature:
             return
         ranks = self.synchronizer.finish()
         fresh = [layer for layer in self.capture.layers.values() if layer.pool.rows]
-        # Only now: a layer that another rank has called has rows here too.
-        self._warn_once(warn_unseen, self.capture.unseen())
+        uncalled = self.capture.uncalled()  # only now: another rank's rows are here too
         estimates = [(h, divide(s, loss_scale)) for h, s in (layer.estimate() for layer in fresh)]
         if ranks > 1:  # each rank's output gradients are ``ranks`` times those of the mean loss
             estimates = [(h, s / ranks**2) for h, s in estimates]
@@ -95,6 +96,7 @@ class Curvature:
         self._warn_once(warn_dropped, dropped)
         self.capture.clear()
         self._rebuild()
+        self._warn_once(warn_unseen, [layer.name for layer in uncalled if self._is_plain(layer)])
 
     def advance(self) -> None:
         """Count a step, and ask for the next one's rows if it refreshes."""
@@ -123,6 +125,14 @@ class Curvature:
         if names and warn.__name__ not in self._warned:
             self._warned.add(warn.__name__)
             warn(names)
+
+    def _is_plain(self, layer: Layer) -> bool:
+        """Whether a parameter of the layer is stepped without curvature."""
+        tracked = self.capture.tracked
+        return any(
+            param.grad is not None and param in tracked and not self.terms(param)
+            for _, param in layer.roles()
+        )
 
     def _arm(self) -> None:
         self.capture.armed = self.step_count % self.options.update_interval == 0

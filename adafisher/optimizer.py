@@ -216,6 +216,7 @@ class AdaFisher(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._curvature.capture.drop_cleared()
         scale = self._take_scale()
         if scale is None:
             self._curvature.capture.clear()
