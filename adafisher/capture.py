@@ -40,6 +40,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import Counter
 from typing import Any
 
 import torch
@@ -48,9 +49,21 @@ from torch.utils.hooks import RemovableHandle
 
 from adafisher.calls import in_transform, overrides_forward, reads_children, refuse_capture
 from adafisher.clearing import cleared, mark
-from adafisher.hooks import Enter, ForwardHook, Lead, Leave, Reached, Reader, remove, remove_dead
+from adafisher.hooks import (
+    Enter,
+    ForwardHook,
+    Lead,
+    Leave,
+    Reached,
+    Reader,
+    WholeBegin,
+    WholeEnd,
+    remove,
+    remove_dead,
+)
 from adafisher.layer import Call, Layer
 from adafisher.layers import find_rule
+from adafisher.reads import read_elsewhere
 from adafisher.sharding import is_sharded
 
 
@@ -86,6 +99,7 @@ class Capture:
         owners: Layers and roles of every parameter in a supported layer, matched by identity.
         armed: Whether the current step's rows are wanted.
         tracked: Parameters whose curvature is wanted; a layer without a trainable one is skipped.
+        partial: Weights that the model's first forward pass read outside of their layers' calls.
     """
 
     def __init__(self, model: nn.Module, norm_layers: str, embeddings: bool = False) -> None:
@@ -101,6 +115,9 @@ class Capture:
         self.owners: dict[Tensor, list[tuple[Layer, str]]] = {}
         self.armed = True
         self.tracked: set[Tensor] = set()
+        self.partial: list[Tensor] | None = None
+        self._watched: Counter[Tensor] | None = None
+        self._model = model
         self._hooked: list[tuple[nn.Module, Layer]] = []
         self._read: dict[nn.Module, list[Layer]] = {}
         for name, module in model.named_modules():
@@ -126,7 +143,7 @@ class Capture:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the hooks, which belong to this model, and the passes under way."""
-        own = ("close", "_handles", "_passes", "_lock")
+        own = ("close", "_handles", "_passes", "_lock", "_watched", "_whole")
         state = {key: value for key, value in vars(self).items() if key not in own}
         return state | {"_closed": not self.close.alive}
 
@@ -147,7 +164,8 @@ class Capture:
         self._lock = threading.RLock()
         self._passes: weakref.WeakValueDictionary[int, Pass] = weakref.WeakValueDictionary()
         self._handles: list[RemovableHandle] = []
-        for module in {module for module, _ in self._hooked} | set(self._read):
+        self._watched = None
+        for module in {module for module, _ in self._hooked} | {self._model, *self._read}:
             remove_dead(module)
         for module, layer in self._hooked:
             hook = ForwardHook(self, layer)
@@ -159,6 +177,13 @@ class Capture:
                 module.register_forward_pre_hook(Enter(reader)),
                 module.register_forward_hook(Leave(reader), prepend=True, always_call=True),
             ]
+        self._whole: list[RemovableHandle] = []
+        if self.partial is None:
+            self._whole = [
+                self._model.register_forward_pre_hook(WholeBegin(self)),
+                self._model.register_forward_hook(WholeEnd(self)),
+            ]
+            self._handles += self._whole
         # The model must not keep a dropped optimizer alive, nor go on computing for it.
         self.close = weakref.finalize(self, remove, self._handles)
 
@@ -173,6 +198,24 @@ class Capture:
         with self._lock:
             for layer in cleared(self.layers.values()):
                 layer.clear()
+
+    def begin_whole(self) -> None:
+        """Count the calls that are watched in a forward pass of the whole model."""
+        if self.armed and self.partial is None and torch.is_grad_enabled():
+            self._watched = Counter()
+
+    def end_whole(self, output: Any) -> None:
+        """Compare them with the reads of the weights, once.
+
+        Args:
+            output: What the model returned.
+        """
+        watched, self._watched = self._watched, None
+        if watched:
+            own = {layer.holders[0]: layer.roles()[0][1] for layer in self.layers.values()}
+            found = read_elsewhere(output, watched, embeddings=self._kinds[1])
+            self.partial = [own[weight] for weight in found if weight in own]
+            remove(self._whole)
 
     def uncalled(self) -> list[Layer]:
         """Layers of which no call was pooled though a parameter has a gradient."""
@@ -270,6 +313,8 @@ class Capture:
                     holder = now
                 elif i == 0 and (not isinstance(now, Tensor) or now.is_leaf):
                     return False  # others' tensors; what was computed may come from the parameter
+            if i == 0 and self._watched is not None and isinstance(now, Tensor) and now is holder:
+                self._watched[now] += 1
             if layer.holders[i] is holder or is_sharded(holder):
                 continue
             if holder.requires_grad and param in self.tracked:
@@ -281,7 +326,8 @@ class Capture:
         with self._lock:
             handle = holder.register_post_accumulate_grad_hook(Reached(self, layer, position))
             hooks: Any = holder._post_accumulate_grad_hooks
-            hooks.move_to_end(handle.id, last=False)  # others may step and clear within theirs
+            for key in [key for key in hooks if key != handle.id]:
+                hooks[key] = hooks.pop(key)  # behind ours: others may step and clear within theirs
             self._handles.append(handle)
 
 

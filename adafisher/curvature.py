@@ -12,7 +12,7 @@ from adafisher import checkpoint
 from adafisher.arguments import FactorOptions
 from adafisher.batched import all_finite, min_max_all
 from adafisher.capture import Capture
-from adafisher.coverage import warn_dropped, warn_unseen
+from adafisher.coverage import warn_dropped, warn_partial, warn_unseen
 from adafisher.distributed import Synchronizer
 from adafisher.fisher import CurvatureTerm, join_terms
 from adafisher.layer import Layer
@@ -97,6 +97,9 @@ class Curvature:
         self.capture.clear()
         self._rebuild()
         self._warn_once(warn_unseen, [layer.name for layer in uncalled if self._is_plain(layer)])
+        self._warn_once(
+            warn_partial, [self.owners[p][0][0].name for p in self.capture.partial or ()]
+        )
 
     def advance(self) -> None:
         """Count a step, and ask for the next one's rows if it refreshes."""

@@ -110,15 +110,12 @@ class FirstOfAll(Hook):
         self._handle: RemovableHandle | None = None
 
     def lead(self) -> None:
-        """Stand before the other global hooks, or leave where there are none."""
+        """Stand before the other global hooks; leave where there are none."""
         hooks: Any = torch_module._global_forward_hooks
-        if self._handle is not None and self._handle.id not in hooks:
-            self._handle = None
-        if self._handle is None:
-            self._handle = nn.modules.module.register_module_forward_hook(self, with_kwargs=True)
+        if self._handle is None or self._handle.id not in hooks:
+            self._handle = torch_module.register_module_forward_hook(self, with_kwargs=True)
         if len(hooks) == 1:
             self._handle.remove()
-            self._handle = None
         elif not self.is_first():
             hooks.move_to_end(self._handle.id, last=False)
 
@@ -130,13 +127,49 @@ class FirstOfAll(Hook):
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
-        """Let the module's forward hooks of ours see the call."""
+        """Let the module's forward hooks of ours see the call; leave where no others are left."""
+        if len(torch_module._global_forward_hooks) == 1 and self._handle is not None:
+            self._handle.remove()
+            return
         for hook in list(module._forward_hooks.values()):
             if isinstance(hook, ForwardHook):
                 hook.see(module, args, kwargs, output)
 
 
 first_of_all = FirstOfAll()
+
+
+class WholeBegin(Hook):
+    """Pre-forward hook of the whole model."""
+
+    def __init__(self, capture: Capture) -> None:
+        self._capture: Callable[[], Capture | None] = weakref.ref(capture)
+
+    def __call__(self, _module: nn.Module, _args: Any) -> None:
+        """Start to compare calls and reads."""
+        if is_recorded() or torch.compiler.is_compiling():
+            return
+        capture = self._capture()
+        if capture is not None:
+            capture.begin_whole()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._capture = _nothing
+
+
+class WholeEnd(WholeBegin):
+    """Forward hook of the whole model."""
+
+    def __call__(self, _module: nn.Module, _args: Any, output: Any = None) -> None:
+        """Compare calls and reads."""
+        if is_recorded() or torch.compiler.is_compiling():
+            return
+        capture = self._capture()
+        if capture is not None:
+            capture.end_whole(output)
 
 
 class Reader:
@@ -254,7 +287,7 @@ def remove_dead(module: nn.Module) -> None:
                 own = hook.reader
             elif isinstance(hook, Lead):
                 own = hook.hook
-            if isinstance(own, ForwardHook | Reader) and own._capture is _nothing:
+            if isinstance(own, ForwardHook | Reader | WholeBegin) and own._capture is _nothing:
                 del hooks[key]
                 module._forward_hooks_with_kwargs.pop(key, None)
                 module._forward_hooks_always_called.pop(key, None)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -100,8 +99,7 @@ class Pool:
         """The same rows with every call in the sums; this pool stays as it is."""
         if not self.open:
             return self
-        pool = copy.copy(self)
-        pool.open = {}
+        pool = replace(self, open={})
         with torch.no_grad():
             for call in self.open:
                 pool._add(call.activation_sum, call.grad_sum())

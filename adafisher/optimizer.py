@@ -262,6 +262,7 @@ class AdaFisher(torch.optim.Optimizer):
             identity=tuple(name for name, covered in names if not covered),
             identity_steps=dict(self._identity_steps),
             dropped={name: layer.dropped for name, layer in layers if layer.dropped},
+            partial=tuple(self._names[param] for param in self._curvature.capture.partial or ()),
         )
 
     def curvature_stats(self) -> CurvatureStats:
