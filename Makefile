@@ -22,8 +22,8 @@ RUNS := runs
 OUT := out
 ## further arguments, as they stand: Hydra overrides, or for test those of pytest
 ARGS :=
-## trials of each optimizer on each task
-TRIALS := 8
+## trials of each optimizer on each task; half of them coarse, the others around the best of these
+TRIALS := 16
 ## id of one run
 RUN :=
 ## name of one figure, or of one study; empty: all
@@ -141,10 +141,11 @@ paper: setup
 study: setup
 	@$(python) -m experiments.study $(call quote,study=$(or $(strip $(FIG)),all)) $(folders) $(ARGS)
 
-## Choose hyperparameters on the validation split, by as many trials for every optimizer.
+## Choose hyperparameters on the validation split, by as many trials for every optimizer; each
+## trial is the worst of three seeds that no result is reported for.
 ## Variables: OPT TASK TRIALS JOBS LAUNCHER DATA RUNS ARGS
-## Example:   make tune OPT=adafisher TASK=digits TRIALS=8
-## Example:   make tune OPT=adam TASK=digits TRIALS=16 ARGS='seeds=1000,1001 sampler=tpe startup=8'
+## Example:   make tune OPT=adafisher TASK=digits
+## Example:   make tune OPT=adam TASK=digits TRIALS=24 ARGS='seeds=2000,2001 sampler=tpe startup=8'
 tune: .jobs setup
 	@printf 'Tune: %s on %s, %s trials each.\n' $(call quote,$(OPT)) $(call quote,$(TASK)) $(call quote,$(TRIALS))
 	@$(python) -m experiments.tune $(call quote,optimizer=$(OPT)) $(call quote,task=$(TASK)) \

@@ -140,7 +140,13 @@ def _conv(name: str) -> LayerRule:
         grad_sum=lambda m, g: factors.channel_square_sum(_batched(m, g)),
         rows=_channel_rows,
         term=affine_term,
+        patch_size=lambda layer: layer.weight.shape[1:].numel(),
     )
+
+
+def _transposed_patch_size(layer: Any) -> int:
+    shape = layer.weight.shape  # [in, out / groups, *kernel]
+    return int(shape[0] // layer.groups * shape[2:].numel())
 
 
 def _conv_transpose(name: str) -> LayerRule:
@@ -150,6 +156,7 @@ def _conv_transpose(name: str) -> LayerRule:
         grad_sum=lambda m, g: factors.channel_square_sum(_batched(m, g)),
         rows=_channel_rows,
         term=transposed_term,
+        patch_size=_transposed_patch_size,
     )
 
 

@@ -9,12 +9,14 @@ from typing import Any
 
 from torch import nn
 
+from adafisher.fisher import CONSTANT_FACTORS
 from adafisher.layers import NORM_LAYERS
 
 _CHOICES = {
     "normalize": ("after", "before"),
     "factor_init": ("zeros", "ones"),
     "norm_layers": NORM_LAYERS,
+    "constant_factor": CONSTANT_FACTORS,
 }
 
 
@@ -30,6 +32,8 @@ class FactorOptions:
         minmax_eps: Added to the range in Min-Max.
         norm_layers: Form of the norm-layer factors.
         embeddings: Whether embeddings have factors.
+        patch_mean: Whether ``H`` of a convolution is divided by the length of its patches too.
+        constant_factor: What Min-Max makes of a constant factor.
     """
 
     gammas: tuple[float, float]
@@ -39,6 +43,8 @@ class FactorOptions:
     minmax_eps: float
     norm_layers: str
     embeddings: bool = False
+    patch_mean: bool = False
+    constant_factor: str = "ones"
 
     def __post_init__(self) -> None:
         """Check every value; ``gammas`` may come as any pair."""
@@ -49,8 +55,9 @@ class FactorOptions:
         if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
             raise ValueError(f"Invalid update_interval: {interval!r}. Must be a whole number >= 1.")
         _check_number("minmax_eps", self.minmax_eps, low=0.0)
-        if not isinstance(self.embeddings, bool):
-            raise ValueError(f"Invalid embeddings: {self.embeddings!r}. Must be True or False.")
+        for name in ("embeddings", "patch_mean"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"Invalid {name}: {getattr(self, name)!r}. Must be True or False.")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(

@@ -15,12 +15,15 @@ from torch import Tensor
 from adafisher.fisher import min_max_between
 
 
-def min_max_all(factors: Sequence[Tensor], eps: float = 0.0) -> list[Tensor]:
+def min_max_all(
+    factors: Sequence[Tensor], eps: float = 0.0, constant_factor: str = "ones"
+) -> list[Tensor]:
     """``fisher.min_max`` of each factor.
 
     Args:
         factors: Non-negative factors, of any shapes, devices and dtypes.
         eps: Added to each range.
+        constant_factor: What a constant factor becomes.
 
     Returns:
         Factors with entries in [0, 1], shaped as they were, as views of common memory.
@@ -33,7 +36,7 @@ def min_max_all(factors: Sequence[Tensor], eps: float = 0.0) -> list[Tensor]:
             torch.segment_reduce(flat, reduce, lengths=lengths, unsafe=True)
             for reduce in ("min", "max")
         )
-        scaled = min_max_between(flat, low[segment], high[segment], eps)
+        scaled = min_max_between(flat, low[segment], high[segment], eps, constant_factor)
         pieces = scaled.split([x.numel() for x in chosen])
         for i, piece in zip(members, pieces, strict=True):
             result[i] = piece.view(factors[i].shape)

@@ -80,6 +80,9 @@ class Curvature:
         fresh = [layer for layer in self.capture.layers.values() if layer.pool.rows]
         uncalled = self.capture.uncalled()  # only now: another rank's rows are here too
         estimates = [(h, divide(s, loss_scale)) for h, s in (layer.estimate() for layer in fresh)]
+        if self.options.patch_mean:
+            sizes = [layer.rule.patch_size(layer.module) for layer in fresh]
+            estimates = [(h / size, s) for (h, s), size in zip(estimates, sizes, strict=True)]
         if ranks > 1:  # each rank's output gradients are ``ranks`` times those of the mean loss
             estimates = [(h, s / ranks**2) for h, s in estimates]
         start = float(self.options.factor_init == "ones")
@@ -141,7 +144,11 @@ class Curvature:
         self.capture.armed = self.step_count % self.options.update_interval == 0
 
     def _min_max(self, factors: list[Factors]) -> list[Factors]:
-        flat = min_max_all([x for pair in factors for x in pair], self.options.minmax_eps)
+        flat = min_max_all(
+            [x for pair in factors for x in pair],
+            self.options.minmax_eps,
+            self.options.constant_factor,
+        )
         return list(zip(flat[::2], flat[1::2], strict=True))
 
     def _rebuild(self) -> None:

@@ -15,32 +15,40 @@ from torch import Tensor
 
 CurvatureTerm = tuple[Tensor, Tensor]
 
+CONSTANT_FACTORS = ("ones", "zeros")
 _CONSTANT_ULPS = 16
 
 
-def min_max(x: Tensor, eps: float = 0.0) -> Tensor:
+def min_max(x: Tensor, eps: float = 0.0, constant_factor: str = "ones") -> Tensor:
     """Min-Max normalisation over all entries.
 
         x' = (x - min x) / (max x - min x + eps)
 
     The paper leaves a constant factor undefined (0/0); here it becomes ones, so that it leaves the
-    other factor as it is. Constant means ``max - min <= 16 * machine epsilon * max``.
+    other factor as it is. Constant means ``max - min <= 16 * machine epsilon * max``. The released
+    code takes the formula as it stands, whose eps makes zeros of it.
 
     Args:
         x: Non-negative factor, any shape.
         eps: Added to the range; 1e-6 in the released code, 0 in the paper.
+        constant_factor: One of ``CONSTANT_FACTORS``: what a constant factor becomes.
 
     Returns:
         Entries in [0, 1], shaped as ``x``.
     """
-    return min_max_between(x, *torch.aminmax(x), eps)
+    return min_max_between(x, *torch.aminmax(x), eps, constant_factor)
 
 
-def min_max_between(x: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
+def min_max_between(
+    x: Tensor, low: Tensor, high: Tensor, eps: float, constant_factor: str
+) -> Tensor:
     """``min_max`` with the extremes given, which broadcast to ``x``."""
     spread = high - low
+    scaled = (x - low) / (spread + eps)
+    if constant_factor == "zeros" and eps > 0.0:
+        return scaled
     constant = spread <= _CONSTANT_ULPS * torch.finfo(x.dtype).eps * high
-    return torch.where(constant, torch.ones_like(x), (x - low) / (spread + eps))
+    return torch.where(constant, torch.full_like(x, float(constant_factor == "ones")), scaled)
 
 
 def update_average_(average: Tensor, estimate: Tensor, gammas: tuple[float, float]) -> Tensor:

@@ -58,6 +58,11 @@ class AdaFisher(torch.optim.Optimizer):
         minmax_eps: Added to the range in Min-Max.
         norm_layers: ``"per_channel"`` factors (v3, Proposition 3.1, whose input is taken raw as
             printed), or ``"two_vector"``, the released code's.
+        patch_mean: Divide ``H`` of a convolution by the length of its patches too, as the released
+            code does: a constant factor, which Min-Max removes only without ``minmax_eps``. (In
+            grouped convolutions that code averages ``H`` over the groups; here each has its own.)
+        constant_factor: What Min-Max makes of a constant factor, such as that of a single output:
+            ``"ones"``, or the ``"zeros"`` of the released code.
         embeddings: Give ``nn.Embedding`` curvature, as the linear layer on one-hot inputs that it
             is: ``activation_diag`` is how often each token occurs.
         maximize: Ascend instead of descend.
@@ -124,6 +129,8 @@ class AdaFisher(torch.optim.Optimizer):
         factor_init: Literal["zeros", "ones"] = "zeros",
         minmax_eps: float = 0.0,
         norm_layers: Literal["per_channel", "two_vector"] = "per_channel",
+        patch_mean: bool = False,
+        constant_factor: Literal["ones", "zeros"] = "ones",
         embeddings: bool = False,
         maximize: bool = False,
         foreach: bool | None = None,
@@ -146,6 +153,8 @@ class AdaFisher(torch.optim.Optimizer):
             minmax_eps=minmax_eps,
             norm_layers=norm_layers,
             embeddings=embeddings,
+            patch_mean=patch_mean,
+            constant_factor=constant_factor,
         )
         defaults = {
             "lr": lr,

@@ -23,6 +23,10 @@ def means(activation_sum: Tensor, grad_sum: Tensor, rows: int) -> Factors:
     return activation_sum / rows, grad_sum / rows
 
 
+def _one(_layer: Any) -> int:
+    return 1
+
+
 @dataclass(frozen=True)
 class LayerRule:
     """How one kind of layer gets its curvature.
@@ -41,6 +45,8 @@ class LayerRule:
         weight: Name of the parameter in the role ``weight``.
         bias: Name of the parameter in the role ``bias``.
         ragged: Whether the length of ``activation_sum`` varies from call to call.
+        patch_size: ``layer -> int``, the entries of a patch, without the constant 1; 1 but for
+            convolutions.
     """
 
     name: str
@@ -52,3 +58,4 @@ class LayerRule:
     weight: str = "weight"
     bias: str = "bias"
     ragged: bool = False
+    patch_size: Callable[[Any], int] = _one

@@ -15,6 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import stdtrit
 
+from analysis.statistics.equality import RELATIVE
+
 LEVEL = 0.95
 GRID_POINTS = 101
 CURVE_COLUMNS = ("x", "n", "mean", "std", "low", "high")
@@ -32,6 +34,7 @@ class Summary:
         std: Sample standard deviation (divisor n - 1); ``None`` for n < 2.
         low: Lower end of the two-sided Student-t interval of the mean; ``None`` for n < 2.
         high: Its upper end.
+        not_finite: Runs that ended ``done`` without a finite value.
         expected: Seeds that any method of the same block has.
         level: Confidence level of the interval.
         strong: Whether it is the best of its column and the others are significantly worse.
@@ -48,6 +51,7 @@ class Summary:
     failed: int = 0
     out_of_memory: int = 0
     incomplete: int = 0
+    not_finite: int = 0
     level: float = LEVEL
     strong: bool = False
     source: Mapping[str, Any] = field(default_factory=dict)
@@ -55,16 +59,14 @@ class Summary:
     @property
     def note(self) -> str:
         """Say n, and what became of the other runs: ``n=2/3, diverged 1/3``."""
-        total = max(
-            self.expected,
-            self.n + self.diverged + self.failed + self.out_of_memory + self.incomplete,
-        )
         counts = {
             "diverged": self.diverged,
+            "not finite": self.not_finite,
             "failed": self.failed,
             "out of memory": self.out_of_memory,
             "incomplete": self.incomplete,
         }
+        total = max(self.expected, self.n + sum(counts.values()))
         ended = [f"{name} {count}/{total}" for name, count in counts.items() if count]
         if self.n == 0 and ended:
             return ", ".join(ended)
@@ -78,6 +80,7 @@ def moments(
 
     ``mean +- t(n - 1) * std / sqrt(n)``, with ``std`` the sample standard deviation (divisor
     n - 1) and ``t`` the ``(1 + level) / 2`` quantile of Student's distribution (Student, 1908).
+    The std of values that are equal (``statistics.equality``) is exactly 0.
 
     Args:
         values: ``[seeds, ...]``; NaN where a seed has no value.
@@ -95,7 +98,10 @@ def moments(
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(present, array, 0.0).sum(axis=0) / n
         squares = np.where(present, (array - mean) ** 2, 0.0).sum(axis=0)
-        std = np.where(n > 1, np.sqrt(squares / (n - 1)), np.nan)
+        most = np.where(present, array, -np.inf).max(axis=0, initial=-np.inf)
+        least = np.where(present, array, np.inf).min(axis=0, initial=np.inf)
+        equal = most - least <= RELATIVE * np.maximum(np.abs(most), np.abs(least))
+        std = np.where(n > 1, np.sqrt(np.where(equal, 0.0, squares) / (n - 1)), np.nan)
         half = stdtrit(n - 1, (1 + level) / 2) * std / np.sqrt(n)
     return n, mean, std, mean - half, mean + half
 
@@ -118,7 +124,8 @@ def summarize(
         level: Confidence level of the interval.
     """
     status = runs["status"]
-    values = pd.to_numeric(runs.loc[status == "done", result]).to_numpy(dtype=np.float64)
+    done = pd.to_numeric(runs.loc[status == "done", result]).to_numpy(dtype=np.float64)
+    values = done[np.isfinite(done)]
     n, mean, std, low, high = (float(value) for value in moments(values, level=level))
     return Summary(
         n=int(n),
@@ -131,6 +138,7 @@ def summarize(
         failed=int((status == "failed").sum()),
         out_of_memory=int((status == "out_of_memory").sum()),
         incomplete=int(status.isin(["interrupted", "running"]).sum()),
+        not_finite=done.size - values.size,
         level=level,
         source=source or {},
     )
@@ -144,30 +152,37 @@ def curve(
 ) -> pd.DataFrame:
     """Average curves over seeds, pointwise on a common grid.
 
-    Each curve is interpolated linearly, and only between its own first and last point: beyond it
-    has no value, so n falls where curves of unequal length end.
+    Each curve is interpolated linearly, and only between neighbours of its own that are finite:
+    beyond its ends, and between a value that is not finite and the points beside it, it has no
+    value. So n falls where curves of unequal length end, and where one has a gap.
 
     Args:
-        series: For each seed its ``x`` (ascending) and ``y``, both ``[points]``.
+        series: For each seed its ``x`` (ascending) and ``y``, both ``[points]``; ``y`` is not
+            finite where a measurement was not.
         to_shortest: Take an even grid of ``GRID_POINTS`` over the range that all seeds cover, as
             for time, where no two seeds share a point; otherwise every x that any seed has.
         reduce: From ``[seeds, points]`` to n, mean, std, low and high; ``moments`` or its like.
 
     Returns:
-        One row a grid point (``CURVE_COLUMNS``); see ``reduce`` for the statistics.
+        One row a grid point (``CURVE_COLUMNS``), from the first to the last that has a value; see
+        ``reduce`` for the statistics. In a gap of all seeds n is 0 and the mean NaN, so that no
+        line is drawn across.
     """
-    series = [(x[np.isfinite(y)], y[np.isfinite(y)]) for x, y in series]
-    series = [(x, y) for x, y in series if x.size]
+    series = [(x, np.where(np.isfinite(y), y, np.nan)) for x, y in series if np.isfinite(y).any()]
     if not series:
         return pd.DataFrame(columns=list(CURVE_COLUMNS), dtype=np.float64)
     if to_shortest:
-        start, end = max(x[0] for x, _ in series), min(x[-1] for x, _ in series)
+        covered = [x[np.isfinite(y)] for x, y in series]
+        start, end = max(x[0] for x in covered), min(x[-1] for x in covered)
         grid = np.linspace(start, end, GRID_POINTS) if start < end else np.array([end])
     else:
         grid = np.unique(np.concatenate([x for x, _ in series]))
+    # numpy carries a NaN to the points between it and its neighbours, and no further.
     values = np.array([np.interp(grid, x, y, left=np.nan, right=np.nan) for x, y in series])
     columns = (grid, *reduce(values))
-    return pd.DataFrame(dict(zip(CURVE_COLUMNS, columns, strict=True))).dropna(subset=["mean"])
+    rows = pd.DataFrame(dict(zip(CURVE_COLUMNS, columns, strict=True)))
+    there = np.flatnonzero(rows["mean"].notna())
+    return rows.iloc[there[0] : there[-1] + 1] if there.size else rows.iloc[:0]
 
 
 def _or_none(value: float) -> float | None:

@@ -16,6 +16,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.record import SCHEMA
+
 SECONDS, GIGABYTES = 20.0, 2.0
 OPTIMIZERS, TASKS = 10, 20
 _CHILD = "--measure"
@@ -88,10 +90,11 @@ def make_runs(folder: Path, *, runs: int, epochs: int) -> None:
             "metric": "accuracy_percent",
             "higher_is_better": True,
             "hyperparameters": {"lr": 0.1, "beta": 0.9, "weight_decay": 0.0},
+            "protocol": {"task": {"name": f"task{task}"}, "budget": {"epochs": epochs}},
         }
         run = folder / f"{number:012x}"
         run.mkdir()
-        status = {"schema": 1, "run_id": run.name, "status": "done", "identity": identity}
+        status = {"schema": SCHEMA, "run_id": run.name, "status": "done", "identity": identity}
         (run / "status.json").write_text(json.dumps(status))
         (run / "metrics.jsonl").write_text(rows)
 

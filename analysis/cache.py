@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 Stamp = list[int]
 
 CACHE = Path(".analysis") / "records.npz"
-VERSION = 1  # of the cache; another one is not read
+VERSION = 2  # of the cache; another one is not read
 WORTHWHILE = 200  # runs; fewer are read in a moment
 
 
@@ -43,7 +43,8 @@ class Record:
     Attributes:
         head: Everything of the run but its rows: ``run_id``, ``folder``, ``status``, ``reason``,
             ``identity``, ``progress``, ``summary``, ``problem`` and ``record.final_and_best``.
-        columns: What was measured, ``[rows]`` each; NaN where a row has no number.
+        columns: What was measured, ``[rows]`` each; NaN where a row has no number, and infinite
+            where it has one that is not finite.
     """
 
     head: dict[str, Any]
@@ -126,15 +127,18 @@ def _column(values: Sequence[Any]) -> Floats:
     with contextlib.suppress(TypeError, ValueError):  # a word among the numbers
         column = np.array(values, dtype=np.float64)
         if column.ndim == 1:  # lists of one length would make a table
+            lost = np.flatnonzero(np.isnan(column)).tolist()
+            column[[at for at in lost if values[at] is not None]] = np.inf
             return column
     return np.array([_number(value) for value in values])
 
 
 def _number(value: Any) -> float:
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
         return float("nan")
+    return float("inf") if np.isnan(number) else number
 
 
 def _stamp(folder: Path) -> Stamp:

@@ -6,14 +6,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.groups import group_runs
+from analysis.groups import group_runs, rows_of
 from analysis.load import RESULTS, Results
 from analysis.statistics.best import Best, best
 from analysis.statistics.effort import Effort, effort_of
 from analysis.workloads import is_doubled
-
-TEST = "student"
-"""Exact sign flips cannot reach 5 % with fewer than six seeds; most comparisons have fewer."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +33,8 @@ class Contest:
 
 
 def contests(results: Results) -> list[Contest]:
-    """Compare within every block in which some run has a result."""
-    groups = group_runs(results.runs)
+    """Compare the rows of the methods within every block in which some run has a result."""
+    groups = rows_of(group_runs(results.runs))
     members = dict(list(results.runs.groupby("group_id")))
     found = []
     for title, block in groups.groupby("title", sort=False):
@@ -48,7 +45,7 @@ def contests(results: Results) -> list[Contest]:
         }
         efforts = {key: effort_of(members[key]) for key in names}
         for result in RESULTS:
-            made = best({key: members[key] for key in names}, result=result, test=TEST)
+            made = best({key: members[key] for key in names}, result=result)
             if made.leader is not None:
                 found.append(Contest(str(title), result, names, efforts, made))
     return found

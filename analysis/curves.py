@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import matplotlib as mpl
@@ -13,9 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.aggregate import Floats, Summary, curve, summarize
-from analysis.groups import group_runs
+from analysis.groups import blocks, group_runs, shown_of
 from analysis.load import Results
-from analysis.methods import Method, methods_of
 from analysis.missing import missing_figure
 from analysis.panels import (
     RC,
@@ -29,6 +28,7 @@ from analysis.panels import (
     spans_decades,
 )
 from analysis.statistics.bands import BAND, bootstrap
+from analysis.statistics.equality import subtract
 from analysis.style import Style, metric_label, style_of
 
 AXIS_LABELS = {
@@ -44,12 +44,9 @@ NOTE = (
 ON_TIME = (
     " Seeds are interpolated linearly on a common time grid, up to the shortest run of the method."
 )
-EASY_LINES = 20  # in one panel; of more, one variant of each method is enough
 MOST_LINES = 40  # more cannot be told apart
 LEFT_OUT = (
-    f" {{count}} lines are left out: of several methods with more than {EASY_LINES} lines a panel "
-    f"shows one variant each, the best on validation, and at most {MOST_LINES} lines, those with "
-    "most seeds."
+    f" {{count}} lines are left out: a panel has at most {MOST_LINES}, those with most seeds."
 )
 
 Series = Mapping[str, tuple[Floats, Floats]]
@@ -63,7 +60,7 @@ class Line:
         label: Text in the legend.
         style: Colour, dash and marker.
         mean: The averaged curve (``aggregate.CURVE_COLUMNS``); empty where no run is done.
-        diverged: ``(x, y)`` of each run that diverged.
+        diverged: ``(x, y)`` of each run that diverged, up to its last finite value.
     """
 
     label: str
@@ -82,18 +79,13 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure:
     """
     if results.runs.empty:
         return missing_figure(COMMAND)
-    groups = group_runs(results.runs)
-    blocks = [(str(title), block) for title, block in groups.groupby("title", sort=True)]
+    groups = shown_of(group_runs(results.runs))
     runs = {str(group_id): part for group_id, part in results.runs.groupby("group_id")}
     curves: dict[str, Series] = {}
-    crowded = any(len(block) > EASY_LINES for _, block in blocks)
-    methods = methods_of(results) if crowded else {}
-    shown_blocks = [
-        (title, easily_read(block, runs, methods.get(title, []))) for title, block in blocks
-    ]
+    shown_blocks = [(title, easily_read(block, runs)) for title, block in blocks(groups)]
     with mpl.rc_context(RC):
         longest = max(len(block) for _, block in shown_blocks)
-        figure, axes = panels(len(blocks), height=4.3 + legend_height(longest))
+        figure, axes = panels(len(shown_blocks), height=4.3 + legend_height(longest))
         for ax, (title, block) in zip(axes, shown_blocks, strict=True):
             shown = metric or f"test_{block['metric'].iloc[0]}"
             if shown not in curves:
@@ -104,8 +96,7 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure:
             draw_block(ax, lines, percent=shown.endswith("_percent"))
             if axis != "train_seconds":
                 round_ticks(ax)
-        too_many = sum(len(block) for _, block in blocks)
-        too_many -= sum(len(block) for _, block in shown_blocks)
+        too_many = len(groups) - sum(len(block) for _, block in shown_blocks)
         left_out = LEFT_OUT.format(count=too_many) if too_many else ""
         note(figure, NOTE + (ON_TIME if axis == "train_seconds" else "") + left_out)
     return figure
@@ -117,16 +108,8 @@ def title_of(title: str, block: pd.DataFrame) -> str:
     return f"{title} ({rulesets[0]} hyperparameters)" if len(rulesets) == 1 else title
 
 
-def easily_read(
-    block: pd.DataFrame, runs: Mapping[str, pd.DataFrame], methods: Sequence[Method]
-) -> pd.DataFrame:
-    """Of too many groups keep one variant of each method, and of these those that have most runs.
-
-    Neither choice looks at the test split.
-    """
-    if len(block) > EASY_LINES and block["optimizer"].nunique() > 1:
-        chosen = {group_id for method in methods for group_id in method.runs["group_id"]}
-        block = block[block["group_id"].isin(chosen)]
+def easily_read(block: pd.DataFrame, runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Of too many groups keep those that have most runs."""
     counts = block["group_id"].map(lambda group_id: len(runs[group_id]))
     kept = counts.sort_values(ascending=False, kind="stable").index[:MOST_LINES]
     return block.loc[sorted(kept)]
@@ -177,13 +160,17 @@ def lines_of(
         mean = curve(ended.get("done", []), to_shortest=axis == "train_seconds", reduce=bootstrap)
         most = 0 if mean.empty else int(mean["n"].max())
         counts: Summary = replace(summarize(part, "final", expected=group["expected"]), n=most)
-        diverged = [
-            (x[np.isfinite(y)], y[np.isfinite(y)])
-            for x, y in ended.get("diverged", [])
-            if np.isfinite(y).any()
-        ]
+        diverged = [_up_to_last(*drawn) for drawn in ended.get("diverged", [])]
+        diverged = [(x, y) for x, y in diverged if x.size]
         lines.append(Line(plain(f"{name} ({counts.note})"), style, mean, diverged))
     return lines
+
+
+def _up_to_last(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """A curve up to its last finite value; one within that is not finite remains as a gap."""
+    finite = np.flatnonzero(np.isfinite(y))
+    end = finite[-1] + 1 if finite.size else 0
+    return x[:end], y[:end]
 
 
 def looks(block: pd.DataFrame) -> list[tuple[str, Style]]:
@@ -209,13 +196,13 @@ def _limits(ax: Axes, lines: list[Line], *, percent: bool) -> tuple[float, float
     shown = [line.mean["mean"].to_numpy(dtype=np.float64) for line in lines]
     if not any(values.size for values in shown):
         shown = [y for line in lines for _, y in line.diverged] or [np.array([0.0, 1.0])]
-    low, high = (float(extreme(np.concatenate(shown))) for extreme in (np.min, np.max))
+    low, high = (float(extreme(np.concatenate(shown))) for extreme in (np.nanmin, np.nanmax))
     if not percent and spans_decades([low, high]):
         ax.set_yscale("log")
         margin = (high / low) ** 0.08
         limits = low / margin, high * margin
     else:
-        margin = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
+        margin = 0.08 * float(subtract(high, low)) or 0.05 * abs(high) or 1.0
         limits = low - margin, high + margin
     if percent:
         limits = max(limits[0], 0.0), min(limits[1], 101.0)

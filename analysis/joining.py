@@ -1,32 +1,27 @@
 """Which runs may count for which published row, and what keeps the others from it.
 
 A run stands *near* a row if its names are the published ones, or begin with them (``cifar10_jpeg``,
-``adafisher_v3``). It *joins* the row only if its record and the YAML files of ``conf/`` both say
+``adafisher_v3``). It *joins* the row only if its record and the shipped configuration both say
 ``published_as`` with the names of the row, so that neither a note changed on the command line nor a
 file changed since can make it join alone.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from analysis.recipes import CONF, KINDS, Recipe, published
+from analysis.shipped import KINDS, Shipped
 
 Key = tuple[str, str, str, str]
 """Published names of task, model and optimizer, and the setting."""
 
 WORDS = {"task": "data", "model": "model", "optimizer": "optimizer"}
 ROW_COLUMNS = {"task": "dataset", "model": "model", "optimizer": "optimizer"}
-PRECISIONS = ("fp32", "tf32")
-"""The published runs computed in float32; whether with TF32 is not known."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +47,20 @@ class Near:
 
 
 def near_runs(
-    runs: Sequence[Mapping[str, Any]], rows: pd.DataFrame, conf: Path = CONF
+    runs: Sequence[Mapping[str, Any]], rows: pd.DataFrame, shipped: Shipped
 ) -> list[Near]:
     """All runs that stand near a row of ``published.csv``.
 
     Args:
         runs: Rows of the run-level frame.
         rows: Of ``read_published``.
-        conf: Folder of the configuration.
+        shipped: Of ``shipped.shipped``.
     """
     names = {kind: frozenset(rows[column]) for kind, column in ROW_COLUMNS.items()}
 
     @cache
     def nearest(kind: str, name: str) -> tuple[str | None, str | None]:
-        said = published(kind, name, conf)
+        said = shipped.published_as[kind].get(name)
         alike = [p for p in names[kind] if name == p or name.startswith(f"{p}_")]
         return said, said or max(alike, key=len, default=None)
 
@@ -92,52 +87,9 @@ def near_runs(
     return found
 
 
-def complaints(run: Mapping[str, Any], recipe: Recipe) -> list[str]:
-    """What of a run's protocol is not the published one, each as ``ruleset default, not paper``."""
-    found = []
-    for column, wanted in recipe.protocol(run["optimizer"]).items():
-        value = run.get(column)
-        # Records from before a column say nothing of it; validation is too much to assume.
-        if value == wanted or (_absent(value) and column in ("schedule", "batch_size")):
-            continue
-        if column == "validation":
-            found.append("a validation split cut from train" if value else "validation not known")
-        elif column == "budget":
-            found.append(f"{value}, not {wanted}")
-        else:
-            found.append(f"{column.replace('_', ' ')} {value}, not {wanted}")
-    if run.get("control"):
-        found.append(f"control {run['control']}")
-    if not _absent(run.get("precision")) and run["precision"] not in PRECISIONS:
-        found.append(f"precision {run['precision']}, not {' or '.join(PRECISIONS)}")
-    own = run["hyperparameters"]
-    for key, wanted in recipe.hyperparameters(run["optimizer"]).items():
-        if key in own and _plain(own[key]) != _plain(wanted):
-            found.append(f"{key} {_plain(own[key])}, not {_plain(wanted)}")
-    return found
-
-
 def by_key(near: Iterable[Near]) -> dict[Key, list[Near]]:
     """Group by the row that they stand near."""
     grouped: dict[Key, list[Near]] = {}
     for one in near:
         grouped.setdefault(one.key, []).append(one)
     return grouped
-
-
-def _absent(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _plain(value: Any) -> str:
-    """One spelling for each value; YAML reads ``1e-3`` as a text."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return value
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_plain, value))}]"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return json.dumps(value)
-    return f"{value:.12g}"

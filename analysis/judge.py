@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from analysis.aggregate import LEVEL, Summary, summarize
-from analysis.joining import Key, Near, by_key, complaints, near_runs
+from analysis.counting import Counted, Counting
 from analysis.load import Results
 from analysis.published import MEASURES, NAMES, Measure, records
-from analysis.recipes import Recipe, recipes
+from analysis.shipped import Recipe, Shipped
 from analysis.statistics.equivalence import FEWEST_SEEDS, HIGHER, LOWER
 
 REPRODUCED, DIFFERS, INCONCLUSIVE = "reproduced", "differs", "inconclusive"
@@ -29,14 +28,12 @@ class Judge:
     Args:
         results: All runs.
         published: Of ``read_published``.
-        conf: Folder of the configuration.
+        shipped: What the configuration says of them.
     """
 
-    def __init__(self, results: Results, published: pd.DataFrame, conf: Path) -> None:
+    def __init__(self, results: Results, published: pd.DataFrame, shipped: Shipped) -> None:
         self.runs = results.runs.reset_index(drop=True)
-        self.records = records(self.runs)
-        self.near: dict[Key, list[Near]] = by_key(near_runs(self.records, published, conf))
-        self.recipes = recipes(conf)
+        self.counting = Counting(records(self.runs), published, shipped)
         self.published = published
         self.results = results
 
@@ -52,96 +49,60 @@ class Judge:
 
     def verdict(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Judge one row; keys are columns of ``verdict.COLUMNS``, what is unknown is left out."""
-        measure, recipe = MEASURES[row["metric"]], self._recipe(row)
-        command = recipe.command(row, _seeds(recipe)) if recipe else ""
+        measure, counted = MEASURES[row["metric"]], self.counting.of(row)
         line: dict[str, Any] = {
             **{key: row[key] for key in NAMES},
             **{f"published_{key}": row[key] for key in ("mean", "std", "n")},
             **{"unit": measure.unit, "margin": measure.margin, "level": LEVEL, "n": 0},
-            **{"note": "", "run_ids": "", "command": command},
+            **{"note": "", "run_ids": "", "command": "", "recipe": ""},
         }
-        if recipe is None:
+        if counted is None:
             return line | _outcome(NOT_COMPARABLE, _uncovered(row))
-        runs, why, shown = self._counting(row, recipe)
-        if runs is None:
-            line["run_ids"] = " ".join(self.runs["run_id"].iloc[shown])
+        command = counted.recipe.command(row, _seeds(counted.recipe))
+        line |= {"command": command}
+        if not counted.places:
+            line["run_ids"] = " ".join(self.runs["run_id"].iloc[list(counted.near)])
+            why = counted.why
             return line | (_outcome(NOT_COMPARABLE, why) if why else _outcome(NOT_RUN, command))
-        summary = self._summary(runs, measure, recipe)
-        line |= _ours(summary) | {"run_ids": " ".join(runs["run_id"])}
+        runs = self._runs(counted.places)
+        summary = self._summary(runs, measure, counted.recipe)
+        line |= _ours(summary) | {"run_ids": " ".join(runs["run_id"]), "recipe": counted.label}
+        line["note"] = "; ".join(filter(None, (summary.note, counted.note)))
         if measure.result == "seconds":
             return line | _outcome(NOT_COMPARABLE, f"hardware: {self._scaling(row, summary)}")
-        return line | self._judged(row, recipe, runs, measure, summary)
+        return line | self._judged(row, counted, runs, measure, summary)
 
     def beside(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Summarize the configurations that differ from the row in their update rule alone."""
-        measure, recipe = MEASURES[row["metric"]], self._recipe(row)
-        if recipe is None:
-            return []
-        near = (one for one in self.near.get(_key(row), []) if one.other_rule_alone)
-        groups = [self.runs.iloc[places] for places in self._by_group(near)]
+        measure = MEASURES[row["metric"]]
         return [
             {
                 **{key: row[key] for key in NAMES},
                 "rule": runs["optimizer"].iloc[0],
-                "protocol": ", ".join(complaints(self.records[runs.index[0]], recipe)),
-                **_ours(self._summary(runs, measure, recipe)),
+                "protocol": found.text,
+                **_ours(self._summary(runs, measure, found.recipe)),
                 "level": LEVEL,
                 "run_ids": " ".join(runs["run_id"]),
             }
-            for runs in groups
+            for found, places in self.counting.beside(row)
+            for runs in [self._runs(places)]
         ]
 
-    def _by_group(self, near: Iterable[Near]) -> list[list[int]]:
-        """Places of the runs of each configuration."""
-        grouped: dict[str, list[int]] = {}
-        for one in near:
-            grouped.setdefault(self.records[one.index]["group_id"], []).append(one.index)
-        return list(grouped.values())
-
-    def _recipe(self, row: Mapping[str, Any]) -> Recipe | None:
-        return next((one for one in self.recipes if one.covers(row)), None)
-
-    def _counting(
-        self, row: Mapping[str, Any], recipe: Recipe
-    ) -> tuple[pd.DataFrame | None, str, list[int]]:
-        """The configuration that counts; if none does, why those near do not, and their places."""
-        near = [one for one in self.near.get(_key(row), []) if not one.other_rule]
-        if not near:
-            return None, "", []
-        follow: list[list[int]] = []
-        refused: dict[str, list[int]] = {}
-        for places in self._by_group(one for one in near if not one.differs):
-            run = self.records[places[0]]
-            wrong = complaints(run, recipe)
-            if not wrong:
-                follow.append(places)
-                continue
-            # Two models of one published name: the wrong one is more than another protocol.
-            other = run["model"] != recipe.model
-            why = f"model: {run['model']}" if other else f"protocol: {', '.join(wrong)}"
-            refused.setdefault(why, []).extend(places)
-        if len(follow) == 1:
-            return self.runs.iloc[follow[0]], "", []
-        if follow:  # they differ in what a record's identity does not show: none is preferred
-            why = f"protocol: {len(follow)} configurations claim this row"
-            return None, why, [place for places in follow for place in places]
-        for one in near:
-            if one.differs:
-                refused.setdefault(", ".join(one.differs), []).append(one.index)
-        why = min(refused, key=lambda text: (text.count(","), text))
-        return None, why, refused[why]
+    def _runs(self, places: Sequence[int]) -> pd.DataFrame:
+        return self.runs.iloc[list(places)]
 
     def _judged(
         self,
         row: Mapping[str, Any],
-        recipe: Recipe,
+        counted: Counted,
         runs: pd.DataFrame,
         measure: Measure,
         summary: Summary,
     ) -> dict[str, Any]:
+        label = f"recipe: {counted.label}" if counted.label else ""
         if summary.diverged == len(runs) >= FEWEST_SEEDS:
             worse = LOWER if bool(runs["higher_is_better"].iloc[0]) else HIGHER
-            return _outcome(DIFFERS, worse) | {"more_seeds": 0, "command": ""}
+            return _outcome(DIFFERS, worse, label) | {"more_seeds": 0, "command": ""}
         done = runs[runs["status"] == "done"]
         made = measure.compare(self._values(done, measure), row)
         line: dict[str, Any] = {
@@ -149,19 +110,19 @@ class Judge:
             "difference_low": made.low,
             "difference_high": made.high,
         }
-        # A decision over the seeds that happened not to diverge is none.
-        if made.more_seeds == 0 and not summary.diverged:
+        # A decision over the seeds that happened to end well is none.
+        if made.more_seeds == 0 and not (summary.diverged or summary.not_finite):
             decided = (
                 (DIFFERS, made.outcome) if made.outcome in (HIGHER, LOWER) else (REPRODUCED, "")
             )
-            return line | _outcome(*decided) | {"more_seeds": 0, "command": ""}
+            return line | _outcome(*decided, label) | {"more_seeds": 0, "command": ""}
         more = None if made.more_seeds is None else max(1, made.more_seeds)
         line |= {"more_seeds": more, "command": ""}
         if more is not None:
             taken, named = set(runs["seed"]), min(more, SEEDS_AT_ONCE)
             fresh = [seed for seed in range(len(taken) + named) if seed not in taken]
-            line["command"] = recipe.command(row, fresh[:named])
-        return line | _outcome(INCONCLUSIVE, _more_seeds(more))
+            line["command"] = counted.recipe.command(row, fresh[:named])
+        return line | _outcome(INCONCLUSIVE, _more_seeds(more), label)
 
     def _summary(self, runs: pd.DataFrame, measure: Measure, recipe: Recipe) -> Summary:
         values = runs.assign(ours=self._values(runs, measure))
@@ -179,22 +140,21 @@ class Judge:
         """Speed relative to one process, there and here: the ratio alone can be compared."""
         for base in records(self.published):
             alike = all(base[key] == row[key] for key in NAMES if key != "setting")
-            recipe = self._recipe(base) if alike and base["setting"] == "1_gpu" else None
-            if recipe is None or row["setting"] == base["setting"]:
+            if not alike or base["setting"] != "1_gpu" or row["setting"] == "1_gpu":
                 continue
-            runs, _, _ = self._counting(base, recipe)
-            one = None if runs is None else self._summary(runs, MEASURES[row["metric"]], recipe)
-            if one and one.mean and summary.mean:
+            counted = self.counting.of(base)
+            if counted is None or not counted.places:
+                continue
+            runs = self._runs(counted.places)
+            one = self._summary(runs, MEASURES[row["metric"]], counted.recipe)
+            if one.mean and summary.mean:
                 there, here = base["mean"] / row["mean"], one.mean / summary.mean
                 return f"{there:.2f} times the speed of one process there, {here:.2f} here"
         return "seconds of another machine"
 
 
-def _key(row: Mapping[str, Any]) -> Key:
-    return (row["dataset"], row["model"], row["optimizer"], row["setting"])
-
-
-def _outcome(outcome: str, detail: str) -> dict[str, Any]:
+def _outcome(outcome: str, *details: str) -> dict[str, Any]:
+    detail = "; ".join(filter(None, details))
     return {"outcome": outcome, "verdict": f"{outcome} ({detail})" if detail else outcome}
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.cache import Floats, Record, read_records
+from analysis.settings import setting_key
 
 IDENTITY = (
     "task",
@@ -36,15 +37,17 @@ IDENTITY = (
     "tuning",
     "control",
     "control_of",
+    "protocol",
+    "origin",
 )
 COSTS = {  # column: where the record has it
     "steps": ("progress", "step"),
     "train_seconds": ("progress", "train_seconds"),
+    "evaluation_seconds": ("progress", "evaluation_seconds"),  # of the test set; not in the other
     "parameters": ("summary", "parameters"),
     "state_bytes": ("summary", "state_bytes"),
     "peak_memory_bytes": ("summary", "peak_memory_bytes"),
 }
-SETTINGS = {"schedule": "schedule", "batch_size": "task.batch_size"}  # and their overrides
 RESULTS = ("final", "best_test")
 RUN_COLUMNS = (
     "run_id",
@@ -52,8 +55,8 @@ RUN_COLUMNS = (
     "status",
     "reason",
     *IDENTITY,
+    "block",
     "hyperparameters",
-    "settings",
     *RESULTS,
     "final_epoch",
     *COSTS,
@@ -69,9 +72,13 @@ class Results:
 
     Attributes:
         runs: One row a run (``RUN_COLUMNS``), in order of task, model, optimizer and seed.
-            ``tuning`` is the effort behind the hyperparameters, or None.
-        curves: For each run id its measurements, a column ``[rows]`` each; NaN where there is none.
-        broken: One line for each record that could not be read in full.
+            ``tuning`` is the effort behind the hyperparameters, or None. A run with a loss or a
+            value of its metric that is not finite has ``diverged``, also where its record says
+            that it is done.
+        curves: For each run id its measurements, a column ``[rows]`` each; NaN where there is none,
+            infinite where it is not finite.
+        broken: One line for each record that could not be read in full, and one for all that are
+            older than the protocol.
         runs_dir: Folder that the records are in, for what lies beside them.
     """
 
@@ -98,7 +105,8 @@ class Results:
         """Pick each run's curve of ``metric`` against ``axis``; runs without one are left out.
 
         Returns:
-            For each run ``x`` and ``y``, both ``[points]``, ascending in ``x``.
+            For each run ``x`` and ``y``, both ``[points]``, ascending in ``x``; ``y`` is NaN where
+            what was measured is not finite.
         """
         drawn = (_series(self.curves.get(run_id, {}), metric, axis) for run_id in run_ids)
         return [pair for pair in drawn if pair is not None]
@@ -124,8 +132,9 @@ def _series(columns: Mapping[str, Floats], metric: str, axis: str) -> tuple[Floa
     if metric not in columns or axis not in columns:
         return None
     x, y = columns[axis], columns[metric]
-    kept = ~(np.isnan(x) | np.isnan(y))
+    kept = np.isfinite(x) & ~np.isnan(y)
     order = np.argsort(x[kept], kind="stable")
+    y = np.where(np.isfinite(y), y, np.nan)
     return (x[kept][order], y[kept][order]) if order.size else None
 
 
@@ -142,13 +151,48 @@ def to_results(
     records = sorted(records, key=_sort_key)
     notes = [*broken, *(record.head["problem"] for record in records if record.head["problem"])]
     frame = pd.DataFrame([_run_row(record.head) for record in records], columns=list(RUN_COLUMNS))
+    for at, record in enumerate(records):
+        if record.head["status"] == "done" and (lost := _not_finite(record)):
+            frame.loc[at, ["status", "reason"]] = "diverged", lost
+            notes.append(f"{record.head['folder']}: done, but {lost}: counts as diverged")
     empty_handed = frame[(frame["status"] == "done") & frame["final"].isna()]
     notes += [
         f"{row.folder}: done, but without a finite test_{row.metric}"
         for row in empty_handed.itertuples()
     ]
+    notes += _without_protocol(frame)
     curves = {record.run_id: record.columns for record in records}
     return Results(frame, curves, tuple(notes), runs_dir)
+
+
+def _without_protocol(runs: pd.DataFrame) -> list[str]:
+    """One line on all records from before there was a protocol, with what is to be done."""
+    count = sum(not protocol for protocol in runs["protocol"])
+    if not count:
+        return []
+    # Without their folder: where the records lie changes no page.
+    return [
+        f"{count} of {len(runs)} records are older than the protocol of a run, and join no "
+        "published row: `python -m experiments.migrate runs_dir=FOLDER` adds it to those that "
+        "have their config.yaml"
+    ]
+
+
+def _not_finite(record: Record) -> str:
+    """Name the first loss, or value of the run's own metric, that is not finite; empty for none."""
+    metrics = ["train_loss"]
+    for split in ("validation", "test"):
+        metrics += [f"{split}_loss", f"{split}_{record.head['identity']['metric']}"]
+    found = [
+        (int(np.flatnonzero(lost)[0]), metric)
+        for metric in metrics
+        if (lost := np.isinf(record.columns.get(metric, np.empty(0)))).any()
+    ]
+    if not found:
+        return ""
+    row, metric = min(found)
+    step = record.columns["step"][row] if "step" in record.columns else row + 1
+    return f"{metric} is not finite at step {step:g}"
 
 
 def _sort_key(record: Record) -> tuple[str, ...]:
@@ -167,11 +211,12 @@ def _run_row(head: Mapping[str, Any]) -> dict[str, object]:
     row: dict[str, object] = {key: identity.get(key) for key in IDENTITY}
     row |= {key: head[key] for key in ("run_id", "folder", "status", *RESULTS, "final_epoch")}
     row["reason"] = head["reason"] or ""
-    row["settings"] = {key: identity[key] for key in SETTINGS if identity.get(key) is not None}
     # A run of images has no tokenization, few are controls; a text column has no room for None.
     for key in ("setting", "tokenization", "control", "control_of"):
         row[key] = identity.get(key) or ""
-    row["published_as"] = identity.get("published_as") or {}
+    for key in ("published_as", "protocol", "origin"):
+        row[key] = identity.get(key) or {}
+    row["block"] = setting_key(row)
     row |= {column: head[part].get(key) for column, (part, key) in COSTS.items()}
     row["family"] = identity.get("family") or identity["optimizer"]
     row["hyperparameters"] = identity.get("hyperparameters") or {}

@@ -11,11 +11,11 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis import conf
 from analysis.groups import group_runs
 from analysis.load import NO_RUNS, Results
 from analysis.render import to_html
 from analysis.run_pages import MOST, run_pages
+from analysis.trials import ledger_path
 from analysis.verdict import counts
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -114,8 +114,12 @@ def verdict_counts(tables: Sequence[BuiltTable]) -> dict[str, int]:
 
 
 def ledgers(groups: pd.DataFrame) -> dict[str, str]:
-    """The tuning ledgers of the groups whose hyperparameters were tuned, by their file's name."""
+    """The tuning ledgers of the groups whose hyperparameters were tuned, by task and method."""
     tuned = groups[groups["ruleset"] == "tuned"]
-    names = sorted({f"{row['task']}/{row['optimizer']}.yaml" for _, row in tuned.iterrows()})
-    paths = {name: conf.CONF / "tuned" / name for name in names}
-    return {name: path.read_text("utf-8") for name, path in paths.items() if path.is_file()}
+    pairs = sorted({(str(row["task"]), str(row["optimizer"])) for _, row in tuned.iterrows()})
+    paths = {f"{task}/{optimizer}": ledger_path(task, optimizer) for task, optimizer in pairs}
+    return {
+        name: path.read_text("utf-8", errors="replace")
+        for name, path in paths.items()
+        if path.is_file()
+    }

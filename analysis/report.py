@@ -13,7 +13,7 @@ import io
 import pkgutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -28,11 +28,15 @@ from analysis.load import Results, load_results
 from analysis.page import BuiltTable, DrawnFigure, page, unfinished
 from analysis.render import to_csv, to_html, to_latex, to_markdown
 from analysis.terminal import print_table
+from analysis.trials import ledger_problems
 
 MAIN = "results"
 """The table that a terminal shows; the others are in files and on the page."""
 
-FIRST = [MAIN, "published_vs_reproduced"]
+VARIANTS = "variants"
+"""Shown beside it where there are some."""
+
+FIRST = [MAIN, VARIANTS, "published_vs_reproduced"]
 """The tables that page and paper begin with."""
 
 
@@ -139,9 +143,10 @@ def _load(runs_dir: Path) -> Results:
     if runs_dir.exists() and not runs_dir.is_dir():
         raise ReportError(f"--runs is not a folder: {runs_dir}")
     try:
-        return load_results(runs_dir)
+        results = load_results(runs_dir)
     except OSError as error:
         raise ReportError(f"cannot read {runs_dir}: {error.strerror}") from None
+    return replace(results, broken=(*results.broken, *ledger_problems(results)))
 
 
 def _write_table(table: BuiltTable, folder: Path) -> None:
@@ -178,8 +183,10 @@ def _caption(module: str) -> str:
 
 def _print(results: Results, tables: Sequence[BuiltTable], out: Path) -> None:
     console = Console(highlight=False)
-    for table in tables if len(tables) == 1 else [t for t in tables if t.name == MAIN]:
-        print_table(table.frame, table.caption, console)
+    for table in tables:
+        beside = table.name == VARIANTS and not table.frame.empty
+        if len(tables) == 1 or table.name == MAIN or beside:
+            print_table(table.frame, table.caption, console)
     for run in unfinished(results).to_dict("records"):
         reason = f": {run['reason']}" if run["reason"] else ""
         place = f"{run['title']}, {run['label']}, seed {run['seed']} ({run['folder']})"

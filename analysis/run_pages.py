@@ -12,6 +12,7 @@ import pandas as pd
 from analysis.groups import command
 from analysis.load import Results
 from analysis.render import number
+from analysis.statistics.equality import subtract
 from analysis.style import metric_label
 from experiments.record import CONFIG_FILE, ENVIRONMENT_FILE
 
@@ -27,7 +28,7 @@ def run_pages(results: Results, groups: pd.DataFrame) -> list[dict[str, Any]]:
 
     Returns:
         For each run the row of ``Results.runs`` with ``title`` and ``label`` of its group, its
-        ``command``, ``curves`` (see ``polyline``) and ``files`` (name and text).
+        ``command``, ``curves`` (see ``polylines``) and ``files`` (name and text).
     """
     names = groups[["group_id", "title", "label"]]
     shown = results.runs.head(MOST).merge(names, on="group_id", how="left")
@@ -38,35 +39,40 @@ def run_pages(results: Results, groups: pd.DataFrame) -> list[dict[str, Any]]:
         facts["command"] = command(shown.iloc[[number_of_row]])
         metrics = ("train_loss", f"test_{run['metric']}")
         columns = results.curves[run["run_id"]]
-        drawn = (polyline(columns, metric) for metric in metrics)
+        drawn = (polylines(columns, metric) for metric in metrics)
         facts["curves"] = [curve for curve in drawn if curve]
         facts["files"] = _files(results.runs_dir, str(run["folder"]))
         pages.append(facts)
     return pages
 
 
-def polyline(columns: Mapping[str, Any], metric: str) -> dict[str, str] | None:
-    """Draw a metric against epochs as the points of an SVG polyline.
+def polylines(columns: Mapping[str, Any], metric: str) -> dict[str, Any] | None:
+    """Draw a metric against epochs as the points of SVG polylines.
 
     Returns:
-        ``points`` and a ``label`` that says what is seen; None for fewer than two finite values.
+        ``lines``, the points of each part between values that are not finite, and a ``label`` that
+        says what is seen; None for fewer than two finite values.
     """
     if metric not in columns or "epoch" not in columns:
         return None
-    x, y = columns["epoch"], columns[metric]
-    finite = np.isfinite(x) & np.isfinite(y)
-    x, y = x[finite], y[finite]
-    if x.size < 2:
+    measured = np.isfinite(columns["epoch"]) & ~np.isnan(columns[metric])
+    x, y = columns["epoch"][measured], columns[metric][measured]
+    finite = np.isfinite(y)
+    if finite.sum() < 2:
         return None
-    across = _scaled(x, MARGIN, WIDTH - MARGIN)
-    down = _scaled(-y, TOP, HEIGHT - MARGIN)
-    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across, down, strict=True))
-    ends = f"{number(float(y[0]))} to {number(float(y[-1]))}"
-    return {"points": points, "label": f"{metric_label(metric)} by epoch: {ends}"}
+    across = _scaled(x[finite], MARGIN, WIDTH - MARGIN)
+    down = _scaled(-y[finite], TOP, HEIGHT - MARGIN)
+    part = np.cumsum(~finite)[finite]
+    lines = [
+        " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across[of], down[of], strict=True))
+        for of in (part == one for one in np.unique(part))
+    ]
+    ends = f"{number(float(y[finite][0]))} to {number(float(y[finite][-1]))}"
+    return {"lines": lines, "label": f"{metric_label(metric)} by epoch: {ends}"}
 
 
 def _scaled(values: Any, low: float, high: float) -> Any:
-    span = values.max() - values.min()
+    span = float(subtract(values.max(), values.min()))
     if span == 0:
         return np.full(values.shape, (low + high) / 2)
     return low + (values - values.min()) / span * (high - low)

@@ -14,14 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.aggregate import Floats
-from analysis.groups import group_runs
 from analysis.load import Results
 from analysis.missing import missing_figure
 from analysis.panels import RC, legend_below, legend_height, note, plain, spans_decades
+from analysis.published import records
+from analysis.settings import setting_key, setting_titles
 from analysis.statistics.bands import BAND, bootstrap
 from analysis.style import Style, metric_label, style_of
 
-PLACES = {"lr": "hyperparameters", "batch_size": "settings"}  # where the run-level frame has it
 NAMES = {"lr": "learning rate", "batch_size": "batch size (samples a step)"}
 ENDED_BADLY = ("diverged", "out_of_memory", "failed")
 NOTE = (
@@ -88,23 +88,24 @@ def draw_dependence(results: Results, setting: str, command: str) -> Figure:
 def dependences(runs: pd.DataFrame, setting: str) -> dict[str, list[Dependence]]:
     """Find, in each block, the methods that were run at several values of ``setting``.
 
-    Two runs belong together where block, optimizer, ruleset, precision, control and all
-    hyperparameters but ``setting`` agree. Of groups of seeds that agree in the value too, which
-    differ in what a record's identity does not tell, the one with most runs counts.
+    Two runs belong together where all of the protocol, optimizer, ruleset, control and
+    hyperparameters agree, ``setting`` excepted. Of groups of seeds that agree in the value too,
+    as runs of two versions of the code, the one with most runs counts.
     """
     found: dict[str, list[Dependence]] = {}
     if runs.empty:
         return found
-    groups = group_runs(runs)
-    titles = dict(zip(groups["group_id"], groups["title"], strict=True))
+    titles = setting_titles(runs, without=setting)
+    apart = [setting_key(run, without=setting) for run in records(runs)]
     runs = runs.assign(
-        title=runs["group_id"].map(titles),
-        value=[values.get(setting) for values in runs[PLACES[setting]]],
+        apart=apart,
+        value=[_value(run, setting) for _, run in runs.iterrows()],
         rest=[_rest(run, setting) for _, run in runs.iterrows()],
     )
     runs["value"] = pd.to_numeric(runs["value"], errors="coerce")
     runs = runs[runs["value"] > 0]
-    for title, block in runs.groupby("title", sort=True):
+    runs["title"] = runs["block"].map(titles)
+    for (title, _), block in runs.groupby(["title", "apart"], sort=True):
         several = [
             part
             for _, part in block.groupby(["optimizer", "rest"], sort=True)
@@ -204,12 +205,14 @@ def _dependence(name: str, style: Style, part: pd.DataFrame) -> Dependence:
     )
 
 
+def _value(run: pd.Series, setting: str) -> Any:
+    return run["batch_size"] if setting == "batch_size" else run["hyperparameters"].get(setting)
+
+
 def _rest(run: pd.Series, setting: str) -> str:
-    """Everything that must agree, as one text."""
-    kept = {key: run[key] for key in ("ruleset", "precision", "control")}
-    for place in ("hyperparameters", "settings"):
-        skipped = setting if PLACES[setting] == place else None
-        kept |= {key: value for key, value in run[place].items() if key != skipped}
+    """Everything of the method that must agree, as one text."""
+    kept = {key: run[key] for key in ("ruleset", "control")}
+    kept |= {key: value for key, value in run["hyperparameters"].items() if key != setting}
     return json.dumps(kept, sort_keys=True, default=str)
 
 

@@ -1,14 +1,14 @@
 """The trials of tuning studies: their records beside the runs, else the ledger of a tuned file.
 
-A study's runs are under ``.tuning/`` where the runs lie. What it found is also in the header of
-``conf/tuned/<task>/<optimizer>.yaml``, a line a trial; that is read for the runs whose record tells
-of that very study, so that trials which were made elsewhere can be shown too.
+A study's runs are under ``.tuning/`` where the runs lie. What it found is also in the ledger,
+``conf/tuned/<task>/ledgers/<optimizer>.yaml``; that is read for the runs whose record tells of that
+very study, so that trials which were made elsewhere can be shown too.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from analysis import conf
 from analysis.aggregate import Floats
 from analysis.cache import read_records
 from analysis.groups import BLOCK
@@ -26,8 +25,15 @@ from analysis.statistics.trials import trial_results
 from experiments.record import METRICS_FILE, STATUS_FILE, roots
 
 TRIALS_DIR = Path(".tuning")
+TUNED = Path(__file__).resolve().parents[1] / "conf" / "tuned"
+"""What tuning has found: data, in a folder a task."""
 UNFINISHED = ("running", "interrupted")
-CHOSEN = "<- chosen"
+LEDGER = 1
+"""Version of the ledgers that are read."""
+
+
+class LedgerError(ValueError):
+    """A ledger that cannot be read; the message is one line that names it and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +67,26 @@ def trials_of(results: Results) -> list[Trials]:
     return [found[key] for key in sorted(found)]
 
 
+def ledger_problems(results: Results) -> tuple[str, ...]:
+    """One line for each ledger of tuned runs that is there and cannot be read."""
+    found = []
+    for task, optimizer in sorted(_tuned(results)):
+        try:
+            read_ledger(task, optimizer)
+        except LedgerError as error:
+            found.append(str(error))
+    return tuple(found)
+
+
 def trials_digest(runs_dir: Path | None) -> bytes:
     """Digest of all that ``trials_of`` reads besides the runs."""
     digest = hashlib.sha256()
-    paths = sorted((conf.CONF / "tuned").glob("*/*.yaml"))
+    paths = sorted(TUNED.glob("*/ledgers/*.yaml"))
     for root in [] if runs_dir is None else roots(runs_dir):
         for name in (STATUS_FILE, METRICS_FILE):
             paths += sorted((root / TRIALS_DIR).glob(f"*/{name}"))
     for path in paths:
-        digest.update(f"{path.parent.name}/{path.name}".encode() + path.read_bytes())
+        digest.update("/".join(path.parts[-3:]).encode() + path.read_bytes())
     return digest.digest()
 
 
@@ -92,55 +109,89 @@ def _recorded(runs_dir: Path | None) -> Iterator[Trials]:
 
 
 def _ledgers(results: Results) -> Iterator[Trials]:
-    tuned = results.runs[results.runs["ruleset"] == "tuned"]
-    for _, runs in tuned.groupby([*BLOCK, "optimizer"], sort=True):
-        first = runs.iloc[0]
-        path = conf.CONF / "tuned" / first["task"] / f"{first['optimizer']}.yaml"
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        tuning = (yaml.safe_load(text) or {}).get("tuning")
-        # The file may have been made anew since the run.
-        if not tuning or tuning != first["tuning"]:
+    for (task, optimizer), runs in _tuned(results).items():
+        try:
+            ledger = read_ledger(task, optimizer)
+        except LedgerError:  # `ledger_problems` tells of it
             continue
-        values = ledger_values(text.splitlines(), tuning)
-        if values is not None:
+        for _, block in runs.groupby(list(BLOCK), sort=True):
+            first = block.iloc[0]
+            # The file may have been made anew since the run.
+            if not ledger or not _is_of(first["tuning"], ledger["tuning"]):
+                continue
             yield Trials(
-                _title(first, tuning["budget"]),
+                _title(first, ledger["tuning"]["budget"]),
                 first["optimizer"],
                 first["family"],
-                tuning["spread"]["metric"],
+                ledger["tuning"]["spread"]["metric"],
                 bool(first["higher_is_better"]),
-                values,
+                np.array([trial["score"] for trial in ledger["trials"]], dtype=np.float64),
             )
 
 
-def ledger_values(lines: Sequence[str], tuning: Mapping[str, Any]) -> Floats | None:
-    """Read the result of each trial off the header of a tuned file.
+def _tuned(results: Results) -> dict[tuple[str, str], pd.DataFrame]:
+    """The runs with tuned hyperparameters, by task and optimizer."""
+    runs = results.runs[results.runs["ruleset"] == "tuned"]
+    return {
+        (str(task), str(optimizer)): part
+        for (task, optimizer), part in runs.groupby(["task", "optimizer"], sort=True)
+    }
 
-    Args:
-        lines: Of the file.
-        tuning: Its mapping of that name.
+
+def _is_of(recorded: Any, study: Mapping[str, Any]) -> bool:
+    """Whether a run's record tells of this study."""
+    return isinstance(recorded, Mapping) and all(
+        key in recorded and recorded[key] == value for key, value in study.items()
+    )
+
+
+def ledger_path(task: str, optimizer: str) -> Path:
+    """Where the ledger of a tuned file lies."""
+    return TUNED / task / "ledgers" / f"{optimizer}.yaml"
+
+
+def read_ledger(task: str, optimizer: str) -> dict[str, Any]:
+    """Read the ledger of a method on a task; empty where nothing was tuned.
 
     Returns:
-        ``[trials]``, NaN for a trial without a result; None where there are not as many lines as
-        trials.
+        ``tuning``, the effort as runs record it, and ``trials``, each with its ``score``: the
+        validation result that it was judged by, None where it has none.
+
+    Raises:
+        LedgerError: If it is of another version, or damaged, or not there for a tuned file.
     """
-    heads = [at for at, line in enumerate(lines) if tuning["spread"]["metric"] in line.split()]
-    if not heads:
-        return None
-    values = []
-    for line in lines[heads[0] + 1 :]:
-        if not line.startswith("#"):
-            break
-        *_, metric, loss = ["", *line.removesuffix(CHOSEN).split()]
-        values.append(_number(metric) if np.isfinite(_number(loss)) else np.nan)
-    return np.array(values) if len(values) == tuning["trials"] else None
+    path = ledger_path(task, optimizer)
 
+    def fault(what: str) -> LedgerError:
+        return LedgerError(
+            f"{path.relative_to(TUNED.parents[1])}: {what}; its trials are left out. "
+            f"`make tune OPT={optimizer} TASK={task}` writes it anew."
+        )
 
-def _number(text: str) -> float:
     try:
-        return float(text)
-    except ValueError:  # how the trial ended, in words
-        return float("nan")
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if path.parents[1].joinpath(path.name).is_file():
+            raise fault("missing, as of an older version that kept it as a comment") from None
+        return {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        raise fault("not readable as YAML") from None
+    version = found.get("ledger") if isinstance(found, dict) else None
+    if version != LEDGER:
+        raise fault(f"ledger is {version!r}, this version reads {LEDGER}")
+    if not _is_whole(found):
+        raise fault("damaged")
+    return dict(found)
+
+
+def _is_whole(ledger: Mapping[str, Any]) -> bool:
+    try:
+        tuning = ledger["tuning"]
+        scores = np.array([trial["score"] for trial in ledger["trials"]], dtype=np.float64)
+        texts = (tuning["budget"], tuning["spread"]["metric"])
+        return scores.size == tuning["trials"] and all(isinstance(text, str) for text in texts)
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _title(run: pd.Series, budget: str) -> str:

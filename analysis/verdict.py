@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
 from analysis.aggregate import LEVEL
+from analysis.conformity import IGNORED
 from analysis.judge import (
     DIFFERS,
     INCONCLUSIVE,
@@ -17,29 +16,34 @@ from analysis.judge import (
 )
 from analysis.load import Results
 from analysis.published import ACCURACY, NAMES, PERPLEXITY, read_published, records
-from analysis.recipes import CONF
+from analysis.shipped import Shipped, shipped
 from analysis.statistics.equivalence import FEWEST_SEEDS
 
 OUTCOMES = (REPRODUCED, DIFFERS, INCONCLUSIVE, NOT_COMPARABLE, NOT_RUN)
 RULE = f"""\
 A run counts for a published row if record and configuration both name it so (published_as: data \
 set and vocabulary, model definition, update rule), if it starts from the same weights, and if it \
-follows the published protocol: ruleset paper with its hyperparameters, schedule and batch, the \
-paper's epochs for the method, float32, and training on all of train without a validation split \
-(texts have a validation part of their own). Accuracies are each run's best test epoch, as \
-published; perplexities are perplexity_paper after the last epoch, as the released script has \
-them. The interval is of the difference of means, ours minus published, at {LEVEL:.0%} by \
-Student's t; a published standard deviation is the population's over its runs (Table 2: five; \
-elsewhere their number is unknown, and the fewest possible is taken: two with a standard \
-deviation, one without); where none is published, those runs are taken to scatter as ours do. \
+follows the published protocol as the shipped experiment has it: ruleset paper with its \
+hyperparameters, the paper's epochs for the method, all of task (data, augmentation, batch), \
+model, schedule and tokenisation, float32, and training on all of train without a validation \
+split (texts have a validation part of their own). Not compared are {", ".join(IGNORED)}. Of \
+several configurations that follow it the one most like the experiment counts, of several \
+accepted recipes the first that was run; no result has a say in it. Accuracies are each run's \
+best test epoch, as published; perplexities are perplexity_paper after the last epoch, as the \
+released script has them. The interval is of the difference of means, ours minus published, at \
+{LEVEL:.0%} by Student's t; a published standard deviation is the population's over its runs \
+(Table 2: five; elsewhere their number is unknown, and the fewest possible is taken: two with a \
+standard deviation, one without); where none is published, those runs are taken to scatter as ours \
+do. \
 Reproduced: the interval lies within {ACCURACY.margin} percentage points for accuracies, within \
-{PERPLEXITY.margin:g} % for perplexities. Differs (higher or lower, of the \
-number): it lies wholly beyond. Inconclusive: neither, or fewer than {FEWEST_SEEDS} seeds, or some \
-but not all runs diverged, or no two seeds differ; the seeds given would decide it if mean and \
-spread stayed as they are. All runs diverged, {FEWEST_SEEDS} or more: differs, on the worse side. \
-Not comparable: there are runs, but of other data, another model, tokenisation or protocol, or the \
-row is of other hardware or of the literature. Each row is judged alone: of rows whose true \
-difference is the margin, one in forty is said to be reproduced and one to differ."""
+{PERPLEXITY.margin:g} % for perplexities. Differs (higher or lower, of the number): it lies \
+wholly beyond. Inconclusive: neither, or fewer than {FEWEST_SEEDS} seeds, or some but not all \
+runs diverged, or one ended without a finite result, or no two seeds differ; the seeds given \
+would decide it if mean and spread stayed as they are. All runs diverged, {FEWEST_SEEDS} or more: \
+differs, on the worse side. Not comparable: there are runs, but of other data, another model, \
+tokenisation or protocol, or the row is of other hardware or of the literature. Each row is \
+judged alone: of rows whose true difference is the margin, one in forty is said to be reproduced \
+and one to differ."""
 COLUMNS = {
     "table": "number of the published table",
     "dataset": "as in published.csv",
@@ -55,7 +59,7 @@ COLUMNS = {
     "low": "lower end of the Student-t interval of our mean",
     "high": "its upper end",
     "n": "our seeds in the mean",
-    "note": "n, and what became of the other runs that count",
+    "note": "n, what became of the other runs that count, and what would count too",
     "difference": "ours minus published, in `unit`",
     "difference_low": "lower end of its interval",
     "difference_high": "its upper end",
@@ -65,6 +69,7 @@ COLUMNS = {
     "outcome": "one of OUTCOMES",
     "verdict": "the outcome with its detail",
     "more_seeds": "seeds still needed; 0 if decided; NaN if not applicable, or beyond 1000",
+    "recipe": "which of several accepted configurations of the row the runs follow; else empty",
     "run_ids": "runs that count, or that stand near but are not comparable",
     "command": "what runs it, or up to 20 of the seeds still needed; empty if nothing is to run",
 }
@@ -78,33 +83,33 @@ BESIDE = (*NAMES, "rule", "protocol", "mean", "std", "low", "high", "n", "level"
 
 
 def verdicts(
-    results: Results, published: pd.DataFrame | None = None, *, conf: Path = CONF
+    results: Results, published: pd.DataFrame | None = None, *, by: Shipped | None = None
 ) -> pd.DataFrame:
     """Judge every published row.
 
     Args:
         results: All runs.
         published: Of ``read_published``.
-        conf: Folder of the configuration.
+        by: What the configuration says of the rows; by default what was shipped.
 
     Returns:
         A row each, in the order of ``published``; columns and their meaning are ``COLUMNS``.
     """
     rows = read_published() if published is None else published
-    judge = Judge(results, rows, conf)
+    judge = Judge(results, rows, shipped() if by is None else by)
     made = pd.DataFrame([judge.verdict(row) for row in records(rows)], columns=list(COLUMNS))
     return made.astype(dict.fromkeys(NUMBERS, float))
 
 
 def beside(
-    results: Results, published: pd.DataFrame | None = None, *, conf: Path = CONF
+    results: Results, published: pd.DataFrame | None = None, *, by: Shipped | None = None
 ) -> pd.DataFrame:
     """Runs of the rules that are not the published one, for each published row; no verdict.
 
     Args:
         results: All runs.
         published: Of ``read_published``.
-        conf: Folder of the configuration.
+        by: What the configuration says of the rows; by default what was shipped.
 
     Returns:
         A row for each configuration of the seed's or the camera-ready's rule (whatever carries the
@@ -113,7 +118,7 @@ def beside(
         numbers as in ``COLUMNS``.
     """
     rows = read_published() if published is None else published
-    judge = Judge(results, rows, conf)
+    judge = Judge(results, rows, shipped() if by is None else by)
     lines = [line for row in records(rows) for line in judge.beside(row)]
     made = pd.DataFrame(lines, columns=list(BESIDE))
     return made.astype(dict.fromkeys(("mean", "std", "low", "high"), float))

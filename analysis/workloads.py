@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from analysis.aggregate import summarize
@@ -64,10 +65,20 @@ class Workload:
         """The seeds that the reference was started with, ascending."""
         return sorted({int(seed) for seed in self.reference.runs["seed"]})
 
-    @property
-    def target(self) -> float:
-        """What others are timed to: the mean final result of the reference."""
-        return final_means([self.reference])[self.reference.name]
+
+@dataclass(frozen=True)
+class Target:
+    """What the methods of a workload are timed to.
+
+    Attributes:
+        metric: What is judged, with its split: on validation where there is a validation split, as
+            a moment that is chosen on test says nothing of the test split; else on test.
+        value: The mean of ``metric`` over the finished runs of the reference, each at the epoch
+            that its final result is from.
+    """
+
+    metric: str
+    value: float
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,19 @@ def workloads(results: Results) -> list[Workload]:
         if len(methods) > 1 and reference is not None and final_means([reference]):
             found.append(Workload(title, {method.name: method for method in methods}, reference))
     return found
+
+
+def target_of(workload: Workload, results: Results) -> Target:
+    """What others are timed to in a workload: where its reference ends."""
+    on_validation, reference = f"validation_{workload.metric}", workload.reference
+    columns = [results.curves.get(run_id, {}) for run_id in reference.done["run_id"]]
+    values = [of[on_validation] for of in columns if on_validation in of]
+    finite = [of[np.isfinite(of)] for of in values]
+    # The epoch is the one that is best on validation.
+    ends = [(max if workload.higher_is_better else min)(of) for of in finite if of.size]
+    if ends:
+        return Target(on_validation, float(np.mean(ends)))
+    return Target(f"test_{workload.metric}", final_means([reference])[reference.name])
 
 
 def suites(results: Results) -> list[Suite]:

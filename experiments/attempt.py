@@ -22,9 +22,11 @@ from experiments.build import build, build_task
 from experiments.built import Built
 from experiments.calibration_record import RUN_FILE, Calibration
 from experiments.display import Display
+from experiments.divergence import DivergedError
 from experiments.errors import UserError, refusal
 from experiments.execution import pick_device
-from experiments.loop import DivergedError, StoppedError, Trainer
+from experiments.loop import StoppedError, Trainer
+from experiments.optimizers import coverage
 from experiments.outcome import Outcome
 from experiments.record import CHECKPOINT_FILE, ENVIRONMENT_FILE, FAULTS, BrokenRecordError
 from experiments.run_record import RunRecord
@@ -93,6 +95,7 @@ def _build(
         scales = control.scales(config, folder.path, world, calibration=matched, task=task)
         built = build(config, world, calibration=matched, task=task, scales=scales)
     remarks = [str(warning.message) for warning in caught]
+    remarks += coverage.remarks(config["optimizer"]["name"], built.optimizer, built.model)
     if built.pretrained is not None:
         remarks.append(str(built.pretrained))
     if built.limits.target is not None and built.task.validation is None:
@@ -208,23 +211,36 @@ class _Training:
         """Train to an end; returns its status and reason."""
         try:
             for row in self.trainer.run():
-                self.rows.append(row)
-                if self.leads:
-                    self.folder.append_row(row)
+                self._append(row)
                 self._save()
-                mirror.log(row)
-                self.display.row(row)
+                self._show(row, mirror)
         except StoppedError as stop:
             self._save()
             names = self.built.world.gather(self.stop.signal_name)
             return "interrupted", f"{next(name for name in names if name)}: {stop}"
         except DivergedError as error:
+            # Without a checkpoint of it: killed before its end is written, the run comes here again
+            # from the one before.
+            if error.row is not None:
+                self._append(error.row)
+                self._show(error.row, mirror)
+            if error.__cause__ is not None:  # other processes may wait for this one
+                return faults.end_by(error, self.folder, self.built.world)
             return "diverged", str(error)
         except OSError:
             raise  # the disk, not the run: nothing more could be recorded
         except Exception as error:
             return faults.end_by(error, self.folder, self.built.world)
         return "done", None
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        self.rows.append(dict(row))
+        if self.leads:
+            self.folder.append_row(row)
+
+    def _show(self, row: Mapping[str, Any], mirror: Mirror) -> None:
+        mirror.log(row)
+        self.display.row(row)
 
     def _save(self) -> None:
         state = self.trainer.state_dict()

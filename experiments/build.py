@@ -32,11 +32,22 @@ SUITE_KEYS = {
         "evaluations_per_epoch",
         "threads",
         "published_as",
+        "neutral",
     ),
-    "tokenization": ("name", "published_as"),
-    "model": ("name", "parameters", "published_as", "weights"),
-    "optimizer": ("name", "family", "needs", "shardable", "search", "published_as", "control"),
-    "schedule": ("name",),
+    "tokenization": ("name", "published_as", "neutral"),
+    "model": ("name", "parameters", "published_as", "weights", "neutral"),
+    "optimizer": (
+        "name",
+        "family",
+        "needs",
+        "shardable",
+        "search",
+        "published_as",
+        "control",
+        "neutral",
+        "nullable",
+    ),
+    "schedule": ("name", "neutral"),
 }
 
 
@@ -104,7 +115,7 @@ def build(
         pretrained=pretrained,
         creates_graph=bool(needs.get("create_graph")),
         takes_closure=bool(needs.get("closure")),
-        precision=Precision(plan.precision, plan.device),
+        precision=Precision(plan.precision, plan.device, loss_scale=plan.loss_scale),
         channels_last=channels_last,
         compiled=plan.compiled,
         way=plan.way,
@@ -133,7 +144,7 @@ def build_task(config: Mapping[str, Any]) -> Task:
     maker = _construct("task", config["task"])
     chosen = config.get("tokenization")
     text = {"tokenization": _construct("tokenization", chosen)} if chosen else {}
-    return _call(
+    task: Task = _call(
         "task",
         config,
         maker,
@@ -141,6 +152,7 @@ def build_task(config: Mapping[str, Any]) -> Task:
         cache_dir=Path(config["cache_dir"]),
         **text,
     )
+    return task if config.get("evaluate_test", True) else task.without_test()
 
 
 def build_model(section: Mapping[str, Any], task: Task) -> nn.Module:

@@ -6,7 +6,7 @@ method and reference: a rerun or another seed reads it. A run keeps a copy in it
 by that one for ever.
 
 `python -m experiments.calibration runs_dir=runs` checks finished runs: the time that each was
-given, and the time that it took.
+given, and the time that it took. With `out=FILE` the check goes to that file too, as JSON.
 """
 
 import sys
@@ -35,6 +35,7 @@ from experiments.sharing import side_by_side, threads_of
 from experiments.store import RunFolder
 
 Config = Mapping[str, Any]
+NOWHERE = "none"
 
 
 def known(config: Config, runs_dir: Path) -> Calibration | None:
@@ -214,8 +215,9 @@ def main() -> int:
     from experiments import calibration_report
 
     with report_user_errors():
-        runs_dir = arguments.parse(sys.argv[1:], {"runs_dir": "runs"})["runs_dir"]
-        return calibration_report.main(Path(runs_dir).expanduser())
+        given = arguments.parse(sys.argv[1:], {"runs_dir": "runs", "out": NOWHERE})
+        out = None if given["out"] == NOWHERE else Path(given["out"]).expanduser()
+        return calibration_report.main(Path(given["runs_dir"]).expanduser(), out)
 
 
 if __name__ == "__main__":

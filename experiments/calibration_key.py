@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,7 +93,7 @@ def machine(config: Config) -> dict[str, Any]:
     facts = environment.machine(device)
     return {
         "device": facts["device"],
-        "processor": _processor(),
+        "processor": facts["cpu_model"],
         "cpu_count": facts["cpu_count"],
         "threads": threads_of(config, 1),
         "torch": torch.__version__,
@@ -113,6 +112,8 @@ def _composed_section(task: str, model: str, ruleset: str, name: str) -> str:
 
 def _essence(config: Config) -> dict[str, Any]:
     chosen = {name: config.get(name) for name in _SETTING}
+    if config.get("loss_scale") is not None:  # it came later; without one the keys are as before
+        chosen["loss_scale"] = config["loss_scale"]
     return {"task": _costly(config["task"]), **chosen}
 
 
@@ -122,13 +123,3 @@ def _costly(section: Config) -> dict[str, Any]:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _processor() -> str:
-    """Name of the processor; ``platform`` has only its architecture on Linux."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

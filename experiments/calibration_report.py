@@ -1,5 +1,6 @@
 """The check of a ``match_seconds`` sweep: each method's training time beside the reference's."""
 
+import json
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -9,10 +10,12 @@ from typing import Any
 
 from experiments.calibration_record import RUN_FILE, read
 from experiments.errors import UserError
-from experiments.record import Run, load_runs
+from experiments.record import ENVIRONMENT_FILE, Run, load_runs
+from experiments.store import write_atomic
 
 TOLERANCE_PERCENT = 3.0
 """Of the reference's training time; a wider spread of the calibration takes its place."""
+_BLOCK = ("task", "model", "setting", "tokenization", "batch_size", "budget")
 
 
 @dataclass(frozen=True)
@@ -151,8 +154,46 @@ def lines(found: Sequence[Matched]) -> list[str]:
     return told
 
 
-def main(runs_dir: Path) -> int:
+def facts(found: Sequence[Matched]) -> dict[str, Any]:
+    """The check as data, with the environment that the runs share.
+
+    Raises:
+        UserError: If they share none: the times of two machines are no check of a calibration.
+    """
+    runs = [run for one in found for run in one.runs]
+    environments = [_environment(run) for run in runs]
+    for key in ("device", "cpu_model", "cpu_count"):
+        values = sorted({str(environment.get(key)) for environment in environments})
+        if len(values) > 1:
+            raise UserError(f"runs of several machines ({key}: {', '.join(values)}): must be one.")
+    return {
+        "environment": environments[0],
+        "tolerance_percent": TOLERANCE_PERCENT,
+        "methods": [
+            {
+                **{key: one.runs[0].identity.get(key) for key in _BLOCK},
+                "method": one.method,
+                "is_reference": one.is_reference,
+                "seeds": sorted(run.identity["seed"] for run in one.runs),
+                "steps": one.runs[0].progress["step"],
+                "seconds": one.seconds,
+                "varied_percent": one.varied_percent,
+                "off_percent": one.off_percent,
+                "planned_percent": one.planned_percent,
+                "spread_percent": one.spread_percent,
+                "within": one.within,
+            }
+            for one in found
+        ],
+    }
+
+
+def main(runs_dir: Path, out: Path | None = None) -> int:
     """Print the check; returns 0 if every method took the time of its reference.
+
+    Args:
+        runs_dir: Folder of the run records.
+        out: File to write the check to, as JSON.
 
     Raises:
         UserError: If there is nothing to check.
@@ -162,6 +203,10 @@ def main(runs_dir: Path) -> int:
     if not found:
         raise UserError(f"No finished run of budget=match_seconds in {runs_dir}.")
     print("\n".join([*broken, *lines(found)]), flush=True)
+    if out is not None:
+        content = json.dumps(facts(found), indent=1) + "\n"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(out, content.encode())
     return 0 if all(one.within for one in found) else 1
 
 
@@ -171,5 +216,13 @@ def _seconds(run: Run) -> float:
 
 
 def _block(run: Run) -> tuple[object, ...]:
-    keys = ("task", "model", "setting", "tokenization", "batch_size", "budget")
-    return tuple(run.identity.get(key) for key in keys)
+    return tuple(run.identity.get(key) for key in _BLOCK)
+
+
+def _environment(run: Run) -> dict[str, Any]:
+    """Where a run ran; nothing where its record does not say."""
+    try:
+        told = json.loads((run.path / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}

@@ -1,5 +1,7 @@
 """What the user typed, made ready for Hydra: `all`, repeated overrides, the jobs of a sweep."""
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -53,6 +55,18 @@ def samples(overrides: list[str]) -> Iterator[list[str]]:
     for position, values in enumerate(alternatives):
         for value in values[1:]:
             yield [*first[:position], value, *first[position + 1 :]]
+
+
+def quoted(value: Any) -> str:
+    """A value as an override has it.
+
+    Example:
+        >>> [quoted(value) for value in (0.1, None, [1, 2], "cosine", "a b")]
+        ['0.1', 'null', '[1,2]', 'cosine', '"a b"']
+    """
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w./-]*", value):
+        return value
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 class _Options:

@@ -15,7 +15,6 @@ unweighted mean would be ruled by parameters that hardly get a gradient: in Adam
 
 import io
 import logging
-import math
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -26,10 +25,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from experiments import budget, faults, identity
+from experiments import budget, divergence, faults, identity
 from experiments.build import build
 from experiments.built import Built
 from experiments.calibration_record import Calibration
+from experiments.divergence import DivergedError
 from experiments.errors import UserError
 from experiments.loop import Trainer
 from experiments.optimizers.scalar_control import momentum_direction
@@ -73,8 +73,12 @@ def check(config: Config) -> None:
         raise UserError(
             f"optimizer={name}: not with control=scalar, as it evaluates the loss itself."
         )
-    if config["precision"] == "fp16":
-        raise UserError("control=scalar: not with precision=fp16, as gradients are scaled there.")
+    for key, applies in (
+        ("precision=fp16", config["precision"] == "fp16"),
+        ("loss_scale", config.get("loss_scale") is not None),
+    ):
+        if applies:
+            raise UserError(f"control=scalar: not with {key}, as gradients are scaled there.")
     if config["distributed"] == "fsdp":
         raise UserError("control=scalar: not with distributed=fsdp, as it needs whole parameters.")
 
@@ -120,8 +124,11 @@ def scales(
         logger.info("%s: training the method itself first, to measure its step sizes", label)
     try:
         measured = measure(source_of(config), world, calibration=calibration, task=task)
-    except (UserError, PreparationError, LostProcessError, OSError):
+    except (UserError, LostProcessError, OSError):
         raise
+    except DivergedError as error:
+        reason = f"control=scalar: the method itself diverges: {error}"
+        raise PreparationError(reason, status="diverged") from None
     except Exception as error:
         status, reason = faults.judge(error)
         reason = f"control=scalar: the method itself fails: {reason}"
@@ -153,17 +160,18 @@ def measure(
         ``[steps]``, float64.
 
     Raises:
-        PreparationError: If it diverges.
+        DivergedError: If it diverges.
     """
     built = build(config, world, calibration=calibration, task=task)
     assert built.total_steps is not None  # `check` refuses such a budget
     recorder = Recorder(built, config["optimizer"])
     losses = Trainer(built, seed=config["seed"]).steps()
     for step, loss in enumerate(islice(losses, built.total_steps), start=1):
-        if not math.isfinite(loss):
-            raise PreparationError(
-                f"control=scalar: the method itself diverges: loss is {loss} at step {step}"
-            )
+        divergence.check({"loss": loss}, step)
+    # No evaluation sees the last update.
+    divergence.check_weights(built.model, built.total_steps, world=world)
+    for step, scale in enumerate(world.mean(recorder.found), start=1):
+        divergence.check({"step size": scale}, step)
     return torch.tensor(recorder.found, dtype=torch.float64)
 
 
@@ -211,12 +219,13 @@ class Recorder:
             along -= (moved.double() * direction.double()).sum().item()
             squares += direction.double().square().sum().item()
         self._before = []
-        self.found.append(along / (lr * squares) if lr * squares > 0 else 0.0)
+        self.found.append(0.0 if lr * squares == 0 else along / (lr * squares))
 
 
 def _read(path: Path) -> Any:
+    """The step sizes in a file; None without one, or where not all of them are finite."""
     try:
         with np.load(path) as file:
-            return file["scale"]
+            return file["scale"] if np.isfinite(file["scale"]).all() else None
     except FileNotFoundError:
         return None

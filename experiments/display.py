@@ -28,6 +28,16 @@ def show_log() -> None:
     logging.getLogger("experiments").setLevel(logging.INFO)
 
 
+def short(value: float, decimals: int) -> str:
+    """A number with so many decimals, but no line of digits where a run blows up.
+
+    Example:
+        >>> short(97.5, 2), short(2e30, 4), short(float("nan"), 2)
+        ('97.50', '2.000e+30', 'nan')
+    """
+    return f"{value:.{decimals}f}" if abs(value) < 1e6 else f"{value:.3e}"
+
+
 class Display:
     """Shows one run on standard error.
 
@@ -86,7 +96,7 @@ class Display:
         end = (
             "" if built.total_steps is None else f"/{built.total_steps / built.steps_per_epoch:.4g}"
         )
-        facts = f"epoch {epoch:.1f}{end}  loss {loss:.4f}  {self._metric}"
+        facts = f"epoch {epoch:.1f}{end}  loss {short(loss, 4)}  {self._metric}"
         facts += f"{rate:,.0f} {built.task.unit}/s"
         if self._bar is not None and self._bar_task is not None:
             self._bar.update(self._bar_task, completed=progress, facts=facts)
@@ -99,16 +109,18 @@ class Display:
             return
         metric = self._built.task.metric
         split = "validation" if f"validation_{metric}" in row else "test"
-        self._metric = f"{split} {metric.removesuffix('_percent')} {row[f'{split}_{metric}']:.2f}  "
+        value = short(row[f"{split}_{metric}"], 2)
+        self._metric = f"{split} {metric.removesuffix('_percent')} {value}  "
 
     def ended(
         self, status: str, reason: str | None, summary: Mapping[str, Any], metric: str
     ) -> None:
-        """Print how the run ended, in one line that stays."""
-        final = summary.get("final")
-        result = (
-            "" if final is None else f", final test {metric.removesuffix('_percent')} {final:.2f}"
-        )
+        """Print how the run ended, in one line that stays; only one that is done has a result."""
+        final, result = summary.get("final"), ""
+        if status == "done" and final is not None:
+            result = f", final test {metric.removesuffix('_percent')} {short(final, 2)}"
+        elif status == "done" and self._metric:  # the test set was not looked at
+            result = f", last {self._metric.strip()}"
         self.line(f"{status}{result}" + (f" ({reason})" if reason else ""))
 
     def _seconds_left(self, trainer: "Trainer") -> str:

@@ -3,6 +3,7 @@
 Everything that cannot go together is refused here, by name and before anything starts.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,8 @@ class Execution:
         compiled: Whether the model goes through ``torch.compile``.
         channels_last: Whether images lie so in memory; None where the device decides.
         way: How several processes share the model; None for one process.
+        loss_scale: What a scaler of the loss begins with that the method does not know of; None
+            for none.
     """
 
     device: torch.device
@@ -34,6 +37,7 @@ class Execution:
     compiled: bool
     channels_last: bool | None
     way: str | None
+    loss_scale: float | None
 
     def lays_channels_last(self, *, images: bool) -> bool:
         """Whether a task's inputs and the model are laid out with the channels last.
@@ -57,6 +61,7 @@ def resolve(config: Mapping[str, Any]) -> Execution:
     """
     device = pick_device(config["device"])
     precision, compiled = config["precision"], config["compile"]
+    loss_scale = config.get("loss_scale")  # a record from before it has none
     channels_last, way = config["channels_last"], config["distributed"]
     _one_of("precision", precision, PRECISIONS)
     _one_of("compile", compiled, (True, False))
@@ -66,6 +71,8 @@ def resolve(config: Mapping[str, Any]) -> Execution:
         raise UserError(f"Invalid precision: tf32. It needs device=cuda, not {device.type}.")
     if precision == "fp16" and device.type == "mps":
         raise UserError("Invalid precision: fp16. It needs device=cuda or cpu, not mps.")
+    if loss_scale is not None:
+        _check_loss_scale(loss_scale, precision, device)
     if processes.count() > 1 and device.type == "mps":
         raise UserError("Invalid device: mps. Several processes need cuda or cpu.")
     execution = Execution(
@@ -74,10 +81,15 @@ def resolve(config: Mapping[str, Any]) -> Execution:
         compiled=compiled,
         channels_last=None if channels_last == AUTO else channels_last,
         way=way if processes.count() > 1 else None,
+        loss_scale=loss_scale,
     )
     _check_optimizer(config["optimizer"], execution)
     if execution.way == "fsdp":
-        for key, value in (("precision=fp16", precision == "fp16"), ("compile=true", compiled)):
+        for key, value in (
+            ("precision=fp16", precision == "fp16"),
+            ("compile=true", compiled),
+            (f"loss_scale={loss_scale}", loss_scale is not None),
+        ):
             if value:
                 raise UserError(f"{key}: not with distributed=fsdp. Use distributed=ddp.")
     return execution
@@ -106,6 +118,16 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def _check_loss_scale(value: Any, precision: str, device: torch.device) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
+        raise UserError(f"Invalid loss_scale: {value!r}. Must be a finite number > 0, or null.")
+    if precision == "fp16":
+        raise UserError("loss_scale: not with precision=fp16, which has a scale of its own.")
+    if device.type == "mps":
+        raise UserError("Invalid loss_scale: it needs device=cuda or cpu, not mps.")
+
+
 def _check_optimizer(section: Mapping[str, Any], execution: Execution) -> None:
     """Refuse what the method cannot do, by its flags under ``needs``."""
     needs = section["needs"]
@@ -118,6 +140,11 @@ def _check_optimizer(section: Mapping[str, Any], execution: Execution) -> None:
         (looks and fp16, "precision=fp16", "its own backward pass is not scaled"),
         (looks and execution.compiled, "compile=true", "it reads the graph of the forward pass"),
         (needs.get("closure", False) and fp16, "precision=fp16", "its closure is not scaled"),
+        (
+            needs.get("closure", False) and execution.loss_scale is not None,
+            "loss_scale",
+            "a scaler takes no closure",
+        ),
         (
             execution.way == "fsdp" and not section.get("shardable", False),
             "distributed=fsdp",

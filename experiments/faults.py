@@ -6,6 +6,7 @@ import traceback
 import torch
 
 from experiments import determinism
+from experiments.divergence import DivergedError
 from experiments.outcome import PreparationError
 from experiments.store import RunFolder
 from experiments.world import World, is_lost
@@ -31,7 +32,8 @@ def end_by(error: Exception, folder: RunFolder, world: World) -> tuple[str, str]
             status, reason = json.loads(path.read_text(encoding="utf-8"))
             return status, reason
         return "interrupted", "another process of the run ended"
-    status, reason = judge(error)
+    diverged = isinstance(error, DivergedError)
+    status, reason = ("diverged", _one_line(error)) if diverged else judge(error)
     if status == "failed" and _has_trace(error):
         name = TRACEBACK_FILE if world.leads else f"process-{world.rank}-{TRACEBACK_FILE}"
         folder.write(name, traceback.format_exc().encode())

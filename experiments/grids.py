@@ -2,14 +2,15 @@
 
 Keys of ``hydra.sweeper.params`` vary in every grid. A comparison that is no product of choices, as
 CNNs and transformers with methods of their own, lists further grids under ``grids``; the sweep is
-their union.
+their union. A value is a sweep in Hydra's words (``a,b``, ``range(0,5)``, ``glob(ada*)``), or a
+YAML list of choices.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from hydra import initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from experiments import commandline
 from experiments.errors import UserError
@@ -37,8 +38,8 @@ def spelled_out(overrides: list[str]) -> list[list[str]]:
         return [_with_sources(overrides)]
     with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
         config = compose_job(chosen, hydra=True)
-    common = {key: str(value) for key, value in (config.hydra.sweeper.params or {}).items()}
-    grids = narrowed(_listed(chosen[0], config.grids, common), overrides)
+    common = _texts(config.hydra.sweeper.params or {}, config)
+    grids = narrowed(_listed(chosen[0], config, common), overrides)
     return [
         [
             *_with_sources([f"{key}={value}" for key, value in grid.items()]),
@@ -100,10 +101,22 @@ def _items(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-def _listed(name: str, grids: Any, common: Grid) -> list[Grid]:
-    if grids is None:
+def _listed(name: str, config: DictConfig, common: Grid) -> list[Grid]:
+    if config.grids is None:
         return [common]
-    plain = OmegaConf.to_container(grids)
+    plain = OmegaConf.to_container(config.grids)
     if not isinstance(plain, list) or not all(isinstance(grid, Mapping) for grid in plain):
         raise UserError(f"Invalid grids of {name}: {plain}. Must be a list of key: values.")
-    return [{str(k): str(v) for k, v in grid.items()} | common for grid in plain]
+    return [_texts(grid, config) | common for grid in plain]
+
+
+def _texts(grid: Mapping[Any, Any], config: DictConfig) -> Grid:
+    """The values of a grid as overrides have them; a list is one value only where one is meant."""
+    texts = {}
+    for key, value in grid.items():
+        choices = isinstance(value, list | ListConfig)
+        if choices and not OmegaConf.is_list(OmegaConf.select(config, str(key))):
+            texts[str(key)] = ",".join(map(commandline.quoted, value))
+        else:
+            texts[str(key)] = str(value)
+    return texts

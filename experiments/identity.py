@@ -20,17 +20,18 @@ NOT_HASHED = (
     "threads",
     "retry",
     "grids",
+    "recipe",
     "distributed",
     "tuning",
+    "origin",
     "jobs",
     "processes",
     "fail_fast",
     "deterministic",
     "untuned",
     "memory_limit_gb",
+    "evaluate_test",
 )
-# Left out of the hash where they are null: keys that came later, so that older runs keep their ids.
-OPTIONAL = ("control",)
 NOTES = (
     "published_as",
     "search",
@@ -42,6 +43,20 @@ NOTES = (
     "workers",
     "shardable",
     "control",
+    "neutral",
+    "nullable",
+)
+# Nulls that were hashed from the first. Every other null is left out at any depth, and so is a
+# value that the section's `neutral` names: an argument that comes later changes no id while it
+# changes nothing.
+NULLS = (
+    "setting",
+    "pretrained.source",
+    "model.weights",
+    "optimizer.shampoo_beta",
+    "optimizer.ema_decay",
+    "budget.reference_steps",
+    "schedule.horizon_epochs",
 )
 
 Config = Mapping[str, Any]
@@ -63,6 +78,12 @@ def hyperparameters(section: Config) -> dict[str, Any]:
     return {key: value for key, value in section.items() if key not in hidden}
 
 
+def hashed_hyperparameters(section: Config) -> dict[str, Any]:
+    """``hyperparameters`` without those at a value that leaves the id as it is."""
+    neutral = {f"optimizer.{key}": value for key, value in (section.get("neutral") or {}).items()}
+    return _without_neutral(hyperparameters(section), "optimizer.", neutral)
+
+
 def describe(config: Config, task: "Task") -> dict[str, Any]:
     """The identity that goes into the run's status, flat and complete for any table."""
     return {
@@ -70,7 +91,7 @@ def describe(config: Config, task: "Task") -> dict[str, Any]:
         "dataset": config["task"]["name"],
         "tokenization": tokenization(config),
         "model": config["model"]["name"],
-        "setting": config["setting"] or _setting(config["pretrained"]["source"]),
+        "setting": setting(config),
         "optimizer": config["optimizer"]["name"],
         "family": config["optimizer"]["family"],
         "ruleset": config["ruleset"],
@@ -78,6 +99,8 @@ def describe(config: Config, task: "Task") -> dict[str, Any]:
         "schedule": config["schedule"]["name"],
         "batch_size": config["task"]["batch_size"],
         "precision": config["precision"],
+        "protocol": protocol(config),
+        "origin": config.get("origin"),
         "seed": config["seed"],
         "group_id": group_id(config),
         "metric": task.metric,
@@ -138,22 +161,60 @@ def method(optimizer: str, control: str | None) -> str:
     return optimizer if control is None else f"{optimizer} control={control}"
 
 
-def _setting(source: str | None) -> str:
-    """What the training starts from, in the words of ``published.csv`` where it has them."""
-    if source is None:
-        return "scratch"
+def setting(config: Config) -> str:
+    """What sets the run apart, else what its training starts from, as ``published.csv`` says it."""
+    source = config["pretrained"]["source"]
+    if config["setting"] or source is None:
+        return str(config["setting"] or "scratch")
     return "imagenet_pretrained" if source == "imagenet" else "pretrained"
 
 
+def protocol(config: Config) -> dict[str, Any]:
+    """Everything that a run is but its method and seed, by section: what it is compared within.
+
+    A budget that is a table by methods is there as a whole (``by_optimizer``), where it was kept.
+    """
+    kept = _essence(config)
+    for key in ("seed", "optimizer", "ruleset", "control"):
+        kept.pop(key, None)
+    for section in kept.values():
+        if isinstance(section, dict):
+            section.pop("_partial_", None)
+    table = config["budget"].get(budget.TABLE)
+    if table and config["budget"].get("epochs") == table.get(config["optimizer"]["name"]):
+        kept["budget"][budget.TABLE] = dict(table)
+    return kept
+
+
 def _essence(config: Config) -> dict[str, Any]:
-    absent = {key for key in OPTIONAL if config.get(key) is None}
-    kept = {key: value for key, value in config.items() if key not in {*NOT_HASHED, *absent}}
+    """What the id is made of, without what is left out of it at any depth."""
+    kept = {key: value for key, value in config.items() if key not in NOT_HASHED}
     return {
-        key: {k: v for k, v in value.items() if k not in NOTES}
+        key: _without_neutral(
+            {k: v for k, v in value.items() if k not in NOTES},
+            f"{key}.",
+            {f"{key}.{name}": item for name, item in (value.get("neutral") or {}).items()},
+        )
         if isinstance(value, Mapping)
         else value
         for key, value in kept.items()
+        if value is not None or key in NULLS
     }
+
+
+def _without_neutral(section: Config, prefix: str, neutral: Config) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in section.items():
+        name = f"{prefix}{key}"
+        if name in neutral:
+            # A null beside a neutral value that is none is a choice of its own.
+            if _canonical(value) != _canonical(neutral[name]):
+                kept[key] = value
+        elif isinstance(value, Mapping):
+            kept[key] = _without_neutral(value, f"{name}.", neutral)
+        elif value is not None or name in NULLS:
+            kept[key] = value
+    return kept
 
 
 def _digest(value: Any) -> str:

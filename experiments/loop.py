@@ -1,6 +1,5 @@
 """The training loop: steps, evaluations, and a state that resumes bit for bit."""
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,17 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from experiments import parallel, seeding
+from experiments import divergence, parallel, seeding
 from experiments.backward import backward, differentiable_forward, take_step
 from experiments.built import Built
 from experiments.evaluation import curvature_columns, evaluate, forward
 from experiments.tasks.task import IGNORE
 
 Row = dict[str, Any]
-
-
-class DivergedError(Exception):
-    """The training loss is no finite number any more."""
 
 
 class StoppedError(Exception):
@@ -33,6 +28,7 @@ class Counters:
 
     step: int = 0
     train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0  # of passes over the test split, which others count as training
     loss_sum: float = 0.0  # since the last evaluation, weighted by `count`
     count: int = 0  # images or tokens since the last evaluation
     total_count: int = 0
@@ -68,21 +64,24 @@ class Trainer:
             One row an evaluation, with the metrics of every split there is.
 
         Raises:
-            DivergedError: At the first loss that is not finite; the message has the step.
+            DivergedError: At the first loss or metric that is not finite, or at the end for weights
+                that are not. An evaluation that shows it is with the error, and not yielded.
             StoppedError: After the first step at whose end a stop was requested.
         """
-        if self._is_over():
+        if self._has_ended():
             return
         for loss in self.steps():
             step = self.counters.step
-            if not math.isfinite(loss):
-                raise DivergedError(f"loss is {loss} at step {step}")
+            divergence.check({"loss": loss}, step)
             if self._evaluates_after(step):
-                yield self._row()
+                row = self._row()
+                divergence.check_row(row)
+                self._note_target(row)
+                yield row
             self._on_step(self, loss)
             if self.built.world.any(self._stop_requested()):
                 raise StoppedError(f"stopped after step {step}")
-            if self._is_over():
+            if self._has_ended():
                 return
 
     def steps(self) -> Iterator[float]:
@@ -153,12 +152,25 @@ class Trainer:
             group["lr"] = base * factor
         count = int((targets != IGNORE).sum())
         share = built.world.share(inputs, targets)
-        loss = take_step(
-            built.optimizer,
-            lambda: self._backward(*share, count=count),
-            takes_closure=built.takes_closure,
-            step=built.precision.step,
-        )
+        losses: list[Tensor] = []
+
+        def compute_loss() -> Tensor:
+            loss = self._backward(*share, count=count)
+            losses.append(loss.detach())
+            return loss
+
+        try:
+            loss = take_step(
+                built.optimizer,
+                compute_loss,
+                takes_closure=built.takes_closure,
+                step=built.precision.step,
+            )
+        except Exception as error:
+            # A method may refuse gradients that are not finite before anyone has seen the loss.
+            for found in losses:
+                divergence.check({"loss": found.item()}, counters.step + 1, cause=error)
+            raise
         return loss.item(), count
 
     def _backward(self, inputs: Tensor, targets: Tensor, *, count: int) -> Tensor:
@@ -196,8 +208,12 @@ class Trainer:
     def _is_used_up(self) -> bool:
         return self.built.limits.is_met(self.counters.step, self.counters.train_seconds)
 
-    def _is_over(self) -> bool:
-        return self._is_used_up() or self.counters.steps_to_target is not None
+    def _has_ended(self) -> bool:
+        """Whether the budget is met; the last weights are then those of a run that is done."""
+        if not self._is_used_up() and self.counters.steps_to_target is None:
+            return False
+        divergence.check_weights(self.built.model, self.counters.step, world=self.built.world)
+        return True
 
     def _row(self) -> Row:
         built, counters = self.built, self.counters
@@ -211,8 +227,10 @@ class Trainer:
         counters.loss_sum, counters.count = 0.0, 0
         for name, split in (("validation", built.task.validation), ("test", built.task.test)):
             if split is not None:
+                clock = self._now()
                 row |= {f"{name}_{key}": value for key, value in evaluate(built, split).items()}
-        self._note_target(row)
+                if name == "test":
+                    counters.evaluation_seconds += built.world.mean([self._now() - clock])[0]
         return row | curvature_columns(built)
 
     def _note_target(self, row: Row) -> None:

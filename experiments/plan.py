@@ -223,6 +223,7 @@ def _short_run(config: Mapping[str, Any], runs_dir: Path) -> str:
         f"optimizer={config['optimizer']['name']}",
         f"task.batch_size={config['task']['batch_size']}",
         *([] if config["precision"] == "fp32" else [f"precision={config['precision']}"]),
+        *([] if config["loss_scale"] is None else [f"loss_scale={config['loss_scale']}"]),
         "budget=steps budget.steps=30 tracking=none",
         f"data_dir={config['data_dir']}",
         f"runs_dir={runs_dir / estimate.SHORT_RUNS}",

@@ -110,7 +110,7 @@ def _check_rulesets(overrides: list[str]) -> None:
         first = next(_samples(overrides))
         config = compose_job(first, hydra=True)
         choices, jobs = config.hydra.runtime.choices, commandline.jobs(overrides)
-        for line in rulesets.check_tuned(choices, jobs, untuned=config.untuned):
+        for line in rulesets.check_tuned(choices, jobs, untuned=config.untuned, seed=config.seed):
             print(f"warning: {line}", file=sys.stderr, flush=True)
 
 

@@ -1,20 +1,24 @@
 """The run record: what a run leaves in its folder, and how it is read back.
 
 A record is a folder ``runs/<run_id>/`` with the files named below. Rows and statuses are plain
-dicts, so that whatever a task measures passes through unchanged. Standard library only: the writer
-(``store``) and the reader (``analysis``) both import this, and neither should pay for the other.
+dicts, so that whatever a task measures passes through unchanged; a number that is not finite stands
+in the file as a word (``strict_json``). Standard library only: the writer (``store``) and the
+reader (``analysis``) both import this, and neither should pay for the other.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-SCHEMA = 1
+from experiments import strict_json
+
+SCHEMA = 2
+"""Of what is written: 2 is the first whose identity holds ``protocol`` and ``origin``."""
+READABLE = (1, 2)
 
 CONFIG_FILE = "config.yaml"
 ENVIRONMENT_FILE = "environment.json"
@@ -62,6 +66,7 @@ class Run:
     summary: dict[str, Any] = field(default_factory=dict)  # peak_memory_bytes, parameters, ...
     rows: list[dict[str, Any]] = field(default_factory=list)  # one an evaluation, by step
     problem: str | None = None  # one line on a fault that was worked around
+    schema: int = SCHEMA  # of READABLE
 
 
 def load_run(path: Path) -> Run:
@@ -78,6 +83,7 @@ def load_run(path: Path) -> Run:
         summary=status.get("summary") or {},
         rows=rows,
         problem=f"{path.name}/{METRICS_FILE}: half-written last row dropped" if dropped else None,
+        schema=status["schema"],
     )
 
 
@@ -155,7 +161,7 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
     except OSError as error:
         raise BrokenRecordError(f"{name}: not readable ({_one_line(error)})") from None
     try:  # all at once is a third faster, and nearly every file is whole
-        together = json.loads(b"[" + b",".join(lines) + b"]")
+        together = strict_json.loads(b"[" + b",".join(lines) + b"]")
     except ValueError:
         together = []
     if len(together) == len(lines) and set(map(type, together)) <= {dict}:
@@ -163,7 +169,7 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
+            row = strict_json.loads(line)
         except ValueError:
             row = None
         if isinstance(row, dict):
@@ -206,14 +212,15 @@ def final_and_best(
 def _read_status(path: Path) -> dict[str, Any]:
     name = f"{path.parent.name}/{path.name}"
     try:
-        status = json.loads(path.read_text(encoding="utf-8"))
+        status = strict_json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BrokenRecordError(f"{name}: missing") from None
     except (OSError, ValueError) as error:
         raise BrokenRecordError(f"{name}: not readable as JSON ({_one_line(error)})") from None
-    if not isinstance(status, dict) or status.get("schema") != SCHEMA:
-        found = status.get("schema") if isinstance(status, dict) else type(status).__name__
-        raise BrokenRecordError(f"{name}: schema is {found!r}, this version reads {SCHEMA}")
+    found = status.get("schema") if isinstance(status, dict) else type(status).__name__
+    if not isinstance(status, dict) or found not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        raise BrokenRecordError(f"{name}: schema is {found!r}, this version reads {known}")
     if status.get("status") not in STATUSES:
         allowed = ", ".join(STATUSES)
         raise BrokenRecordError(f"{name}: status is {status.get('status')!r}, allowed: {allowed}")
@@ -222,6 +229,8 @@ def _read_status(path: Path) -> dict[str, Any]:
     _require(name, identity, TEXTS, str)
     _require(name, identity, NUMBERS, int)
     _require(name, {"hyperparameters": {}, **identity}, ("hyperparameters",), dict)
+    if found > 1:
+        _require(name, identity, ("protocol",), dict)
     return status
 
 

@@ -1,24 +1,30 @@
 """A recorded run, once more, and compared: `python -m experiments.replay run=<id> runs_dir=runs`.
 
-The record is read, never written. Exit code 0: identical, or within tolerance; 1: different; 2: a
-mistake in what was asked for.
+An id that is not in ``runs_dir`` is looked for among the records that the repository keeps. The
+record is read, never written; the new one goes to ``<runs_dir>/.replays/<id>/``. Exit code 0:
+identical, or within tolerance; 1: different; 2: a mistake in what was asked for.
 """
 
 import contextlib
-import json
 import math
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from experiments import arguments, comparison, identity, replay_code
+from experiments import arguments, comparison, identity, replay_code, strict_json
+from experiments.checkout import ROOT
 from experiments.comparison import DIFFERENT, Comparison
 from experiments.errors import UserError, report_user_errors
+from experiments.record import roots
 from experiments.replay_run import UNFINISHED, Record, compare, read, rerun
 from experiments.store import write_atomic
 
 CODES = ("current", "recorded")
+GOLDEN = ROOT / "tests" / "golden"
+"""Below its ``runs/`` are the records that the repository keeps."""
+_ROUNDING = ("cpu_", "device:", "gpu.", "threads:", "processes.", "packages.torch:")
+"""Facts that decide in which order numbers are summed."""
 _ARGUMENTS: dict[str, str | None] = {
     "run": None,
     "runs_dir": "runs",
@@ -36,7 +42,8 @@ def main() -> None:
         rtol = _tolerance(given["rtol"])
         if given["code"] not in CODES:
             raise UserError(f"Invalid code: {given['code']!r}. Must be one of: {', '.join(CODES)}.")
-        record = read(_find(given["run"], Path(given["runs_dir"])))
+        runs_dir = Path(given["runs_dir"]).expanduser()
+        record = read(_find(given["run"], runs_dir))
         if not record.run.rows and record.run.status in UNFINISHED:
             raise UserError(
                 f"run {record.run.run_id} has no measurements (status {record.run.status}): "
@@ -48,7 +55,12 @@ def main() -> None:
             if given[key] != _ARGUMENTS[key]
         }
         print(f"replay of run {record.run.run_id}: {identity.label(record.config)}", flush=True)
-        replayed = rerun(record, use_recorded_code=given["code"] == "recorded", folders=folders)
+        replayed = rerun(
+            record,
+            _store(runs_dir),
+            use_recorded_code=given["code"] == "recorded",
+            folders=folders,
+        )
         found = compare(record, replayed, rtol=rtol)
         _report(record, replayed, found, rtol=rtol)
     sys.exit(1 if found.verdict == DIFFERENT else 0)
@@ -62,7 +74,7 @@ def _report(record: Record, replayed: Record, found: Comparison, *, rtol: float)
     print("environment: " + ("no difference" if not facts else f"{len(facts)} facts differ"))
     for fact in facts:
         print(f"  {fact}")
-    for note in _notes(record, replayed, facts):
+    for note in (*_notes(record, replayed, facts), *_rounding(record, found, facts)):
         print(note)
     values = f"{found.measurements} values in {len(old.rows)} rows, times left out"
     if found.first is None:
@@ -72,7 +84,7 @@ def _report(record: Record, replayed: Record, found: Comparison, *, rtol: float)
         print(f"  largest relative difference {found.largest:.3g}, rtol {rtol:.3g}; {values}")
     report = asdict(found) | {"rtol": rtol, "environment": facts, "record": str(old.path)}
     write_atomic(
-        new.path.parent / "comparison.json", (json.dumps(report, indent=2) + "\n").encode()
+        new.path.parent / "comparison.json", (strict_json.dumps(report, indent=2) + "\n").encode()
     )
 
 
@@ -98,12 +110,35 @@ def _notes(record: Record, replayed: Record, facts: list[str]) -> Iterator[str]:
         yield f"  {command}"
 
 
+def _rounding(record: Record, found: Comparison, facts: list[str]) -> Iterator[str]:
+    """Say where a difference may be no more than that of another machine."""
+    step = found.first and found.first.step
+    differing = [fact.partition(": ")[0] for fact in facts if fact.startswith(_ROUNDING)]
+    if found.verdict != DIFFERENT or step is None or not differing:
+        return
+    before = sum(row["step"] < step for row in record.run.rows)
+    yield (
+        f"note: {', '.join(differing)} differ: the last bits do too, and training amplifies them; "
+        f"{before} of {len(record.run.rows)} rows agree before the first difference"
+    )
+
+
 def _find(name: str, runs_dir: Path) -> Path:
     """The folder of a run that is given by its id or as a path."""
-    for path in (runs_dir / name, Path(name)):
+    own, kept = ([root / name for root in roots(place)] for place in (runs_dir, GOLDEN / "runs"))
+    for path in (*own, Path(name).expanduser(), *kept):
         if path.is_dir():
-            return path.expanduser().absolute()
-    raise UserError(f"Invalid run: {name!r}. Must be the id of a run in {runs_dir}, or its folder.")
+            return path.absolute()
+    raise UserError(
+        f"Invalid run: {name!r}. Must be the id of a run in {runs_dir} or in tests/golden/runs, "
+        "or the folder of one."
+    )
+
+
+def _store(runs_dir: Path) -> Path:
+    """Where the replay goes: not among the records that the repository keeps."""
+    folder = runs_dir.resolve()
+    return ROOT / "runs" if folder.is_relative_to(GOLDEN.resolve()) else folder
 
 
 def _tolerance(text: str) -> float:

@@ -27,10 +27,12 @@ from experiments.record import (
     Run,
     load_run,
 )
-from experiments.sharing import library_variables
+from experiments.sharing import VISIBLE, library_variables
 from experiments.store import RunFolder, write_atomic
 
 REPLAYS = ".replays"
+FOLDERS = {"data_dir": "data", "cache_dir": ".cache"}
+"""What a record may leave out, with the default."""
 UNFINISHED = ("interrupted", "running")
 """Statuses of a record that is compared as far as it goes; one of a dead process says running."""
 
@@ -82,13 +84,17 @@ def read(path: Path) -> Record:
     return Record(run, {str(key): value for key, value in config.items()}, environment)
 
 
-def rerun(record: Record, *, use_recorded_code: bool, folders: Mapping[str, str]) -> Record:
+def rerun(
+    record: Record, store: Path, *, use_recorded_code: bool, folders: Mapping[str, str]
+) -> Record:
     """Run a record's config in a fresh folder, as many threads and processes as it had.
 
     Args:
         record: The record.
+        store: Folder of run records; the replay goes below ``.replays/`` there.
         use_recorded_code: Check the recorded code out, in place of the code that is here.
-        folders: ``data_dir`` and ``cache_dir``, where they are not those of the record.
+        folders: ``data_dir`` and ``cache_dir``, where they are not those of the record. One that
+            the record does not name, or not from the root, is taken from the root of the checkout.
 
     Returns:
         The record of the replay.
@@ -96,8 +102,9 @@ def rerun(record: Record, *, use_recorded_code: bool, folders: Mapping[str, str]
     Raises:
         UserError: If it could not be run; the one line has been printed already.
     """
-    place = _fresh_folder(record.run.path.parent / REPLAYS / record.run.path.name)
-    config = {**record.config, **folders, "runs_dir": str(place), "retry": False}
+    place = _fresh_folder(store / REPLAYS / record.run.path.name)
+    config = {**FOLDERS, **record.config, **folders, "runs_dir": str(place), "retry": False}
+    config |= {key: str(ROOT / config[key]) for key in FOLDERS}
     # Code from before there was a `_target_` reads the mode.
     config["tracking"] = {**config.get("tracking", {}), "_target_": None, "mode": "none"}
     config["threads"] = record.environment.get("threads", config.get("threads"))
@@ -111,7 +118,9 @@ def rerun(record: Record, *, use_recorded_code: bool, folders: Mapping[str, str]
     write_atomic(path, json.dumps(config, indent=2).encode())
     count = (record.environment.get("processes") or {}).get("count", 1)
     with _code(record, use_recorded_code) as tree:
-        status = _launch(path, processes=count, threads=config["threads"], tree=tree)
+        status = _launch(
+            path, processes=count, threads=config["threads"], tree=tree, variables=_hidden(record)
+        )
     records = [path.parent for path in place.glob("*/status.json")]
     if not records:
         sys.exit(status or EXIT_CODES["refused"])
@@ -147,7 +156,22 @@ def _code(record: Record, use_recorded: bool) -> Iterator[Path]:
         yield tree
 
 
-def _launch(config: Path, *, processes: int, threads: int | None, tree: Path) -> int:
+def _hidden(record: Record) -> dict[str, str]:
+    """Variables that hide the GPUs of this machine from a run that found none on its own.
+
+    Its config says ``device=auto``, and the id of the run is a hash of that.
+    """
+    return {VISIBLE: ""} if record.environment.get("device") == "cpu" else {}
+
+
+def _launch(
+    config: Path,
+    *,
+    processes: int,
+    threads: int | None,
+    tree: Path,
+    variables: Mapping[str, str],
+) -> int:
     """Run a config file in child processes, with the code of ``tree``; returns the exit code."""
     command = [sys.executable, "-c", _PROGRAM, str(config)]
     if processes > 1:
@@ -155,7 +179,7 @@ def _launch(config: Path, *, processes: int, threads: int | None, tree: Path) ->
         command = [sys.executable, *torchrun, f"--nproc-per-node={processes}", *command]
     # The code of `tree` comes first, whatever is installed.
     paths = [str(tree), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **variables}
     if threads is not None:
         environment |= library_variables(threads, environment)
     child = subprocess.Popen(command, cwd=tree, env=environment)

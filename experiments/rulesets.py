@@ -1,11 +1,16 @@
 """Where hyperparameters come from: that tuned ones exist, and whether they are those of this run.
 
 conf/tuned/ is keyed by task and method. A run with another model or tokenisation than they were
-tuned with takes them all the same, and says so.
+tuned with takes them all the same, and says so. One with a seed that they were chosen by is
+refused: its result would be better than those of other seeds can be.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from experiments import commandline, identity
 from experiments.errors import UserError
@@ -21,7 +26,7 @@ def asks(overrides: Sequence[str]) -> bool:
 
 
 def check_tuned(
-    choices: Mapping[str, Any], jobs: Iterable[Sequence[str]], *, untuned: str
+    choices: Mapping[str, Any], jobs: Iterable[Sequence[str]], *, untuned: str, seed: int
 ) -> list[str]:
     """Look for ``ruleset=tuned`` where nothing was tuned; Hydra takes the defaults there.
 
@@ -29,13 +34,14 @@ def check_tuned(
         choices: The first job's choice of each config group.
         jobs: Overrides of every job.
         untuned: One of ``UNTUNED``: what to do then.
+        seed: That of a job which does not name one.
 
     Returns:
         One line for each pair of method and task that takes the defaults.
 
     Raises:
-        UserError: At the first pair without a file where that is refused, or if ``untuned`` is
-            unknown.
+        UserError: At the first pair without a file where that is refused, at the first job with a
+            seed that its hyperparameters were chosen by, or if ``untuned`` is unknown.
     """
     if untuned not in UNTUNED:
         raise UserError(f"Invalid untuned: {untuned!r}. Must be one of: {', '.join(UNTUNED)}.")
@@ -47,7 +53,10 @@ def check_tuned(
         path = commandline.CONF / TUNED / task / f"{optimizer}.yaml"
         if any(chosen[group] not in known[group] for group in known):
             continue  # a name that does not exist is another mistake, with a line of its own
-        if chosen["ruleset"] != TUNED or path.exists():
+        if chosen["ruleset"] != TUNED:
+            continue
+        if path.exists():
+            _check_seed(str(chosen.get("seed", seed)).strip("'\""), path)
             continue
         how = f"`make tune OPT={optimizer} TASK={task}`"
         if untuned == REFUSE:
@@ -57,6 +66,25 @@ def check_tuned(
             )
         found[f"{optimizer} is not tuned on {task}: it takes its defaults; {how} tunes"] = None
     return list(found)
+
+
+def _check_seed(seed: str, path: Path) -> None:
+    seeds = _seeds_in(path.read_text(encoding="utf-8"))
+    if seed in seeds:
+        raise UserError(
+            f"Invalid seed: {seed}. {path.stem} on {path.parent.name} was tuned with it (seeds "
+            f"{', '.join(seeds)}), so its result would be one that it was chosen by. Take others."
+        )
+
+
+@cache
+def _seeds_in(text: str) -> tuple[str, ...]:
+    """The seeds of the trials behind a tuned file, which is read once for all seeds of a sweep."""
+    try:
+        seeds = yaml.safe_load(text)["tuning"]["seeds"]
+    except (yaml.YAMLError, KeyError, TypeError):
+        return ()  # written by hand; a fault of the file is told where it is composed
+    return tuple(map(str, seeds)) if isinstance(seeds, list) else (str(seeds),)
 
 
 def remarks(config: Mapping[str, Any]) -> list[str]:

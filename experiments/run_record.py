@@ -15,6 +15,7 @@ _NO_PROGRESS = {
     "step": 0,
     "epoch": 0.0,
     "train_seconds": 0.0,
+    "evaluation_seconds": 0.0,
     "total_steps": None,
     "last_row_step": None,
 }

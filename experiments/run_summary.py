@@ -10,6 +10,7 @@ import torch
 from experiments.built import Built
 from experiments.calibration_record import Calibration
 from experiments.loop import Counters, Row
+from experiments.optimizers.coverage import left_alone_percent
 from experiments.record import final_and_best
 
 
@@ -25,6 +26,7 @@ def progress(built: Built, counters: Counters, rows: Sequence[Row]) -> dict[str,
         "step": counters.step,
         "epoch": counters.step / built.steps_per_epoch,
         "train_seconds": counters.train_seconds,
+        "evaluation_seconds": counters.evaluation_seconds,
         "total_steps": built.total_steps,
         "last_row_step": rows[-1]["step"] if rows else None,
     }
@@ -42,10 +44,12 @@ def summary(
         matched: What a step costs, where the budget matches a training time.
     """
     task = built.task
+    left_alone = left_alone_percent(built.optimizer, built.model)
     return {
         "parameters": sum(p.numel() for p in built.model.parameters()),
         "state_bytes": _tensor_bytes(built.optimizer.state_dict()),
         "peak_memory_bytes": _peak_memory_bytes(built.device),
+        **({} if left_alone is None else {"left_alone_percent": left_alone}),
         f"{task.unit}_per_second": counters.total_count / max(counters.train_seconds, 1e-9),
         **_budget(built, counters, matched),
         **final_and_best(rows, task.metric, task.higher_is_better),

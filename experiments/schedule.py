@@ -28,19 +28,20 @@ def cosine(
     r"""Cosine annealing to zero, :math:`\tfrac12 (1 + \cos(\pi t / T))`.
 
     Args:
-        horizon: ``T``, where annealing ends; it equals the budget.
+        horizon: The budget, where annealing ends: ``T``.
         epoch: Length of one pass over the training data in the same unit; None where it is not
             known, as in seconds.
         per: ``"epoch"`` changes the factor at the start of each epoch, ``"step"`` at each step.
             A horizon within the first epoch, or without epochs, is always stepped.
-        horizon_epochs: The horizon as somebody else states it, for a check: annealing that ends
-            before or after the training is another method.
+        horizon_epochs: ``T`` in epochs where it is not the budget: then the training stops before
+            the rate is zero.
 
     Returns:
         The factor at a progress.
 
     Raises:
-        ValueError: If ``per`` is neither, or ``horizon_epochs`` is not the budget.
+        ValueError: If ``per`` is neither, or ``horizon_epochs`` is less than the budget, or the
+            budget is none of epochs.
 
     Reference:
         Loshchilov & Hutter, SGDR (2017), arXiv 1608.03983, eq. (5) with eta_min = 0.
@@ -52,11 +53,8 @@ def cosine(
     """
     if per not in ("epoch", "step"):
         raise ValueError(f"Invalid per: {per!r}. Must be 'epoch' or 'step'.")
-    if horizon_epochs is not None and (epoch is None or horizon_epochs * epoch != horizon):
-        budget = "in epochs" if epoch is None else f"{horizon / epoch:g} epochs"
-        raise ValueError(
-            f"Invalid horizon_epochs: {horizon_epochs}. Must be the budget, {budget}, or null."
-        )
+    if horizon_epochs is not None:
+        horizon = _stated(horizon_epochs, horizon=horizon, epoch=epoch)
     stride = epoch if per == "epoch" and epoch is not None and horizon > epoch else None
 
     def factor(progress: float) -> float:
@@ -64,3 +62,18 @@ def cosine(
         return 0.5 * (1.0 + math.cos(math.pi * min(at, horizon) / horizon))
 
     return factor
+
+
+def _stated(epochs: int, *, horizon: float, epoch: float | None) -> float:
+    """The horizon of a number of epochs."""
+    if epoch is None:
+        raise ValueError(
+            f"Invalid horizon_epochs: {epochs}. A budget in seconds has no epochs: must be null."
+        )
+    is_number = isinstance(epochs, int | float) and not isinstance(epochs, bool)
+    if not is_number or epochs * epoch < horizon:
+        raise ValueError(
+            f"Invalid horizon_epochs: {epochs}. Must be at least the budget, "
+            f"{horizon / epoch:g} epochs, or null."
+        )
+    return epochs * epoch

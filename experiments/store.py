@@ -6,13 +6,13 @@ the one before it; only the last line of the rows can be half-written, and reade
 
 import contextlib
 import fcntl
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments import strict_json
 from experiments.record import (
     CHECKPOINT_FILE,
     FAULTS,
@@ -116,7 +116,7 @@ class RunFolder:
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Replace the file ``name`` by ``value`` as JSON, atomically."""
-        self.write(name, (json.dumps(value, indent=2) + "\n").encode())
+        self.write(name, (strict_json.dumps(value, indent=2) + "\n").encode())
 
     def write_status(self, status: str, reason: str | None = None, **fields: Any) -> None:
         """Replace the status; ``fields`` are ``identity``, ``progress`` and ``summary``."""
@@ -133,7 +133,7 @@ class RunFolder:
     def append_row(self, row: Mapping[str, Any]) -> None:
         """Add one evaluation to the rows; on return it is on the disk."""
         with (self.path / METRICS_FILE).open("ab") as handle:
-            handle.write((json.dumps(row) + "\n").encode())
+            handle.write((strict_json.dumps(row) + "\n").encode())
             handle.flush()
             os.fsync(handle.fileno())
 
@@ -146,7 +146,9 @@ class RunFolder:
         run = load_run(self.path)
         kept = [row for row in run.rows if row["step"] <= last_step]
         if run.problem or len(kept) < len(run.rows):
-            self.write(METRICS_FILE, "".join(json.dumps(row) + "\n" for row in kept).encode())
+            self.write(
+                METRICS_FILE, "".join(strict_json.dumps(row) + "\n" for row in kept).encode()
+            )
         return kept
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import io
-import json
 import os
 import shutil
 import sys
@@ -31,9 +30,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments import commandline, environment, identity, preflight
+from experiments import commandline, environment, identity, preflight, strict_json, values
+from experiments.divergence import DivergedError
 from experiments.errors import UserError, report_user_errors
-from experiments.loop import DivergedError
 from experiments.outcome import EXIT_CODES
 from experiments.record import STUDIES_DIR, roots
 from experiments.store import write_atomic
@@ -144,7 +143,7 @@ def run(study: Study) -> None:
         "seconds": round(time.perf_counter() - start, 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    content = (json.dumps(described, indent=2) + "\n").encode()
+    content = (strict_json.dumps(described, indent=2) + "\n").encode()
     _store(study, {ARRAYS_FILE: buffer.getvalue(), STUDY_FILE: content})
 
 
@@ -179,6 +178,7 @@ def _options(name: str, module: ModuleType, overrides: list[str]) -> tuple[Any, 
                 raise UserError(f"Invalid {key}: {override.input_line}. A study takes one value.")
             else:
                 OmegaConf.update(config, key, override.value(), merge=False)
+        values.check_finite(values.leaves(OmegaConf.to_container(config)))
         return OmegaConf.to_object(config), others
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"study={name}: {str(error).strip().splitlines()[0]}") from error

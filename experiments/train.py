@@ -18,6 +18,7 @@ from experiments import (
     completion,
     grids,
     launching,
+    origin,
     preflight,
     processes,
     sweep,
@@ -32,7 +33,7 @@ from experiments.record import FAULTS
 def run(config: DictConfig) -> None:
     """Execute one config here."""
     with report_user_errors(quiet=not processes.reports()):
-        resolved = preflight.resolve(config)
+        resolved = origin.traced(preflight.resolve(config))
         from experiments.run import execute  # loads torch, which a sweep's parent can do without
 
         status = execute(resolved).status
@@ -48,7 +49,8 @@ def job_of(context: sweep.Sweep, first: int) -> Callable[[], None]:
     @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
     def job(config: DictConfig) -> None:
         number = first + HydraConfig.get().job.num
-        sweep.execute_job(preflight.resolve(config), context, number=number)
+        resolved = origin.traced(preflight.resolve(config))
+        sweep.execute_job(resolved, context, number=number)
 
     return job
 

@@ -1,6 +1,7 @@
 """Single values of a config: of the kind that its YAML has, and within bounds."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from experiments.errors import UserError
@@ -20,6 +21,20 @@ def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
+def check_finite(pairs: Iterable[tuple[str, Any]]) -> None:
+    """Refuse numbers that are not finite.
+
+    Args:
+        pairs: Dotted keys with their values, as ``leaves`` gives them.
+
+    Raises:
+        UserError: At the first.
+    """
+    for key, value in pairs:
+        if any(isinstance(item, float) and not math.isfinite(item) for item in _items(value)):
+            raise UserError(f"Invalid {key}: {value}. Must be finite.")
+
+
 def check(flat: Mapping[str, Any], *, like: Mapping[str, Any]) -> None:
     """Refuse text where the YAML has a number, and the like; Hydra takes any value for any key.
 
@@ -31,9 +46,14 @@ def check(flat: Mapping[str, Any], *, like: Mapping[str, Any]) -> None:
         UserError: At the first value that is of another kind or out of bounds.
     """
     for key, value in flat.items():
+        if any(isinstance(item, float) and math.isnan(item) for item in _items(value)):
+            raise UserError(f"Invalid {key}: {value}. Must be a number, and nan is none.")
         default = like.get(key)
         # `auto` stands for a choice whose other values may be of any type.
         if default in (None, "???", "auto") or (isinstance(default, str) and "${" in default):
+            continue
+        section, _, name = key.rpartition(".")
+        if value is None and name in (like.get(f"{section}.nullable") or ()):
             continue
         wanted = _kind(default)
         if wanted != _kind(value) and not (
@@ -46,7 +66,9 @@ def check(flat: Mapping[str, Any], *, like: Mapping[str, Any]) -> None:
         if flat[key] < 1:
             raise UserError(f"Invalid {key}: {flat[key]}. Must be a whole number >= 1.")
     memory = flat["memory_limit_gb"]
-    if memory is not None and (_kind(memory) not in ("a number", "a whole number") or memory <= 0):
+    if memory is not None and not (
+        _kind(memory) in ("a number", "a whole number") and 0 < memory < math.inf
+    ):
         raise UserError(f"Invalid memory_limit_gb: {memory!r}. Must be a number > 0, or null.")
     seed = flat["seed"]
     if seed < 0:
@@ -54,6 +76,10 @@ def check(flat: Mapping[str, Any], *, like: Mapping[str, Any]) -> None:
     threads = flat["threads"]
     if threads is not None and (_kind(threads) != "a whole number" or threads < 1):
         raise UserError(f"Invalid threads: {threads!r}. Must be a whole number >= 1, or null.")
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _kind(value: Any) -> str:

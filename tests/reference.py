@@ -30,12 +30,12 @@ CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-def min_max(x: Tensor, eps: float = 0.0) -> Tensor:
-    """Entry by entry; a constant vector becomes ones."""
+def min_max(x: Tensor, eps: float = 0.0, constant_factor: str = "ones") -> Tensor:
+    """Entry by entry; a constant vector becomes ones, or zeros as the formula with eps has it."""
     values = x.flatten().tolist()
     low, high = min(values), max(values)
-    if high - low <= 16 * EPSILON[x.dtype] * high:
-        return torch.ones_like(x)
+    if high - low <= 16 * EPSILON[x.dtype] * high and not (eps and constant_factor == "zeros"):
+        return {"ones": torch.ones_like, "zeros": torch.zeros_like}[constant_factor](x)
     scaled = [(value - low) / (high - low + eps) for value in values]
     return torch.tensor(scaled, dtype=x.dtype).reshape(x.shape)
 
@@ -193,7 +193,9 @@ def one_hot(layer: nn.Embedding, tokens: Tensor) -> Tensor:
     return rows
 
 
-def estimate(layer: Any, record: Record, norm_layers: str) -> tuple[Tensor, Tensor]:
+def estimate(
+    layer: Any, record: Record, norm_layers: str, patch_mean: bool = False
+) -> tuple[Tensor, Tensor]:
     """``(H, S)`` of all rows of a record; ``H`` is ``[groups, d_in (+ 1)]`` or ``[features]``."""
     if isinstance(layer, (*CHANNEL_NORMS, *TRAILING_NORMS)):
         if norm_layers == "two_vector":
@@ -227,10 +229,11 @@ def estimate(layer: Any, record: Record, norm_layers: str) -> tuple[Tensor, Tens
         patches = torch.cat([one_hot(layer, x) for x in record.inputs])[:, None]
     else:
         patches = torch.cat([features_last(layer, x) for x in record.inputs])[:, None]
+    length = patches.shape[-1] if patch_mean and isinstance(layer, (*CONVS, *TRANSPOSED)) else 1
     if getattr(layer, "bias", None) is not None:
         patches = torch.cat([patches, torch.ones_like(patches[..., :1])], dim=-1)
     h = torch.stack([second_moment_diag(patches[:, g]) for g in range(patches.shape[1])])
-    return h, second_moment_diag(s)
+    return h / length, second_moment_diag(s)
 
 
 def two_vector(layer: nn.Module, x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
@@ -253,7 +256,7 @@ class ReferenceAdaFisher:
         norm_layers: ``per_channel`` or ``two_vector``.
         decoupled: AdaFisherW's weight decay.
         options: lr, beta, damping, gammas, update_interval, weight_decay, normalize, factor_init,
-            minmax_eps, maximize.
+            minmax_eps, patch_mean, constant_factor, maximize.
     """
 
     def __init__(
@@ -277,6 +280,8 @@ class ReferenceAdaFisher:
             "normalize": "after",
             "factor_init": "zeros",
             "minmax_eps": 0.0,
+            "patch_mean": False,
+            "constant_factor": "ones",
             "maximize": False,
             "embeddings": False,
         } | options
@@ -327,13 +332,14 @@ class ReferenceAdaFisher:
             output.register_hook(on_grad)
 
     def _normalized(self, x: Tensor) -> Tensor:
-        return min_max(x, self.options["minmax_eps"])
+        return min_max(x, self.options["minmax_eps"], self.options["constant_factor"])
 
     def _refresh(self) -> None:
         gamma_1, gamma_2 = self.options["gammas"]
         for name, record in self.records.items():
             if record.inputs and self.count % self.options["update_interval"] == 0:
-                new = estimate(self.model.get_submodule(name), record, self.norm_layers)
+                layer = self.model.get_submodule(name)
+                new = estimate(layer, record, self.norm_layers, self.options["patch_mean"])
                 if all(torch.isfinite(x).all() for x in new):
                     if self.options["normalize"] == "before":
                         new = (self._normalized(new[0]), self._normalized(new[1]))

@@ -10,7 +10,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("adafisher", "analysis", "conf", "experiments", "tests")
-SCHEMA = ("experiments.record", "experiments.store", "experiments.errors")
+SCHEMA = (
+    "experiments.record",
+    "experiments.store",
+    "experiments.strict_json",
+    "experiments.errors",
+)
 PURE = ("adafisher.fisher", "adafisher.factors")
 
 

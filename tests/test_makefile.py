@@ -125,9 +125,9 @@ def test_jobs_must_be_a_positive_whole_number(checkout: Checkout, jobs: str) -> 
         (["figures"], "analysis.report --runs runs --out out --figures-only"),
         (["figures", "FIG=a"], "analysis.report --runs runs --out out --figures-only --only a"),
         (
-            ["tune", "OPT=adam", "TASK=digits", "TRIALS=9", "ARGS=seeds=1"],
+            ["tune", "OPT=adam", "TASK=digits", "TRIALS=9", "ARGS=seeds=1003"],
             "experiments.tune optimizer=adam task=digits trials=9"
-            ' data_dir="./data" runs_dir="runs" seeds=1',
+            ' data_dir="./data" runs_dir="runs" seeds=1003',
         ),
         (["status", "RUNS=r"], 'experiments.status runs_dir="r"'),
         (["replay", "RUN=0a", "ARGS=x=1"], 'experiments.replay run=0a runs_dir="runs" x=1'),

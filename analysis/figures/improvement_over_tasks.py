@@ -62,7 +62,7 @@ def improvements(
                 continue
             value = improvement_percent(
                 means[name],
-                workload.target,
+                means[reference.name],
                 metric=workload.metric,
                 higher_is_better=workload.higher_is_better,
             )

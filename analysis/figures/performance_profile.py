@@ -14,14 +14,16 @@ from analysis.missing import missing_figure
 from analysis.panels import RC, legend_below, legend_height, note, panels, plain
 from analysis.statistics.profiles import performance_profile
 from analysis.statistics.speedup import median_reach, reaches
-from analysis.workloads import Workload, workloads
+from analysis.workloads import Workload, target_of, workloads
 
 COMMAND = "make sweep OPT=adafisher,adamw,kfac,shampoo TASK=digits,tinyshakespeare"
 AXES = {"train_seconds": "training time", "step": "steps"}
 NOTE = (
-    "Workload: one task, model, setting and budget. Its target is the mean final test metric of "
-    "{reference}. Cost of a method: the median over its seeds of {axes} until the test metric is "
-    "at least as good as the target for the first time; none if half of the seeds never get there. "
+    "Workload: one task, model, setting and budget. Its target is the mean over the runs of "
+    "{reference} of the validation metric at the epoch of their final result (without a validation "
+    "split: of the final result itself, on test). Cost of a method: the median over its seeds of "
+    "{axes} until the metric on that split is at least as good as the target for the first time; "
+    "none if half of the seeds never get there. "
     "Of {count} workloads, those count for a method in which it was run (in brackets where not "
     "all). Lines are shifted a little, so that none hides another."
 )
@@ -50,15 +52,16 @@ def build(results: Results) -> Figure:
 def costs_of(results: Results, found: list[Workload], names: list[str], axis: str) -> Floats:
     """Cost to the target of each method in each workload, ``[methods, workloads]``."""
     costs = np.full((len(names), len(found)), np.nan)
-    metrics = {workload.metric for workload in found}
-    curves = {metric: results.series_by_run(f"test_{metric}", axis) for metric in metrics}
-    for column, workload in enumerate(found):
+    targets = [target_of(workload, results) for workload in found]
+    metrics = {target.metric for target in targets}
+    curves = {metric: results.series_by_run(metric, axis) for metric in metrics}
+    for column, (workload, target) in enumerate(zip(found, targets, strict=True)):
         for name, method in workload.methods.items():
             median = median_reach(
                 reaches(
                     method.runs["run_id"],
-                    curves[workload.metric],
-                    target=workload.target,
+                    curves[target.metric],
+                    target=target.value,
                     higher_is_better=workload.higher_is_better,
                 )
             )

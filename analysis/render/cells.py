@@ -16,6 +16,7 @@ import pandas as pd
 
 from analysis.aggregate import Summary
 from analysis.load import NO_RUNS
+from analysis.settings import is_default
 
 WIDE = 3  # more blocks than this do not fit on a page side by side
 MISSING = "missing"
@@ -143,8 +144,8 @@ def commands(table: pd.DataFrame) -> dict[str, list[str]]:
 def blocks(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Split a grid by the first level of its columns; a flat table is one block without a name.
 
-    A method that has nothing in a block keeps one row there, whatever hyperparameters and rulesets
-    it has elsewhere; of one that has something, only the rows that do are kept.
+    A method that has nothing in the default setting of a task keeps one row there, whatever
+    rulesets it has elsewhere; otherwise only the rows that have something are kept.
     """
     if is_flat(table):
         yield "", table
@@ -158,7 +159,7 @@ def blocks(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         for key, method, kept in zip(part.index, methods, there, strict=True):
             if kept:
                 rows[key] = part.loc[[key]]
-            elif method not in present:
+            elif method not in present and is_default(str(name)):
                 alone = (method, *[""] * (part.index.nlevels - 1))
                 rows[alone] = part.loc[[key]].set_axis(
                     pd.MultiIndex.from_tuples([alone], names=part.index.names)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import scipy.stats
 
 from analysis.aggregate import LEVEL, Floats
+from analysis.statistics.equality import are_equal
 from analysis.statistics.estimates import STATISTICS, Estimate, Statistic, check_level, finite
 
 RESAMPLES = 9999
@@ -41,7 +42,7 @@ def bootstrap(
         resamples: How many.
 
     Returns:
-        The estimate; without an interval for n < 2.
+        The estimate; without an interval for n < 2, and where all values are equal.
 
     Raises:
         ValueError: If ``level`` or ``statistic`` is invalid.
@@ -76,7 +77,8 @@ def stratified(
         resamples: How many.
 
     Returns:
-        The estimate, n the number of runs; without an interval where a task has fewer than two.
+        The estimate, n the number of runs; without an interval where a task has fewer than two,
+        and where in none of them two differ.
 
     Raises:
         ValueError: If ``level`` or ``statistic`` is invalid.
@@ -114,10 +116,11 @@ def interval(
         resamples: How many.
 
     Returns:
-        Both ends; ``None`` where a sample has fewer than two values, as it cannot vary.
+        Both ends; ``None`` where a sample has fewer than two values, as it cannot vary, and where
+        none does vary: an interval without width would be certainty.
     """
     check_level(level)
-    if not strata or min(sample.size for sample in strata) < 2:
+    if not strata or min(sample.size for sample in strata) < 2 or all(map(are_equal, strata)):
         return None, None
     low, high = _percentiles(tuple(strata), statistic, generator, level, resamples)
     return float(low), float(high)

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
+
+EDGE = "edge"
+ONE_SEED = "1 seed"
+MARKS = (EDGE, ONE_SEED)
+LEGEND = (
+    "In the trials behind a number, edge says that the chosen value is the last one that was "
+    "tried, so that a better one may lie beyond, and 1 seed that one seed alone chose it."
+)
 
 
 @dataclass(frozen=True)
@@ -15,28 +24,29 @@ class Effort:
         ruleset: Where they come from; the effort of two rulesets cannot be compared.
         trials: Settings tried; 0 where they are taken as given, ``None`` where it is not known.
         seeds: Seeds of each trial.
+        marks: Of ``marks_of``, what makes the choice an accident; no part of how much was spent.
     """
 
     ruleset: str
     trials: int | None
     seeds: int | None = None
+    marks: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def count(self) -> str:
-        """The trials alone, as a column has them: ``8``, ``8 x 2 seeds``, ``unknown``."""
+        """The trials as a column has them: ``16 x 3 seeds``, ``8, edge, 1 seed``, ``unknown``."""
         if self.trials is None:
-            return "unknown"
-        return f"{self.trials}" + (
-            f" x {self.seeds} seeds" if self.seeds and self.seeds > 1 else ""
-        )
+            return ", ".join(["unknown", *self.marks])
+        several = f" x {self.seeds} seeds" if self.seeds and self.seeds > 1 else ""
+        return ", ".join([f"{self.trials}{several}", *self.marks])
 
     def __str__(self) -> str:
-        """Say it in words: ``tuned, 8 trials``."""
+        """Say it in words: ``tuned, 8 trials, edge, 1 seed``."""
         if self.trials is None:
-            return f"{self.ruleset}, trials not known"
-        return f"{self.ruleset}, {self.trials} trial{'' if self.trials == 1 else 's'}" + (
-            f" of {self.seeds} seeds" if self.seeds and self.seeds > 1 else ""
-        )
+            return ", ".join([self.ruleset, "trials not known", *self.marks])
+        trials = f"{self.trials} trial{'' if self.trials == 1 else 's'}"
+        several = f" of {self.seeds} seeds" if self.seeds and self.seeds > 1 else ""
+        return ", ".join([self.ruleset, f"{trials}{several}", *self.marks])
 
 
 def effort_of(runs: pd.DataFrame) -> Effort:
@@ -44,22 +54,79 @@ def effort_of(runs: pd.DataFrame) -> Effort:
 
     Runs that disagree have an effort that is not known, as have tuned ones without a record of it.
     """
-    found = {_effort(ruleset, tuning) for ruleset, tuning in zip(*_columns(runs), strict=True)}
-    if len(found) == 1:
-        return found.pop()
-    return Effort(" and ".join(sorted({effort.ruleset for effort in found})) or "none", None)
+    rulesets, tunings = _columns(runs)
+    found = {_effort(ruleset, tuning) for ruleset, tuning in zip(rulesets, tunings, strict=True)}
+    rulesets_text = " and ".join(sorted({effort.ruleset for effort in found})) or "none"
+    effort = found.pop() if len(found) == 1 else Effort(rulesets_text, None)
+    marks = {mark for tuning in tunings for mark in marks_of(tuning)}
+    return replace(effort, marks=tuple(mark for mark in MARKS if mark in marks))
 
 
-def unequal(ours: Effort, theirs: Effort) -> str:
-    """Why two efforts cannot be called equal, in a few words; empty where they can."""
-    if ours == theirs and ours.trials is not None:
+def marks_of(tuning: object) -> list[str]:
+    """What is to be known of a tuning beside every number that was made with it.
+
+    Args:
+        tuning: The effort as a run records it; anything else has no marks.
+
+    Returns:
+        ``edge`` where a chosen value is the last one that was tried, so that a better one may lie
+        beyond; ``1 seed`` where every trial was judged by one seed alone.
+    """
+    if not isinstance(tuning, Mapping):
+        return []
+    found = {EDGE: bool(tuning.get("on_edge")), ONE_SEED: _whole(tuning.get("seeds")) == 1}
+    return [mark for mark in MARKS if found[mark]]
+
+
+def over_blocks(efforts: Mapping[str, Effort]) -> str:
+    """The trials of a method over several blocks of runs, in one text.
+
+    Args:
+        efforts: By the title of the block.
+
+    Example:
+        >>> one, two = Effort("tuned", 8, 1, ("1 seed",)), Effort("tuned", 8, 1, ("edge", "1 seed"))
+        >>> over_blocks({"digits": one, "ptb": two})
+        '8, edge on ptb, 1 seed'
+        >>> over_blocks({"digits": one, "ptb": Effort("tuned", 16, 3)})
+        '8, 1 seed on digits; 16 x 3 seeds on ptb'
+    """
+    titles: dict[str, list[str]] = {}
+    for title, effort in efforts.items():
+        titles.setdefault(effort.count, []).append(title)
+    if len(titles) == 1:
+        return next(iter(titles))
+    counts = {replace(effort, marks=()).count for effort in efforts.values()}
+    if len(counts) > 1:
+        return "; ".join(f"{count} on {', '.join(there)}" for count, there in titles.items())
+    told = [counts.pop()]
+    for mark in MARKS:
+        there = [title for title, effort in efforts.items() if mark in effort.marks]
+        if there:
+            told.append(mark if len(there) == len(efforts) else f"{mark} on {', '.join(there)}")
+    return ", ".join(told)
+
+
+def insufficient(winner: Effort, loser: Effort) -> str:
+    """Why a method may not be called better, in a few words; empty where it may.
+
+    The loser must have had at least the winner's trials and seeds of each: a method that lost
+    though more was tried for it has lost. What a paper gives was tuned by others, nobody knows how.
+    """
+    if winner == loser and winner.trials is not None:
         return ""
-    return f"{ours} against {theirs}"
+    known = winner.trials is not None and loser.trials is not None
+    outside = {winner.ruleset, loser.ruleset} - {"default", "tuned"}
+    if known and not outside:
+        spent = [(one.trials or 0, one.seeds or 1) for one in (winner, loser)]
+        if spent[0][0] == 0 or all(mine <= others for mine, others in zip(*spent, strict=True)):
+            return ""
+    return " against ".join(str(replace(effort, marks=())) for effort in (winner, loser))
 
 
 def both(ours: Effort, theirs: Effort) -> str:
     """Say the effort behind two methods that are compared, once where they share it."""
-    return str(ours) if ours == theirs else f"{ours}; {theirs}"
+    return str(ours) if str(ours) == str(theirs) else f"{ours}; {theirs}"
 
 
 def _columns(runs: pd.DataFrame) -> tuple[list[object], list[object]]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 from analysis.aggregate import LEVEL, Floats
+from analysis.statistics.equality import are_equal, subtract
 from analysis.statistics.estimates import check_level, finite
 
 EQUAL, HIGHER, LOWER, INCONCLUSIVE = "equal", "higher", "lower", "inconclusive"
@@ -53,7 +54,7 @@ class Equivalence:
         outcome: ``equal``, ``higher``, ``lower`` (ours), or ``inconclusive``.
         n: Our seeds.
         difference: Ours minus published; ``None`` for n = 0.
-        low: Lower end of its interval; ``None`` for n < 2.
+        low: Lower end of its interval; ``None`` for n < 2, and where all our seeds are equal.
         high: Its upper end.
         margin: Bound of what counts as equal.
         more_seeds: Seeds still needed to decide if mean and spread stay as they are; 0 if decided,
@@ -83,8 +84,8 @@ def equivalence(
     ``equal`` if this interval lies within ``[-margin, margin]``, ``higher`` or ``lower`` if it lies
     wholly beyond. With a published spread, ``nu`` is Welch's. Without one, the published runs are
     taken to scatter as ours do, and ``nu = n - 1``. A reference of unknown n counts as the fewest
-    runs that it can be. Fewer than ``FEWEST_SEEDS`` seeds, or seeds that do not differ at all,
-    decide nothing.
+    runs that it can be. Fewer than ``FEWEST_SEEDS`` seeds, or seeds that are all equal
+    (``equality``), decide nothing.
 
     Args:
         values: Ours, ``[n]``; what is not finite is left out.
@@ -106,9 +107,9 @@ def equivalence(
     n = sample.size
     if n == 0:
         return Equivalence(INCONCLUSIVE, 0, None, None, None, margin, FEWEST_SEEDS, level)
-    difference = float(sample.mean()) - reference.mean
-    spread = float(sample.std(ddof=1)) if n > 1 else None
-    guess = spread if spread else reference.sample_std
+    difference = float(subtract(sample.mean(), reference.mean))
+    spread = None if are_equal(sample) else float(sample.std(ddof=1))
+    guess = spread or reference.sample_std
     more = FEWEST_SEEDS - n
     if guess:
         counts = np.arange(max(n + 1, FEWEST_SEEDS), n + MOST_SEEDS + 1)
@@ -120,7 +121,7 @@ def equivalence(
     half = float(_half_width(np.array([n]), spread, reference, level)[0])
     low, high = difference - half, difference + half
     outcome = INCONCLUSIVE
-    if n >= FEWEST_SEEDS and spread > 0:
+    if n >= FEWEST_SEEDS:
         if -margin <= low and high <= margin:
             outcome = EQUAL
         elif low > margin or high < -margin:

@@ -10,6 +10,7 @@ import scipy.stats
 
 from analysis.aggregate import LEVEL, Floats
 from analysis.statistics.bootstrap import RESAMPLES, STRATIFIED, interval
+from analysis.statistics.equality import are_equal, subtract
 from analysis.statistics.estimates import Estimate, finite
 
 
@@ -26,8 +27,9 @@ def probability_of_improvement(
 
     .. math:: P(X > Y) = \frac{1}{M} \sum_m \frac{1}{N_m K_m} \sum_{i, j} S(x_{m,i}, y_{m,j})
 
-    with ``S`` 1 where x is better, 1/2 where they are equal, 0 otherwise: for each task the
-    Mann-Whitney statistic divided by the number of pairs. It says how often, not by how much.
+    with ``S`` 1 where x is better, 1/2 where they are equal (``equality``), 0 otherwise: for each
+    task the Mann-Whitney statistic divided by the number of pairs. It says how often, not by how
+    much.
 
     Args:
         ours: For each task the results of its runs, ``[runs]``; what is not finite is left out.
@@ -87,7 +89,8 @@ def permutation_p(
         resamples: How many are drawn then.
 
     Returns:
-        ``None`` where a task lacks a method.
+        ``None`` where a task lacks a method, and where no two runs of one method differ
+        (``equality``), as these tell no spread.
 
     Reference:
         Mann and Whitney (1947), On a test of whether one of two random variables is stochastically
@@ -95,6 +98,8 @@ def permutation_p(
     """
     pairs = [(finite(x), finite(y)) for x, y in zip(ours, theirs, strict=True)]
     if not pairs or any(not x.size or not y.size for x, y in pairs):
+        return None
+    if all(are_equal(sample) for pair in pairs for sample in pair):
         return None
     sums: Floats = np.zeros(1)
     shares: Floats = np.ones(1)
@@ -126,5 +131,5 @@ def _ahead(x: Floats, y: Floats, axis: int = -1) -> Floats:
 
 
 def _task(x: Floats, y: Floats, sign: float) -> Floats:
-    ahead = sign * (x[..., :, None] - y[..., None, :])
+    ahead = sign * subtract(x[..., :, None], y[..., None, :])
     return np.asarray(((ahead > 0) + 0.5 * (ahead == 0)).mean(axis=(-2, -1)))

@@ -1,4 +1,4 @@
-"""Tests of paired differences over seeds, and the correction for many of them."""
+"""The test of paired differences over seeds, and the correction for many of them."""
 
 from __future__ import annotations
 
@@ -7,119 +7,74 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-import scipy.stats
+from scipy.special import stdtr
 
-from analysis.aggregate import Floats
-from analysis.statistics.estimates import finite, mean
-
-EXACT_SEEDS = 16
-"""Up to so many seeds all sign flips are enumerated, beyond they are drawn."""
-
-FLIPS = 99_999
-SIGN_FLIP = "sign-flip permutation test"
+from analysis.aggregate import Floats, moments
+from analysis.statistics.equality import are_equal, subtract
 
 
 @dataclass(frozen=True)
-class PairedTest:
-    """A two-sided test that paired differences have mean zero.
+class Pairs:
+    """The results of two methods over the seeds that both have with a finite value.
 
     Attributes:
-        test: Its name, with how the null distribution was had.
-        n: Pairs.
-        p: Its p-value; ``None`` where it cannot be had, as for n < 2.
-        smallest_p: Smallest that any differences of this number can reach.
+        seeds: The common seeds, ascending.
+        ours: Result of each, ``[n]``.
+        theirs: Likewise, of the method compared with.
     """
 
-    test: str
-    n: int
-    p: float | None
-    smallest_p: float
+    seeds: list[int]
+    ours: Floats
+    theirs: Floats
+
+    @property
+    def differences(self) -> Floats:
+        """``ours - theirs``, exactly 0 where both are equal, ``[n]``."""
+        return subtract(self.ours, self.theirs)
+
+    @property
+    def spread(self) -> bool:
+        """Whether the differences are not all equal, so that they tell how much they scatter."""
+        return not are_equal(self.differences, of=(self.ours, self.theirs))
 
 
-def paired_differences(
-    ours: Mapping[int, float], theirs: Mapping[int, float]
-) -> tuple[list[int], Floats]:
-    """Subtract over the seeds that both have with a finite value.
-
-    Returns:
-        The common seeds, ascending, and ``ours - theirs`` of each, ``[n]``.
-    """
+def pairs_of(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Pairs:
+    """Pair the results of two methods by seed."""
     common = [
         seed
         for seed in sorted(set(ours) & set(theirs))
         if math.isfinite(ours[seed]) and math.isfinite(theirs[seed])
     ]
-    return common, np.array([ours[seed] - theirs[seed] for seed in common], dtype=np.float64)
+    x, y = ([float(of[seed]) for seed in common] for of in (ours, theirs))
+    return Pairs(common, np.array(x, dtype=np.float64), np.array(y, dtype=np.float64))
 
 
-def sign_flip(
-    differences: npt.ArrayLike, *, generator: np.random.Generator | None = None
-) -> PairedTest:
-    """Test by flipping signs: if methods are exchangeable, each difference may have either sign.
+def student(pairs: Pairs) -> float | None:
+    """Test by the paired t-test, both sides, that the differences have mean zero.
 
-    ``p`` is the share of the ``2^n`` sign patterns whose mean is as far from zero as the observed
-    one, both sides. It needs no normal distribution, but with n seeds cannot fall below
-    ``2 / 2^n``: 6 seeds are the fewest that reach 5 %.
-
-    Args:
-        differences: ``[n]``; what is not finite is left out.
-        generator: Source of the patterns beyond ``EXACT_SEEDS`` seeds.
-
-    Raises:
-        ValueError: If a generator is needed and not given.
-
-    Reference:
-        Fisher (1935), The Design of Experiments, section 21.
-    """
-    sample = finite(differences)
-    exact = sample.size <= EXACT_SEEDS
-    name = f"{SIGN_FLIP}, " + ("exact" if exact else f"{FLIPS} patterns drawn")
-    smallest = min(1.0, 2.0 / 2**sample.size if exact else 2.0 / (FLIPS + 1))
-    if sample.size < 2:
-        return PairedTest(name, sample.size, None, smallest)
-    if not exact and generator is None:
-        raise ValueError(f"A generator is needed beyond {EXACT_SEEDS} seeds: {sample.size} given.")
-    result = scipy.stats.permutation_test(
-        (sample,),
-        mean,
-        permutation_type="samples",
-        n_resamples=np.inf if exact else FLIPS,
-        batch=4096,
-        vectorized=True,
-        axis=-1,
-        rng=generator,
-    )
-    return PairedTest(name, sample.size, float(result.pvalue), smallest)
-
-
-def student(differences: npt.ArrayLike) -> PairedTest:
-    """Test by Student's t, which takes the differences for normal.
-
-    Args:
-        differences: ``[n]``; what is not finite is left out.
+    It takes the differences for normal.
 
     Returns:
-        The test; without a p-value where all differences are equal, as they then tell no spread.
+        The p-value; ``None`` where all differences are equal, as they then tell no spread.
 
     Reference:
         Student (1908), The probable error of a mean, Biometrika 6.
     """
-    sample = finite(differences)
-    if sample.size < 2 or np.ptp(sample) == 0:
-        return PairedTest("paired t-test", sample.size, None, 0.0)
-    p = float(scipy.stats.ttest_1samp(sample, 0.0).pvalue)
-    return PairedTest("paired t-test", sample.size, p, 0.0)
+    if not pairs.spread:
+        return None
+    n, mean, std, _, _ = moments(pairs.differences)
+    return float(2 * stdtr(n - 1, -np.abs(mean) / (std / np.sqrt(n))))
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
+def holm(p_values: Sequence[float | None], *, tests: int | None = None) -> list[float | None]:
     """Correct p-values of one family of tests by Holm's step-down.
 
     The i-th smallest of m becomes ``max over j <= i of min(1, (m - j + 1) p_(j))``: the chance of
     any false finding is then at most the level, however the tests depend on each other.
 
     Args:
-        p_values: One a test; ``None`` for what could not be tested, which is no part of m.
+        p_values: One a test; ``None`` for what could not be tested.
+        tests: m, where it is not the number of those that could be tested.
 
     Returns:
         The adjusted ones, in the same order.
@@ -128,9 +83,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         Holm (1979), A simple sequentially rejective multiple test procedure, Scand. J. Stat. 6.
     """
     tested = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    family = len(tested) if tests is None else tests
     adjusted: list[float | None] = [None] * len(p_values)
     running = 0.0
     for rank, (p, index) in enumerate(tested):
-        running = max(running, min(1.0, (len(tested) - rank) * p))
+        running = max(running, min(1.0, (family - rank) * p))
         adjusted[index] = running
     return adjusted

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.aggregate import Floats
+from analysis.statistics.equality import RELATIVE
 
 
 def performance_profile(costs: npt.ArrayLike, factors: npt.ArrayLike) -> Floats:
@@ -38,5 +39,5 @@ def performance_profile(costs: npt.ArrayLike, factors: npt.ArrayLike) -> Floats:
     least = reached.min(axis=0, initial=np.inf)
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.where(np.isfinite(reached), reached / least, np.inf)
-        within = (ratio[:, :, None] <= tau * (1 + 1e-12)).sum(axis=1)
+        within = (ratio[:, :, None] <= tau * (1 + RELATIVE)).sum(axis=1)
         return within / known.sum(axis=1)[:, None]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from analysis.aggregate import LEVEL, Floats
 from analysis.statistics.bootstrap import METHOD, RESAMPLES
+from analysis.statistics.equality import are_equal, subtract
 from analysis.statistics.estimates import check_level
 
 EXACT, AT_LEAST, AT_MOST, UNKNOWN = "exact", "at least", "at most", "unknown"
@@ -37,8 +38,8 @@ class SpeedUp:
         bound: ``exact``, or ``at least`` (the baseline's median run did not reach the target),
             ``at most`` (the method's did not), ``unknown`` (neither did).
         value: The ratio, or its bound; ``None`` where it is unknown.
-        low: Lower end of its interval, 0 where it has none; ``None`` unless exact, and two runs of
-            each.
+        low: Lower end of its interval, 0 where it has none; ``None`` unless exact, two runs of
+            each, and not all of each there at once, as these tell no spread.
         high: Its upper end, infinite where it has none.
         n: Runs of the method.
         baseline_n: Runs of the baseline.
@@ -65,18 +66,23 @@ class SpeedUp:
 def first_reach(
     x: npt.ArrayLike, y: npt.ArrayLike, target: float, *, higher_is_better: bool
 ) -> Reach:
-    """When a curve is at least as good as ``target`` for the first time.
+    """When a curve is at least as good as ``target``, or equal to it, for the first time.
 
-    That is the x of an evaluation: nothing is interpolated, as nothing was measured between.
+    That is the x of an evaluation: nothing is interpolated, as nothing was measured between. A run
+    ends with the first value that is not finite: what it measured after that does not count.
 
     Args:
         x: Steps, epochs or seconds, ascending, ``[points]``; at least one.
-        y: What was measured there; NaN is not good.
+        y: What was measured there.
         target: Value to reach.
         higher_is_better: Direction of y.
     """
     amounts, values = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    good = np.flatnonzero(values >= target if higher_is_better else values <= target)
+    lost = np.flatnonzero(~np.isfinite(values))
+    end = lost[0] + 1 if lost.size else values.size
+    amounts, values = amounts[:end], np.where(np.isfinite(values), values, np.nan)[:end]
+    ahead = subtract(values, target) if higher_is_better else subtract(target, values)
+    good = np.flatnonzero(ahead >= 0)
     return Reach(float(amounts[good[0] if good.size else -1]), bool(good.size))
 
 
@@ -147,8 +153,9 @@ def speed_up(
         bound = EXACT if base.reached else AT_LEAST
         bound = bound if own.reached else AT_MOST
     low = high = None
-    if bound == EXACT and min(len(ours), len(baseline)) > 1:
-        drawn = [_resampled(_amounts(runs), generator, resamples) for runs in (baseline, ours)]
+    amounts = [_amounts(runs) for runs in (baseline, ours)]
+    if bound == EXACT and min(map(len, amounts)) > 1 and not all(map(_at_once, amounts)):
+        drawn = [_resampled(one, generator, resamples) for one in amounts]
         with np.errstate(invalid="ignore", divide="ignore"):
             ratios = drawn[0] / drawn[1]
         ends = (np.nan_to_num(ratios, nan=end, posinf=np.inf) for end in (0.0, np.inf))
@@ -172,6 +179,10 @@ def speed_up(
 def _amounts(runs: Sequence[Reach]) -> Floats:
     """Amounts, infinite for a run that did not reach the target, ``[runs]``."""
     return np.array([run.amount if run.reached else math.inf for run in runs])
+
+
+def _at_once(amounts: Floats) -> bool:
+    return bool(np.isfinite(amounts).all()) and are_equal(amounts)
 
 
 def _resampled(amounts: Floats, generator: np.random.Generator, resamples: int) -> Floats:

@@ -16,7 +16,7 @@ from analysis.statistics.estimates import finite
 def trial_results(
     runs: pd.DataFrame, curves: Mapping[str, tuple[Floats, Floats]], *, higher_is_better: bool
 ) -> Floats:
-    """Best validation result of each trial of one method on one task, the mean over its seeds.
+    """Best validation result of each trial of one method on one task, of the worst of its seeds.
 
     Args:
         runs: The trials' rows of the run-level frame; a trial is a ``group_id``.
@@ -32,7 +32,7 @@ def trial_results(
             _best(curves.get(run_id), higher_is_better) if status == "done" else np.nan
             for run_id, status in zip(trial["run_id"], trial["status"], strict=True)
         ]
-        results.append(float(np.mean(best)))
+        results.append(float(np.min(best) if higher_is_better else np.max(best)))
     return np.array(results, dtype=np.float64)
 
 

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.stats
 
 from analysis.aggregate import LEVEL, Floats
 from analysis.statistics.bootstrap import RESAMPLES, STRATIFIED, interval
+from analysis.statistics.equality import subtract
 
 PERCENT = "_percent"
 """Ending of the metrics that have 100 as their best value, where higher is better."""
@@ -66,14 +66,14 @@ class WorkloadScore:
 
 
 def cost(value: float, metric: str, *, higher_is_better: bool) -> float:
-    """What a metric leaves to gain.
+    """What a metric leaves to gain; exactly 0 of 100 %, however that was summed up.
 
     Raises:
         ValueError: If ``has_cost`` says that it cannot be told.
     """
     if not has_cost(metric, higher_is_better=higher_is_better):
         raise ValueError(f"Invalid metric: {metric}. Must end in {PERCENT}, or be better if lower.")
-    return 100.0 - value if higher_is_better else value
+    return float(subtract(100.0, value)) if higher_is_better else value
 
 
 def has_cost(metric: str, *, higher_is_better: bool) -> bool:
@@ -90,11 +90,15 @@ def improvement_percent(
     that is to be high, and the result itself of one that is to be low; of any other metric
     ``100 (result - reference) / |reference|``.
     """
-    if higher_is_better and metric.endswith(PERCENT):
-        result, reference = 100 - result, 100 - reference
-    elif higher_is_better:
-        result, reference = -result, -reference
-    return 100 * (reference - result) / abs(reference) if reference else float("nan")
+    gain = float(subtract(reference, result))
+    if higher_is_better:
+        gain = -gain
+        reference = (
+            cost(reference, metric, higher_is_better=True)
+            if metric.endswith(PERCENT)
+            else reference
+        )
+    return 100 * gain / abs(reference) if reference else float("nan")
 
 
 def workload_scores(
@@ -117,7 +121,7 @@ def workload_scores(
         resamples: How many.
 
     Returns:
-        Complete methods by rank (equal scores share one), then the others by name. If the
+        Complete methods by rank (those of equal scores share one), then the others by name. If the
         reference is incomplete, so are all.
     """
     lacking = {name: _missing(costs.get(name, {}), workloads) for name in costs}
@@ -151,7 +155,8 @@ def workload_scores(
             )
         scores.append(made)
     complete = [made for made in scores if made.value is not None]
-    ranks = scipy.stats.rankdata([made.value for made in complete], method="min")
+    values = np.array([made.value for made in complete], dtype=np.float64)
+    ranks = 1 + (subtract(values[:, None], values) > 0).sum(axis=1)
     ranked = [replace(made, rank=int(rank)) for made, rank in zip(complete, ranks, strict=True)]
     ranked.sort(key=lambda made: (made.rank, made.method))
     return [*ranked, *(made for made in scores if made.value is None)]

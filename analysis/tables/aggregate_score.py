@@ -4,8 +4,9 @@
 (cost: the error, 100 minus accuracy, or the perplexity, of ``final``; means over seeds); 0.90 is a
 cost 10 % lower. ``IQM``: interquartile mean over all runs of their cost divided by the reference's
 mean. Intervals: 95 % percentile bootstrap, stratified over workloads (9,999 resamples; for ``IQM``
-the reference's mean is taken as known); of few seeds they are too narrow. ``n``: runs of the
-method. A method that lacks a run has neither score nor rank.
+the reference's mean is taken as known); of few seeds they are too narrow, and where no two runs
+differ there is none. Equal scores share a rank. ``n``: runs of the method. A method that lacks a
+run has neither score nor rank.
 """
 
 from __future__ import annotations

@@ -1,8 +1,12 @@
 """Is the best method of each task better than the others? By paired differences over seeds.
 
 The best by its mean against every other method: mean difference over the seeds that both have, with
-its 95 % Student-t interval, and the p-value of the paired Student t with Holm's correction over the
-task. One seed decides nothing, nor do hyperparameters that were tuned with unequal effort.
+the 95 % Student-t interval of these two alone, and the p-value of their paired Student t, corrected
+for the choice of the best: it is the largest of the task if the best is ahead of every other, or by
+Holm's correction over all pairs of methods where that is less. One seed decides nothing, nor do
+seeds that all differ by the same, nor hyperparameters that were tuned with unequal effort. More
+seeds: what the test of the two alone needs to find such a difference with a chance of 80 %; where
+it has found it, what it needs with the correction.
 """
 
 from __future__ import annotations
@@ -13,10 +17,11 @@ from analysis.contest import contests
 from analysis.load import Results
 from analysis.render import MISSING, range_text
 from analysis.statistics.compare import INCONCLUSIVE
-from analysis.statistics.effort import both
+from analysis.statistics.effort import LEGEND, both
 
 INDEX = ["task", "result", "best", "against"]
 COLUMNS = ["tuning", "difference", "interval", "n", "p", "outcome", "why"]
+NOTE = LEGEND
 
 
 def build(results: Results) -> pd.DataFrame:
@@ -27,7 +32,8 @@ def build(results: Results) -> pd.DataFrame:
         effort = contest.efforts[str(contest.outcome.leader)]
         for key, made in contest.outcome.against.items():
             undecided = made.outcome == INCONCLUSIVE and made.more_seeds
-            more = f" ({made.more_seeds} more seeds)" if undecided else ""
+            seeds = "seed" if made.more_seeds == 1 else "seeds"
+            more = f" ({made.more_seeds} more {seeds})" if undecided else ""
             rows[contest.title, contest.result, leader, contest.names[key]] = [
                 both(effort, contest.efforts[key]),
                 made.difference,

@@ -2,7 +2,9 @@
 
 Means over the finished runs of a group, and ± their sample standard deviation for the time: runs
 may have shared their machine, or ran on different ones. ``make bench`` measures ratios in one
-process. The peak is that of the process on a CPU, of the device elsewhere.
+process. The peak is that of the process on a CPU, of the device elsewhere. A step's time is that of
+training alone; the AdaFisher authors' training time includes the passes over the test set, which
+``s with test`` adds to a run's where its record has them.
 """
 
 from __future__ import annotations
@@ -13,12 +15,15 @@ import numpy as np
 import pandas as pd
 
 from analysis.grid import Columns, method_grid, row_of, source_of
-from analysis.groups import group_runs
+from analysis.groups import group_runs, shown_of
 from analysis.load import Results
 from analysis.render import Cell
+from analysis.statistics.effort import LEGEND
 
 COLUMNS = ["task", "cost"]
-COSTS = ("ms a step", "to adamw", "peak MB", "state MB")
+NOTE = LEGEND
+WITH_TEST = "s with test"
+COSTS = ("ms a step", "to adamw", WITH_TEST, "peak MB", "state MB")
 SPREAD = COSTS[0]
 REFERENCE = "adamw"
 NOT_RUN = "not run"
@@ -29,9 +34,10 @@ def build(results: Results) -> pd.DataFrame:
     """Build the grid.
 
     Returns:
-        Index ``grid.INDEX``; columns ``COLUMNS``, the ``COSTS`` of each block of comparable runs.
+        Index ``grid.INDEX``; columns ``COLUMNS``, the ``COSTS`` of each block of comparable runs,
+        without ``WITH_TEST`` where no record has it.
     """
-    groups = group_runs(results.runs)
+    groups = shown_of(group_runs(results.runs))
     done = results.runs[results.runs["status"] == "done"]
     members = dict(list(done.groupby("group_id")))
     cells: Columns = {}
@@ -41,10 +47,14 @@ def build(results: Results) -> pd.DataFrame:
             for _, row in block.iterrows()
             if row["optimizer"] == REFERENCE and row["group_id"] in members
         ]
+        found = {key: _costs(members.get(key), reference[:1]) for key in block["group_id"]}
+        shown = [
+            cost for cost in COSTS if cost != WITH_TEST or any(cost in of for of in found.values())
+        ]
         for _, group in block.iterrows():
-            values = _costs(members.get(group["group_id"]), reference[:1])
+            values = found[group["group_id"]]
             source = source_of(group)
-            for cost in COSTS:
+            for cost in shown:
                 column = cells.setdefault((str(title), cost), {})
                 column[row_of(group)] = _cell(cost, values.get(cost), source)
     return method_grid(groups, cells, columns=COLUMNS, missing=NOT_RUN)
@@ -57,6 +67,7 @@ def _costs(runs: pd.DataFrame | None, reference: list[float]) -> dict[str, tuple
     times = _milliseconds(runs)
     found = {
         "ms a step": times,
+        WITH_TEST: _seconds_with_test(runs),
         "to adamw": times.mean() / reference[0] if reference else np.nan,
         "peak MB": pd.to_numeric(runs["peak_memory_bytes"]) / MEGA,
         "state MB": pd.to_numeric(runs["state_bytes"]) / MEGA,
@@ -71,6 +82,11 @@ def _mean(value: Any) -> float:
 def _milliseconds(runs: pd.DataFrame) -> pd.Series:
     steps = pd.to_numeric(runs["steps"]).where(lambda count: count > 0)
     return 1e3 * pd.to_numeric(runs["train_seconds"]) / steps
+
+
+def _seconds_with_test(runs: pd.DataFrame) -> pd.Series:
+    """Training and test passes together; NaN where the latter were not recorded."""
+    return pd.to_numeric(runs["train_seconds"]) + pd.to_numeric(runs["evaluation_seconds"])
 
 
 def _cell(cost: str, found: tuple[Any, int] | None, source: dict[str, Any]) -> Cell:

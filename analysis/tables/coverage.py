@@ -9,8 +9,10 @@ from analysis.grid import Columns, method_grid, row_of, source_of
 from analysis.groups import group_runs
 from analysis.load import Results
 from analysis.render import Cell
+from analysis.statistics.effort import LEGEND
 
 COLUMNS = ["task", "seeds"]
+NOTE = LEGEND
 NONE = "none"
 
 

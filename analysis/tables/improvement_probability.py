@@ -5,8 +5,8 @@ over the workloads in the rows of several. It says how often, not by how much. A
 is worse than any that is done. Interval: 95 % percentile bootstrap, the runs of each method
 resampled within each workload (2,000 resamples); of few runs it is too narrow. ``p``: exact
 permutation test that the runs are dealt to the two methods by chance (of more than 2,000 deals so
-many are drawn), with Holm's correction over the methods of the same workloads; above 5 %, or with
-one run, the outcome is inconclusive.
+many are drawn), with Holm's correction over the methods of the same workloads; above 5 %, with one
+run, or where no two runs of one method differ, the outcome is inconclusive.
 """
 
 from __future__ import annotations
@@ -59,16 +59,20 @@ def build(results: Results) -> pd.DataFrame:
 
 def _rows(part: Sequence[Workload], names: Sequence[str]) -> list[list[object]]:
     compared = [[_samples(workload, name) for workload in part] for name in names]
-    tested = [_test(samples) for samples in compared]
+    tested = [_test(samples) if _several(samples) else None for samples in compared]
+    adjusted = holm(tested, tests=sum(map(_several, compared)))
     return [
         [trials(part, name), *_row(part, name, samples, corrected), p]
-        for name, samples, corrected, p in zip(names, compared, holm(tested), tested, strict=True)
+        for name, samples, corrected, p in zip(names, compared, adjusted, tested, strict=True)
     ]
 
 
+def _several(samples: Sequence[Samples]) -> bool:
+    """Whether each method has two runs at least in each workload."""
+    return min(sample.size for pair in samples for sample in pair) > 1
+
+
 def _test(samples: Sequence[Samples]) -> float | None:
-    if min(sample.size for pair in samples for sample in pair) < 2:
-        return None
     ours, theirs = zip(*samples, strict=True)
     generator = np.random.default_rng(0)
     return permutation_p(ours, theirs, generator=generator, resamples=RESAMPLES)

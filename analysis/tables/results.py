@@ -2,7 +2,8 @@
 
 ``final`` is taken at the epoch that is best on validation (at the last epoch where there is no
 validation split); ``best_test`` is the best epoch on the test set itself. Bold: better than every
-other method of its column (paired Student t over seeds, Holm's correction, 5 %).
+other method of its column, each by a paired Student t over seeds at 5 %, which holds for the best
+of many without a correction; equal seeds, and differences that are all equal, decide nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ import pandas as pd
 from analysis.aggregate import summarize
 from analysis.contest import contests
 from analysis.grid import Columns, method_grid, row_of, source_of
-from analysis.groups import group_runs
+from analysis.groups import group_runs, rows_of, without_row
 from analysis.load import RESULTS, Results
+from analysis.render import Cell
+from analysis.statistics.effort import LEGEND
 from analysis.style import metric_label
 
 COLUMNS = ["task", "metric", "result"]
+NOTE = LEGEND
 NOT_RUN = "not run"
+VARIANTS_ONLY = "variants only"
 
 
 def build(results: Results) -> pd.DataFrame:
@@ -28,9 +33,11 @@ def build(results: Results) -> pd.DataFrame:
 
     Returns:
         Index ``grid.INDEX``; columns ``COLUMNS``, two for each block of comparable runs; cells are
-        ``Summary``, or ``NOT_RUN`` where a method has no run in that block.
+        ``Summary``, or ``NOT_RUN`` where a method has no run in that block, or ``VARIANTS_ONLY``
+        where it has none as its ruleset has it (see the table of variants).
     """
-    groups = group_runs(results.runs)
+    every = group_runs(results.runs)
+    groups = rows_of(every)
     cells: Columns = {}
     members = dict(list(results.runs.groupby("group_id")))
     carried = {
@@ -39,8 +46,7 @@ def build(results: Results) -> pd.DataFrame:
         if contest.outcome.significant
     }
     for _, group in groups.iterrows():
-        arrow = "↑" if group["higher_is_better"] else "↓"
-        metric = f"{metric_label(group['metric'])} {arrow}"
+        metric = _metric(group)
         source = source_of(group)
         source["hyperparameters"] = json.dumps(group["hyperparameters"], sort_keys=True)
         for result in RESULTS:
@@ -50,4 +56,16 @@ def build(results: Results) -> pd.DataFrame:
             )
             strong = (group["group_id"], result) in carried
             column[row_of(group)] = replace(summary, strong=strong)
-    return method_grid(groups, cells, columns=COLUMNS, missing=NOT_RUN)
+    for _, group in without_row(every).iterrows():
+        metric = _metric(group)
+        for result in RESULTS:
+            column = cells.setdefault((group["title"], metric, result), {})
+            column[row_of(group)] = Cell(VARIANTS_ONLY, source=source_of(group))
+    return method_grid(
+        pd.concat([groups, without_row(every)]), cells, columns=COLUMNS, missing=NOT_RUN
+    )
+
+
+def _metric(group: pd.Series) -> str:
+    arrow = "↑" if group["higher_is_better"] else "↓"
+    return f"{metric_label(group['metric'])} {arrow}"

@@ -1,11 +1,14 @@
 """How much sooner than a reference a method reaches what the reference ends with.
 
-``2.00×``: in half the steps, or half the training time (which leaves out evaluation). Target: the
-mean final test metric of the reference, as in the figure performance_profile; reached at the first
-evaluation that is at least as good. The number is the median over the reference's runs divided by
-that over the method's (the later of two middle ones), with its 95 % interval (percentile bootstrap
-over the runs of each, 9,999 resamples). Where half of the runs never get there, their last
-evaluations make it a bound: ``at least`` for a late reference, ``at most`` for a late method.
+``2.00×``: in half the steps, or half the training time (which leaves out evaluation). Target, as in
+the figure performance_profile: the mean over the reference's runs of their validation metric at the
+epoch of their final result (without a validation split: of the final result itself, on test);
+reached at the first evaluation whose metric on that split is at least as good. The number is the
+median over the reference's runs divided by that over the method's (the later of two middle ones),
+with its 95 % interval (percentile bootstrap over the runs of each, 9,999 resamples); inconclusive
+for one run of either, and where all runs of each get there at one evaluation, as these tell no
+spread. Where half of the runs never get there, their last evaluations make it a bound: ``at least``
+for a late reference, ``at most`` for a late method.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from analysis.render import CSV_ONLY, MISSING, number, range_text
 from analysis.statistics.compare import INCONCLUSIVE
 from analysis.statistics.speedup import EXACT, SpeedUp, reaches, speed_up
 from analysis.style import metric_label
-from analysis.workloads import NOTHING, Workload, lacks, trials, workloads
+from analysis.workloads import NOTHING, Target, Workload, lacks, target_of, trials, workloads
 
 AXES = {"step": "in steps", "train_seconds": "in training time"}
 Curves = Mapping[str, tuple[Floats, Floats]]
@@ -42,19 +45,21 @@ NOTE = (
 def build(results: Results) -> pd.DataFrame:
     """Build the flat table, a row for each method of each workload but the reference."""
     found = workloads(results)
+    targets = {one.title: target_of(one, results) for one in found}
     curves = {
-        (metric, axis): results.series_by_run(f"test_{metric}", axis)
-        for metric in {one.metric for one in found}
+        (metric, axis): results.series_by_run(metric, axis)
+        for metric in {target.metric for target in targets.values()}
         for axis in AXES
     }
     rows: dict[tuple[str, str, str], list[object]] = {}
     for one in found:
         for name in one.methods:
             if name != one.reference.name:
-                made = [_speed_up(one, name, curves[one.metric, axis]) for axis in AXES]
+                target = targets[one.title]
+                made = [_speed_up(one, name, target, curves[target.metric, axis]) for axis in AXES]
                 rows[one.title, one.reference.name, name] = [
                     trials([one], name),
-                    *_row(one, made, lacks(one, name)),
+                    *_row(target, made, lacks(one, name)),
                 ]
     table = pd.DataFrame.from_dict(
         rows, orient="index", columns=[*SHOWN, *IN_FULL, *FURTHER], dtype=object
@@ -64,12 +69,12 @@ def build(results: Results) -> pd.DataFrame:
     return table
 
 
-def _speed_up(workload: Workload, name: str, curves: Curves) -> SpeedUp:
+def _speed_up(workload: Workload, name: str, target: Target, curves: Curves) -> SpeedUp:
     own, base = (
         reaches(
             method.runs["run_id"],
             curves,
-            target=workload.target,
+            target=target.value,
             higher_is_better=workload.higher_is_better,
         )
         for method in (workload.methods[name], workload.reference)
@@ -77,12 +82,12 @@ def _speed_up(workload: Workload, name: str, curves: Curves) -> SpeedUp:
     return speed_up(own, base, generator=np.random.default_rng(0))
 
 
-def _row(workload: Workload, made: list[SpeedUp], incomplete: str) -> list[object]:
+def _row(target: Target, made: list[SpeedUp], incomplete: str) -> list[object]:
     first = made[0]
-    metric = metric_label(f"test_{workload.metric}").removesuffix(" (%)")
-    unit = " %" if workload.metric.endswith("_percent") else ""
+    metric = metric_label(target.metric).removesuffix(" (%)")
+    unit = " %" if target.metric.endswith("_percent") else ""
     return [
-        f"{metric} {number(workload.target)}{unit}",
+        f"{metric} {number(target.value)}{unit}",
         f"{first.baseline_reached}/{first.baseline_n}",
         f"{first.reached}/{first.n}",
         *(text for one in made for text in (said(one), interval_said(one))),
@@ -102,11 +107,10 @@ def said(made: SpeedUp) -> str:
 
 
 def interval_said(made: SpeedUp) -> str:
-    """Say the interval: ``1.10 to 1.30``, ``1.10 or more``; ``inconclusive`` of one run."""
-    if min(made.n, made.baseline_n) < 2:
-        return INCONCLUSIVE
+    """Say the interval: ``1.10 to 1.30``, ``1.10 or more``; ``inconclusive`` without spread."""
     if made.low is None or made.high is None:
-        return ""
+        undecided = made.bound == EXACT or min(made.n, made.baseline_n) < 2
+        return INCONCLUSIVE if undecided else ""
     if math.isinf(made.high):
         return f"{number(made.low)} or more" if made.low else "open on both sides"
     return range_text(made.low, made.high) if made.low else f"up to {number(made.high)}"

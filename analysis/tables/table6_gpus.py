@@ -1,7 +1,8 @@
 """Seconds an epoch by number of GPUs (Table 6); hardware of its own, so there is no verdict.
 
 Published on the left, ours on the right where runs join the row; the verdicts and the commands are
-in the table published_vs_reproduced.
+in the table published_vs_reproduced. The authors' time includes the pass over the test set, ours
+does not; the table cost has both where a record has them.
 """
 
 from __future__ import annotations

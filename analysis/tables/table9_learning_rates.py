@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
-from analysis import conf
+from analysis.groups import group_runs, rows_of
 from analysis.load import Results
 from analysis.render import Cell
+from analysis.shipped import shipped
 
 COLUMNS = ["ruleset", "for"]
 NONE = "none"
 
 
 def build(results: Results) -> pd.DataFrame:
-    """Build the grid; it needs no runs.
+    """Build the grid; the paper's part needs no runs.
 
     Returns:
-        Index ``optimizer``; columns ``COLUMNS``: a family of models, or a task.
+        Index ``optimizer``; columns ``COLUMNS``: a family of models, or a task whose runs have
+        tuned rates.
     """
-    del results
     rates = {
-        (ruleset, place): of
-        for ruleset in ("paper", "tuned")
-        for place, of in conf.learning_rates(ruleset).items()
+        ("paper", family): {name: _cell(rate) for name, rate in of.items()}
+        for family, of in shipped().learning_rates.items()
     }
+    rates |= {("tuned", task): of for task, of in _tuned(results.runs).items()}
     optimizers = sorted({name for of in rates.values() for name in of})
-    cells = [[_cell(of.get(name)) for of in rates.values()] for name in optimizers]
+    cells = [[of.get(name, Cell(NONE)) for of in rates.values()] for name in optimizers]
     columns = pd.MultiIndex.from_tuples(list(rates), names=COLUMNS)
     index = pd.Index(optimizers, name="optimizer")
     return pd.DataFrame(cells, index=index, columns=columns, dtype=object)
 
 
-def _cell(rate: conf.Sourced | None) -> Cell:
-    if rate is None:
-        return Cell(NONE)
-    return Cell(f"{rate.value:g}", {"lr": rate.value, "source": rate.source})
+def _tuned(runs: pd.DataFrame) -> dict[str, dict[str, Cell]]:
+    """The rates of the methods' rows by task and optimizer: what was typed is none of them."""
+    found: dict[str, dict[str, dict[float, None]]] = {}
+    rows = rows_of(group_runs(runs))
+    for _, row in rows[(rows["ruleset"] == "tuned") & (rows["control"] == "")].iterrows():
+        if "lr" in row["hyperparameters"]:
+            of = found.setdefault(row["task"], {}).setdefault(row["optimizer"], {})
+            of[row["hyperparameters"]["lr"]] = None
+    return {
+        task: {
+            # Files of different times, in different settings.
+            name: Cell(", ".join(f"{rate:g}" for rate in rates), {"lr": next(iter(rates))})
+            for name, rates in of.items()
+        }
+        for task, of in found.items()
+    }
+
+
+def _cell(rate: Mapping[str, Any]) -> Cell:
+    return Cell(f"{rate['value']:g}", {"lr": rate["value"], "source": rate["source"]})

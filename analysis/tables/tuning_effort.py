@@ -1,6 +1,7 @@
 """The effort behind each method's hyperparameters: trials, budget and seeds of their tuning.
 
-``on_edge`` names the hyperparameters whose best value lies on the edge of what was searched.
+``edge``: the chosen value of a hyperparameter, named under ``on_edge``, is the last one that was
+tried, so that a better one may lie beyond. ``1 seed``: each trial was judged by one seed alone.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.groups import group_runs
+from analysis.groups import group_runs, rows_of
 from analysis.load import Results
 from analysis.render import MISSING
+from analysis.statistics.effort import marks_of
 
 INDEX = ["task", "optimizer", "ruleset"]
 FACTS = (
@@ -35,7 +37,7 @@ def build(results: Results) -> pd.DataFrame:
     Returns:
         Index ``INDEX``; one column for each of ``FACTS``, and ``effort`` in words.
     """
-    groups = group_runs(results.runs)
+    groups = rows_of(group_runs(results.runs))
     tunings = results.runs.drop_duplicates("group_id").set_index("group_id")["tuning"]
     rows: dict[tuple[str, str, str], dict[str, object]] = {}
     for _, group in groups.iterrows():
@@ -53,9 +55,9 @@ def _effort(tuning: Mapping[str, Any]) -> str:
     if not tuning:
         return UNTUNED
     seeds = len(tuning.get("seeds") or [None])
-    return f"{tuning.get('trials')} trials x {tuning.get('budget')}" + (
-        f" x {seeds} seeds" if seeds > 1 else ""
-    )
+    several = f" x {seeds} seeds" if seeds > 1 else ""
+    spent = f"{tuning.get('trials')} trials x {tuning.get('budget')}{several}"
+    return ", ".join([spent, *marks_of(tuning)])
 
 
 def _text(value: Any) -> object:

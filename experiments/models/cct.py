@@ -36,9 +36,10 @@ class CCT(nn.Module):
         in_channels: Channels of the images.
         num_classes: Classes.
         image_size: Side of the images; decides how many positions there are.
+        padding: Of each tokenizer convolution; 1 keeps the side at a stride of 1.
 
     Raises:
-        UserError: If the heads do not divide the width.
+        UserError: If the heads do not divide the width, or the padding is no whole number >= 0.
 
     Reference:
         Hassani et al. (2021), arXiv 2104.05704.
@@ -59,20 +60,25 @@ class CCT(nn.Module):
         in_channels: int,
         num_classes: int,
         image_size: int,
+        padding: int = 1,
     ) -> None:
         super().__init__()
         if width % heads:
             raise UserError(f"Invalid heads: {heads}. Must divide width {width}.")
+        if isinstance(padding, bool) or not isinstance(padding, int) or padding < 0:
+            raise UserError(f"Invalid padding: {padding}. Must be a whole number >= 0.")
         channels = [in_channels, *[STEM_CHANNELS] * (convolutions - 1), width]
         side = image_size
         steps: list[nn.Module] = []
         for inner, outer in pairwise(channels):
             steps += [
-                nn.Conv2d(inner, outer, 3, stride=stride, padding=1, bias=False),
+                nn.Conv2d(inner, outer, 3, stride=stride, padding=padding, bias=False),
                 nn.ReLU(),
                 nn.MaxPool2d(3, stride=2, padding=1),
             ]
-            side = _halved((side - 1) // stride + 1)
+            side = _halved((side + 2 * padding - 3) // stride + 1)
+        if side < 1:
+            raise UserError(f"Invalid padding: {padding}. {image_size} pixels leave no token.")
         self.tokenizer = nn.Sequential(*steps)
         self.positions = nn.Parameter(torch.empty(1, side**2, width))
         self.dropout = nn.Dropout(dropout)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments.errors import UserError
+from experiments.models.initial import TORCH, check_init, draw_as_torch
 
 NORMS = ("pre", "post")
 INIT_STD = 0.02  # Radford et al. (2018), GPT-1, section 4.1
@@ -33,6 +34,8 @@ class GPT(nn.Module):
         norm: ``pre`` or ``post``.
         dropout: Probability, on embeddings, attention weights and both branches.
         tied_head: Whether the output layer is the token embedding. It has no bias either way.
+        init: Initial weights: ``gpt`` draws all from N(0, 0.02), without biases, ``torch`` leaves
+            them at torch's defaults, where a tied head draws the embedding too.
 
     Raises:
         UserError: If an argument is out of range.
@@ -50,8 +53,10 @@ class GPT(nn.Module):
         norm: str,
         dropout: float,
         tied_head: bool,
+        init: str = "gpt",
     ) -> None:
         super().__init__()
+        check_init(init, "gpt")
         _check(layers=layers, heads=heads, width=width, mlp_width=mlp_width, norm=norm)
         if not 0 <= dropout < 1:
             raise UserError(f"Invalid dropout: {dropout}. Must be in [0, 1).")
@@ -67,7 +72,11 @@ class GPT(nn.Module):
         self.head = nn.Linear(width, vocab_size, bias=False)
         if tied_head:
             self.head.weight = self.token_embedding.weight
-        self._initialise(residual_std=INIT_STD / math.sqrt(2 * layers) if norm == "pre" else None)
+        if init == TORCH:
+            draw_as_torch(self)
+        else:
+            pre = norm == "pre"
+            self._initialise(residual_std=INIT_STD / math.sqrt(2 * layers) if pre else None)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens ``[B, T]`` to logits of the next token ``[B, T, vocab_size]``."""

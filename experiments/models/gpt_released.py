@@ -36,6 +36,7 @@ class FrozenEmbeddingGPT(GPT):
         norm: See ``GPT``.
         dropout: See ``GPT``.
         tied_head: See ``GPT``.
+        init: See ``GPT``; of all but the embeddings.
 
     Attributes:
         checksums: sha256 of the file, by its name.
@@ -57,6 +58,7 @@ class FrozenEmbeddingGPT(GPT):
         norm: str,
         dropout: float,
         tied_head: bool,
+        init: str = "gpt",
     ) -> None:
         super().__init__(
             vocab_size=vocab_size,
@@ -68,6 +70,7 @@ class FrozenEmbeddingGPT(GPT):
             norm=norm,
             dropout=dropout,
             tied_head=tied_head,
+            init=init,
         )
         path = locate(weights_dir)
         tokens, positions = _read(path)

@@ -4,13 +4,20 @@ from torch import nn
 from torchvision import models
 
 from experiments.errors import UserError
+from experiments.models.initial import TORCH, check_init, draw_as_torch
 
 DEPTHS = {18: models.resnet18, 50: models.resnet50, 101: models.resnet101}
 STEMS = ("cifar", "imagenet")
 
 
 def build(
-    *, depth: int, stem: str, in_channels: int, num_classes: int, image_size: int
+    *,
+    depth: int,
+    stem: str,
+    in_channels: int,
+    num_classes: int,
+    image_size: int,
+    init: str = "torchvision",
 ) -> models.ResNet:
     """Make torchvision's ResNet.
 
@@ -21,9 +28,11 @@ def build(
         in_channels: Channels of the images.
         num_classes: Classes.
         image_size: Side of the images; any, because the features are averaged over positions.
+        init: Initial weights: ``torchvision`` draws convolutions with variance ``2 / fan_out`` (He
+            et al. 2015, arXiv 1502.01852), ``torch`` leaves them at torch's defaults.
 
     Raises:
-        UserError: If ``depth`` or ``stem`` is not one of the known.
+        UserError: If ``depth``, ``stem`` or ``init`` is not one of the known.
 
     Reference:
         He et al. (2016), arXiv 1512.03385.
@@ -33,6 +42,7 @@ def build(
         raise UserError(f"Invalid depth: {depth}. Must be one of: {known}.")
     if stem not in STEMS:
         raise UserError(f"Invalid stem: {stem!r}. Must be one of: {', '.join(STEMS)}.")
+    check_init(init, "torchvision")
     network = DEPTHS[depth](num_classes=num_classes)
     size, stride = (3, 1) if stem == "cifar" else (7, 2)
     conv = nn.Conv2d(in_channels, 64, size, stride=stride, padding=size // 2, bias=False)
@@ -40,4 +50,6 @@ def build(
     network.conv1 = conv
     if stem == "cifar":
         network.maxpool = nn.Identity()
+    if init == TORCH:
+        draw_as_torch(network)
     return network

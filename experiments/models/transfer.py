@@ -108,7 +108,8 @@ def load(
         minimum_percent: Share of the parameter elements below which the file is refused.
 
     Raises:
-        UserError: If the file cannot be had or read, or too little of it fits.
+        UserError: If the file cannot be had or read, too little of it fits, or what does is not
+            finite.
     """
     check_share(minimum_percent)
     path = locate(source, model=name, weights=weights, data_dir=data_dir)
@@ -137,6 +138,12 @@ def load(
             f"parameters of model={name}, and pretrained.minimum_percent is {minimum_percent:g}. "
             f"Not in it: {_some(loaded.left)}. Only in it: {_some(loaded.unused)}. A smaller "
             "pretrained.minimum_percent= starts all the same."
+        )
+    bad = tuple(key for key in wanted if key in fits and not bool(found[key].isfinite().all()))
+    if bad:
+        raise UserError(
+            f"pretrained.source={source}: {path.name} has numbers that are not finite, in "
+            f"{_some(tuple(bad))}. Its training diverged, or it is damaged."
         )
     with torch.no_grad():
         for key in fits:

@@ -34,6 +34,7 @@ class EKFACPreconditioner(KFACPreconditioner):
     - Bases and moments are of the batch of the refresh. The paper takes moments in every step:
       that is a sampled backward pass a step, which ``interval`` is there to avoid. ``ema_decay``
       averages the factors that give the bases.
+    - ``positions`` scales A alone, which its eigenvectors do not see: it changes nothing here.
 
     Reference:
         George et al., 2018, arXiv 1806.03884, algorithm 1 (its EKFAC without running averages).

@@ -21,7 +21,9 @@ class KFAC(PreconditionedSGD):
         damping: Damping of the product of the factors.
         interval: Steps between two refreshes of the factors.
         ema_decay: Weight of the old factors in a running average; ``None`` for none.
-        max_dimension: Layers with a larger factor keep their raw gradient.
+        max_dimension: Layers with a larger factor keep their raw gradient; ``None`` for no limit.
+        positions: Whether A of a Linear layer is the ``"mean"`` or the ``"sum"`` over the positions
+            of a loss row, such as the tokens of an image.
         max_norm: Clipping threshold of the preconditioned gradient; ``None`` for off.
         seed: Seed of the sampled labels.
         params: Torch-style parameter groups; all parameters of ``model`` by default.
@@ -51,7 +53,8 @@ class KFAC(PreconditionedSGD):
         damping: float = 1e-3,
         interval: int = 10,
         ema_decay: float | None = None,
-        max_dimension: int = 8192,
+        max_dimension: int | None = 8192,
+        positions: str = "mean",
         max_norm: float | None = None,
         seed: int = 0,
         params: Iterable[Tensor] | Iterable[dict[str, Any]] | None = None,
@@ -63,6 +66,7 @@ class KFAC(PreconditionedSGD):
             interval=interval,
             ema_decay=ema_decay,
             max_dimension=max_dimension,
+            positions=positions,
             seed=seed,
         )
         super().__init__(

@@ -1,6 +1,5 @@
 """K-FAC: Kronecker-factored Fisher blocks of Linear and Conv2d layers."""
 
-import logging
 from collections import defaultdict
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from experiments.optimizers.collective import refuse_sharded, share_of_rank, world_size
+from experiments.optimizers.coverage import Coverage, coverage_of
 from experiments.optimizers.inverses import Factor, Inverse, invert_pair, precondition
 from experiments.optimizers.kronecker import sampled_gradient
 from experiments.optimizers.layers import Layer, find_layers, watch_layers
@@ -16,6 +16,7 @@ from experiments.optimizers.pools import Pools
 from experiments.optimizers.symmetric import pack, stack_length, unpack
 from experiments.optimizers.transform import (
     GradientTransform,
+    check_choice,
     check_count,
     check_number,
     copied,
@@ -23,9 +24,8 @@ from experiments.optimizers.transform import (
     report_kept,
 )
 
-log = logging.getLogger(__name__)
-
 FISHERS = ("mc", "empirical")
+POSITIONS = ("mean", "sum")
 
 
 class _Use(NamedTuple):
@@ -47,8 +47,9 @@ class KFACPreconditioner(GradientTransform):
         A = \frac{1}{N R} \sum a a^T, \quad B = \frac{1}{N} \sum g g^T, \quad
         \hat G = (B + \sqrt\lambda / \pi \, I)^{-1} \, G \, (A + \pi \sqrt\lambda I)^{-1},
 
-    for Linear and Conv2d alike (the authors' ASDL does not divide A by R in a Linear layer that is
-    applied to R positions of one loss row, as in a vision transformer; we keep one rule).
+    for Linear and Conv2d alike. With ``positions="sum"`` A of a Linear layer is not divided by R,
+    as in ASDL, the library of the AdaFisher authors: that matters where a layer is applied to many
+    positions of one loss row, as in a vision transformer.
 
     - Biases are preconditioned by B alone, as in the authors' library: no augmented input.
     - A grouped convolution has one pair of factors for each group.
@@ -75,7 +76,10 @@ class KFACPreconditioner(GradientTransform):
         damping: Damping of the product of the factors; lambda.
         interval: Steps between two refreshes; the first step refreshes. Hooks rest in between.
         ema_decay: Weight of the old factors in a running average; ``None`` for none.
-        max_dimension: Largest factor; one of d costs a ``[d, d]`` matrix and O(d^3) time.
+        max_dimension: Largest factor; ``None`` for no limit. One of d from r rows costs a
+            ``[d, d]`` matrix and O(d^3) time; of at most d / 2 rows ``[r, d]`` and O(r^2 d).
+        positions: Whether A of a Linear layer is the ``"mean"`` or the ``"sum"`` over the positions
+            of a loss row.
         seed: Seed of the sampled labels, which come from a generator of their own.
 
     Raises:
@@ -95,17 +99,20 @@ class KFACPreconditioner(GradientTransform):
         damping: float = 1e-3,
         interval: int = 10,
         ema_decay: float | None = None,
-        max_dimension: int = 8192,
+        max_dimension: int | None = 8192,
+        positions: str = "mean",
         seed: int = 0,
     ) -> None:
-        if fisher not in FISHERS:
-            raise ValueError(f"Invalid fisher: {fisher!r}. Must be one of {', '.join(FISHERS)}.")
+        check_choice("positions", positions, POSITIONS)
+        check_choice("fisher", fisher, FISHERS)
         check_number("damping", damping, above=0)
         check_count("interval", interval)
         if ema_decay is not None:
             check_number("ema_decay", ema_decay, at_least=0, below=1)
-        check_count("max_dimension", max_dimension)
+        if max_dimension is not None:
+            check_count("max_dimension", max_dimension)
         self.fisher = fisher
+        self.positions = positions
         self.damping = damping
         self.interval = interval
         self.ema_decay = ema_decay
@@ -113,8 +120,7 @@ class KFACPreconditioner(GradientTransform):
         self.skipped_refreshes = 0
         self._generator = torch.Generator().manual_seed(seed)
         self._layers, self.left_alone = find_layers(model, max_dimension)
-        if self.left_alone:
-            log.debug("%s leaves the gradient as it is: %s", self.method, self.left_alone)
+        self._coverage = coverage_of(model, self.left_alone)
         self._preconditioners: dict[str, list[Tensor]] = {}  # what applies to each layer
         self._running: dict[str, list[Tensor]] = {}  # A's and B's packed
         # A running average has no rows.
@@ -123,6 +129,10 @@ class KFACPreconditioner(GradientTransform):
         self._loss_rows = 0
         self._forward = 0  # forward passes of the step that were observed
         self._hooks = watch_layers(self._layers, self._record)
+
+    def coverage(self) -> Coverage:
+        """Says which parameters have factors, and why not the others."""
+        return self._coverage
 
     @property
     def _refreshing(self) -> bool:
@@ -209,12 +219,21 @@ class KFACPreconditioner(GradientTransform):
         output_scale = unit**2 / loss_rows
         kept = [
             layer.name
-            for layer, factors in self._pools.factors(rows, output_scale)
+            for layer, factors in self._pools.factors(self._divisors(rows, loss_rows), output_scale)
             if not self._refresh_layer(layer, factors, output_scale)
         ]
         if kept:
             self.skipped_refreshes += len(kept)
             report_kept(self.method, self.step, kept, self.skipped_refreshes)
+
+    def _divisors(self, rows: list[int], loss_rows: int) -> list[int]:
+        """What A of each layer is divided by; 0 where there are no rows."""
+        if self.positions == "mean":
+            return rows
+        return [
+            loss_rows if count and isinstance(layer.module, nn.Linear) else count
+            for layer, count in zip(self._layers.values(), rows, strict=True)
+        ]
 
     def _refresh_layer(
         self, layer: Layer, factors: tuple[Factor, Factor], output_scale: float

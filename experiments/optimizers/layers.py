@@ -36,12 +36,14 @@ class Layer(NamedTuple):
         return None if self.bias is None or self.bias.grad is None else self.bias
 
 
-def find_layers(model: nn.Module, max_dimension: int) -> tuple[dict[str, Layer], dict[str, str]]:
+def find_layers(
+    model: nn.Module, max_dimension: int | None
+) -> tuple[dict[str, Layer], dict[str, str]]:
     """Sorts the parameters of a model.
 
     Args:
         model: The model.
-        max_dimension: Largest factor.
+        max_dimension: Largest factor; ``None`` for no limit.
 
     Returns:
         The layers to precondition by the name of their weight, and for every parameter outside
@@ -86,13 +88,15 @@ def watch_layers(
     return [layer.module.register_forward_hook(hook, with_kwargs=True) for layer in layers.values()]
 
 
-def _reason_to_leave(module: nn.Module, owners: Counter[int], max_dimension: int) -> str | None:
+def _reason_to_leave(
+    module: nn.Module, owners: Counter[int], max_dimension: int | None
+) -> str | None:
     weight = module._parameters.get("weight")
     if type(module).forward not in FORWARDS or weight is None:
         return f"no factors for {type(module).__name__}"
     if owners[id(weight)] > 1:
         return "shared by several modules"
     outputs = len(weight) // getattr(module, "groups", 1)
-    if max(outputs, weight[0].numel()) > max_dimension:
+    if max_dimension is not None and max(outputs, weight[0].numel()) > max_dimension:
         return f"a factor above {max_dimension}"
     return None

@@ -1,12 +1,16 @@
 """Muon for the hidden matrices of a model, AdamW for everything else."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pytorch_optimizer
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from experiments.optimizers.transform import check_count, check_number
+from experiments.optimizers.transform import check_choice, check_count, check_number
+
+KERNEL_SCALES = ("matrix", "last_axes")
 
 
 class Muon(pytorch_optimizer.Muon):
@@ -20,8 +24,10 @@ class Muon(pytorch_optimizer.Muon):
         \theta \leftarrow (1 - \alpha \kappa) \theta
             - \alpha \sqrt{\max(1, a / b)} \, \mathrm{NS}((1 - \mu) g + \mu m),
 
-    and a convolution kernel is the matrix ``[out, in * positions]``. All else takes AdamW with the
-    rate ``adamw_lr_ratio * lr``, so that one rate scales the whole step.
+    and a convolution kernel is the matrix ``[out, in * positions]``. The reference implementation
+    takes a / b of a kernel ``[out, in, height, width]`` from its last two axes instead, which is 1
+    where they are equal: ``kernel_scale="last_axes"``. All else takes AdamW with the rate
+    ``adamw_lr_ratio * lr``, so that one rate scales the whole step.
 
     Args:
         model: Model to train; ``hidden_matrices`` says which parameters Muon takes.
@@ -30,6 +36,8 @@ class Muon(pytorch_optimizer.Muon):
         nesterov: Whether the gradient is mixed into the momentum once more, as above.
         ns_steps: Newton-Schulz iterations, in bfloat16.
         weight_decay: Decoupled weight decay of Muon; kappa.
+        kernel_scale: Where a / b of a two-dimensional convolution's kernel comes from: the
+            ``"matrix"`` that it is seen as, or its ``"last_axes"``.
         adamw_lr_ratio: Learning rate of AdamW over that of Muon.
         adamw_betas: Decay rates of AdamW.
         adamw_eps: Added to AdamW's denominator.
@@ -51,6 +59,7 @@ class Muon(pytorch_optimizer.Muon):
         nesterov: bool = True,
         ns_steps: int = 5,
         weight_decay: float = 0.0,
+        kernel_scale: str = "matrix",
         adamw_lr_ratio: float = 0.015,
         adamw_betas: Sequence[float] = (0.9, 0.95),
         adamw_eps: float = 1e-10,
@@ -63,13 +72,14 @@ class Muon(pytorch_optimizer.Muon):
         check_number("adamw_lr_ratio", adamw_lr_ratio, at_least=0)
         check_number("adamw_eps", adamw_eps, at_least=0)
         check_number("adamw_weight_decay", adamw_weight_decay, at_least=0)
+        check_choice("kernel_scale", kernel_scale, KERNEL_SCALES)
         beta1, beta2 = adamw_betas
         names = hidden_matrices(model)
         hidden = [p for name, p in model.named_parameters() if name in names]
         rest = [p for name, p in model.named_parameters() if name not in names]
         super().__init__(
             [
-                {"params": hidden, "use_muon": True},
+                *_hidden_groups(hidden, lr, weight_decay, kernel_scale),
                 {"params": rest, "use_muon": False, "lr": adamw_lr_ratio * lr},
             ],
             lr=lr,
@@ -81,6 +91,32 @@ class Muon(pytorch_optimizer.Muon):
             adamw_eps=adamw_eps,
             adamw_wd=adamw_weight_decay,
         )
+
+
+def _hidden_groups(
+    params: Iterable[Tensor], lr: float, weight_decay: float, kernel_scale: str
+) -> list[dict[str, Any]]:
+    """Groups of Muon's parameters, the first with the rate itself.
+
+    The library scales by the matrix. What is to be scaled otherwise has a rate of its own, and a
+    decay that makes up for it.
+    """
+    groups: dict[float, list[Tensor]] = defaultdict(list, {1.0: []})
+    for param in params:
+        correction = 1.0
+        if kernel_scale == "last_axes" and param.ndim == 4:
+            wanted = max(1.0, param.shape[2] / param.shape[3]) ** 0.5
+            correction = wanted / max(1.0, len(param) / param[0].numel()) ** 0.5
+        groups[correction].append(param)
+    return [
+        {
+            "params": members,
+            "use_muon": True,
+            "lr": correction * lr,
+            "weight_decay": weight_decay / correction,
+        }
+        for correction, members in groups.items()
+    ]
 
 
 def hidden_matrices(model: nn.Module) -> set[str]:

@@ -70,30 +70,31 @@ class Pools:
         return here[: len(counts)], here[len(counts) :]
 
     def factors(
-        self, rows: list[int], output_scale: float
+        self, divisors: list[int], output_scale: float
     ) -> Iterator[tuple[Layer, tuple[Factor, Factor]]]:
         r"""The factors of every layer with rows on some process.
 
         Args:
-            rows: Rows of each layer on all processes, from ``totals``.
+            divisors: What the sum over the inputs of each layer is divided by, such as its rows
+                on all processes, from ``totals``; 0 where there are none.
             output_scale: What the sum of the squared output gradients is multiplied by.
 
         Yields:
-            The layer with A, the mean over the rows, and B.
+            The layer with A and B.
         """
-        for (name, layer), count in zip(self._layers.items(), rows, strict=True):
-            if count == 0:
+        for (name, layer), divisor in zip(self._layers.items(), divisors, strict=True):
+            if divisor == 0:
                 continue
             pool = self._pools.get(name)
             if world_size() == 1 and pool is not None:
-                yield layer, (pool.inputs.factor(1 / count), pool.outputs.factor(output_scale))
+                yield layer, (pool.inputs.factor(1 / divisor), pool.outputs.factor(output_scale))
                 continue
             sizes = layer.module.weight[0].numel(), len(layer.module.weight) // layer.groups
             inputs, outputs = (
                 self._summed(layer, size, None if pool is None else pool[side].matrix())
                 for side, size in enumerate(sizes)
             )
-            averaged = Factor(inputs / count, is_rows=False)
+            averaged = Factor(inputs / divisor, is_rows=False)
             yield layer, (averaged, Factor(outputs * output_scale, is_rows=False))
 
     def _summed(self, layer: Layer, size: int, matrix: Tensor | None) -> Tensor:

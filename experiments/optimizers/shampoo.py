@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from experiments.optimizers.collective import refuse_sharded
+from experiments.optimizers.coverage import Coverage, coverage_of
 from experiments.optimizers.roots import precondition, robust_roots
 from experiments.optimizers.symmetric import pack, packed_gram, stack_length, unpack
 from experiments.optimizers.transform import (
     GradientTransform,
     PreconditionedSGD,
+    check_choice,
     check_count,
     check_number,
     copied,
@@ -25,6 +27,8 @@ from experiments.optimizers.transform import (
 
 # Bounds the memory of one stacked eigenproblem: 64 MiB in float32.
 STACK_ELEMENTS = 2**24
+STATISTICS = ("every_step", "refresh")
+UNIT_AXES = ("root", "identity")
 
 
 class ShampooPreconditioner(GradientTransform):
@@ -38,6 +42,9 @@ class ShampooPreconditioner(GradientTransform):
 
     with :math:`L_i = \varepsilon I` at the start and each root ridged relative to the largest
     eigenvalue of its statistic. Statistics grow every step, roots are refreshed every ``interval``.
+    ASDL, the library of the AdaFisher authors, lets statistics grow at refreshes alone
+    (``statistics="refresh"``) and has no root for an axis of size 1 (``unit_axes="identity"``), so
+    that a 1x1 kernel is not divided by what that root is, a power of its summed squares.
 
     A refresh that finds no finite roots keeps the old ones: it is counted and logged. Under
     ``torch.distributed`` nothing is exchanged: averaged gradients, as ``DistributedDataParallel``
@@ -51,6 +58,8 @@ class ShampooPreconditioner(GradientTransform):
         interval: Steps between two refreshes of the roots; the first step always refreshes.
         ridge: Start of the statistics and ridge of the roots; epsilon.
         max_dimension: Largest axis; an axis of d costs two ``[d, d]`` matrices and O(d^3) time.
+        statistics: Which gradients are summed: of ``"every_step"``, or of a ``"refresh"`` alone.
+        unit_axes: What an axis of size 1 has: a ``"root"`` as any other, or the ``"identity"``.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -66,12 +75,18 @@ class ShampooPreconditioner(GradientTransform):
         interval: int = 1,
         ridge: float = 1e-12,
         max_dimension: int = 8192,
+        statistics: str = "every_step",
+        unit_axes: str = "root",
     ) -> None:
+        check_choice("statistics", statistics, STATISTICS)
+        check_choice("unit_axes", unit_axes, UNIT_AXES)
         check_count("interval", interval)
         check_number("ridge", ridge, above=0)
         check_count("max_dimension", max_dimension)
         self.interval = interval
         self.ridge = ridge
+        self.statistics = statistics
+        self.unit_axes = unit_axes
         self.step = 0
         self.skipped_refreshes = 0
         self.skipped_gradients = 0
@@ -88,6 +103,10 @@ class ShampooPreconditioner(GradientTransform):
             else:
                 self._params[name] = param
 
+    def coverage(self) -> Coverage:
+        """Says which parameters have statistics, and why not the others."""
+        return coverage_of(self._model, self.left_alone)
+
     @torch.no_grad()
     def update(self) -> None:
         """Adds the gradients to the statistics, refreshes roots when due, and preconditions."""
@@ -100,12 +119,14 @@ class ShampooPreconditioner(GradientTransform):
             if param.grad is not None
         }
         norms = [grad.norm() for grad in grads.values()]
+        due = self.step % self.interval == 0
         # One non-finite gradient would stay in the sums for ever.
         if not norms or bool(torch.stack([n.to(norms[0].device) for n in norms]).isfinite().all()):
-            self._accumulate(grads)
+            summed = due or self.statistics == "every_step"
+            # A parameter that joins between refreshes needs roots at once.
+            self._accumulate({n: g for n, g in grads.items() if summed or n not in self._roots})
         else:
             self.skipped_gradients += 1
-        due = self.step % self.interval == 0
         self._refresh([name for name in self._statistics if due or name not in self._roots])
         self._precondition({name: grad for name, grad in grads.items() if name in self._roots})
         self.step += 1
@@ -149,6 +170,9 @@ class ShampooPreconditioner(GradientTransform):
             for start in range(0, len(members), chunk):
                 part = members[start : start + chunk]
                 packed = torch.stack([self._statistics[n][a] for n, a in part])
+                if size == 1 and self.unit_axes == "identity":
+                    fresh |= dict.fromkeys(part, torch.ones_like(packed[0]))
+                    continue
                 roots = robust_roots(list(unpack(packed, size)), order, self.ridge)
                 for member, root in zip(part, roots, strict=True):
                     fresh[member] = None if root is None else pack(root[None])[0]
@@ -208,6 +232,8 @@ class Shampoo(PreconditionedSGD):
         interval: Steps between two refreshes of the roots.
         ridge: Start of the statistics and ridge of the roots.
         max_dimension: Parameters with a longer axis keep their raw gradient.
+        statistics: Which gradients are summed: of ``"every_step"``, or of a ``"refresh"`` alone.
+        unit_axes: What an axis of size 1 has: a ``"root"`` as any other, or the ``"identity"``.
         max_norm: Clipping threshold of the preconditioned gradient; ``None`` for off.
         params: Torch-style parameter groups; all parameters of ``model`` by default.
 
@@ -230,11 +256,18 @@ class Shampoo(PreconditionedSGD):
         interval: int = 1,
         ridge: float = 1e-12,
         max_dimension: int = 8192,
+        statistics: str = "every_step",
+        unit_axes: str = "root",
         max_norm: float | None = None,
         params: Iterable[Tensor] | Iterable[dict[str, Any]] | None = None,
     ) -> None:
         transform = ShampooPreconditioner(
-            model, interval=interval, ridge=ridge, max_dimension=max_dimension
+            model,
+            interval=interval,
+            ridge=ridge,
+            max_dimension=max_dimension,
+            statistics=statistics,
+            unit_axes=unit_axes,
         )
         super().__init__(
             model.parameters() if params is None else params,

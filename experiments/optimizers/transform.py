@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiments.optimizers.coverage import Coverage
+
 log = logging.getLogger(__name__)
 
 
@@ -25,6 +27,10 @@ class GradientTransform(ABC):
     @abstractmethod
     def update(self) -> None:
         """Replaces ``.grad`` of the parameters by the transformed gradient."""
+
+    @abstractmethod
+    def coverage(self) -> Coverage:
+        """Says which parameters it rewrites, and why not the others."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -91,6 +97,10 @@ class PreconditionedSGD(torch.optim.SGD):
         """
         self.transform.observe(logits)
 
+    def coverage(self) -> Coverage:
+        """Says which parameters the transform rewrites, and why not the others."""
+        return self.transform.coverage()
+
     @torch.no_grad()
     def step(  # type: ignore[override]
         self, closure: Callable[[], Tensor] | None = None
@@ -152,6 +162,12 @@ def check_number(
     )
     if not inside:
         raise ValueError(f"Invalid {name}: {value!r}. Must be a number {text}.")
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raises ``ValueError`` with the choices unless ``value`` is one of them."""
+    if value not in choices:
+        raise ValueError(f"Invalid {name}: {value!r}. Must be one of {', '.join(choices)}.")
 
 
 def check_count(name: str, value: object) -> None:

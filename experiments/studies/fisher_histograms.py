@@ -17,6 +17,8 @@ import numpy as np
 from torch import Tensor
 from torch.optim import Optimizer
 
+from experiments import divergence
+from experiments.divergence import DivergedError
 from experiments.errors import UserError
 from experiments.studies import watched
 from experiments.studies.plan import Arrays, Config, Measured, Plan, describe_run, run_config
@@ -55,7 +57,11 @@ def plan(options: Options, overrides: Sequence[str], folders: Mapping[str, str])
 
 
 def measure(options: Options, configs: Mapping[str, Config]) -> Measured:
-    """Train each method and keep the diagonals after each of ``options.steps``."""
+    """Train each method and keep the diagonals after each of ``options.steps``.
+
+    Raises:
+        DivergedError: If a method diverges, or keeps a diagonal that is not finite.
+    """
     arrays: Arrays = {"steps": np.array(options.steps)}
     for method, config in configs.items():
         built = watched.built_run(config)
@@ -65,9 +71,14 @@ def measure(options: Options, configs: Mapping[str, Config]) -> Measured:
 
         def look(step: int, built=built, weights=weights, found=found) -> None:  # type: ignore[no-untyped-def]
             for name, weight in weights.items():
-                found[name].append(thinned(fisher_diag(built.optimizer, weight)))
+                diagonal = fisher_diag(built.optimizer, weight)
+                divergence.check_tensor(f"diagonal of {name}", diagonal, step)
+                found[name].append(thinned(diagonal))
 
-        losses = watched.train(built, seed=config["seed"], steps=options.steps, look=look)
+        try:
+            losses = watched.train(built, seed=config["seed"], steps=options.steps, look=look)
+        except DivergedError as error:
+            raise DivergedError(f"{method}: {error}") from None
         arrays |= {f"{method}/{name}": np.stack(values) for name, values in found.items()}
         arrays[f"{method}/train_loss"] = np.array(losses)
     facts = {

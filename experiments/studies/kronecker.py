@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments import seeding
+from experiments import divergence, seeding
 from experiments.errors import UserError
 from experiments.studies import matrices, watched
 from experiments.studies.full_factors import FullFactors
@@ -67,7 +67,11 @@ def plan(options: Options, overrides: Sequence[str], folders: Mapping[str, str])
 
 
 def measure(options: Options, config: Config) -> Measured:
-    """Train the run and look at the factors after each of ``options.steps``."""
+    """Train the run and look at the factors after each of ``options.steps``.
+
+    Raises:
+        DivergedError: If the run diverges, or a factor is not finite.
+    """
     built = watched.built_run(config)
     watched.check_steps(options.steps, built)
     if built.creates_graph or built.takes_closure:
@@ -84,6 +88,7 @@ def measure(options: Options, config: Config) -> Measured:
 
     def look(step: int) -> None:
         for name in FACTORS:
+            divergence.check_tensor(f"{name} factor", getattr(factors, name), step)
             matrix = getattr(factors, name).cpu().numpy()
             noise = np.random.default_rng(seeding.derive(seed, "noise", name, step))
             for key, value in looked_at(matrix, options, noise).items():

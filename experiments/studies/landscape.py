@@ -19,7 +19,6 @@ Reference: Martins Gomes et al. 2025, arXiv 2405.16397v3, Figure 1 and Appendix 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,11 +31,13 @@ from scipy.interpolate import griddata
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments import build, identity, preflight, seeding
+from experiments import build, divergence, identity, preflight, seeding
 from experiments.backward import backward, take_step
+from experiments.divergence import DivergedError
 from experiments.errors import UserError
 from experiments.studies.iris_network import IrisNetwork, iris, place_start, surface, trained
 from experiments.studies.plan import Arrays, Measured, Plan
+from experiments.world import World
 
 HELD_AT = ("trained", "initial")
 LEAST = {"epochs": 1, "batch_size": 1, "points": 2, "seed": 0, "held_decay": 0}
@@ -82,7 +83,7 @@ def plan(options: Options, overrides: Sequence[str], folders: Mapping[str, str])
         raise UserError("Invalid methods: {}. Must name at least one optimizer.")
     sections = {name: _section(name, values) for name, values in options.methods.items()}
     methods = {
-        name: {"_target_": section["_target_"], **identity.hyperparameters(section)}
+        name: {"_target_": section["_target_"], **identity.hashed_hyperparameters(section)}
         for name, section in sections.items()
     }
     essence = {**vars(options), "methods": methods}
@@ -117,7 +118,10 @@ def measure(options: Options, sections: Mapping[str, Mapping[str, Any]]) -> Meas
     arrays: Arrays = {}
     for kind, network in (("slice", held), ("projection", initial)):
         for name, section in sections.items():
-            path, losses = train(options, section, copy.deepcopy(network), x, y)
+            try:
+                path, losses = train(options, section, copy.deepcopy(network), x, y)
+            except DivergedError as error:
+                raise DivergedError(f"{name}, {kind}: {error}") from None
             arrays[f"{kind}_path_{name}"], arrays[f"{kind}_loss_{name}"] = path, losses
     for kind in ("slice", "projection"):
         paths = np.concatenate([arrays[f"{kind}_path_{name}"] for name in sections])
@@ -166,22 +170,24 @@ def train(
 
     Returns:
         ``(W_1, W_2)`` before each step and after the last, ``[steps + 1, 2]``, and the loss of all
-        rows there, ``[steps + 1]``; both end before the first that is not finite.
+        rows there, ``[steps + 1]``.
+
+    Raises:
+        DivergedError: At the first of these, or the first parameter, that is not finite.
     """
     needs = section["needs"]
     seeding.seed_global(options.seed, "training")
     optimizer = build.build_optimizer(section, network)
-    path, losses = [], []
+    path: list[list[float]] = []
+    losses: list[float] = []
 
-    def note() -> bool:
+    def note() -> None:
         with torch.no_grad():
             loss = F.cross_entropy(network(x), y).item()
-        weights = network.fc1.weight.detach().flatten().tolist()
-        if not all(math.isfinite(value) for value in (loss, *weights)):
-            return False
-        path.append(weights)
+        divergence.check({"loss": loss}, len(losses))
+        divergence.check_weights(network, len(losses), world=World())
+        path.append(network.fc1.weight.detach().flatten().tolist())
         losses.append(loss)
-        return True
 
     def compute(rows: Tensor) -> Tensor:
         logits = network(x[rows])
@@ -196,8 +202,7 @@ def train(
         generator = torch.Generator().manual_seed(seeding.derive(options.seed, "data", epoch))
         for rows in torch.randperm(len(x), generator=generator).split(options.batch_size):
             take_step(optimizer, partial(compute, rows), takes_closure=needs["closure"])
-            if not note():
-                return np.array(path), np.array(losses)
+            note()
     return np.array(path), np.array(losses)
 
 

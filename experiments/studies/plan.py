@@ -59,7 +59,7 @@ def describe_run(config: Config) -> dict[str, Any]:
         "task": config["task"]["name"],
         "model": config["model"]["name"],
         "optimizer": config["optimizer"]["name"],
-        "hyperparameters": identity.hyperparameters(config["optimizer"]),
+        "hyperparameters": identity.hashed_hyperparameters(config["optimizer"]),
         "batch_size": config["task"]["batch_size"],
         "schedule": config["schedule"]["name"],
         "budget": config["budget"],

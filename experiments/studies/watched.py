@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -10,22 +9,31 @@ from typing import Any
 import torch
 from torch import nn
 
+from experiments import divergence
 from experiments.build import build
 from experiments.built import Built
 from experiments.errors import UserError
-from experiments.loop import DivergedError, Trainer
+from experiments.loop import Trainer
 
 
-def built_run(config: Mapping[str, Any]) -> Built:
+def built_run(config: Mapping[str, Any], *, reads_gradients: bool = True) -> Built:
     """Build a run.
+
+    Args:
+        config: The resolved config.
+        reads_gradients: Whether the study reads gradients, which must be those of the loss then.
 
     Raises:
         UserError: If a value is unusable.
     """
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
-    if config["precision"] == "fp16":
-        raise UserError("Invalid precision: fp16. A study reads gradients, which are scaled there.")
+    for key, applies in (
+        ("precision: fp16", config["precision"] == "fp16"),
+        (f"loss_scale: {config.get('loss_scale')}", config.get("loss_scale") is not None),
+    ):
+        if applies and reads_gradients:
+            raise UserError(f"Invalid {key}. A study reads gradients, which are scaled there.")
     return build(config)
 
 
@@ -78,14 +86,15 @@ def train(
         The training loss of every step.
 
     Raises:
-        DivergedError: At the first loss that is not finite.
+        DivergedError: At the first loss that is not finite, or at weights that are looked at and
+            are not.
     """
     losses: list[float] = []
     wanted = set(steps)
     for step, loss in enumerate(islice(Trainer(built, seed=seed).steps(), steps[-1]), start=1):
-        if not math.isfinite(loss):
-            raise DivergedError(f"loss is {loss} at step {step}")
+        divergence.check({"loss": loss}, step)
         losses.append(loss)
         if step in wanted:
+            divergence.check_weights(built.model, step, world=built.world)
             look(step)
     return losses

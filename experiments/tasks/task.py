@@ -7,10 +7,12 @@ Every task classifies rows: the model gives ``[..., classes]``, the targets are 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+
+from experiments.errors import UserError
 
 IGNORE = -100
 """Target of a padded row: neither the loss nor a metric counts it."""
@@ -60,9 +62,12 @@ class Split(ABC):
             count: How many rows count (``target != IGNORE``).
 
         Returns:
-            ``loss``, the mean over rows, and of labelled samples ``accuracy_percent``.
+            ``loss``, the mean over rows, and of labelled samples ``accuracy_percent``: NaN where
+            the loss is, as the largest of logits that are no numbers predicts nothing.
         """
-        return {"loss": loss_sum / count, "accuracy_percent": 100.0 * correct / count}
+        loss = loss_sum / count
+        accuracy = math.nan if math.isnan(loss) else 100.0 * correct / count
+        return {"loss": loss, "accuracy_percent": accuracy}
 
     def _index_batches(
         self, batch_size: int, start: int, generator: torch.Generator | None
@@ -90,7 +95,7 @@ class Task:
         unit: What throughput counts: ``images`` or ``tokens``.
         train: Samples to train on.
         validation: Samples cut from train, or the official part; None where there is none.
-        test: Samples that no choice may depend on.
+        test: Samples that no choice may depend on; None in a run that does not look at them.
         model_arguments: What the model has to know of the data.
         checksums: sha256 of what was read, by file.
     """
@@ -101,7 +106,7 @@ class Task:
     unit: str
     train: Split
     validation: Split | None
-    test: Split
+    test: Split | None
     model_arguments: dict[str, int]
     checksums: dict[str, str] = field(default_factory=dict)
 
@@ -109,3 +114,16 @@ class Task:
     def judged_on(self) -> str:
         """Column of a row that choices during training go by: on test only without validation."""
         return f"{'test' if self.validation is None else 'validation'}_{self.metric}"
+
+    def without_test(self) -> "Task":
+        """The task as a choice may see it.
+
+        Raises:
+            UserError: If nothing is left to evaluate on.
+        """
+        if self.validation is None:
+            raise UserError(
+                f"Invalid evaluate_test: false. Must be true for {self.name}, which has no "
+                "validation split."
+            )
+        return replace(self, test=None)

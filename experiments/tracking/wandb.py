@@ -1,6 +1,7 @@
 """The mirror to Weights & Biases: offline unless the user is logged in, one W&B run a run."""
 
 import logging
+import math
 import os
 import socket
 import time
@@ -54,7 +55,7 @@ class WandbMirror(Mirror):
     def log(self, row: Row) -> None:
         """Mirror one row at its own step, once."""
         value = row.get(f"validation_{self._metric}")
-        if value is not None and value == value:
+        if value is not None and math.isfinite(value):
             self._validated.append(value)
         step = int(row["step"])
         if step >= self._next_step:
@@ -80,8 +81,10 @@ class WandbMirror(Mirror):
         try:
             if self._media:
                 self._run.log(self._media, step=self._next_step)
-            # What a W&B sweep optimises: never a value on test.
-            best = {"best_validation": self._best(self._validated)} if self._validated else {}
+            # What a W&B sweep optimises: never a value on test, and none of a run that diverged.
+            best = {}
+            if self._validated and not failed:
+                best = {"best_validation": self._best(self._validated)}
             self._run.summary.update({**summary, **best})
         finally:
             self._run.finish(exit_code=int(failed))

@@ -1,4 +1,8 @@
-"""The file of tuned hyperparameters: the best trial, all others above it, and the effort behind."""
+"""What a study leaves: the effort behind the best trial, and the ledger of all trials as data.
+
+The ledger of ``conf/tuned/<task>/<name>.yaml`` is ``conf/tuned/<task>/ledgers/<name>.yaml``, where
+Hydra looks for no configuration: a run records the effort, and not every trial behind it.
+"""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -9,9 +13,11 @@ import yaml
 from experiments import budget, identity
 from experiments.record import FAULTS
 from experiments.tuning import space as spaces
-from experiments.tuning.rungs import PRUNERS
 from experiments.tuning.space import Space
-from experiments.tuning.trials import Trial, choose
+from experiments.tuning.trials import SCORE, Trial, choose
+
+VERSION = 1
+"""Of the ledger; ``analysis`` reads this one alone."""
 
 _WITHOUT_END = (*FAULTS, "pruned")
 
@@ -41,12 +47,13 @@ def effort(
     best = choose(trials)
     values = [trial.metric for trial in trials if trial.metric is not None]
     order = sorted(values, reverse=best.higher_is_better)
-    tried = [trial.point for trial in trials if trial.status not in _WITHOUT_END]
     count = {name: sum(trial.status == name for trial in trials) for name in ("pruned", *FAULTS)}
     return {
         "trials": len(trials),
         "seeds": list(seeds),
+        "score": SCORE,
         "budget": budget.describe(config["budget"]),
+        "steps": max(trial.steps for trial in trials),
         "model": config["model"]["name"],
         "tokenization": identity.tokenization(config),
         "space": {dimension.key: dimension.facts() for dimension in space},
@@ -57,7 +64,7 @@ def effort(
         "pruned": count["pruned"],
         "failed": sum(count[name] for name in FAULTS),
         "chosen": dict(best.point),
-        "on_edge": spaces.on_edge(space, best.point, tried),
+        "on_edge": spaces.on_edge(space, best.point, telling(trials)),
         "spread": {
             "metric": f"validation_{best.measure}",
             "best": _rounded(order[0]),
@@ -67,87 +74,68 @@ def effort(
     }
 
 
-def render(
-    command: str, trials: Sequence[Trial], facts: Mapping[str, Any], *, task: str, space: Space
-) -> str:
-    """The YAML of the best trial, with the ledger as its header.
+def telling(trials: Sequence[Trial]) -> list[spaces.Point]:
+    """The points that say something of the method: those that failed say nothing."""
+    return [trial.point for trial in trials if trial.status not in _WITHOUT_END]
+
+
+def render(command: str, trials: Sequence[Trial], facts: Mapping[str, Any], *, space: Space) -> str:
+    """The ledger: a mapping with one item a trial, in the order of their values.
 
     Args:
         command: What makes it again.
         trials: All of them.
         facts: Of ``effort``.
-        task: Name in conf/task.
         space: What was searched.
     """
-    best = choose(trials)
-    metric, seeds = facts["spread"]["metric"], ", ".join(map(str, facts["seeds"]))
-    once, mean = "once (seed", ""
-    if len(facts["seeds"]) > 1:
-        once, mean = "with each seed (seeds", ", mean over the seeds"
-    searched = "; ".join(dimension.describe() for dimension in space)
-    width = max(len(metric), 12) + 2
-    keys = [dimension.key for dimension in space]
-    edge = "".join(f" {_edge(key)}" for key in facts["on_edge"])
+    head = {"ledger": VERSION, "command": command, "tuning": dict(facts)}
+    ordered = sorted(trials, key=lambda trial: [d.position(trial.point[d.key]) for d in space])
     lines = [
-        "# @package _global_",
-        f"# Chosen on the validation split of {task} by `{command}`:",
-        f"# {facts['trials']} trials ({facts['sampler']}) of {searched};",
-        f"# each trained {once} {seeds}) for {facts['budget']}{_cut(facts['pruner'])};",
-        f"# best by {metric.replace('_', ' ', 1)}{mean}, then by validation loss.{edge}",
-        "#",
-        f"#   {''.join(f'{key:<{_column(key)}}' for key in keys)}{metric:<{width}}validation_loss",
+        "# Every trial of a tuning, with the best validation result of each seed, in the order of",
+        "# `tuning: seeds:`; `score` is that of the worst seed, `loss` their mean validation loss.",
+        yaml.safe_dump(head, sort_keys=False, width=100, default_flow_style=None) + "trials:",
+        # A line each, whatever its length.
+        *(f"- {_flow(_facts(trial))}" for trial in ordered),
     ]
-    for trial in sorted(trials, key=lambda trial: [d.position(trial.point[d.key]) for d in space]):
-        lines.append(_row(trial, keys, width) + ("  <- chosen" if trial is best else ""))
-    content = {
-        "ruleset": "tuned",
-        "optimizer": dict(best.point),
-        "tuning": dict(facts),
+    return "\n".join(lines) + "\n"
+
+
+def _facts(trial: Trial) -> dict[str, Any]:
+    return {
+        "stage": trial.stage,
+        "state": trial.status,
+        "values": dict(trial.point),
+        "scores": list(trial.scores),
+        "score": trial.metric,
+        "loss": trial.loss,
     }
-    body = yaml.safe_dump(content, sort_keys=False, width=100, default_flow_style=None)
-    return "\n".join(lines) + "\n" + body
 
 
-def warnings(task: str, optimizer: str, facts: Mapping[str, Any]) -> list[str]:
-    """One line for each chosen value that lies on the edge of its space."""
-    return [
-        f"warning: {optimizer} on {task}: {_edge(key)} ({facts['chosen'][key]} of "
-        f"{facts['space'][key]['low']} to {facts['space'][key]['high']})"
-        for key in facts["on_edge"]
-    ]
+def _flow(mapping: Mapping[str, Any]) -> str:
+    text = yaml.safe_dump(mapping, sort_keys=False, width=float("inf"), default_flow_style=True)
+    return text.strip()
 
 
-def _edge(key: str) -> str:
-    return f"The best {key} lies on the edge of its space."
+def line(trial: Trial, *, name: str) -> str:
+    """The trial for a person: its values, and the validation score by which it is judged.
+
+    Args:
+        trial: What came of it.
+        name: Of the study, as ``adam on digits``.
+    """
+    values = ", ".join(f"{key}={value}" for key, value in trial.point.items())
+    seeds = ", ".join("none" if one is None else digits(one) for one in trial.scores)
+    told = trial.status
+    if trial.metric is not None and trial.loss is not None:
+        told = f"validation {trial.measure} {digits(trial.metric)}, loss {trial.loss:.5g}"
+    each = f" (seeds: {seeds})" if len(trial.scores) > 1 else ""
+    return f"{name}, {values}: {told}{each}"
 
 
-def _cut(pruner: str) -> str:
-    cuts = ", then ".join(f"1/{cut}" for cut in PRUNERS[pruner])
-    return f", after {cuts} of it (pruner {pruner})" if cuts else ""
-
-
-def _row(trial: Trial, keys: Sequence[str], width: int) -> str:
-    told = (
-        f"{_digits(trial.metric):<{width}}{trial.loss:.5f}"
-        if trial.metric is not None and trial.loss is not None
-        else trial.status
-    )
-    values = "".join(f"{_short(trial.point[key]):<{_column(key)}}" for key in keys)
-    return f"#   {values}{told}"
-
-
-def _column(key: str) -> int:
-    return max(len(key), 9) + 2
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     """Four decimals, but no page of them where a method blew up and its perplexity with it."""
     return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.3e}"
 
 
 def _rounded(value: float) -> float:
-    return float(_digits(value))
+    return float(digits(value))

@@ -79,7 +79,10 @@ def climb(
         valued = [index for index in alive if results[index].metric is not None]
         best = sorted(valued, key=lambda index: results[index].rank)[: math.ceil(len(valued) / 2)]
         for index in set(valued) - set(best):
-            results[index] = replace(results[index], status="pruned", metric=None, loss=None)
+            none = (None,) * len(results[index].scores)  # what it had was of a shorter run
+            results[index] = replace(
+                results[index], status="pruned", metric=None, loss=None, scores=none
+            )
         alive = sorted(best)
         if not alive:
             break

@@ -17,9 +17,6 @@ from experiments.errors import UserError
 Value = float | int | str | bool
 Point = dict[str, Value]
 
-EDGE = 0.1
-"""Share of a dimension's width, at either end, that counts as its edge."""
-
 _SCALES = ("log", "linear")
 _KEYS = ("low", "high", "scale", "choices", "source")
 
@@ -36,18 +33,24 @@ class Dimension:
     choices: tuple[Value, ...] = ()
 
     def at(self, unit: float) -> Value:
-        """The value at a position in the unit interval, rounded to what a ledger prints."""
+        """The value at a position in the unit interval, rounded to what a ledger prints.
+
+        A whole number stands for the interval of those that round to it, so that on a linear scale
+        each has the same share; Optuna's samplers divide a space so too.
+        """
         if self.choices:
             return self.choices[min(int(unit * len(self.choices)), len(self.choices) - 1)]
+        margin = 0.5 if self.whole else 0.0
+        low, high = self.low - margin, self.high + margin
         if self.log:
-            return self.rounded(self.low * (self.high / self.low) ** unit)
-        return self.rounded(self.low + (self.high - self.low) * unit)
+            return self.rounded(low * (high / low) ** unit)
+        return self.rounded(low + (high - low) * unit)
 
     def rounded(self, value: Value) -> Value:
         """Three digits, or a whole number, and within the bounds."""
         if self.choices:
             return value
-        near = round(float(value)) if self.whole else float(f"{value:.3g}")
+        near = math.floor(float(value) + 0.5) if self.whole else float(f"{value:.3g}")
         kind = int if self.whole else float
         return kind(min(max(near, self.low), self.high))
 
@@ -127,6 +130,8 @@ def _dimension(key: str, given: Any, default: Any) -> Dimension:
     if scale == "log" and low <= 0:
         raise refuse("low must be > 0 where scale is log.")
     whole = isinstance(default, int) and not isinstance(default, bool)
+    if whole and not (float(low).is_integer() and float(high).is_integer()):
+        raise refuse(f"low and high must be whole numbers, as the default {default} is one.")
     return Dimension(key, low, high, log=scale == "log", whole=whole)
 
 
@@ -157,10 +162,9 @@ def points(space: Space, trials: int) -> list[Point]:
 
 
 def on_edge(space: Space, chosen: Point, tried: Sequence[Point]) -> list[str]:
-    """The hyperparameters whose chosen value leaves open whether a better one lies outside.
+    """The hyperparameters whose chosen value is the last one that was tried, on either side.
 
-    Either nothing was tried beyond it on one side, or it lies within ``EDGE`` of an end of the
-    space. Choices have no order, and so no edge.
+    Nothing tells then whether a better one lies beyond. Choices have no order, and so no edge.
 
     Args:
         space: Its dimensions.
@@ -172,9 +176,7 @@ def on_edge(space: Space, chosen: Point, tried: Sequence[Point]) -> list[str]:
     for dimension in space:
         if dimension.choices:
             continue
-        value = float(chosen[dimension.key])
         values = [float(point[dimension.key]) for point in tried]
-        inside = EDGE <= dimension.position(value) <= 1 - EDGE
-        if not inside or value in (min(values), max(values)):
+        if float(chosen[dimension.key]) in (min(values), max(values)):
             found.append(dimension.key)
     return found

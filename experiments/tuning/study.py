@@ -66,7 +66,7 @@ def complete(folder: Path, plan: Plan, evaluate: Evaluate) -> list[Trial]:
     Raises:
         UserError: If a trial was interrupted on its own; asked again, it goes on.
     """
-    with _locked(folder), _open(folder) as study:
+    with locked(folder), _open(folder) as study:
         if plan.retry:
             _ask_again(study, plan)
         while True:
@@ -75,7 +75,11 @@ def complete(folder: Path, plan: Plan, evaluate: Evaluate) -> list[Trial]:
                 trial for trial in _slots(study)[: plan.trials] if not trial.state.is_finished()
             ]
             if not batch:
-                return [_told(study, trial, plan.space) for trial in _slots(study)[: plan.trials]]
+                trials = _slots(study)[: plan.trials]
+                return [
+                    dataclasses.replace(_told(study, trial, plan.space), stage=_stage(plan, index))
+                    for index, trial in enumerate(trials)
+                ]
             _evaluate(study, plan, batch, evaluate)
 
 
@@ -103,10 +107,19 @@ def _evaluate(
         )
 
 
+def _given(plan: Plan) -> int:
+    """How many trials are quasi-random, and so known in advance."""
+    return plan.trials if plan.sampler == "sobol" else min(plan.startup, plan.trials)
+
+
+def _stage(plan: Plan, index: int) -> str:
+    return "sobol" if index < _given(plan) else plan.sampler
+
+
 def _ask(study: optuna.Study, plan: Plan) -> None:
     """Ask for the trials that can be run now."""
     distributions = {dimension.key: _distribution(dimension) for dimension in plan.space}
-    given = plan.trials if plan.sampler == "sobol" else min(plan.startup, plan.trials)
+    given = _given(plan)
     quasi_random = spaces.points(plan.space, given) if given else []
     slots = _slots(study)
     finished = sum(trial.state.is_finished() for trial in slots)
@@ -162,7 +175,8 @@ def _tell(study: optuna.Study, trial: FrozenTrial, outcome: Trial) -> None:
 
 
 def _told(study: optuna.Study, trial: FrozenTrial, space: Space) -> Trial:
-    return Trial(_point(space, trial), **study.user_attrs[_OUTCOMES][str(trial.number)])
+    fields = study.user_attrs[_OUTCOMES][str(trial.number)]
+    return Trial(_point(space, trial), **fields | {"scores": tuple(fields["scores"])})
 
 
 def _kept(outcome: Trial) -> dict[str, object]:
@@ -184,7 +198,7 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold the study, so that every trial without an end belongs to a process that is dead."""
 
     def wait() -> None:

@@ -1,4 +1,8 @@
-"""What a trial is, what its runs say of it, and which trial is the best."""
+"""What a trial is, what its runs say of it, and which trial is the best.
+
+A trial is judged by the worst of its seeds on validation: a value that one lucky seed carried would
+be an accident. One that diverges with any seed is behind all that do not.
+"""
 
 import dataclasses
 import math
@@ -11,6 +15,8 @@ from experiments.record import FAULTS, Run
 from experiments.tuning.space import Point
 
 UNFINISHED = ("interrupted", "running")
+SCORE = "worst seed"
+"""How the seeds of a trial make its score, as records say it."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +25,13 @@ class Trial:
 
     point: Point
     status: str  # of its runs, or `never finite`, or `pruned`
-    metric: float | None = None  # best validation value over the evaluations, mean over the seeds
-    loss: float | None = None  # validation loss there; decides between equal metrics
+    metric: float | None = None  # best validation value over the evaluations, of the worst seed
+    loss: float | None = None  # validation loss there, mean over the seeds; for equal metrics
     higher_is_better: bool = True
     measure: str = ""  # name of the metric, without the split
+    scores: tuple[float | None, ...] = ()  # of each seed; None where it has none
+    steps: int = 0  # most training steps of a run
+    stage: str = ""  # what proposed it: `coarse` and `fine` of a grid, or the sampler
 
     @property
     def cost(self) -> float:
@@ -49,45 +58,74 @@ def choose(trials: Sequence[Trial]) -> Trial:
     return min(scored, key=lambda trial: trial.rank)
 
 
+def check_finished(trials: Sequence[Trial]) -> None:
+    """Refuse to go on from trials that were stopped.
+
+    Raises:
+        UserError: If one was interrupted on its own; asked again, it goes on.
+    """
+    left = sum(trial.status in UNFINISHED for trial in trials)
+    if left:
+        raise UserError(
+            f"{left} of {len(trials)} trials were interrupted. The same command goes on."
+        )
+
+
 def of_runs(point: Point, runs: Sequence[Run | None]) -> Trial:
-    """Read a trial off its runs, one a seed: a mean where all have a value, else the worst end.
+    """Read a trial off its runs, one a seed; without a value where one of them has none.
 
     Args:
         point: The hyperparameters.
         runs: Its runs; None where one left no record.
+
+    Returns:
+        The trial, with the score of its worst seed, or with the end that keeps it from having one.
 
     Raises:
         UserError: If the runs had no validation split.
     """
     parts = [_of_run(point, run) for run in runs]
     order = [*UNFINISHED, *FAULTS, "diverged", "never finite", "done"]
-    worst = min(parts, key=lambda part: order.index(part.status))
-    if worst.status != "done":
-        return worst
+    ended = min(parts, key=lambda part: order.index(part.status))
+    trial = dataclasses.replace(
+        ended,
+        metric=None,
+        loss=None,
+        scores=tuple(part.metric for part in parts),
+        steps=max(part.steps for part in parts),
+    )
+    if ended.status != "done":
+        return trial
     return dataclasses.replace(
-        worst,
-        metric=statistics.fmean(part.metric for part in parts if part.metric is not None),
+        trial,
+        metric=max(parts, key=lambda part: part.cost).metric,
         loss=statistics.fmean(part.loss for part in parts if part.loss is not None),
     )
 
 
 def _of_run(point: Point, run: Run | None) -> Trial:
+    """A trial of one seed."""
     if run is None:
         return Trial(point, "failed")
     if run.identity.get("validation") is False:
         raise UserError(f"{run.identity['task']} has no validation split: nothing to choose by.")
     measure, better = run.identity["metric"], bool(run.identity["higher_is_better"])
-    valueless = Trial(point, run.status, None, None, better, measure)
+    steps = int(run.progress.get("step") or 0)
+    valueless = Trial(point, run.status, None, None, better, measure, steps=steps)
     if run.status != "done":
         return valueless
-    key = f"validation_{measure}"
     evaluations = [
-        dataclasses.replace(valueless, metric=row[key], loss=row["validation_loss"])
+        dataclasses.replace(valueless, metric=metric, loss=loss)
         for row in run.rows
-        if math.isfinite(row.get(key, math.nan))
+        for metric, loss in [(row.get(f"validation_{measure}"), row.get("validation_loss"))]
+        if _is_finite(metric) and _is_finite(loss)
     ]
     return (
         choose(evaluations)
         if evaluations
         else dataclasses.replace(valueless, status="never finite")
     )
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -29,6 +29,8 @@ RELEASED: dict[str, Any] = {
     "update_interval": 3,
     "minmax_eps": 1e-6,
     "norm_layers": "two_vector",
+    "patch_mean": True,
+    "constant_factor": "zeros",
 }
 CNN = Case(
     "cnn",

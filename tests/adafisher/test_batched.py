@@ -16,11 +16,12 @@ def factors() -> list[Tensor]:
     return [*made, torch.full((4,), 3.0), torch.rand(2, 5).T, *(x.double() + 1 for x in made)]
 
 
+@pytest.mark.parametrize("constant", ["ones", "zeros"])
 @pytest.mark.parametrize("eps", [0.0, 1e-6, 2.0])
-def test_min_max_is_bitwise_that_of_each(factors: list[Tensor], eps: float) -> None:
-    for ours, factor in zip(min_max_all(factors, eps), factors, strict=True):
+def test_min_max_is_bitwise_that_of_each(factors: list[Tensor], eps: float, constant: str) -> None:
+    for ours, factor in zip(min_max_all(factors, eps, constant), factors, strict=True):
         assert ours.dtype is factor.dtype
-        assert torch.equal(ours, min_max(factor, eps))
+        assert torch.equal(ours, min_max(factor, eps, constant))
 
 
 def test_min_max_leaves_its_argument(factors: list[Tensor]) -> None:

@@ -20,6 +20,8 @@ RELEASED: dict[str, Any] = {
     "factor_init": "ones",
     "minmax_eps": 1e-6,
     "norm_layers": "two_vector",
+    "patch_mean": True,
+    "constant_factor": "zeros",
 }
 
 

@@ -37,6 +37,20 @@ def test_constant_factor_becomes_ones(values: tuple[float, ...]) -> None:
     assert torch.equal(min_max(vector(*values)), torch.ones(len(values), dtype=torch.float64))
 
 
+@pytest.mark.parametrize("eps", [0.0, 1e-6])
+@pytest.mark.parametrize("values", [(0.0,), (3.0,), (0.0, 0.0), (7.0, 7.0)])
+def test_constant_factor_becomes_zeros_on_request(values: tuple[float, ...], eps: float) -> None:
+    zeros = min_max(vector(*values), eps, "zeros")
+    assert torch.equal(zeros, torch.zeros(len(values), dtype=torch.float64))
+
+
+def test_an_eps_and_zeros_are_the_formula_without_a_threshold() -> None:
+    nearly = vector(1.0, 1.0 + 4 * EPSILON)
+    torch.testing.assert_close(
+        min_max(nearly, 1e-6, "zeros"), vector(0.0, 4 * EPSILON / 1e-6), rtol=1e-6, atol=0
+    )
+
+
 def test_just_above_constant_is_scaled() -> None:
     assert torch.equal(min_max(vector(1.0, 1.0 + 32 * EPSILON)), vector(0.0, 1.0))
 

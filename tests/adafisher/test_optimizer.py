@@ -198,6 +198,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"minmax_eps": -1e-6}, r"Invalid minmax_eps: -1e-06"),
     ({"normalize": "never"}, r"Invalid normalize: 'never'. Must be one of after, before"),
     ({"factor_init": 1}, r"Invalid factor_init: 1. Must be one of zeros, ones"),
+    ({"patch_mean": 1}, r"Invalid patch_mean: 1. Must be True or False"),
+    ({"constant_factor": "x"}, r"Invalid constant_factor: 'x'. Must be one of ones, zeros"),
     ({"norm_layers": "x"}, r"Invalid norm_layers: 'x'. Must be one of per_channel, two_vector"),
     ({"embeddings": 1}, r"Invalid embeddings: 1. Must be True or False"),
     ({"loss_scale": 0}, r"Invalid loss_scale: 0. Must be a finite number > 0"),

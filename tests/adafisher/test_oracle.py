@@ -19,6 +19,7 @@ pytestmark = [
 STEPS = 8
 # The released form is defined for batches only.
 NORMS = [case for case in CASES if "norm" in case.id and "unbatched" not in case.id]
+PATCHED = [case for case in CASES if "conv" in case.id]
 VARIANTS: dict[str, dict[str, Any]] = {
     "v3": {"gammas": (0.8, 0.8), "weight_decay": 5e-4},
     "interval": {"update_interval": 3, "factor_init": "ones"},
@@ -30,7 +31,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "update_interval": 3,
         "minmax_eps": 1e-6,
         "norm_layers": "two_vector",
+        "patch_mean": True,
+        "constant_factor": "zeros",
     },
+    "patch_mean": {"patch_mean": True, "minmax_eps": 1e-2},
     "coupled": {"weight_decay": 0.3, "lr": 3e-3, "beta": 0.6, "damping": 1e-2},
     "decoupled": {"weight_decay": 0.3, "decoupled": True, "lr": 5e-4},
     "maximize": {"maximize": True, "weight_decay": 0.1, "damping": 0.1},
@@ -52,6 +56,11 @@ def test_every_case_follows_the_reference(case: Case) -> None:
 @pytest.mark.parametrize("case_id", ["cnn_inplace", "tokens_tied_head", "tied_convolutions"])
 def test_every_variant_follows_the_reference(case_id: str, variant: str) -> None:
     SideBySide(BY_ID[case_id], **VARIANTS[variant]).train(range(STEPS))
+
+
+@pytest.mark.parametrize("case", PATCHED, ids=lambda case: case.id)
+def test_mean_over_the_patch_follows_the_reference(case: Case) -> None:
+    SideBySide(case, **VARIANTS["patch_mean"]).train(range(2))
 
 
 @pytest.mark.parametrize("case_id", ["mixed_image", "mixed_tokens"])

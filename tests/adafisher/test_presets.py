@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from adafisher import AdaFisher, AdaFisherW
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "optimizer"
-NOT_ARGUMENTS = ("name", "family", "shardable", "published_as", "control", "needs", "search")
+NOT_ARGUMENTS = (
+    *("name", "family", "shardable", "published_as", "neutral", "control", "needs", "search"),
+)
 LR, BETA, DAMPING = 0.001, 0.9, 0.001
 BATCH, TOKENS, WIDTH = 3, 2, 4
 SCALE = 0.05  # of the loss; steps reach lr / damping = 1 times the gradient, so keep that small
@@ -173,7 +175,7 @@ def test_preset_file_is_complete(path: Path) -> None:
     assert (lr.high * lr.low) ** 0.5 == pytest.approx(config.lr, rel=0.06)
     released = {"adafisher_released": "adafisher", "adafisherw_released": "adafisherw"}
     assert config.published_as == released.get(path.stem)
-    for line in path.read_text("utf-8").splitlines()[5:17]:
+    for line in path.read_text("utf-8").splitlines()[5:19]:
         assert "  # " in line, f"no source: {line}"
     optimizer = build(path.stem, nn.Linear(2, 2))
     assert isinstance(optimizer, AdaFisherW) is ("rw" in path.stem)

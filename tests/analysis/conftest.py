@@ -44,7 +44,10 @@ def writer_to() -> Callable[[Path], WriteRun]:
 
 
 def _writer_to(runs_dir: Path) -> WriteRun:
-    """Write a record as plain JSON; ``values`` is the test metric, an epoch each."""
+    """Write a record as plain JSON; ``values`` is the test metric, an epoch each.
+
+    With a ``protocol`` (and ``origin``) it is one of the present schema, else of the first.
+    """
 
     def write(
         optimizer: str = "adam",
@@ -79,6 +82,9 @@ def _writer_to(runs_dir: Path) -> WriteRun:
         }
         parts = ("task", "model", "optimizer", "ruleset", "budget", "hyperparameters")
         group_id = "-".join(str(identity[part]) for part in parts)
+        if "protocol" in identity:
+            protocol = json.dumps(identity["protocol"], sort_keys=True)
+            group_id += f"-{hashlib.sha256(protocol.encode()).hexdigest()[:6]}"
         identity.setdefault("group_id", group_id)
         content_id = hashlib.sha256(f"{identity['group_id']} {seed}".encode()).hexdigest()[:12]
         run_id = run_id or content_id
@@ -96,7 +102,8 @@ def _writer_to(runs_dir: Path) -> WriteRun:
             ]
         folder = runs_dir / run_id
         folder.mkdir()
-        content = {"schema": 1, "run_id": run_id, "status": status, "reason": reason}
+        schema = 2 if "protocol" in identity else 1
+        content = {"schema": schema, "run_id": run_id, "status": status, "reason": reason}
         content |= {"identity": identity, "progress": {}, "summary": summary or {}}
         (folder / "status.json").write_text(json.dumps(content))
         (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -46,11 +46,14 @@ def test_a_level_outside_its_bounds_is_refused(level: float) -> None:
         moments(VALUES, level=level)
 
 
-def test_equal_seeds_have_no_spread() -> None:
-    summary = summarize(runs(("done", 0.1), ("done", 0.1), ("done", 0.1)), "final", expected=3)
-
-    assert summary.std == pytest.approx(0.0, abs=1e-15)
-    assert summary.low == pytest.approx(0.1)
+def test_equal_seeds_have_no_spread_not_even_of_the_last_bit() -> None:
+    for count in range(300, 359):  # of 359 test images, worked out in two ways
+        same = (100.0 * count / 359, count / 359 * 100.0, 100.0 * count / 359)
+        summary = summarize(runs(*(("done", value) for value in same)), "final", expected=3)
+        assert (summary.std, summary.low) == (0.0, summary.mean)
+        assert summary.mean == pytest.approx(same[0])
+    columns = np.array([[0.1, 1.0], [0.1, 2.0], [0.1 + 1e-16, np.nan]])
+    assert moments(columns)[2].tolist() == [0.0, pytest.approx(math.sqrt(0.5))]
 
 
 def test_one_seed_has_a_mean_and_nothing_else() -> None:
@@ -77,10 +80,19 @@ def test_runs_that_did_not_end_well_are_counted_and_not_averaged() -> None:
     assert summary.note == ("n=2/7, diverged 1/7, failed 1/7, out of memory 1/7, incomplete 2/7")
 
 
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])
+def test_a_run_that_is_done_without_a_finite_value_is_named(value: float | None) -> None:
+    summary = summarize(runs(("done", 90.0), ("done", value), ("done", 92.0)), "final", expected=3)
+
+    assert (summary.n, summary.mean, summary.not_finite) == (2, 91.0, 1)
+    assert summary.note == "n=2/3, not finite 1/3"
+
+
 NOTES = {
     "all there": (Summary(n=3, mean=1.0, expected=3), "n=3"),
     "one missing": (Summary(n=2, mean=1.0, expected=3), "n=2/3"),
     "one diverged": (Summary(n=2, mean=1.0, expected=3, diverged=1), "n=2/3, diverged 1/3"),
+    "one not finite": (Summary(n=2, mean=1.0, not_finite=1), "n=2/3, not finite 1/3"),
     "none left": (Summary(n=0, expected=3, diverged=1, failed=2), "diverged 1/3, failed 2/3"),
     "done without a number": (Summary(n=0, expected=3), "n=0/3"),
 }
@@ -127,6 +139,31 @@ def test_points_that_are_not_finite_are_left_out() -> None:
     band = curve([line((1, 1.0), (2, math.inf), (3, math.nan)), line((1, 3.0))])
 
     assert band["mean"].tolist() == [2.0]
+
+
+def test_a_value_that_is_not_finite_is_a_gap_of_its_curve_and_n_falls() -> None:
+    healthy = line((1, 30), (2, 28), (3, 26), (4, 24), (5, 22))
+    lost = line((1, 20), (2, math.inf), (3, math.nan), (4, 11), (5, 10))
+    band = curve([healthy, healthy, lost])
+
+    assert band["n"].tolist() == [3, 2, 2, 3, 3]
+    assert band["mean"].tolist() == pytest.approx([80 / 3, 28, 26, 59 / 3, 18])
+    # Between a gap and its neighbours there is no value either: the third seed has none at 1.5.
+    band = curve([line((1, 30), (1.5, 29), (2, 28)), line((1, 20), (2, math.nan))])
+    assert band["n"].tolist() == [2, 1, 1]
+
+
+def test_a_gap_of_all_seeds_is_not_drawn_across() -> None:
+    alone = line((1, 20), (2, math.inf), (3, 12), (4, 11), (5, math.nan))
+    band = curve([alone])
+
+    assert band["x"].tolist() == [1, 2, 3, 4]
+    assert band["n"].tolist() == [1, 0, 1, 1]
+    np.testing.assert_array_equal(band["mean"], [20, math.nan, 12, 11])
+    band = curve([alone], to_shortest=True)
+    assert (band["x"].iloc[0], band["x"].iloc[-1]) == (1, 4)
+    assert band["mean"][(band["x"] > 1) & (band["x"] < 3)].isna().all()
+    assert band["mean"][band["x"] >= 3].notna().all()
 
 
 def test_no_curves_make_no_band() -> None:

@@ -49,7 +49,11 @@ def test_a_second_reading_parses_nothing_and_gives_the_same(
 ) -> None:
     write_run(run_id="a")
     write_run(seed=1, rows=[], status="failed", reason="no", run_id="b")
-    odd = [{"step": 1, "loss": float("nan")}, {"step": 2, "loss": "low", "list": [1, 2]}]
+    odd = [
+        {"step": 1, "loss": "low", "list": [1, 2], "other": float("nan")},
+        {"step": 2, "loss": float("nan"), "other": 1.0},
+        {"step": 3, "loss": None, "other": None},
+    ]
     write_run(seed=2, rows=odd, run_id="c")
 
     first, _ = read_records(runs_dir)
@@ -58,7 +62,9 @@ def test_a_second_reading_parses_nothing_and_gives_the_same(
 
     assert parsed == ["a", "b", "c"]
     assert_equal(second, first)
-    assert np.isnan(second[2].columns["loss"]).all()
+    # No number, and one that is not finite.
+    np.testing.assert_array_equal(second[2].columns["loss"], [np.nan, np.inf, np.nan])
+    np.testing.assert_array_equal(second[2].columns["other"], [np.inf, 1.0, np.nan])
 
 
 def test_runs_of_two_places_are_told_apart(

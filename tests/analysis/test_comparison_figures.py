@@ -138,7 +138,9 @@ def test_profile_counts_workloads_within_a_factor(write_run: Any, runs_dir: Path
         np.testing.assert_allclose(adamw.get_ydata(), [50, 100, 100, 100], atol=1)
         np.testing.assert_allclose(kfac.get_ydata(), [50, 50, 50, 50], atol=1)
         np.testing.assert_allclose(sgd.get_ydata(), [0, 0, 100, 100], atol=1)
-    assert "metric of adamw" in " ".join(figure.get_supxlabel().split())
+    assert "mean over the runs of adamw of the validation metric" in " ".join(
+        figure.get_supxlabel().split()
+    )
 
 
 def test_a_target_that_is_met_before_the_first_step_is_no_workload_of_that_method(
@@ -222,41 +224,17 @@ def test_spread_that_was_never_finite_is_said(write_run: Any, runs_dir: Path) ->
     figure.draw_without_rendering()
 
 
-def write_variants(write_run: Any, validation: dict[float, float | None]) -> None:
-    for index, (rate, value) in enumerate(validation.items()):
-        row = {"step": 1, "epoch": 1.0, "train_seconds": 1.0, "test_accuracy_percent": 90.0 - index}
-        row |= {} if value is None else {"validation_accuracy_percent": value}
-        write_run("adam", 0, rows=[row], hyperparameters={"lr": rate})
-
-
-@pytest.mark.parametrize(
-    ("validation", "chosen"),
-    [
-        ({0.1: 80.0, 0.2: 95.0, 0.3: 85.0}, 0.2),
-        ({0.1: 80.0, 0.2: None, 0.3: 85.0}, 0.3),
-        ({0.1: None, 0.2: None}, 0.1),
-    ],
-    ids=["best on validation", "without validation last", "no validation at all"],
-)
-def test_of_several_variants_validation_chooses(
-    write_run: Any, runs_dir: Path, validation: dict[float, float | None], chosen: float
-) -> None:
-    write_variants(write_run, validation)
+def test_methods_are_rows_and_no_variant_stands_for_one(write_run: Any, runs_dir: Path) -> None:
+    tuning = {"trials": 8, "chosen": {"lr": 0.2}}
+    for lr, value in ((0.1, 99.0), (0.2, 90.0)):
+        write_run("adam", values=(value,), hyperparameters={"lr": lr}, tuning=tuning)
     write_run("sgd", 0)
     write_run("sgd", 0, run_id="follows", group_id="follows", control="scalar")
 
     adam, sgd, control = methods_of(load_results(runs_dir))["digits"]
 
     assert (adam.name, sgd.name, control.name) == ("adam", "sgd", "sgd (scalar control)")
-    assert adam.runs["hyperparameters"].tolist() == [{"lr": chosen}]
+    assert adam.runs["hyperparameters"].tolist() == [{"lr": 0.2}]
     assert adam.style == KNOWN["adam"]
     assert control.style.color == KNOWN["sgd"].color
     assert control.style != sgd.style
-
-
-def test_a_variant_that_only_diverged_is_never_the_choice(write_run: Any, runs_dir: Path) -> None:
-    row = {"step": 1, "epoch": 1.0, "validation_accuracy_percent": 99.0}
-    write_run("adam", 0, rows=[row], status="diverged", hyperparameters={"lr": 0.01})
-    write_variants(write_run, {0.1: 80.0})
-    (adam,) = methods_of(load_results(runs_dir))["digits"]
-    assert adam.runs["status"].tolist() == ["done"]

@@ -122,6 +122,23 @@ def test_a_diverged_run_is_drawn_apart_and_bends_no_axis(write_run: Any, runs_di
     assert (cross.get_marker(), cross.get_ydata()[0]) == ("x", ax.get_ylim()[1])
 
 
+def test_a_curve_with_values_that_are_not_finite_is_not_in_the_mean_and_has_a_gap(
+    write_run: Any, runs_dir: Path
+) -> None:
+    metric = {"metric": "perplexity", "higher_is_better": False}
+    for seed in (0, 1):
+        write_run("adam", seed, (30.0, 28.0, 26.0, 24.0), **metric)
+    write_run("adam", 2, (20.0, float("inf"), float("nan"), 11.0), **metric)
+
+    (ax,) = test_metric_vs_epoch.build(load_results(runs_dir)).axes
+
+    assert legend(ax) == ["adam (n=2/3, diverged 1/3)"]
+    mean, thin, cross = ax.lines
+    assert mean.get_ydata().tolist() == [30.0, 28.0, 26.0, 24.0]
+    np.testing.assert_array_equal(thin.get_ydata(), [20.0, np.nan, np.nan, 11.0])
+    assert (cross.get_marker(), cross.get_xdata()[0]) == ("x", 4.0)
+
+
 @each_figure
 def test_a_method_without_a_finished_run_is_named(
     module: Any, write_run: Any, runs_dir: Path
@@ -203,24 +220,17 @@ def test_variants_of_one_method_look_different(write_run: Any, runs_dir: Path) -
     assert {line.get_color() for line in ax.lines} == {KNOWN["adam"].color}
 
 
-def test_of_too_many_lines_each_method_keeps_the_best_on_validation(
-    write_run: Any, runs_dir: Path
-) -> None:
-    """By validation: on the test split the last one would be."""
-    for name in ("adam", "sgd", "kfac"):
-        for index in range(7):
-            epoch = {"step": 1, "epoch": 1.0, "validation_accuracy_percent": 90.0 - index}
-            rows = [{**epoch, "test_accuracy_percent": 80.0 + index}]
-            write_run(name, rows=rows, hyperparameters={"lr": 0.1 + index}, validation=True)
-    figure = test_metric_vs_epoch.build(load_results(runs_dir))
-    (ax,) = figure.axes
-    assert [line.get_ydata().tolist() for line in ax.lines] == [[80.0]] * 3
-    names = ("adam", "kfac", "sgd")
-    assert [line.get_label() for line in ax.lines] == [f"{name} (lr=0.1) (n=1)" for name in names]
-    assert any("18 lines are left out" in text.get_text() for text in figure.texts)
+def test_a_panel_shows_rows_and_no_variants(write_run: Any, runs_dir: Path) -> None:
+    for name in ("adam", "sgd"):
+        for lr in (0.1, 0.2):
+            tuning = {"trials": 8, "chosen": {"lr": 0.2}}
+            write_run(name, values=(100 * lr,), hyperparameters={"lr": lr}, tuning=tuning)
+    (ax,) = test_metric_vs_epoch.build(load_results(runs_dir)).axes
+    assert [line.get_label() for line in ax.lines] == ["adam (n=1)", "sgd (n=1)"]
+    assert [line.get_ydata().tolist() for line in ax.lines] == [[20.0]] * 2
 
 
-def test_one_method_keeps_its_variants(write_run: Any, runs_dir: Path) -> None:
+def test_where_there_is_no_row_variants_are_shown(write_run: Any, runs_dir: Path) -> None:
     for index in range(41):
         write_run("adam", hyperparameters={"lr": 0.1 + index})
     (ax,) = test_metric_vs_epoch.build(load_results(runs_dir)).axes

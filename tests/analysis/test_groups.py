@@ -1,8 +1,11 @@
+import hashlib
 import shlex
 from pathlib import Path
 from typing import Any
 
-from analysis.groups import group_runs
+import pytest
+
+from analysis.groups import group_runs, rows_of, shown_of, without_row
 from analysis.load import load_results
 
 
@@ -24,32 +27,145 @@ def test_a_group_is_its_seeds(write_run: Any, runs_dir: Path) -> None:
     assert groups["title"].tolist() == ["digits", "digits"]
 
 
-def test_groups_of_one_optimizer_are_told_apart_by_what_differs(
+def origin(**changes: Any) -> dict[str, Any]:
+    plain = {"command": [], "setting": {}, "typed": {}, "ruleset_file": None, "experiment": None}
+    return {**plain, **changes}
+
+
+PROTOCOL: dict[str, Any] = {"task": {"name": "digits", "batch_size": 64}, "budget": {"epochs": 2}}
+
+
+def test_a_typed_argument_makes_a_variant_that_is_in_the_way_of_no_row(
     write_run: Any, runs_dir: Path
 ) -> None:
+    for lr, typed in ((0.01, {}), (0.1, {"lr": 0.1}), (1.0, {"lr": 1.0})):
+        write_run("adam", protocol=PROTOCOL, origin=origin(typed=typed), hyperparameters={"lr": lr})
+
+    groups = group_runs(load_results(runs_dir).runs)
+
+    assert groups["label"].tolist() == ["adam", "adam (lr=0.1)", "adam (lr=1)"]
+    assert groups["is_row"].tolist() == [True, False, False]
+    assert set(groups["title"]) == {"digits"}
+
+
+def test_a_variant_alone_says_what_was_typed_and_is_no_row(write_run: Any, runs_dir: Path) -> None:
+    write_run("adam", protocol=PROTOCOL, origin=origin(typed={"betas": [0.8, 0.999]}))
+
+    groups = group_runs(load_results(runs_dir).runs)
+
+    assert groups["label"].tolist() == ["adam (betas=[0.8,0.999])"]
+    assert without_row(groups)["label"].tolist() == ["adam"]
+    assert rows_of(groups).empty
+    assert len(shown_of(groups)) == 1
+
+
+@pytest.mark.parametrize("now", ["the first", "the second", "neither"])
+def test_of_two_tuned_files_the_one_that_is_there_now_is_the_row(
+    write_run: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, now: str
+) -> None:
+    monkeypatch.setattr("analysis.groups.CONF", tmp_path)
+    (tmp_path / "adam.yaml").write_text(now)
+    for text, lr in (("the first", 0.1), ("the second", 0.2)):
+        file = {"path": "adam.yaml", "sha256": hashlib.sha256(text.encode()).hexdigest()}
+        known = origin(ruleset_file=file)
+        write_run("adam", protocol=PROTOCOL, origin=known, hyperparameters={"lr": lr})
+
+    groups = group_runs(load_results(runs_dir).runs)
+
+    rows = [values["lr"] for values in rows_of(groups)["hyperparameters"]]
+    assert rows == {"the first": [0.1], "the second": [0.2], "neither": []}[now]
+    assert len(groups) == 2
+
+
+def test_of_records_without_an_origin_the_tuned_values_make_the_row(
+    write_run: Any, runs_dir: Path
+) -> None:
+    for lr in (0.01, 0.1, 1.0):
+        tuning = {"trials": 8, "chosen": {"lr": 0.1}}
+        write_run("adam", hyperparameters={"lr": lr}, tuning=tuning)
+
+    groups = group_runs(load_results(runs_dir).runs).set_index("label")
+
+    assert groups["is_row"].to_dict() == {
+        "adam": True,
+        "adam (lr=0.01)": False,
+        "adam (lr=1)": False,
+    }
+
+
+def test_where_nothing_tells_the_row_all_are_variants(write_run: Any, runs_dir: Path) -> None:
+    """A choice among them after seeing the results would be a choice on the test set."""
     for lr in (0.01, 0.001):
         write_run("adam", hyperparameters={"lr": lr, "betas": [0.9, 0.999]})
     write_run("sgd", hyperparameters={"lr": 0.5})
 
-    assert labels(runs_dir) == ["adam (lr=0.001)", "adam (lr=0.01)", "sgd"]
+    groups = group_runs(load_results(runs_dir).runs)
+
+    assert groups["label"].tolist() == ["adam (lr=0.001)", "adam (lr=0.01)", "sgd"]
+    assert groups["is_row"].tolist() == [False, False, True]
 
 
-def test_a_list_that_differs_is_written_out(write_run: Any, runs_dir: Path) -> None:
-    for beta in (0.8, 0.9):
-        write_run("adam", hyperparameters={"betas": [beta, 0.999], "amsgrad": False})
+SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "the default": ({}, {}, "digits"),
+    "batch size": ({"task": {"batch_size": 16}}, {"task.batch_size": 16}, "digits, batch_size=16"),
+    "precision": ({"precision": "bf16"}, {"precision": "bf16"}, "digits, precision=bf16"),
+    "width": ({"model": {"width": 8}}, {"model.width": 8}, "digits, model.width=8"),
+    "budget": ({"budget": {"epochs": 5}}, {"budget.epochs": 5}, "digits, 2 epochs"),
+    "schedule": ({"schedule": {"name": "x"}}, {"schedule": "x"}, "digits, schedule=x"),
+    "model": ({"model": {"name": "vit"}}, {"model": "vit"}, "digits, small_cnn"),
+    "a table of budgets": (
+        {"budget": {"epochs": 7, "by_optimizer": {"adam": 7, "sgd": 9}}},
+        {"budget": "paper_cifar"},
+        "digits, budget=paper_cifar",
+    ),
+}
 
-    assert labels(runs_dir) == ["adam (betas=[0.8,0.999])", "adam (betas=[0.9,0.999])"]
 
-
-def test_batch_size_and_schedule_tell_groups_apart_too(write_run: Any, runs_dir: Path) -> None:
-    for size in (32, 64):
-        write_run("adam", group_id=f"g{size}", batch_size=size, schedule="cosine")
+@pytest.mark.parametrize(("protocol", "changes", "title"), SETTINGS.values(), ids=SETTINGS.keys())
+def test_each_setting_is_a_block_named_by_what_is_not_the_tasks_default(
+    write_run: Any, runs_dir: Path, protocol: Any, changes: Any, title: str
+) -> None:
+    write_run("adam", protocol=PROTOCOL, origin=origin(), group_id="plain")
+    write_run("adam", 1, protocol={**PROTOCOL, **protocol}, origin=origin(setting=changes))
 
     groups = group_runs(load_results(runs_dir).runs)
 
-    assert groups["label"].tolist() == ["adam (batch_size=32)", "adam (batch_size=64)"]
-    for size, command in zip((32, 64), groups["command"], strict=True):
-        assert f" schedule=cosine task.batch_size={size} " in command
+    assert set(groups["title"]) == {"digits", title}
+    assert groups["is_row"].all() == (title != "digits")
+    assert groups["expected"].tolist() == ([1, 1] if changes else [2, 2])
+
+
+def test_a_budget_that_is_a_table_by_methods_is_one_setting(write_run: Any, runs_dir: Path) -> None:
+    table = {"adam": 7, "sgd": 9}
+    for name, epochs in table.items():
+        protocol = {**PROTOCOL, "budget": {"epochs": epochs, "by_optimizer": table}}
+        known = origin(setting={"budget": "paper_cifar"})
+        write_run(name, protocol=protocol, origin=known, budget=f"{epochs} epochs")
+
+    assert group_runs(load_results(runs_dir).runs)["block"].nunique() == 1
+
+
+def test_a_record_without_a_protocol_is_no_run_of_a_recorded_setting(
+    write_run: Any, runs_dir: Path
+) -> None:
+    write_run("adam", protocol=PROTOCOL, origin=origin())
+    write_run("sgd")
+
+    titles = group_runs(load_results(runs_dir).runs)["title"].tolist()
+
+    assert titles == ["digits", "digits, protocol not recorded"]
+
+
+def test_batch_size_and_schedule_are_settings_of_older_records_too(
+    write_run: Any, runs_dir: Path
+) -> None:
+    for seed, size in enumerate((64, 64, 32)):
+        write_run("adam", seed, group_id=f"g{size}", batch_size=size, schedule="cosine")
+
+    groups = group_runs(load_results(runs_dir).runs)
+
+    assert groups["title"].tolist() == ["digits", "digits, batch_size=32"]
+    assert groups["label"].tolist() == ["adam", "adam"]
 
 
 def test_rulesets_are_no_hyperparameters(write_run: Any, runs_dir: Path) -> None:
@@ -66,20 +182,18 @@ def test_what_differs_outside_the_optimizer_shows_by_id(write_run: Any, runs_dir
     assert labels(runs_dir) == ["adam [aaaaaa]", "adam [bbbbbb]"]
 
 
-def test_model_and_budget_are_shown_where_a_task_has_several(
+def test_older_records_are_named_by_what_differs_from_the_setting_with_most_runs(
     write_run: Any, runs_dir: Path
 ) -> None:
     write_run(budget="2 epochs")
+    write_run("sgd", budget="2 epochs")
     write_run(budget="30 steps")
-    write_run(task="mnist", model="small_cnn")
-    write_run(task="mnist", model="resnet18")
     write_run(task="ptb")
 
     assert group_runs(load_results(runs_dir).runs)["title"].tolist() == [
-        "digits, 2 epochs",
+        "digits",
+        "digits",
         "digits, 30 steps",
-        "mnist, resnet18",
-        "mnist, small_cnn",
         "ptb",
     ]
 
@@ -92,44 +206,23 @@ def test_seeds_of_another_budget_are_not_expected(write_run: Any, runs_dir: Path
     assert group_runs(load_results(runs_dir).runs)["expected"].tolist() == [3, 1]
 
 
-def test_the_command_holds_every_choice_and_survives_a_shell(
+def test_the_command_is_the_recorded_one_and_survives_a_shell(
     write_run: Any, runs_dir: Path
 ) -> None:
+    typed = ["task=digits", "optimizer=adam", "model.width=8", 'pretrained.source="a b"']
     for seed in (0, 1):
-        write_run(
-            "adam",
-            seed,
-            budget="30 steps",
-            hyperparameters={"lr": 1e-05, "betas": [0.9, 0.999], "foreach": None, "amsgrad": False},
-        )
+        write_run("adam", seed, protocol=PROTOCOL, origin=origin(command=typed))
 
     (command,) = group_runs(load_results(runs_dir).runs)["command"]
 
-    assert shlex.split(command) == [
-        "python",
-        "-m",
-        "experiments.train",
-        "-m",
-        "task=digits",
-        "model=small_cnn",
-        "optimizer=adam",
-        "ruleset=tuned",
-        "budget=steps",
-        "budget.steps=30",
-        "optimizer.amsgrad=false",
-        "optimizer.betas=[0.9,0.999]",
-        "optimizer.foreach=null",
-        "optimizer.lr=1e-05",
-        "seed=0,1",
-    ]
+    start = ["python", "-m", "experiments.train", "-m"]
+    assert shlex.split(command) == [*start, *typed, "seed=0,1"]
 
 
-def test_one_epoch_is_a_budget_in_epochs(write_run: Any, runs_dir: Path) -> None:
-    write_run(budget="1 epoch")
+def test_the_command_of_an_older_record_is_not_made_up(write_run: Any, runs_dir: Path) -> None:
+    write_run("adam")
 
-    (command,) = group_runs(load_results(runs_dir).runs)["command"]
-
-    assert {"budget=epochs", "budget.epochs=1"} <= set(shlex.split(command))
+    assert group_runs(load_results(runs_dir).runs)["command"].tolist() == [""]
 
 
 def test_tokenizations_are_blocks_of_their_own(write_run: Any, runs_dir: Path) -> None:
@@ -138,11 +231,7 @@ def test_tokenizations_are_blocks_of_their_own(write_run: Any, runs_dir: Path) -
         write_run("sgd", task="ptb", tokenization=name, group_id=f"sgd-{name}")
     write_run("sgd")
 
-    groups = group_runs(load_results(runs_dir).runs).set_index("title")
+    groups = group_runs(load_results(runs_dir).runs)
 
-    bpe = "ptb, bpe vocab_size=300 min_frequency=2"
-    assert set(groups.index) == {"digits", bpe, "ptb, word"}
+    assert groups["block"].nunique() == 3
     assert groups["label"].tolist() == ["sgd"] * 3
-    settings = "tokenization=bpe tokenization.vocab_size=300 tokenization.min_frequency=2"
-    assert settings in groups.loc[bpe, "command"]
-    assert "tokenization" not in groups.loc["digits", "command"]

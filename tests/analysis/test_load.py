@@ -1,8 +1,11 @@
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pytest
 
 from analysis.cache import read_records
 from analysis.load import MEASUREMENT_COLUMNS, RUN_COLUMNS, load_results, to_results
@@ -84,8 +87,44 @@ def test_faults_are_named(write_run: Any, runs_dir: Path) -> None:
         "broken",
         "cut",
         "empty",
+        "2 of 2 records are older than the protocol of a run, and join no published row",
     ]
     assert "done, but without a finite test_accuracy_percent" in results.broken[2]
+
+
+LOST = {
+    "test metric": {"test_perplexity": math.nan},
+    "validation metric": {"validation_perplexity": math.inf},
+    "loss": {"train_loss": -math.inf},
+    "test loss": {"test_loss": math.nan},
+}
+
+
+@pytest.mark.parametrize("lost", LOST.values(), ids=list(LOST))
+@pytest.mark.parametrize("last", [False, True])
+def test_a_run_that_is_done_with_a_value_that_is_not_finite_counts_as_diverged(
+    write_run: Any, runs_dir: Path, lost: dict[str, float], last: bool
+) -> None:
+    whole = {"train_loss": 2.0, "test_loss": 2.0, "validation_perplexity": 20.0}
+    whole |= {"test_perplexity": 20.0, "test_perplexity_word": math.inf}
+    rows = [{"step": step, **whole} for step in (10, 20, 30)]
+    rows[2 if last else 1] |= lost
+    metric = {"metric": "perplexity", "higher_is_better": False}
+    write_run(run_id="lost", rows=rows, **metric)
+    write_run(run_id="well", rows=[{"step": 10, **whole}, {"step": 20}], seed=1, **metric)
+
+    results = load_results(runs_dir)
+
+    runs = results.runs.set_index("run_id")
+    (name,) = lost
+    assert runs.loc["lost", "status"] == "diverged"
+    assert runs.loc["lost", "reason"] == f"{name} is not finite at step {30 if last else 20}"
+    assert results.broken[0] == f"lost: done, but {runs.loc['lost', 'reason']}: counts as diverged"
+    # The perplexity a word is not what the run is judged by; and a row need not have a metric.
+    assert runs.loc["well", "status"] == "done"
+    x, y = results.series_by_run(name, "step")["lost"]
+    assert x.tolist() == [10, 20, 30]
+    assert np.flatnonzero(np.isnan(y)).tolist() == [2 if last else 1]
 
 
 def test_series_are_those_of_the_runs_asked_for_in_order_of_the_axis(

@@ -1,3 +1,4 @@
+import functools
 import os
 import re
 import shutil
@@ -46,6 +47,13 @@ class Page(HTMLParser):
 @pytest.fixture(autouse=True)
 def few_figures(monkeypatch: pytest.MonkeyPatch, draw_only: Any) -> None:
     draw_only(monkeypatch, *FIGURES)
+
+
+@pytest.fixture
+def write_run(write_run: Any) -> Any:
+    """Records of the present schema."""
+    protocol = {"task": {"name": "digits"}, "budget": {"epochs": 2}}
+    return functools.partial(write_run, protocol=protocol)
 
 
 def written(out: Path) -> set[str]:
@@ -125,6 +133,20 @@ def test_broken_records_are_named_on_stderr_and_in_the_page(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: torn/status.json: not readable as JSON")
     assert "torn/status.json" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+
+
+def test_records_from_before_there_was_a_protocol_are_one_line(
+    writer_to: Any, write_run: Any, runs_dir: Path, tmp_path: Path, capsys: Any
+) -> None:
+    for seed in range(3):
+        writer_to(runs_dir)("adam", seed)
+    write_run("sgd")
+    assert run("--runs", runs_dir, "--out", tmp_path / "out", "--tables-only") == 0
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert line.startswith("warning: 3 of 4 records are older than the protocol of a run")
+    assert "`python -m experiments.migrate runs_dir=FOLDER`" in line
+    assert "sgd" in said.out
 
 
 @pytest.mark.parametrize("make_folder", [True, False], ids=["empty", "absent"])

@@ -7,6 +7,7 @@ import pytest
 from analysis.aggregate import Summary
 from analysis.load import load_results
 from analysis.render import cell_text
+from analysis.tables import variants
 from analysis.tables.results import build
 
 
@@ -68,9 +69,29 @@ def test_rulesets_are_rows_of_their_own(write_run: Any, runs_dir: Path) -> None:
 
 
 def test_a_number_names_its_runs_and_command(write_run: Any, runs_dir: Path) -> None:
-    write_run("adam", 0, run_id="first")
-    write_run("adam", 1, run_id="second")
+    known = {"command": ["task=digits"], "setting": {}, "typed": {}}
+    for seed, run_id in enumerate(("first", "second")):
+        write_run("adam", seed, run_id=run_id, origin=known, protocol={"budget": {"epochs": 2}})
     cell = build(load_results(runs_dir)).iloc[0, 0]
     assert cell.source["run_ids"] == "first second"
-    assert cell.source["command"].startswith("python -m experiments.train -m task=digits")
+    assert cell.source["command"] == "python -m experiments.train -m task=digits seed=0,1"
     assert (cell.source["model"], cell.source["budget"]) == ("small_cnn", "2 epochs")
+
+
+def test_a_method_of_typed_values_alone_is_said_to_have_variants_only(
+    write_run: Any, runs_dir: Path
+) -> None:
+    for lr in (0.1, 0.2):
+        write_run("adam", ruleset="default", hyperparameters={"lr": lr})
+    write_run("sgd", ruleset="default")
+
+    texts = build(load_results(runs_dir)).map(cell_text).iloc[:, 0]
+
+    assert texts.to_dict() == {
+        ("adam", "default", "0"): "variants only",
+        ("sgd", "default", "0"): "95.00 (n=1)",
+    }
+    assert variants.build(load_results(runs_dir)).map(cell_text).iloc[:, 0].to_dict() == {
+        ("adam (lr=0.1)", "default", "0"): "95.00 (n=1)",
+        ("adam (lr=0.2)", "default", "0"): "95.00 (n=1)",
+    }

@@ -221,3 +221,36 @@ def test_histograms_have_a_row_a_layer_and_a_line_a_step(tmp_path: Path) -> None
 @pytest.mark.parametrize("values", [np.zeros((2, 5)), np.full((2, 5), 0.001)])
 def test_a_diagonal_without_spread_is_drawn(values: np.ndarray, tmp_path: Path) -> None:
     build("fisher_histograms", write(tmp_path, "fisher_histograms", *histograms(values)))
+
+
+def loss_scales() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two methods, two seeds, three epochs; the scale halves the loss of the second."""
+    epochs = np.array([1.0, 0.5, 0.25])
+    arrays: dict[str, Any] = {}
+    for method, factor in (("adam", 1.0), ("adahessian", 0.5)):
+        without = np.stack([epochs, 3 * epochs])
+        arrays[f"{method}/train_loss"] = np.stack([factor * without, without])
+        arrays[f"{method}/first_step"] = np.array([[factor, factor], [1.0, 2.0]])
+        arrays[f"{method}/distance"] = np.full((2, 3), 1 - factor)
+    facts = {
+        "methods": ["adam", "adahessian"],
+        "seeds": [0, 1],
+        "loss_scale": 65536.0,
+        "learning_rates": {"adam": 0.001, "adahessian": 0.15},
+        "model": "small_cnn",
+        "task": "digits",
+    }
+    return facts, arrays
+
+
+@pytest.mark.filterwarnings("error")
+def test_both_losses_of_a_method_and_the_distance_of_its_runs(tmp_path: Path) -> None:
+    figure = build("loss_scale", write(tmp_path, "loss_scale", *loss_scales()))
+    adam, adahessian, same, apart = figure.axes
+    assert adam.get_title() == "adam (lr 0.001)"
+    drawn = lines(adahessian)
+    assert drawn["with the scale (first step: 0.5)"].get_ydata().tolist() == [1.0, 0.5, 0.25]
+    assert drawn["without the scale (first step: 1.5)"].get_ydata().tolist() == [2.0, 1.0, 0.5]
+    assert same.texts[0].get_text() == "the same weights, bit for bit"
+    assert lines(apart)["distance"].get_ydata().tolist() == [0.5, 0.5, 0.5]
+    assert "multiplied by 65536" in " ".join(figure.get_supxlabel().split())

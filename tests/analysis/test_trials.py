@@ -9,15 +9,26 @@ import numpy as np
 import pytest
 import yaml
 
-from analysis import conf, drawing
+from analysis import drawing, report, trials
 from analysis.figures import expected_best
 from analysis.load import load_results
 from analysis.missing import MISSING
 from analysis.style import KNOWN
-from analysis.trials import TRIALS_DIR, ledger_values, trials_digest, trials_of
+from analysis.trials import (
+    LEDGER,
+    TRIALS_DIR,
+    LedgerError,
+    ledger_path,
+    ledger_problems,
+    read_ledger,
+    trials_digest,
+    trials_of,
+)
 from experiments import tune
+from experiments.tuning import ledger as written
+from experiments.tuning.tuned_file import LEDGERS
 
-SHIPPED = sorted((conf.CONF / "tuned").glob("*/*.yaml"))
+SHIPPED = sorted(trials.TUNED.glob("*/*.yaml"))
 
 
 @pytest.fixture
@@ -37,8 +48,10 @@ def write_trial(runs_dir: Path, writer_to: Callable[[Path], Any]) -> Any:
     return one
 
 
-def test_the_folder_is_the_one_that_tuning_writes_to() -> None:
+def test_what_is_read_is_what_tuning_writes() -> None:
     assert str(TRIALS_DIR) == tune.TRIALS_DIR
+    assert written.VERSION == LEDGER
+    assert ledger_path("digits", "adam").parent.name == LEDGERS
 
 
 def test_the_line_is_the_expectation_of_the_best(write_trial: Any, runs_dir: Path) -> None:
@@ -97,53 +110,91 @@ def test_without_trials_it_says_what_makes_some(write_run: Any, runs_dir: Path) 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_shipped_ledger_tells_what_its_summary_does(path: Path) -> None:
-    text = path.read_text("utf-8")
-    tuning = yaml.safe_load(text)["tuning"]
-    values = ledger_values(text.splitlines(), tuning)
-    assert values is not None
-    known = values[np.isfinite(values)]
-    assert (len(values), len(known)) == (tuning["trials"], tuning["completed"])
+    tuning = yaml.safe_load(path.read_text("utf-8"))["tuning"]
+    ledger = read_ledger(path.parent.name, path.stem)
+    assert ledger["tuning"] == tuning
+    scores = [trial["score"] for trial in ledger["trials"]]
+    known = [score for score in scores if score is not None]
+    assert (len(scores), len(known)) == (tuning["trials"], tuning["completed"])
     spread = tuning["spread"]
-    assert {spread["best"], spread["worst"]} == {known.min(), known.max()}
+    assert {spread["best"], spread["worst"]} == {min(known), max(known)}
     assert np.median(known) == pytest.approx(spread["median"], abs=1e-4)
 
 
-LEDGER = """# Chosen by validation metric:
-#
-#   betas       validation_accuracy_percent  validation_loss
-#   [0.9, 0.1]  90.5                         0.5  <- chosen
-#   [0.9, 0.2]  never finite
-#   [0.9, 0.3]  pruned
-ruleset: tuned
-"""
+@pytest.fixture
+def own_conf(tmp_path: Path, monkeypatch: Any) -> Path:
+    """A folder of tuned files that a test may write to."""
+    shutil.copytree(trials.TUNED / "digits", tmp_path / "conf" / "tuned" / "digits")
+    monkeypatch.setattr(trials, "TUNED", tmp_path / "conf" / "tuned")
+    return tmp_path / "conf" / "tuned" / "digits"
 
 
-def test_a_ledger_line_by_line() -> None:
-    tuning = {"trials": 3, "spread": {"metric": "validation_accuracy_percent"}}
-    found = ledger_values(LEDGER.splitlines(), tuning)
-    np.testing.assert_array_equal(found, [90.5, np.nan, np.nan])
-    assert ledger_values(LEDGER.splitlines(), {**tuning, "trials": 4}) is None
-    assert ledger_values([], tuning) is None
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda text: text.replace("ledger: 1", "ledger: 2"), "ledger is 2, this version reads 1"),
+        (lambda text: text.replace("ledger: 1", "x: 1"), "ledger is None, this version reads 1"),
+        (lambda text: "- 1", "ledger is None, this version reads 1"),
+        (lambda text: text + "]", "not readable as YAML"),
+        (lambda text: text.rpartition("\n- ")[0], "damaged"),  # one trial fewer
+        (lambda text: text.replace("score:", "sum:"), "damaged"),
+        (lambda text: None, "missing, as of an older version that kept it as a comment"),
+    ],
+)
+def test_a_ledger_that_cannot_be_read_is_one_line_and_the_rest_is_made(
+    write_run: Any,
+    runs_dir: Path,
+    tmp_path: Path,
+    own_conf: Path,
+    change: Any,
+    why: str,
+    capsys: Any,
+) -> None:
+    for name in ("adam", "sgd"):
+        tuning = yaml.safe_load((own_conf / f"{name}.yaml").read_text())["tuning"]
+        write_run(name, tuning=tuning)
+    path = own_conf / "ledgers" / "adam.yaml"
+    changed = change(path.read_text())
+    path.unlink() if changed is None else path.write_text(changed)
+    results = load_results(runs_dir)
+    (line,) = ledger_problems(results)
+    assert line == (
+        f"conf/tuned/digits/ledgers/adam.yaml: {why}; its trials are left out. "
+        "`make tune OPT=adam TASK=digits` writes it anew."
+    )
+    assert [one.optimizer for one in trials_of(results)] == ["sgd"]
+    with pytest.raises(LedgerError):
+        read_ledger("digits", "adam")
+    out = tmp_path / "out"
+    assert report.main(["--runs", str(runs_dir), "--out", str(out), "--tables-only"]) == 0
+    assert f"warning: {line}" in capsys.readouterr().err.splitlines()
+    assert (out / "tables" / "results.md").is_file()
+
+
+def test_what_was_never_tuned_has_no_ledger_and_no_fault(write_run: Any, runs_dir: Path) -> None:
+    write_run("mine")  # its ruleset is called tuned, and there is no file
+    assert ledger_problems(load_results(runs_dir)) == ()
+    assert read_ledger("digits", "mine") == {}
 
 
 def test_a_ledger_counts_for_runs_that_tell_of_it(
-    write_run: Any, write_trial: Any, runs_dir: Path, tmp_path: Path, monkeypatch: Any
+    write_run: Any, write_trial: Any, runs_dir: Path, own_conf: Path
 ) -> None:
-    shutil.copytree(conf.CONF / "tuned" / "digits", tmp_path / "conf" / "tuned" / "digits")
-    monkeypatch.setattr(conf, "CONF", tmp_path / "conf")
-    path = tmp_path / "conf" / "tuned" / "digits" / "adam.yaml"
+    path = own_conf / "adam.yaml"
     tuning = yaml.safe_load(path.read_text())["tuning"]
-    write_run("adam", tuning=tuning, budget="9 epochs")
+    write_run("adam", tuning={**tuning, "of a later version": 1}, budget="9 epochs")
     write_run("sgd", tuning=tuning)  # another study's
     write_run("kfac", ruleset="paper")
     results = load_results(runs_dir)
     (made,) = trials_of(results)
     assert (made.title, made.optimizer) == ("digits, small_cnn: trials of 20 epochs", "adam")
+    # As conf/tuned/digits/adam.yaml had them as a comment, from the lowest rate to the highest.
+    assert made.values[:3].tolist() == [86.1111, 92.7083, 97.2222]
     assert len(made.values) == 8
     write_trial(0.1, 90.0, budget="20 epochs")  # what was measured here goes before
     (made,) = trials_of(results)
     assert made.values.tolist() == [90.0]
-    path.unlink()
+    ledger_path("digits", "adam").unlink()
     assert [one.values.tolist() for one in trials_of(results)] == [[90.0]]
 
 

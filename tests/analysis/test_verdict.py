@@ -1,8 +1,8 @@
 """Verdicts over records written for the purpose: what counts for a published row, and what not."""
 
+import dataclasses
 import math
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +12,18 @@ import scipy.stats
 
 from analysis.load import load_results
 from analysis.published import read_published
-from analysis.recipes import CONF
+from analysis.shipped import shipped
 from analysis.verdict import COLUMNS, OUTCOMES, RULE, beside, counts, verdicts
+from tests.analysis.published import PLAIN, identity_of, recipe_of
 
 ADAM = ("cifar10", "resnet18", "scratch", "adam")  # published: 94.85, std 0.1
 SGD = ("cifar10", "resnet18", "scratch", "sgd")  # published: 95.64, no std
 NAMES = ["dataset", "model", "setting", "optimizer"]
 
 
-def image_run(optimizer: str = "adam", epochs: int = 210, **identity: Any) -> dict[str, Any]:
-    """Identity of a run that follows the protocol of Table 2's Adam row."""
-    return {
-        "optimizer": optimizer,
-        "task": "cifar10",
-        "model": "resnet18",
-        "ruleset": "paper",
-        "budget": f"{epochs} epochs",
-        "schedule": "cosine",
-        "batch_size": 256,
-        "precision": "fp32",
-        "hyperparameters": {"lr": 0.001, "betas": [0.9, 0.999], "weight_decay": 0.0005},
-        "published_as": {"task": "cifar10", "model": "resnet18", "optimizer": optimizer},
-        **identity,
-    }
+def image_run(optimizer: str = "adam", **changes: Any) -> dict[str, Any]:
+    """Identity of a run that follows the protocol of a row of Table 2: ResNet-18 on CIFAR-10."""
+    return identity_of(recipe_of(2, "cifar10", "resnet18", optimizer), **changes)
 
 
 @pytest.fixture
@@ -69,7 +58,7 @@ def test_without_runs_every_row_says_what_to_run_or_why_nothing_can(runs_dir: Pa
     row = row_of(made)
     assert row["verdict"] == (
         "not run (python -m experiments.train -m experiment=table2_cifar10 "
-        "model=resnet18 optimizer=adam)"
+        "model=resnet18_released optimizer=adam)"
     )
     assert (row["published_mean"], row["published_std"], row["published_n"]) == (94.85, 0.1, 5)
     assert row["n"] == 0
@@ -123,18 +112,48 @@ def test_a_wide_spread_asks_for_more_seeds(seeds: Any, judged: Any) -> None:
 
 
 PROTOCOL = {
-    "ruleset": ({"ruleset": "tuned"}, "ruleset tuned, not paper"),
-    "validation": ({"validation": True}, "a validation split cut from train"),
-    "validation unknown": ({"validation": None}, "validation not known"),
-    "budget": ({"budget": "5 epochs"}, "5 epochs, not 210 epochs"),
-    "epochs of another method": ({"epochs": 200}, "200 epochs, not 210 epochs"),
-    "steps": ({"budget": "210 steps"}, "210 steps, not 210 epochs"),
-    "schedule": ({"schedule": "constant"}, "schedule constant, not cosine"),
-    "batch": ({"batch_size": 64}, "batch size 64, not 256"),
-    "lr": ({"hyperparameters": {"lr": 0.01}}, "lr 0.01, not 0.001"),
-    "precision": ({"precision": "bf16"}, "precision bf16, not fp32 or tf32"),
-    "control": ({"control": "scalar"}, "control scalar"),
-    "model": ({"model": "resnet18_imagenet"}, "(model: resnet18_imagenet)"),
+    "ruleset": ({"ruleset": "tuned"}, "protocol: ruleset tuned, not paper"),
+    "validation": ({"validation": True}, "protocol: a validation split cut from train"),
+    "validation fraction": (
+        {"validation": True, "task.validation_fraction": 0.1},
+        "protocol: a validation split cut from train",
+    ),
+    "validation unknown": ({"validation": None}, "protocol: validation not known"),
+    "budget": ({"budget": "5 epochs", "budget.epochs": 5}, "protocol: 5 epochs, not 210 epochs"),
+    "another budget": (
+        {"budget": "210 steps", "budget.epochs": None, "budget.steps": 210},
+        "protocol: 210 steps, not 210 epochs",
+    ),
+    "schedule": (
+        {"schedule.name": "constant", "schedule._target_": "constant", "schedule.per": None},
+        "protocol: schedule constant, not cosine",
+    ),
+    "stepped": ({"schedule.per": "step"}, "protocol: per step, not epoch"),
+    "batch": ({"task.batch_size": 64}, "protocol: batch_size 64, not 256"),
+    "augmentation": ({"task.cutout_size": 0}, "protocol: cutout_size 0, not 16"),
+    "evaluations": (
+        {"task.evaluations_per_epoch": 9},
+        "protocol: evaluations_per_epoch 9, not 1",
+    ),
+    "two": (
+        {"task.flip": False, "optimizer.lr": 0.01},
+        "protocol: flip false, not true, lr 0.01, not 0.001",
+    ),
+    "a list": ({"optimizer.betas": [0.9, 0.99]}, "protocol: betas [0.9, 0.99], not [0.9, 0.999]"),
+    "a key of its own": ({"model.width": 9}, "protocol: width 9, not null"),
+    "a key with two owners": (
+        {"task._target_": "mine"},
+        "protocol: task._target_ mine, not experiments.tasks.cifar10.build",
+    ),
+    "precision": ({"precision": "bf16"}, "protocol: precision bf16, not fp32 or tf32"),
+    "weights": ({"pretrained.source": "imagenet"}, "protocol: source imagenet, not null"),
+    "control": ({"control": "scalar"}, "protocol: control scalar"),
+    "a class": (
+        {"origin": {**PLAIN, "command": ["optimizer._target_=torch.optim.SGD"]}},
+        "protocol: optimizer._target_=torch.optim.SGD",
+    ),
+    "model": ({"model": "resnet18_imagenet"}, "model: resnet18_imagenet"),
+    "not recorded": ({"protocol": {}}, "protocol: not recorded"),
 }
 
 
@@ -144,8 +163,7 @@ def test_another_protocol_is_not_comparable(
 ) -> None:
     seeds([94.9, 95.0, 94.8, 94.95, 94.85], **changed)
     row = judged()
-    assert row["outcome"] == "not comparable"
-    assert why in row["verdict"]
+    assert row["verdict"] == f"not comparable ({why})"
     assert (row["n"], math.isnan(row["mean"])) == (0, True)
     assert "experiment=table2_cifar10" in row["command"]
 
@@ -153,7 +171,7 @@ def test_another_protocol_is_not_comparable(
 def test_a_run_that_follows_the_protocol_counts_beside_those_that_do_not(
     seeds: Any, judged: Any
 ) -> None:
-    seeds([50.0, 51.0, 52.0], ruleset="default", hyperparameters={"lr": 0.5})
+    seeds([50.0, 51.0, 52.0], ruleset="default", **{"optimizer.lr": 0.5})
     seeds([94.9, 95.0, 94.8, 94.95, 94.85])
     row = judged()
     assert (row["verdict"], row["n"]) == ("reproduced", 5)
@@ -173,16 +191,13 @@ def test_not_even_where_their_record_says_so(seeds: Any, judged: Any) -> None:
     assert judged()["verdict"] == "not comparable (data: cifar10_jpeg)"
 
 
-def test_nor_where_the_configuration_has_come_to_say_so(
-    seeds: Any, runs_dir: Path, tmp_path: Path
-) -> None:
-    conf = tmp_path / "conf"
-    shutil.copytree(CONF, conf)
-    file = conf / "task" / "cifar10_jpeg.yaml"
-    file.write_text(file.read_text().replace("published_as: null", "published_as: cifar10"))
+def test_nor_where_the_configuration_has_come_to_say_so(seeds: Any, runs_dir: Path) -> None:
+    said = {kind: dict(names) for kind, names in shipped().published_as.items()}
+    said["task"]["cifar10_jpeg"] = "cifar10"
     none = {"task": None, "model": "resnet18", "optimizer": "adam"}
     seeds([94.9, 95.0, 94.8, 94.95, 94.85], task="cifar10_jpeg", published_as=none)
-    made = row_of(verdicts(load_results(runs_dir), conf=conf))
+    by = dataclasses.replace(shipped(), published_as=said)
+    made = row_of(verdicts(load_results(runs_dir), by=by))
     assert made["verdict"] == "not comparable (data: cifar10_jpeg)"
 
 
@@ -209,22 +224,66 @@ def test_other_weights_are_another_row(seeds: Any, judged: Any) -> None:
     assert judged()["outcome"] == "not run"
 
 
-def test_two_configurations_of_one_row_are_not_chosen_from(seeds: Any, judged: Any) -> None:
+def test_what_differs_in_nothing_recorded_is_not_chosen_from(seeds: Any, judged: Any) -> None:
     seeds([94.9, 95.0, 94.8, 94.95, 94.85])
-    seeds([80.0, 80.1, 80.2], group_id="cutout-off")
+    seeds([80.0, 80.1, 80.2], group_id="of-another-code")
     row = judged()
     assert row["verdict"] == "not comparable (protocol: 2 configurations claim this row)"
     assert len(row["run_ids"].split()) == 8
 
 
-def test_the_seeds_and_the_camera_ready_rule_stand_beside_without_a_verdict(
-    seeds: Any, judged: Any, runs_dir: Path
+MATTERLESS = {  # by what is beside the plain runs: nothing of it moves a published number
+    "compile": {"compile": True},
+    "device": {"device": "cpu"},
+    "layout": {"channels_last": False},
+    "tf32": {"precision": "tf32"},
+    "evaluation batch": {"task.eval_batch_size": 7},
+    "download": {"task.download": True},
+    "horizon": {"schedule.horizon_epochs": 210},
+    "what others get": {"budget.by_optimizer": {"adam": 210, "sgd": 3}},
+    "no table": {"budget.by_optimizer": {}},
+}
+
+
+@pytest.mark.parametrize("changed", MATTERLESS.values(), ids=list(MATTERLESS.keys()))
+def test_what_does_not_matter_keeps_no_run_from_counting(
+    seeds: Any, judged: Any, changed: dict[str, Any]
 ) -> None:
-    lr = {"lr": 0.001}
-    none = {"task": "cifar10", "model": "resnet18", "optimizer": None}
+    seeds([94.9, 95.0, 94.8, 94.95, 94.85], **_at_top(changed))
+    assert judged()["verdict"] == "reproduced"
+
+
+def test_of_two_that_count_the_one_most_like_the_experiment_does(seeds: Any, judged: Any) -> None:
+    seeds([80.0, 80.1, 80.2, 80.0], **_at_top({"compile": True}))
+    seeds([80.0, 80.1, 80.2, 80.0, 80.1], **_at_top({"compile": True, "device": "cpu"}))
+    assert judged()["n"] == 4
+    seeds([94.9, 95.0, 94.8])
+    row = judged()
+    assert (row["n"], row["mean"]) == (3, pytest.approx(94.9))
+    assert row["note"] == (
+        "n=3/5; 4 more with compile true, not false; "
+        "5 more with compile true, not false, device cpu, not auto"
+    )
+
+
+def _at_top(changes: dict[str, Any]) -> dict[str, Any]:
+    """A protocol has some values beside its sections."""
+    plain = image_run()
+    own = {key: value for key, value in changes.items() if key in plain["protocol"]}
+    if not own:
+        return changes
+    rest = {key: value for key, value in changes.items() if key not in own}
+    return {**rest, "protocol": {**plain["protocol"], **own}}
+
+
+def test_the_seeds_and_the_camera_ready_rule_stand_beside_without_a_verdict(
+    write_run: Any, judged: Any, runs_dir: Path
+) -> None:
+    recipe = recipe_of(2, "cifar10", "resnet18", "adafisher")
     for rule in ("adafisher", "adafisher_v3"):
-        seeds([96.2, 96.3, 96.4], optimizer=rule, epochs=200, hyperparameters=lr, published_as=none)
-    seeds([90.0], optimizer="muon", published_as=none)
+        for seed, value in enumerate((96.2, 96.3, 96.4)):
+            write_run(seed=seed, values=(value, value - 1), **identity_of(recipe, rule))
+    write_run(**identity_of(recipe, "adafisher") | {"optimizer": "muon"})
     key = ("cifar10", "resnet18", "scratch", "adafisher")
     assert judged(key)["outcome"] == "not run"
 
@@ -236,16 +295,23 @@ def test_the_seeds_and_the_camera_ready_rule_stand_beside_without_a_verdict(
     assert "verdict" not in made
 
 
+def test_what_of_a_rule_beside_is_not_the_published_protocol_is_said(
+    write_run: Any, runs_dir: Path
+) -> None:
+    recipe = recipe_of(2, "cifar10", "resnet18", "adafisher")
+    changed = {"budget.epochs": 5, "budget": "5 epochs", "optimizer.lr": 0.5, "task.flip": False}
+    write_run(**identity_of(recipe, "adafisher", **changed))
+    unknown = identity_of(recipe, "adafisher") | {"optimizer": "adafisher_mine"}
+    write_run(**unknown)
+    made = beside(load_results(runs_dir)).set_index("rule")["protocol"]
+    assert made["adafisher"] == "5 epochs, not 200 epochs, flip false, not true, lr 0.5, not 0.001"
+    assert made["adafisher_mine"] == ("no published budget and hyperparameters of adafisher_mine")
+
+
 def test_the_released_rule_gets_the_verdict(seeds: Any, judged: Any) -> None:
-    as_published = {"task": "cifar10", "model": "resnet18", "optimizer": "adafisher"}
-    seeds(
-        [96.2, 96.3, 96.25, 96.1, 96.3],
-        optimizer="adafisher_released",
-        epochs=200,
-        hyperparameters={"lr": 0.001, "damping": 0.001, "update_interval": 100},
-        published_as=as_published,
-    )
-    assert judged(("cifar10", "resnet18", "scratch", "adafisher"))["verdict"] == "reproduced"
+    seeds([96.2, 96.3, 96.25, 96.1, 96.3], optimizer="adafisher")
+    row = judged(("cifar10", "resnet18", "scratch", "adafisher"))
+    assert row["verdict"] == "reproduced"
 
 
 def test_diverged_seeds_keep_a_row_from_being_reproduced(
@@ -256,6 +322,24 @@ def test_diverged_seeds_keep_a_row_from_being_reproduced(
     row = judged()
     assert (row["outcome"], row["note"]) == ("inconclusive", "n=5/6, diverged 1/6")
     assert row["more_seeds"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        ((85.0, math.nan, 94.9), "n=5/6, diverged 1/6"),
+        ((85.0, 94.9, math.inf), "n=5/6, diverged 1/6"),
+        ((), "n=5/6, not finite 1/6"),  # no evaluation at all
+    ],
+)
+def test_a_run_that_is_done_without_a_finite_result_keeps_a_row_from_being_reproduced(
+    seeds: Any, write_run: Any, judged: Any, values: tuple[float, ...], note: str
+) -> None:
+    seeds([94.9, 95.0, 94.8, 94.95, 94.85])
+    assert judged()["outcome"] == "reproduced"
+    write_run(seed=5, values=values, **image_run())
+    row = judged()
+    assert (row["outcome"], row["note"], row["more_seeds"]) == ("inconclusive", note, 1)
 
 
 @pytest.mark.parametrize(("seeds_run", "verdict"), [(3, "differs (lower)"), (2, "inconclusive")])
@@ -277,23 +361,9 @@ def text_run(values: list[float], **identity: Any) -> dict[str, Any]:
         }
         for epoch, value in enumerate(values, start=1)
     ]
-    return {
-        "rows": rows,
-        "optimizer": "adamw",
-        "task": "ptb",
-        "tokenization": "openai_gpt padding_ids=1",
-        "model": "gpt1_mini_released",
-        "ruleset": "paper",
-        "budget": "55 epochs",
-        "schedule": "constant",
-        "batch_size": 32,
-        "validation": True,  # Penn Treebank has a part for it
-        "metric": "perplexity",
-        "higher_is_better": False,
-        "hyperparameters": {"lr": 1e-5},
-        "published_as": {"task": "ptb", "model": "gpt1_mini", "optimizer": "adamw"},
-        **identity,
-    }
+    facts = {"validation": True, "metric": "perplexity", "higher_is_better": False}
+    recipe = recipe_of(5, "ptb", "gpt1_mini", "adamw")
+    return {"rows": rows, **identity_of(recipe, **facts, **identity)}
 
 
 PTB = ("ptb", "gpt1_mini", "scratch", "adamw")  # published: 44.7, one run for all that is known
@@ -322,18 +392,11 @@ def test_another_vocabulary_is_not_comparable(write_run: Any, judged: Any) -> No
     assert judged(PTB)["verdict"] == "not comparable (tokenisation: word)"
 
 
-def gpus(count: int, seconds: float) -> dict[str, Any]:
+def gpus(count: int) -> dict[str, Any]:
+    recipe = recipe_of(6, "imagenet1k", "resnet50", "adafisher")
     return {
         "rows": [{"step": 9, "epoch": 2.0, "test_accuracy_percent": 9.0}],
-        "optimizer": "adafisher_released",
-        "task": "imagenet1k",
-        "model": "resnet50_imagenet",
-        "setting": f"{count}_gpu",
-        "ruleset": "paper",
-        "budget": "2 epochs",
-        "hyperparameters": {"lr": 0.001},
-        "published_as": {"task": "imagenet1k", "model": "resnet50", "optimizer": "adafisher"},
-        "group_id": f"{count}_gpu",
+        **identity_of(recipe, setting=f"{count}_gpu", group_id=f"{count}_gpu"),
     }
 
 
@@ -341,7 +404,7 @@ def test_seconds_of_another_machine_are_compared_as_a_scaling(
     write_run: Any, runs_dir: Path
 ) -> None:
     for count, seconds in ((1, 2000.0), (4, 625.0)):
-        folder = write_run(**gpus(count, seconds))
+        folder = write_run(**gpus(count))
         status = folder / "status.json"
         text = status.read_text()
         status.write_text(

@@ -33,6 +33,19 @@ def make_config(tmp_path: Path) -> Callable[..., Config]:
     return make
 
 
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run."""
+    folder = tmp_path_factory.mktemp("recorded")
+    overrides = ["optimizer=kfac", "budget=steps", "tracking=none"]
+    config = preflight.composed(
+        commandline.normalise([*overrides, "budget.steps=24", f"runs_dir={folder}", "threads=1"])
+    )
+    outcome = run.execute(config)
+    assert outcome.status == "done"
+    return folder / outcome.run_id
+
+
 @pytest.fixture
 def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Config, int], None]:
     """Attempt a run, and have it end as by a scheduler's signal after the given step."""

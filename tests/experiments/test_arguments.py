@@ -9,7 +9,7 @@ COMMANDS = {
     "status": ("runs_dir", [], None, "no runs in {folder}"),
     "wandb_sync": ("runs_dir", [], None, "W&B: 0 logs of 0 runs uploaded"),
     "calibration": ("runs_dir", [], 2, "No finished run of budget=match_seconds in {folder}."),
-    "replay": ("runs_dir", ["run=x"], 2, "Must be the id of a run in {folder}, or its folder."),
+    "replay": ("runs_dir", ["run=x"], 2, "Must be the id of a run in {folder} or in "),
     "publish": ("out", [], 2, "Nothing to publish in {folder}:"),
     "study": ("runs_dir", ["study=no"], 2, "Unknown study: 'no'."),
     "plan": ("runs_dir", ["optimizer=no"], 2, "Unknown optimizer: 'no'."),

@@ -1,6 +1,7 @@
 """The check of finished runs."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,38 @@ def test_runs_of_other_budgets_and_unfinished_ones_are_not_checked(tmp_path: Pat
     assert calibration_report.matched([plain, unfinished]) == []
     with pytest.raises(UserError, match="No finished run"):
         calibration_report.main(tmp_path)
+
+
+def recorded(folder: Path, run: Run, **environment: object) -> Run:
+    """The run with a record of its environment."""
+    path = folder / f"{run.run_id} {run.identity['seed']}"
+    path.mkdir()
+    (path / "environment.json").write_text(json.dumps(environment))
+    return dataclasses.replace(run, path=path)
+
+
+def test_the_check_as_data_has_its_environment(tmp_path: Path) -> None:
+    machine = {"device": "cpu", "cpu_model": "M", "cpu_count": 2}
+    runs = [
+        recorded(tmp_path, finished("adafisher", 100.0), **machine),
+        recorded(tmp_path, finished("adam", 102.0, between_runs_percent=6.0), **machine),
+        recorded(tmp_path, finished("adam", 108.0, seed=1, between_runs_percent=6.0), **machine),
+    ]
+    told = calibration_report.facts(calibration_report.matched(runs))
+    assert told["environment"] == machine
+    reference, adam = told["methods"]
+    assert (reference["method"], reference["is_reference"]) == ("adafisher", True)
+    assert (adam["method"], adam["seeds"], adam["steps"]) == ("adam", [0, 1], 100)
+    assert (adam["task"], adam["budget"], adam["is_reference"]) == ("digits", "b", False)
+    assert adam["off_percent"] == pytest.approx(5)
+    assert adam["within"] == "the spread of the calibration"
+
+
+def test_runs_of_two_machines_are_no_check(tmp_path: Path) -> None:
+    machine = {"device": "cpu", "cpu_count": 2}
+    runs = [
+        recorded(tmp_path, finished("adafisher", 100.0), cpu_model="M", **machine),
+        recorded(tmp_path, finished("adam", 102.0), cpu_model="N", **machine),
+    ]
+    with pytest.raises(UserError, match=r"several machines \(cpu_model: M, N\)"):
+        calibration_report.facts(calibration_report.matched(runs))

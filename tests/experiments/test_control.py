@@ -1,7 +1,9 @@
 """The scalar control: exact where the preconditioner has no shape, checked by hand where it has."""
 
 import math
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from experiments import commandline, control, grids, identity
 from experiments.build import build
 from experiments.errors import UserError
 from experiments.evaluation import evaluate
+from experiments.loop import Trainer
 from experiments.optimizers.scalar_control import ScalarControl
 from experiments.preflight import composed
 from experiments.record import load_run
@@ -207,7 +210,6 @@ FAULTY = ("optimizer=adam", "optimizer._target_=tests.experiments.faulty.FaultyA
 @pytest.mark.parametrize(
     ("fault", "status", "reason"),
     [
-        ("diverges", "failed", "control=scalar: the method itself diverges: loss is nan at step 2"),
         (
             "raises",
             "failed",
@@ -237,6 +239,65 @@ def test_a_control_whose_method_goes_wrong_is_a_row_and_tried_again_only_on_retr
         again = execute({**wanted, "retry": True})
     assert (again.status, again.skipped) == ("done", False)
     assert load_run(tmp_path / outcome.run_id).progress["step"] == 6
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"), [(2, "loss is nan at step 3"), (6, r"weight \S+ is nan at step 6")]
+)
+def test_a_control_whose_method_diverges_has_diverged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, reason: str
+) -> None:
+    """Also where the last update does it, which no evaluation follows; and it is not retried."""
+    plain = Trainer._step
+
+    def spoiled(trainer: Trainer, *batch: Any) -> Any:
+        result = plain(trainer, *batch)
+        if trainer.counters.step == step - 1:
+            next(trainer.built.model.parameters()).data.fill_(math.nan)
+        return result
+
+    monkeypatch.setattr(Trainer, "_step", spoiled)
+    wanted = config(tmp_path, "optimizer=adam", "control=scalar")
+    outcome = execute(wanted)
+    assert outcome.status == "diverged"
+    assert outcome.reason is not None
+    assert re.fullmatch(f"control=scalar: the method itself diverges: {reason}", outcome.reason)
+    record = load_run(tmp_path / outcome.run_id)
+    assert (record.status, record.rows) == ("diverged", [])
+    assert not (tmp_path / outcome.run_id / control.TRACE).exists()
+    assert execute({**wanted, "retry": True}).skipped
+
+
+def test_step_sizes_of_an_older_version_that_are_not_finite_are_measured_again(
+    tmp_path: Path,
+) -> None:
+    made = config(tmp_path, "optimizer=adam", "control=scalar")
+    measured = control.scales(made, tmp_path / "run", World())
+    assert measured is not None
+    path = tmp_path / "run" / control.TRACE
+    np.savez(path, scale=[*measured[:-1].tolist(), math.nan], step=range(1, 7))
+    again = control.scales(made, tmp_path / "run", World())
+    assert again is not None
+    torch.testing.assert_close(again, measured, rtol=0, atol=0)
+
+
+def test_the_scalar_of_a_momentum_that_is_not_finite_is_no_number() -> None:
+    """It was 0, as if the method had not moved."""
+
+    class Still(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:
+            pass
+
+    param = nn.Parameter(torch.ones(2))
+    param.grad = torch.tensor([1.0, math.inf])
+    still = Still([param], lr=0.1)
+    group = {"momentum": 0.9, "decay": "coupled"}
+    recorder = control.Recorder(
+        SimpleNamespace(optimizer=still),
+        {"control": group, "weight_decay": 0.0},
+    )
+    still.step()
+    assert math.isnan(recorder.found[0])
 
 
 def test_a_control_is_a_run_of_its_own_that_names_its_source(tmp_path: Path) -> None:

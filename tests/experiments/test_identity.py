@@ -55,6 +55,16 @@ def test_seeds_share_a_group(make_config):
     assert identity.run_id(first) != identity.run_id(second)
 
 
+def test_hyperparameters_that_change_no_id_are_told_apart(make_config):
+    section = make_config("optimizer=kfac")["optimizer"]
+    section |= {"later": "mean", "neutral": {"later": "mean"}}
+    kept = identity.hashed_hyperparameters(section)
+    assert "later" in identity.hyperparameters(section)
+    assert "later" not in kept
+    assert kept["ema_decay"] is None  # hashed from the first
+    assert identity.hashed_hyperparameters(section | {"later": "sum"})["later"] == "sum"
+
+
 def test_hyperparameters_are_the_ones_of_the_method(make_config):
     section = make_config("optimizer=sgd")["optimizer"]
     names = set(identity.hyperparameters(section))

@@ -44,6 +44,7 @@ def write(tmp_path, make_config):
             "metric": "accuracy_percent",
             "seed": seed,
             "higher_is_better": True,
+            "protocol": {},
             "batch_size": config["task"]["batch_size"],
             "precision": "fp32",
             "tokenization": None,

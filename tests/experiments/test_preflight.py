@@ -20,6 +20,10 @@ def test_good_input_passes(check):
     assert check("seed=0,1", "task=digits,tinyshakespeare")["seed"] == 0
 
 
+def test_what_may_be_null_passes_as_null(check):
+    assert check("optimizer=kfac", "optimizer.max_dimension=null")["seed"] == 0
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -34,9 +38,14 @@ def test_good_input_passes(check):
         (["optimizer.lrr=1"], r"Unknown key: 'optimizer\.lrr'\. Did you mean: optimizer\.lr"),
         (["optimzer=adam"], r"Unknown key: 'optimzer'\. Did you mean: optimizer"),
         (["optimizer.lr=abc"], r"Invalid optimizer\.lr: 'abc'\. Must be a number"),
+        (["optimizer.lr=null"], r"Invalid optimizer\.lr: None\. Must be a number"),
         (["optimizer.lr=0.1,abc"], r"Invalid optimizer\.lr: 'abc'\. Must be a number"),
         (["optimizer.lr=-1"], r"optimizer=adam: Invalid learning rate: -1"),
-        (["optimizer.lr=nan"], r"optimizer=adam: Invalid learning rate: nan"),
+        (["optimizer.lr=nan"], r"Invalid optimizer\.lr: nan\. Must be a number, and nan is none"),
+        # torch itself takes these: the run would be one of a method that diverges.
+        (["optimizer=sgd", "optimizer.momentum=nan"], r"Invalid optimizer\.momentum: nan\. Must"),
+        (["optimizer.lr=0.1,nan"], r"Invalid optimizer\.lr: nan\. Must be a number, and nan is"),
+        (["optimizer.betas=[nan,0.9]"], r"Invalid optimizer\.betas: \[nan, 0\.9\]\. Must be a"),
         (["optimizer.betas=[0.9]"], r"Invalid optimizer\.betas: \[0\.9\]\. Must be a list of 2"),
         (["optimizer.amsgrad=3"], r"Invalid optimizer\.amsgrad: 3\. Must be true or false"),
         (["optimizer=adafisher", "optimizer.damping=0"], r"adafisher: Invalid damping: 0"),
@@ -52,6 +61,7 @@ def test_good_input_passes(check):
         (["jobs=0"], r"Invalid jobs: 0\. Must be a whole number >= 1"),
         (["processes=0"], r"Invalid processes: 0\. Must be a whole number >= 1"),
         (["memory_limit_gb=0"], r"Invalid memory_limit_gb: 0\. Must be a number > 0, or null"),
+        (["memory_limit_gb=inf"], r"Invalid memory_limit_gb: inf\. Must be a number > 0, or null"),
         (["memory_limit_gb=x"], r"Invalid memory_limit_gb: 'x'\. Must be a number > 0, or null"),
         (["device=tpu"], r"Invalid device: 'tpu'\. Must be one of: auto, cpu"),
         (["budget=steps"], r"Missing value: budget\.steps"),

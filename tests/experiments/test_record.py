@@ -81,7 +81,8 @@ def test_non_finite_numbers_are_read(tmp_path: Path) -> None:
 
 
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
-    "newer schema": ({"schema": 2}, "schema is 2"),
+    "newer schema": ({"schema": 3}, "schema is 3, this version reads 1 and 2"),
+    "no protocol": ({"schema": 2}, "lacks protocol"),
     "unknown status": ({"status": "finished"}, "'finished', allowed: done"),
     "no identity": ({"identity": None}, "lacks task, model"),
     "no group": ({"identity": {**IDENTITY, "group_id": None}}, "lacks group_id"),

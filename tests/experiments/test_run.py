@@ -70,6 +70,37 @@ def test_curvature_is_logged_at_each_evaluation_by_methods_that_tell_of_it(make_
         assert columns["curvature_memory_bytes"] > 0
 
 
+@pytest.mark.parametrize("method", ["adam", "adafisher"])
+def test_a_run_that_does_not_look_at_test_is_the_same_run(make_config, capsys, method):
+    """Bit for bit on all other columns, under the same id; what it shows is of validation."""
+    seeing = make_config(f"optimizer={method}", "budget=epochs", "budget.epochs=2")
+    blind = {**seeing, "evaluate_test": False}
+    blind["runs_dir"] = str(Path(seeing["runs_dir"]) / "blind")
+    assert identity.run_id(blind) == identity.run_id(seeing)
+    assert run.execute(blind).status == "done"
+    told = capsys.readouterr().err
+    assert ": done, last validation accuracy " in told
+    assert "test" not in told
+    assert run.execute(seeing).status == "done"
+    assert ", final test accuracy " in capsys.readouterr().err
+    expected = [
+        {key: value for key, value in row.items() if not key.startswith("test_")}
+        for row in measurements(seeing)
+    ]
+    assert measurements(blind) == expected
+    summary = load_run(folder_of(blind).path).summary
+    assert (summary["final"], summary["best_test"]) == (None, None)
+
+
+def test_something_must_be_evaluated(make_config):
+    config = make_config("evaluate_test=false", "task.validation_fraction=0")
+    with pytest.raises(UserError) as refused:
+        run.execute(config)
+    assert str(refused.value) == (
+        "Invalid evaluate_test: false. Must be true for digits, which has no validation split."
+    )
+
+
 def test_a_finished_run_is_skipped(make_config):
     config = make_config()
     run.execute(config)

@@ -34,11 +34,38 @@ def test_refuses_an_unknown_stride():
         schedule.cosine(horizon=2, epoch=1, per="day")
 
 
-def test_a_horizon_that_is_not_the_budget_is_refused():
-    """The released Shampoo configuration for transformers anneals over 200 epochs and trains 36."""
-    schedule.cosine(horizon=36 * 5, epoch=5, horizon_epochs=36)
-    with pytest.raises(ValueError, match=r"Invalid horizon_epochs: 200\. Must be .* 36 epochs"):
-        schedule.cosine(horizon=36 * 5, epoch=5, horizon_epochs=200)
+def test_annealing_beyond_the_budget_is_that_of_torch_cut_off():
+    """The released Shampoo configuration for transformers: T_max 200, and 36 epochs."""
+    parameter = torch.nn.Parameter(torch.zeros(()))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=200)
+    factor = schedule.cosine(horizon=36 * 5, epoch=5, horizon_epochs=200)
+    for epoch in range(36):
+        for step in range(5):
+            assert factor(epoch * 5 + step) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+    assert factor(36 * 5 - 1) == pytest.approx(0.5 * (1 + math.cos(math.pi * 35 / 200)))
+
+
+def test_a_horizon_that_is_the_budget_changes_nothing():
+    plain = schedule.cosine(horizon=36 * 5, epoch=5)
+    stated = schedule.cosine(horizon=36 * 5, epoch=5, horizon_epochs=36)
+    assert [plain(step) for step in range(180)] == [stated(step) for step in range(180)]
+
+
+def test_a_budget_within_the_first_epoch_of_a_longer_horizon_stays_at_the_first_rate():
+    factor = schedule.cosine(horizon=3, epoch=5, horizon_epochs=4)
+    assert [factor(step) for step in range(3)] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("horizon_epochs", [35, 0, -1, True, "200"])
+def test_a_horizon_before_the_end_of_the_budget_is_refused(horizon_epochs):
+    """Annealed to zero, the rest of the training would do nothing."""
+    with pytest.raises(
+        ValueError, match=r"Invalid horizon_epochs: .*\. Must be at least .* 36 epochs"
+    ):
+        schedule.cosine(horizon=36 * 5, epoch=5, horizon_epochs=horizon_epochs)
 
 
 def test_the_end_of_the_budget_is_the_end_of_the_annealing():
@@ -56,5 +83,5 @@ def test_annealing_over_a_training_time_follows_the_clock():
 
 
 def test_a_training_time_has_no_horizon_in_epochs():
-    with pytest.raises(ValueError, match=r"Invalid horizon_epochs: 8\. Must be the budget"):
+    with pytest.raises(ValueError, match=r"Invalid horizon_epochs: 8\. A budget in seconds has no"):
         schedule.cosine(horizon=8.0, epoch=None, horizon_epochs=8)

@@ -38,6 +38,7 @@ def write(tmp_path):
             "metric": "accuracy_percent",
             "seed": seed,
             "higher_is_better": True,
+            "protocol": {},
             **identity,
         }
         progress = {"step": 2, "total_steps": 4, "last_row_step": None}

@@ -20,6 +20,7 @@ IDENTITY = {
     "group_id": "g",
     "metric": "accuracy_percent",
     "higher_is_better": True,
+    "protocol": {},
 }
 
 

@@ -2,11 +2,14 @@
 
 import importlib
 import json
+import math
+import re
 import sys
 from dataclasses import fields
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 import analysis.figures
@@ -14,14 +17,23 @@ from analysis.arrays import load_study
 from analysis.load import load_results
 from analysis.report import names_of
 from experiments import commandline, study
+from experiments.divergence import DivergedError
 from experiments.errors import UserError
-from experiments.loop import DivergedError
+from experiments.loop import Trainer
 from experiments.record import STUDIES_DIR
+from experiments.studies import fisher_histograms
+from experiments.studies.full_factors import FullFactors
 
 NAMES = study.names()
 SMALL = {
     "landscape": ["epochs=1", "batch_size=75", "points=4", "methods={sgd: {lr: 0.1}, adam: {}}"],
     "kronecker": ["steps=[1,3]", "layer=features.0.0", "budget.steps=3"],
+    "loss_scale": [
+        "methods=[sgd,adahessian]",
+        "seeds=[0,1]",
+        "budget.epochs=2",
+        "task.batch_size=600",
+    ],
     "fisher_histograms": ["steps=[1,3]", "layers=[features.0.0,classifier]", "budget.steps=3"],
 }
 
@@ -153,6 +165,70 @@ def test_of_two_processes_the_first_result_stays(tmp_path):
     assert [path.name for path in first.folder.parent.iterdir()] == [first.folder.name]
 
 
+@pytest.mark.parametrize(
+    ("name", "override", "key"),
+    [
+        ("kronecker", "noise_std=nan", "noise_std: nan"),
+        ("kronecker", "gammas=[0.9,inf]", "gammas: [0.9, inf]"),
+        ("landscape", "methods.sgd.lr=nan", "methods.sgd.lr: nan"),
+        ("landscape", "held_decay=-inf", "held_decay: -inf"),
+    ],
+)
+def test_an_option_that_is_not_finite_is_one_line(call, name, override, key):
+    code, out, err = call(f"study={name}", override)
+    assert (code, out, err) == (2, "", f"error: Invalid {key}. Must be finite.\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("kronecker", "weight "), ("fisher_histograms", "adam: weight ")]
+)
+def test_a_study_of_what_diverges_stores_nothing(call, monkeypatch, name, reason):
+    """The last step alone is looked at, and no loss comes after it."""
+    plain = Trainer._step
+
+    def spoiled(trainer, *batch):
+        result = plain(trainer, *batch)
+        next(trainer.built.model.parameters()).data.fill_(math.nan)
+        return result
+
+    monkeypatch.setattr(Trainer, "_step", spoiled)
+    methods = ["methods=[adam]"] if name == "fisher_histograms" else []
+    code, _, err = call(f"study={name}", *SMALL[name], "steps=[1]", *methods)
+    assert code == 1
+    assert re.fullmatch(
+        f"study {name}: diverged, {reason}\\S+ is nan at step 1; nothing is stored\n", err
+    )
+    assert study.missing_studies(call.runs_dir) == NAMES
+
+
+def test_a_landscape_on_which_a_method_diverges_is_not_stored(call):
+    methods = "methods={adam: {}, sgd: {lr: 1e30, weight_decay: 0.0}}"
+    code, _, err = call("study=landscape", "epochs=20", "points=4", "softmax_output=false", methods)
+    assert code == 1
+    assert err.startswith("study landscape: diverged, sgd, projection: loss is nan at step ")
+    assert not (call.runs_dir / STUDIES_DIR / "landscape").exists()
+
+
+def test_a_factor_that_is_not_finite_is_not_looked_at(call, monkeypatch):
+    """An eigenvalue of it would be a traceback, or a number that is none."""
+    plain = FullFactors._updated
+    monkeypatch.setattr(
+        FullFactors, "_updated", lambda factors, average, rows: plain(factors, average, rows) / 0
+    )
+    code, _, err = call("study=kronecker", *SMALL["kronecker"])
+    assert code == 1
+    assert re.search(r"diverged, activation factor is (inf|nan) at step 1; nothing is stored", err)
+
+
+def test_a_diagonal_that_is_not_finite_is_not_looked_at(call, monkeypatch):
+    monkeypatch.setattr(
+        fisher_histograms, "fisher_diag", lambda optimizer, param: torch.full_like(param, math.inf)
+    )
+    code, _, err = call("study=fisher_histograms", *SMALL["fisher_histograms"])
+    assert code == 1
+    assert "diverged, adafisher: diagonal of features.0.0 is inf at step 1; nothing" in err
+
+
 def test_a_study_that_diverges_stops_no_other(call, monkeypatch):
     measured = []
 
@@ -198,6 +274,11 @@ def test_the_id_is_of_what_is_measured():
         (["study=kronecker", "normalization=l2"], "Invalid normalization: 'l2'. Must be max or"),
         (["study=kronecker", "optimizer=adahessian"], "needs one backward pass a step"),
         (["study=kronecker", "precision=fp16"], "Invalid precision: fp16."),
+        (["study=kronecker", "loss_scale=2"], "Invalid loss_scale: 2. A study reads gradients"),
+        (["study=loss_scale", "seeds=[]"], "Invalid seeds: []."),
+        (["study=loss_scale", "seed=1"], "Invalid key: seed. Give seeds=[...]."),
+        (["study=loss_scale", "loss_scale=0"], "Invalid loss_scale: 0"),
+        (["study=loss_scale", "budget=steps", "budget.steps=5"], "needs one in whole epochs"),
         (["study=fisher_histograms", "methods=[sgd]", "steps=[1]"], "SGD keeps no diagonal"),
         (["study=fisher_histograms", "optimizer=sgd"], "Give methods=[...]"),
         (["study=fisher_histograms", "layers=[]"], "Invalid layers: []."),

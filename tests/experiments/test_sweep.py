@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,8 @@ def test_to_fail_fast_a_failure_of_an_earlier_sweep_counts(make_config, monkeypa
         return Outcome(folder.run_id, "it", ended, "why"), 0, False
 
     monkeypatch.setattr(supervision, "run_child", run_child)
-    facts = dict.fromkeys(TEXTS, "x") | {"higher_is_better": True, "hyperparameters": {}}
+    facts: dict[str, Any] = dict.fromkeys(TEXTS, "x")
+    facts |= {"higher_is_better": True, "hyperparameters": {}, "protocol": {}}
 
     def ask(**options: bool) -> int:
         started.clear()

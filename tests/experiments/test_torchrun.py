@@ -239,9 +239,31 @@ def test_a_fault_in_one_process_before_the_training_is_a_row_too(tmp_path):
 
 
 @pytest.mark.slow
-def test_divergence_is_decided_together(tmp_path, alone):
-    arguments = (*DIGITS, "optimizer=sgd", "optimizer.lr=1e30", "tracking=none")
-    result = torchrun(tmp_path, *arguments)
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [(6, "loss is nan at step 2"), (1, "validation_loss is nan at step 1")],
+    ids=["in training", "at the end"],
+)
+def test_divergence_is_decided_together(tmp_path, way, steps, reason):
+    # Of one model only: FSDP has no BatchNorm.
+    arguments = (*TEXT, "optimizer=sgd", "optimizer.lr=1e38", "tracking=none")
+    result = torchrun(tmp_path, *arguments, f"distributed={way}", f"budget.steps={steps}")
     found = the_run(tmp_path / "runs")
-    assert found.status == "diverged", result.stderr
-    assert "process" not in (found.reason or "")
+    assert (found.status, found.reason) == ("diverged", reason), result.stderr
+    assert [row["step"] for row in found.rows] == ([1] if steps == 1 else [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [(3, "loss is nan at step 4"), (5, "loss is nan at step 6")],
+    ids=["in training", "at the end"],
+)
+def test_what_only_one_process_sees_ends_both(tmp_path, step, reason):
+    """The weights of the second process are bad before the step; the first has good ones."""
+    deed = "[w.data.fill_(float('nan')) for w in trainer.built.model.parameters()]"
+    script = misbehaves(tmp_path, rank=1, step=step, deed=deed)
+    result = torchrun(tmp_path, *DIGITS, "optimizer=adam", "tracking=none", script=script)
+    found = the_run(tmp_path / "runs")
+    assert (found.status, found.reason) == ("diverged", reason), result.stderr

@@ -8,24 +8,24 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments import commandline, tune
+from experiments import tune
+from experiments.errors import UserError
 from experiments.record import load_runs
-from experiments.tuning import space
+from experiments.tuning import grid, options, space, tuned_file
+from experiments.tuning.options import Options
 from experiments.tuning.study import JOURNAL
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ["budget=steps", "budget.steps=20"]
 METHOD = ["optimizer=sgd", "task=digits"]
+LR = space.Dimension("lr", 3e-3, 3.0, True)  # as conf/optimizer/sgd.yaml has it
 
 
 @pytest.fixture
-def written(monkeypatch):
-    """What would have gone into conf/, by path."""
-    files = {}
-    monkeypatch.setattr(
-        tune, "write_atomic", lambda path, text: files.update({path: text.decode()})
-    )
-    return files
+def tuned(tmp_path, monkeypatch):
+    """The folder that takes the place of conf/tuned."""
+    monkeypatch.setattr(tuned_file, "TUNED", tmp_path / "tuned")
+    return tmp_path / "tuned"
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,14 @@ def written(monkeypatch):
         ([*METHOD, "trials=0"], "Invalid trials: '0'. Must be a whole number >= 1."),
         ([*METHOD, "trials=few"], "Invalid trials: 'few'"),
         ([*METHOD, "seeds=1,x"], "Invalid seeds: 'x'"),
-        ([*METHOD, "seeds=1,1"], "Invalid seeds: '1,1'"),
-        ([*METHOD, "sampler=grid"], "Invalid sampler: 'grid'. Must be one of: sobol, tpe"),
+        ([*METHOD, "seeds=1001,1001"], "Invalid seeds: '1001,1001'"),
+        ([*METHOD, "seeds=1000,2"], "Invalid seeds: 2. Must be >= 1000: smaller ones are for"),
+        ([*METHOD, "sampler=lhs"], "Invalid sampler: 'lhs'. Must be one of: grid, sobol, tpe"),
+        ([*METHOD, "trials=3"], "Invalid trials: 3. Must be >= 4 with sampler=grid"),
+        (
+            [*METHOD, "+optimizer.search.momentum={low: 0.5, high: 0.9, scale: linear}"],
+            "Invalid sampler: 'grid'. It searches one hyperparameter",
+        ),
         ([*METHOD, "pruner=asha"], "Invalid pruner: 'asha'. Must be one of: none, median, halving"),
         ([*METHOD, "pruner=median", "sampler=tpe"], "Invalid pruner: 'median'. Must be none"),
         ([*METHOD, "pruner=halving", *SHORT, "budget.steps=3"], "Invalid pruner: 'halving'"),
@@ -62,84 +68,121 @@ def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path, arguments, line):
 
 
 def test_the_command_in_the_ledger_is_the_one_that_makes_it_again():
-    options = tune.Options(trials=4, seeds=(1, 2), sampler="tpe", startup=2)
+    asked = Options(trials=4, seeds=(1, 2), sampler="tpe", startup=2)
     typed = ["model=resnet18", "runs_dir=/tmp/x", "jobs=2", "hydra/launcher=joblib", "retry=true"]
-    command = tune._command("adam", "digits", options, typed)
+    command = tune._command("adam", "digits", asked, typed)
     assert command == (
         "make tune OPT=adam TASK=digits TRIALS=4 "
         "ARGS='seeds=1,2 sampler=tpe startup=2 model=resnet18'"
     )
-    assert tune._command("adam", "digits", tune.Options(), []) == (
-        "make tune OPT=adam TASK=digits TRIALS=8"
+    assert tune._command("adam", "digits", Options(), []) == (
+        "make tune OPT=adam TASK=digits TRIALS=16"
     )
 
 
+def test_by_default_sixteen_values_with_three_seeds_apart_from_those_of_results():
+    assert options.options_of({}) == Options(16, (1000, 1001, 1002), "grid", 8, "none")
+    assert options.options_of({}) == Options()
+
+
+def test_a_seed_that_has_a_result_is_refused(tmp_path, tuned, make_config):
+    from experiments.run import execute
+
+    config = make_config("optimizer=adam", "task=digits", "seed=1001")
+    assert execute(config).status == "done"
+    with pytest.raises(UserError) as refused:
+        tune.tune("sgd", "digits", Options(), [f"runs_dir={config['runs_dir']}", *SHORT])
+    assert str(refused.value).startswith(f"Invalid seeds: 1001. {config['runs_dir']} has a result")
+    tune._check_unreported((1001,), "tinyshakespeare", Path(config["runs_dir"]))
+    tune._check_unreported((2000,), "digits", Path(config["runs_dir"]))
+
+
 @pytest.mark.slow
-def test_a_small_tuning_writes_the_best_of_its_trials(tmp_path, written, capfd):
+def test_a_small_tuning_writes_the_best_of_its_trials(tmp_path, tuned, capfd):
     overrides = [f"runs_dir={tmp_path}", *SHORT]
-    path = tune.tune("sgd", "digits", tune.Options(trials=2, seeds=(7, 8)), overrides)
-    assert path == commandline.CONF / "tuned" / "digits" / "sgd.yaml"
-    text = written[path]
-    content = yaml.safe_load(text)
-    rates = [point["lr"] for point in space.points([space.Dimension("lr", 3e-3, 3.0, True)], 2)]
-    assert content["optimizer"]["lr"] in rates
-    assert content["tuning"]["seeds"] == [7, 8]
-    assert (content["tuning"]["model"], content["tuning"]["on_edge"]) == ("small_cnn", ["lr"])
-    assert text.count("<- chosen") == 1
-    told = capfd.readouterr().err
-    assert "warning: sgd on digits: The best lr lies on the edge" in told
+    path = tune.tune("sgd", "digits", Options(trials=4, seeds=(1007, 1008)), overrides)
+    assert path == tuned / "digits" / "sgd.yaml"
+    content = yaml.safe_load(path.read_text())
+    ledger = yaml.safe_load((path.parent / "ledgers" / "sgd.yaml").read_text())
     runs, _ = load_runs(tmp_path / tune.TRIALS_DIR)
-    tried = sorted((run.identity["hyperparameters"]["lr"], run.identity["seed"]) for run in runs)
-    assert tried == sorted((rate, seed) for rate in rates for seed in (7, 8))
-    # Each trial is the mean of its seeds' best evaluations.
-    best = {rate: [] for rate in rates}
+    # By hand: two ends, then a half coarse step, here half the space, on either side of the better.
+    tried = {run.identity["hyperparameters"]["lr"] for run in runs}
+    low, high = 3e-3, 3.0
+    width = (high / low) ** 0.5
+    assert tried in (
+        {low, high, float(f"{low / width:.3g}"), float(f"{low * width:.3g}")},
+        {low, high, float(f"{high / width:.3g}"), float(f"{high * width:.3g}")},
+    )
+    assert {trial["values"]["lr"] for trial in ledger["trials"]} == tried
+    # Each trial is the worst of its seeds' best evaluations on validation.
+    best = {rate: {} for rate in tried}
     for run in runs:
         values = [row["validation_accuracy_percent"] for row in run.rows]
-        best[run.identity["hyperparameters"]["lr"]].append(max(values))
-    assert content["tuning"]["spread"]["best"] == pytest.approx(
-        max(sum(values) / 2 for values in best.values()), abs=1e-4
-    )
+        best[run.identity["hyperparameters"]["lr"]][run.identity["seed"]] = max(values)
+    for trial in ledger["trials"]:
+        if trial["state"] == "done":
+            scores = best[trial["values"]["lr"]]
+            assert trial["scores"] == [scores[1007], scores[1008]]
+            assert trial["score"] == min(scores.values())
+    done = [trial for trial in ledger["trials"] if trial["state"] == "done"]
+    chosen = min(done, key=lambda trial: (-trial["score"], trial["loss"]))
+    assert content["optimizer"] == chosen["values"]
+    assert (content["tuning"]["seeds"], content["tuning"]["steps"]) == ([1007, 1008], 20)
+    _check_that_test_is_not_seen(runs, capfd, trials=4)
+
+
+def _check_that_test_is_not_seen(runs, capfd, *, trials):
+    """Nothing was measured on it, and no line speaks of it; every trial shows its score."""
+    assert not [key for run in runs for row in run.rows for key in row if key.startswith("test")]
+    told = capfd.readouterr()
+    lines = (told.out + told.err).splitlines()
+    assert not [line for line in lines if "test" in line.replace("/pytest-", "").lower()]
+    shown = [line for line in told.out.splitlines() if line.startswith("sgd on digits, ")]
+    assert len(shown) == trials
+    assert all("lr=" in line and ("validation" in line or "diverged" in line) for line in shown)
+    ended = [line for line in told.err.splitlines() if ": done" in line]
+    assert len(ended) == sum(run.status == "done" for run in runs)
+    assert all("validation accuracy" in line for line in ended)
 
 
 @pytest.mark.slow
-def test_trials_of_two_hyperparameters_are_pairs_and_the_poorer_half_is_stopped(tmp_path, written):
+def test_trials_of_two_hyperparameters_are_pairs_and_the_poorer_half_is_stopped(tmp_path, tuned):
     search = "+optimizer.search.momentum={low: 0.5, high: 0.99, scale: linear}"
     overrides = [f"runs_dir={tmp_path}", *SHORT, search]
-    path = tune.tune("sgd", "digits", tune.Options(trials=2, pruner="median"), overrides)
+    asked = Options(trials=2, seeds=(1000,), sampler="sobol", pruner="median")
+    path = tune.tune("sgd", "digits", asked, overrides)
     runs, _ = load_runs(tmp_path / tune.TRIALS_DIR)
-    points = space.points(
-        [space.Dimension("lr", 3e-3, 3.0, True), space.Dimension("momentum", 0.5, 0.99)], 2
-    )
+    points = space.points([LR, space.Dimension("momentum", 0.5, 0.99)], 2)
     tried = [
         ({key: run.identity["hyperparameters"][key] for key in points[0]}, run.identity["budget"])
         for run in runs
     ]
-    chosen = yaml.safe_load(written[path])["optimizer"]
-    expected = [*((point, "10 steps") for point in points), (chosen, "20 steps")]
+    content = yaml.safe_load(path.read_text())
+    expected = [*((point, "10 steps") for point in points), (content["optimizer"], "20 steps")]
     assert sorted(map(repr, tried)) == sorted(map(repr, expected))
-    tuning = yaml.safe_load(written[path])["tuning"]
-    assert (tuning["completed"], tuning["pruned"]) == (1, 1)
+    assert (content["tuning"]["completed"], content["tuning"]["pruned"]) == (1, 1)
 
 
 INTO = """
-import sys
 from pathlib import Path
 from experiments import tune
-tune.write_atomic = lambda path, text: Path(FILE).write_bytes(text)
+from experiments.tuning import tuned_file
+tuned_file.TUNED = Path(FOLDER)
 
 tune.main()
 """
 
 
 @pytest.mark.slow
-def test_killed_twice_it_ends_with_exactly_its_trials(tmp_path):
+@pytest.mark.parametrize("sampler", ["grid", "sobol"])
+def test_killed_thrice_it_ends_with_exactly_its_trials(tmp_path, sampler):
     """For real: the process, its sweep and their runs die at once, wherever they are."""
-    file = tmp_path / "sgd.yaml"
-    script = INTO.replace("FILE", repr(str(file)))
-    typed = [*METHOD, "trials=3", *SHORT, f"runs_dir={tmp_path / 'runs'}"]
-    command = [sys.executable, "-c", script, *typed]
+    script = INTO.replace("FOLDER", repr(str(tmp_path / "tuned")))
+    file = tmp_path / "tuned" / "digits" / "sgd.yaml"
+    typed = ["trials=4", "seeds=1000", f"sampler={sampler}", f"runs_dir={tmp_path / 'runs'}"]
+    command = [sys.executable, "-c", script, *METHOD, *typed, *SHORT]
     folder = tmp_path / "runs" / tune.TRIALS_DIR
-    for records in (0, 1):
+    for records in (0, 1, 2):  # the last one in the second stage of a grid
         process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
         while process.poll() is None and len(list(folder.glob("*/status.json"))) <= records:
             time.sleep(0.05)
@@ -149,11 +192,14 @@ def test_killed_twice_it_ends_with_exactly_its_trials(tmp_path):
     assert not file.exists()
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
     tuning = yaml.safe_load(file.read_text())["tuning"]
-    assert (tuning["trials"], tuning["completed"]) == (3, 3)
+    assert tuning["trials"] == tuning["completed"] + tuning["diverged"] == 4
     runs, _ = load_runs(folder)
-    rates = [point["lr"] for point in space.points([space.Dimension("lr", 3e-3, 3.0, True)], 3)]
-    assert sorted(run.identity["hyperparameters"]["lr"] for run in runs) == sorted(rates)
-    assert len(list(folder.glob(f"*/{JOURNAL}"))) == 1
+    assert len(runs) == 4
+    rates = {run.identity["hyperparameters"]["lr"] for run in runs}
+    grids = [{*grid.coarse(LR, 2), *grid.fine(LR, 2, best, 2)} for best in (0, 1)]
+    quasi_random = {point["lr"] for point in space.points([LR], 4)}
+    assert rates in (grids if sampler == "grid" else [quasi_random])
+    assert len(list(folder.glob(f"*/{JOURNAL}"))) == (sampler == "sobol")
 
 
 def _kill_tree(pid):
@@ -165,7 +211,7 @@ def _kill_tree(pid):
 
 @pytest.mark.slow
 def test_ctrl_c_stops_the_sweep_and_the_same_command_goes_on(tmp_path):
-    typed = [*METHOD, "trials=2", "budget=steps", "budget.steps=100000", f"runs_dir={tmp_path}"]
+    typed = [*METHOD, "trials=4", "budget=steps", "budget.steps=100000", f"runs_dir={tmp_path}"]
     process = subprocess.Popen([sys.executable, "-m", "experiments.tune", *typed], cwd=ROOT)
     folder = tmp_path / tune.TRIALS_DIR
     while process.poll() is None and not list(folder.glob("*/status.json")):

@@ -42,9 +42,11 @@ def test_two_values_by_hand() -> None:
     assert (made.low, made.high) == (0.0, 1.0)
 
 
-def test_equal_values_have_no_width() -> None:
-    made = bootstrap([0.1] * 4, generator=seeded())
-    assert (made.low, made.high) == pytest.approx((0.1, 0.1), abs=1e-15)
+def test_equal_values_have_no_interval_as_one_without_width_would_be_certainty() -> None:
+    made = bootstrap([100.0 * 353 / 359, 353 / 359 * 100.0, 98.328691], generator=seeded())
+    assert made.low is not None
+    made = bootstrap([100.0 * 353 / 359, 353 / 359 * 100.0] * 2, generator=seeded())
+    assert (made.value, made.low) == (pytest.approx(100 * 353 / 359), None)
 
 
 def test_one_value_has_no_interval_and_none_has_no_value() -> None:
@@ -69,10 +71,11 @@ def test_an_unknown_statistic_names_those_there_are() -> None:
 
 
 def test_strata_keep_their_runs() -> None:
-    # No run varies within its task, so that no resample differs, however far the tasks are apart.
-    made = stratified([[0.0, 0.0, 0.0], [100.0, 100.0, 100.0]], "mean", generator=seeded())
-    assert (made.value, made.low, made.high, made.n) == (50.0, 50.0, 50.0, 6)
+    # The first task does not vary, and is in every resample as often, however far off it is.
+    made = stratified([[0.0, 0.0], [100.0, 102.0]], "mean", generator=seeded(), level=0.6)
+    assert (made.value, made.low, made.high, made.n) == (50.5, 50.0, 51.0, 4)
     assert "stratified" in made.method
+    assert stratified([[0.0, 0.0], [9.0, 9.0]], "mean", generator=seeded()).low is None
 
 
 def test_stratified_interval_is_that_of_all_resamples() -> None:

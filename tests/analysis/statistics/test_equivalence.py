@@ -76,6 +76,13 @@ def test_too_few_seeds_or_equal_ones_decide_nothing(values: list[float], mean: f
     assert made.more_seeds >= max(1, 3 - len(values))
 
 
+@pytest.mark.parametrize("n", [3, 5, 6, 7, 30])
+def test_seeds_of_one_accuracy_decide_nothing_whatever_the_last_bit_of_their_mean(n: int) -> None:
+    for accuracy in range(9000, 10_000, 3):
+        made = equivalence([accuracy / 100] * n, Reference(accuracy / 100), margin=0.5)
+        assert (made.outcome, made.low, made.difference) == ("inconclusive", None, 0.0)
+
+
 @given(st.integers(2, 12), st.floats(-3, 3), st.floats(0.05, 2), st.booleans())
 def test_as_many_more_seeds_as_it_says_decide_and_one_fewer_does_not(
     n: int, mean: float, spread: float, published: bool

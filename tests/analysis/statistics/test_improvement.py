@@ -111,3 +111,18 @@ def test_drawn_deals_come_close_and_are_never_certain() -> None:
     apart = permutation_p([x + 99], [y], generator=np.random.default_rng(0))
     assert 1e-4 <= apart < 1e-3
     assert permutation_p([x], [[]], generator=np.random.default_rng(0)) is None
+
+
+def test_runs_of_which_no_two_differ_are_no_test_whatever_their_number() -> None:
+    ours, theirs = [100.0 * 353 / 359, 353 / 359 * 100.0] * 4, [98.0] * 8
+    assert permutation_p([ours], [theirs], generator=seeded()) is None
+    assert permutation_p([ours, [1.0, 2.0]], [theirs, [1.0, 2.0]], generator=seeded()) is not None
+
+
+def test_runs_with_one_count_of_test_rows_are_ties_whatever_the_last_bit() -> None:
+    counts = range(300, 359)
+    ours, theirs = [100.0 * k / 359 for k in counts], [k / 359 * 100.0 for k in counts]
+    assert ours != theirs
+    for x, y in zip(ours, theirs, strict=True):
+        made = probability_of_improvement([[x]], [[y]], higher_is_better=[True], generator=seeded())
+        assert made.value == 0.5

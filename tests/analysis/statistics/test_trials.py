@@ -44,7 +44,7 @@ def test_more_trials_than_there_are_cannot_be_asked_for() -> None:
     assert expected_best([], higher_is_better=True).empty
 
 
-@pytest.mark.parametrize(("higher", "expected"), [(True, [9.0, 6.0]), (False, [1.0, 4.0])])
+@pytest.mark.parametrize(("higher", "expected"), [(True, [9.0, 5.0]), (False, [1.0, 5.0])])
 def test_trials_are_read_off_their_runs(higher: bool, expected: list[float]) -> None:
     columns = ["run_id", "group_id", "status"]
     rows = [

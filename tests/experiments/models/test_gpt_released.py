@@ -46,6 +46,17 @@ def test_both_formats_are_read(tmp_path, tables, name, prefix):
     assert model.checksums == {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()}
 
 
+def test_what_is_not_loaded_starts_as_torch_draws_it(tmp_path, tables):
+    write(tmp_path, tables)
+    torch.manual_seed(0)
+    model = make(tmp_path, mlp_width=3072, init="torch")
+    second = model.blocks[0].mlp[2].weight
+    assert second.std().item() == pytest.approx(0.0104, rel=0.02)  # 1 / sqrt(3 * 3072)
+    assert torch.equal(model.token_embedding.weight, tables[0])
+    assert torch.equal(model.position_embedding.weight, tables[1][:8])
+    assert composed(["model=gpt1_mini_released", "task=wikitext2"])["model"]["init"] == "torch"
+
+
 def test_padding_comes_before_the_vocabulary(tmp_path, tables):
     write(tmp_path, tables)
     weight = make(tmp_path, vocab_size=11).token_embedding.weight

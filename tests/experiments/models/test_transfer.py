@@ -131,6 +131,19 @@ def test_a_file_that_fits_too_little_is_refused_and_changes_nothing(tmp_path):
     assert torch.equal(model.layer1[0].conv1.weight, state["layer1.0.conv1.weight"])
 
 
+def test_a_file_of_training_that_diverged_is_refused_and_changes_nothing(tmp_path):
+    state = official("resnet18")
+    state["layer1.0.conv1.weight"][0, 0, 0, 0] = float("nan")
+    torch.save(state, tmp_path / "file.pt")
+    model = CASES["resnet18"][0]()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(
+        UserError, match=r"file\.pt has numbers that .*, in layer1\.0\.conv1\.weight"
+    ):
+        load(model, tmp_path / "file.pt")
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
 def test_a_definition_of_other_names_gets_nothing(tmp_path):
     torch.save(official("mobilenetv3"), tmp_path / "w.pth")
     sizes = {"convolutions": 1, "stride": 2, "width": 16, "layers": 1, "heads": 2}

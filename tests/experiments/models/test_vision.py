@@ -46,7 +46,6 @@ def sides_after(model: nn.Module, names: list[str], size: int) -> list[int]:
         ("focalnet", [f"layers.{stage}" for stage in range(4)], [16, 8, 4, 2]),
         ("focalnet_released", [f"layers.{stage}" for stage in range(4)], [16, 8, 4, 2]),
         ("cct_2_3x2", ["tokenizer.2", "tokenizer.5"], [16, 8]),
-        ("cct_2_3x2_released", ["tokenizer.0", "tokenizer.2"], [16, 8]),
     ],
 )
 @pytest.mark.parametrize("scale", [1, 2])
@@ -54,6 +53,40 @@ def test_maps_have_the_sizes_of_the_stem(name, layers, sides, scale):
     with torch.device("meta"):
         model = make(name, size=32 * scale)
         assert sides_after(model, layers, 32 * scale) == [scale * side for side in sides]
+
+
+@pytest.mark.parametrize(
+    ("size", "sides"),
+    [(32, [18, 9]), (64, [34, 17])],  # (32 + 2 * 3 - 3) // 2 + 1, then a pooling that halves
+)
+def test_the_released_cct_pads_by_three(size, sides):
+    with torch.device("meta"):
+        model = make("cct_2_3x2_released", size=size)
+        assert sides_after(model, ["tokenizer.0", "tokenizer.2"], size) == sides
+    assert model.positions.shape == (1, sides[-1] ** 2, 256)
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens", "parameters"),
+    [("cct_2_3x2_released", 81, 821_003), ("cct_2_3x2", 64, 283_723)],
+)
+def test_a_cct_has_its_published_size(name, tokens, parameters):
+    with torch.device("meta"):
+        model = make(name)
+    assert model.positions.shape[1] == tokens
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+
+
+def test_the_released_transformers_drop_branches_as_there():
+    """0 to 0.1, linearly over the blocks, in CCT and FocalNet alike."""
+    with torch.device("meta"):
+        rates = [block.drop_path.drop_prob for block in make("cct_2_3x2_released").blocks]
+        blocks = [block for stage in make("focalnet_released").layers for block in stage.blocks]
+    assert rates == [0.0, 0.1]
+    assert len(blocks) == 12
+    for number, block in enumerate(blocks):
+        rate = getattr(block.drop_path1, "drop_prob", 0.0)  # timm has no module where it is 0
+        assert rate == pytest.approx(0.1 * number / 11)
 
 
 def test_a_full_convolution_with_a_diagonal_kernel_is_the_depthwise_one():
@@ -145,18 +178,20 @@ def linear(x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
     return x @ layer.weight.T + layer.bias
 
 
-@pytest.mark.parametrize(("convolutions", "stride"), [(2, 1), (1, 2)])
-def test_cct_follows_the_equations(convolutions, stride):
+@pytest.mark.parametrize(("convolutions", "stride", "padding"), [(2, 1, 1), (1, 2, 3), (2, 3, 0)])
+def test_cct_follows_the_equations(convolutions, stride, padding):
     torch.manual_seed(0)
     rates = {"dropout": 0.1, "attention_dropout": 0.1, "drop_path": 0.1}
     shape = {"width": 16, "layers": 2, "heads": 2, "mlp_ratio": 1.5}
-    model = cct.CCT(convolutions=convolutions, stride=stride, **shape, **rates, **SIZES)
+    stem = {"convolutions": convolutions, "stride": stride, "padding": padding}
+    model = cct.CCT(**stem, **shape, **rates, **SIZES)
     model = model.double().eval()
     randomise(model)
     images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     hidden = images
     for number in range(convolutions):
-        hidden = F.conv2d(hidden, model.tokenizer[3 * number].weight, stride=stride, padding=1)
+        kernel = model.tokenizer[3 * number].weight
+        hidden = F.conv2d(hidden, kernel, stride=stride, padding=padding)
         hidden = F.max_pool2d(hidden.clamp(min=0), 3, stride=2, padding=1)
     tokens = hidden.flatten(2).mT + model.positions
     none = torch.zeros(tokens.shape[1], tokens.shape[1], dtype=torch.float64)
@@ -233,6 +268,9 @@ def test_patches_merge_by_one_linear_layer():
             ),
             r"Invalid heads: 2\. Must divide width 9",
         ),
+        (lambda: make("cct_2_3x2", size=3, padding=0), r"Invalid padding: 0\. 3 pixels leave no"),
+        (lambda: make("cct_2_3x2", padding=-1), r"Invalid padding: -1\. Must be a whole number >="),
+        (lambda: make("cct_2_3x2", padding=1.5), r"Invalid padding: 1\.5\. Must be a whole number"),
     ],
 )
 def test_an_impossible_size_is_refused(build, message):

@@ -44,6 +44,23 @@ def norm_net() -> nn.Module:
     ).double()
 
 
+class PatchNet(nn.Module):
+    """A vision transformer in small: patches, linear layers on tokens and on a grid, a mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches = nn.Conv2d(2, 6, 1)
+        self.on_grid = nn.Linear(6, 8)
+        self.on_tokens = nn.Linear(8, 7, bias=False)
+        self.head = nn.Linear(7, 4)
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        grid = self.on_grid(self.patches(x).movedim(1, -1)).relu()
+        return self.head(self.on_tokens(grid.flatten(1, 2)).relu().mean(1))
+
+
 class TiedGPT(nn.Module):
     """Embedding, one linear layer on every token, head tied to the embedding."""
 

@@ -10,6 +10,7 @@ from tests.experiments.optimizers.kfac_problems import (
     CASES,
     DAMPING,
     WITH_TIED,
+    PatchNet,
     backward,
     dense_reference,
     grads,
@@ -47,6 +48,44 @@ def test_empirical_follows_asdl_in_every_step(case):
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
+
+
+def distances_to_asdl(side: int, positions: str) -> dict[str, float]:
+    """Of each preconditioned weight gradient of ``PatchNet`` on ``side ** 2`` tokens, relative."""
+    asdl = pytest.importorskip("asdl", reason="oracle: the K-FAC library of the AdaFisher authors")
+    generator = torch.Generator().manual_seed(side)
+    inputs = torch.randn(16, 2, side, side, generator=generator, dtype=torch.float64)
+    labels = torch.randint(4, (16,), generator=generator)
+    ours, theirs = PatchNet(), PatchNet()
+    transform = KFACPreconditioner(ours, fisher="empirical", damping=DAMPING, positions=positions)
+    backward(ours, transform, (inputs, labels))
+    transform.update()
+    config = asdl.PreconditioningConfig(data_size=16, damping=DAMPING, ignore_modules=[])
+    maker = asdl.KfacGradientMaker(theirs, config, fisher_type="fisher_emp")
+    output = maker.setup_model_call(theirs, inputs)
+    maker.setup_loss_call(F.cross_entropy, output, labels, reduction="sum")
+    maker.forward_and_backward()
+    return {
+        name: float((ours.get_parameter(name).grad - grad).norm() / grad.norm())
+        for name, grad in grads(theirs).items()
+    }
+
+
+@pytest.mark.filterwarnings("ignore:Using a non-full backward hook:FutureWarning")
+@pytest.mark.parametrize("side", [1, 3, 8])
+def test_the_sum_over_positions_follows_asdl_on_tokens(side):
+    distances = distances_to_asdl(side, "sum")
+    assert len(distances) == 7
+    assert max(distances.values()) < 1e-12
+
+
+@pytest.mark.filterwarnings("ignore:Using a non-full backward hook:FutureWarning")
+def test_the_mean_over_positions_is_another_direction_on_tokens_alone():
+    assert max(distances_to_asdl(1, "mean").values()) < 1e-12
+    distances = distances_to_asdl(8, "mean")
+    assert min(distances[f"{name}.weight"] for name in ("on_grid", "on_tokens")) > 0.5
+    # A convolution is divided by its positions in both.
+    assert max(distances["patches.weight"], distances["head.weight"]) < 1e-12
 
 
 @pytest.mark.parametrize("case", WITH_TIED)

@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from experiments.optimizers.coverage import left_alone_percent, remarks
+from experiments.optimizers.kfac import KFAC
 from experiments.optimizers.kfac_preconditioner import KFACPreconditioner
 from experiments.optimizers.symmetric import pack, unpack
 from tests.experiments.optimizers.kfac_problems import (
@@ -154,6 +156,38 @@ def test_tied_head_norms_and_embeddings_keep_their_gradient_and_are_listed():
     for name, grad in grads(plain).items():
         same = torch.equal(model.get_parameter(name).grad, grad)
         assert same == (not name.startswith("mixer")), name
+
+
+def test_coverage_counts_a_shared_weight_once_and_no_frozen_one():
+    model = TiedGPT()
+    model.norm.bias.requires_grad_(False)
+    found = KFACPreconditioner(model).coverage()
+    assert found.curvature == ("mixer.weight", "mixer.bias")
+    assert found.identity == ("embedding.weight", "norm.weight", "head.bias")
+    assert found.reasons["norm.weight"] == "no factors for LayerNorm"
+    optimizer = KFAC(model, lr=0.1)
+    # 30 + 5 + 6 of 30 + 5 + 6 + 25 + 5.
+    assert left_alone_percent(optimizer, model) == pytest.approx(100 * 41 / 71)
+    (line,) = remarks("kfac", optimizer, model)
+    assert line.startswith("kfac: 57.7 % of the weights keep their raw gradient: 42.3 % no factors")
+
+
+def test_a_remark_begins_above_one_percent():
+    layers = nn.Linear(99, 100), nn.LayerNorm(50), nn.Linear(50, 1, bias=False)
+    model = nn.Sequential(*layers)  # 9900 + 100 + 100 + 50 numbers
+    assert remarks("kfac", KFAC(model, lr=0.1), model) == []
+    model.append(nn.LayerNorm(2))
+    model[1].bias.requires_grad_(False)
+    assert remarks("kfac", KFAC(model, lr=0.1), model) == []
+    model.append(nn.LayerNorm(50))
+    assert len(remarks("kfac", KFAC(model, lr=0.1), model)) == 1
+    assert remarks("sgd", torch.optim.SGD(model.parameters()), model) == []
+
+
+def test_without_a_limit_no_layer_is_too_large():
+    model = nn.Linear(9000, 1, bias=False)
+    assert set(KFACPreconditioner(model).left_alone) == {"weight"}
+    assert not KFACPreconditioner(model, max_dimension=None).left_alone
 
 
 def test_two_layers_with_one_weight_are_left_alone():

@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from experiments import commandline
 from experiments.build import _construct
@@ -126,6 +126,57 @@ def test_every_step_is_that_of_torch_bit_by_bit() -> None:
                 torch.testing.assert_close(param, rest[name], rtol=1e-6, atol=1e-7)
 
 
+def orthogonalised(grad: Tensor) -> Tensor:
+    """Five quintic Newton-Schulz steps in bfloat16, as the reference implementation prints them."""
+    x = grad.bfloat16()
+    x = x.T if len(grad) > len(grad.T) else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return (x.T if len(grad) > len(grad.T) else x).float()
+
+
+@pytest.mark.parametrize(
+    ("shape", "factor"),
+    [((64, 16, 1, 1), 2.0), ((6, 2, 3, 3), 1.0), ((64, 2, 3, 2), (64 / 12) ** 0.5)],
+    ids=str,
+)
+@pytest.mark.parametrize("scale", ["matrix", "last_axes"])
+def test_a_kernel_moves_as_far_as_the_choice_says(
+    shape: tuple[int, ...], factor: float, scale: str
+) -> None:
+    """The reference takes sqrt(max(1, size(-2) / size(-1))) of the gradient of four axes."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(*shape[1::-1], shape[2:], bias=False), nn.Linear(1, 1))
+    kernel = model[0].weight
+    start, grad = kernel.detach().clone(), torch.randn(shape)
+    kernel.grad = grad.clone()
+    optimizer = Muon(model, lr=0.02, weight_decay=0.5, kernel_scale=scale)
+    optimizer.step()
+    if scale == "last_axes":
+        factor = max(1.0, grad.size(-2) / grad.size(-1)) ** 0.5
+    # Of the first gradient Nesterov's mix is a multiple, which the iteration divides out.
+    expected = factor * orthogonalised(grad.flatten(1)).view(shape)
+    moved = ((1 - 0.02 * 0.5) * start - kernel.detach()) / 0.02
+    assert (moved - expected).norm() < 0.1 * expected.norm()  # bfloat16
+
+
+def test_the_two_scales_of_a_kernel_differ_by_a_factor_alone() -> None:
+    kernels = []
+    for scale in ("matrix", "last_axes"):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(16, 64, 1, bias=False), nn.Linear(3, 3), nn.Linear(1, 1))
+        start = model[0].weight.detach().clone()
+        optimizer = Muon(model, lr=0.02, kernel_scale=scale)
+        assert optimizer.param_groups[0]["lr"] == 0.02
+        model[0].weight.grad, model[1].weight.grad = torch.randn(64, 16, 1, 1), torch.randn(3, 3)
+        optimizer.step()
+        kernels.append((model[0].weight.detach() - start, model[1].weight.detach()))
+    torch.testing.assert_close(kernels[0][0], 2 * kernels[1][0], rtol=1e-4, atol=1e-6)
+    assert torch.equal(kernels[0][1], kernels[1][1])
+
+
 def test_one_rate_scales_both_groups() -> None:
     muon, adamw = Muon(Net(), lr=0.4).param_groups
     assert (muon["lr"], adamw["lr"]) == (0.4, pytest.approx(0.006))
@@ -138,6 +189,7 @@ def test_one_rate_scales_both_groups() -> None:
         ({"lr": -1.0}, "Invalid lr: -1.0"),
         ({"momentum": 1.0}, "Invalid momentum: 1.0"),
         ({"ns_steps": 0}, "Invalid ns_steps: 0"),
+        ({"kernel_scale": "x"}, "Invalid kernel_scale: 'x'. Must be one of matrix, last_axes"),
         ({"adamw_lr_ratio": -0.1}, "Invalid adamw_lr_ratio"),
         ({"adamw_betas": (0.9, 1.0)}, "beta"),
     ],

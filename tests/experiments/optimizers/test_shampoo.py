@@ -96,6 +96,37 @@ def test_follows_pytorch_optimizer_in_every_step(shape):
     assert (ours.weights[0] - start).abs().max() > 1e-2
 
 
+@pytest.fixture
+def float64():
+    """ASDL makes its statistics in the default dtype."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+# Of full rank from the first gradient on: in a null space the oracle's iteration does not converge.
+@pytest.mark.parametrize("shape", [(3, 4, 5), (8, 4, 3, 3), (4, 4, 1, 1), (4, 1, 3, 3)], ids=str)
+@pytest.mark.parametrize("interval", [1, 3])
+def test_the_options_of_asdl_follow_asdl_in_every_step(shape, interval, float64):
+    asdl = pytest.importorskip("asdl", reason="oracle: the Shampoo of the AdaFisher authors")
+    ours, theirs = (Parameters(shape, dtype=torch.float64) for _ in range(2))
+    options = {"statistics": "refresh", "unit_axes": "identity"}
+    transform = ShampooPreconditioner(ours, interval=interval, ridge=1e-12, **options)
+    config = asdl.PreconditioningConfig(damping=1e-12, preconditioner_upd_interval=interval)
+    maker = asdl.ShampooGradientMaker(theirs, config)
+    for step, grad in enumerate(gradients(shape, 7)):
+        for model in (ours, theirs):
+            model.weights[0].grad = grad.clone()
+        transform.update()
+        if maker.do_update_curvature(step):
+            maker.update_curvature()
+        if maker.do_update_preconditioner(step):
+            maker.update_preconditioner()
+        maker.precondition()
+        found, expected = ours.weights[0].grad, theirs.weights[0].grad
+        assert (found - expected).norm() < 1e-6 * expected.norm(), step
+
+
 def test_repeated_eigenvalues_leave_the_direction_of_an_orthogonal_gradient():
     # G = c Q: both statistics are c^2 I up to the ridge, so the transform is Q exactly.
     orthogonal, _ = torch.linalg.qr(gradients((6, 6), 1)[0])
@@ -176,6 +207,19 @@ def test_parameter_that_joins_between_refreshes_gets_roots_at_once():
     model.weights[0].grad, model.weights[1].grad = gradients((4, 3), 2)[1], late.clone()
     transform.update()
     torch.testing.assert_close(model.weights[1].grad, reference_direction([late], 1e-6))
+
+
+def test_parameter_that_joins_gets_statistics_of_its_first_gradient_at_once():
+    model = Parameters((4, 3), (5, 2), dtype=torch.float64)
+    transform = ShampooPreconditioner(model, interval=10, ridge=1e-6, statistics="refresh")
+    model.weights[0].grad = gradients((4, 3), 1)[0]
+    transform.update()
+    first, second = gradients((5, 2), 2)
+    for late in (first, second):
+        model.weights[1].grad = late.clone()
+        transform.update()
+    known = reference_with_statistics([first], second, 1e-6)
+    torch.testing.assert_close(model.weights[1].grad, known, rtol=1e-9, atol=1e-9)
 
 
 def test_tied_parameter_is_preconditioned_once():
@@ -330,6 +374,8 @@ def test_state_of_another_model_is_refused():
         ("ridge", 0.0),
         ("ridge", "small"),
         ("max_dimension", -1),
+        ("statistics", "sometimes"),
+        ("unit_axes", "ones"),
         ("lr", -0.1),
         ("momentum", 1.0),
         ("weight_decay", float("nan")),

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.optimizers.coverage import Coverage
 from experiments.optimizers.kfac import KFAC
 from experiments.optimizers.shampoo import Shampoo
 from experiments.optimizers.transform import (
@@ -20,6 +21,9 @@ class Scale(GradientTransform):
     def __init__(self, model: nn.Module, factor: float) -> None:
         self.params = list(model.parameters())
         self.factor = factor
+
+    def coverage(self) -> Coverage:
+        return Coverage((), (), {})
 
     def update(self) -> None:
         for param in self.params:

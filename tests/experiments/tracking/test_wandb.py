@@ -112,6 +112,20 @@ def test_what_is_mirrored(make_config, recorded):
     assert recorder.exit_code == 0
 
 
+def test_a_sweep_is_told_no_best_value_of_a_run_that_diverged(recorded):
+    """It had one before; chosen by it, its hyperparameters would be the best that were tried."""
+    _, recorder = recorded
+    for failed, told in ((True, {}), (False, {"best_validation": 90.0})):
+        recorder.summary.clear()
+        made = mirror.WandbMirror(
+            recorder, metric="accuracy_percent", higher_is_better=True, next_step=0, folder=None
+        )
+        for step, value in enumerate((90.0, float("nan"), float("inf"))):
+            made.log({"step": step, "validation_accuracy_percent": value})
+        made.finish({}, failed=failed)
+        assert recorder.summary == told
+
+
 def test_a_trial_of_tuning_is_told_apart(make_config, tmp_path, recorded):
     from experiments.tune import TRIALS_DIR
 

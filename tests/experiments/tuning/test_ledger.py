@@ -4,18 +4,24 @@ import pytest
 import yaml
 
 from experiments.errors import UserError
-from experiments.tuning import ledger, rungs
+from experiments.tuning import ledger, rungs, tuned_file
 from experiments.tuning.space import Dimension
 from experiments.tuning.trials import Trial
 
 SPACE = [Dimension("lr", 0.01, 10.0, log=True)]
+
+
+def trial(lr, status, metric=None, loss=None, scores=(), stage="coarse"):
+    return Trial({"lr": lr}, status, metric, loss, False, "perplexity", scores, 60, stage)
+
+
 TRIALS = [
-    Trial({"lr": 1.0}, "done", math.exp(470), 470.0, False, "perplexity"),
-    Trial({"lr": 0.1}, "done", 9.87654, 2.29, False, "perplexity"),
-    Trial({"lr": 0.05}, "done", 12.0, 2.5, False, "perplexity"),
-    Trial({"lr": 2.0}, "never finite", None, None, False, "perplexity"),
-    Trial({"lr": 5.0}, "diverged", None, None, False, "perplexity"),
-    Trial({"lr": 0.02}, "failed"),
+    trial(1.0, "done", math.exp(470), 470.0, (math.exp(460), math.exp(470))),
+    trial(0.1, "done", 9.87654, 2.29, (9.87654, 9.5), "fine"),
+    trial(0.05, "done", 12.0, 2.5, (12.0, 11.0), "fine"),
+    trial(2.0, "never finite", scores=(9.0, None)),
+    trial(5.0, "diverged", scores=(None, 20.0)),
+    trial(0.02, "failed", scores=(None, None)),
 ]
 
 
@@ -31,7 +37,9 @@ def test_the_effort_counts_every_trial(effort):
     assert facts == {
         "trials": 6,
         "seeds": [1, 2],
+        "score": "worst seed",
         "budget": "1 epoch",
+        "steps": 60,
         "model": "gpt_tiny",
         "tokenization": "character",
         "space": {"lr": {"low": 0.01, "high": 10.0, "scale": "log"}},
@@ -59,50 +67,88 @@ def test_a_trial_that_failed_does_not_bound_the_best_one(effort):
     assert effort([*trials, Trial({"lr": 0.03}, "diverged")])["on_edge"] == []
 
 
-def test_the_file_can_be_read_by_a_person_and_by_hydra(effort):
+def render(trials, facts, space=SPACE):
+    return ledger.render("make tune X", trials, facts, space=space)
+
+
+def test_the_ledger_is_data(effort):
+    """Every trial in the order of its values, with all digits of what was measured."""
     facts = effort(TRIALS)
-    text = ledger.render("make tune X", TRIALS, facts, task="tinyshakespeare", space=SPACE)
+    content = yaml.safe_load(render(TRIALS, facts))
+    assert list(content) == ["ledger", "command", "tuning", "trials"]
+    assert (content["ledger"], content["command"]) == (ledger.VERSION, "make tune X")
+    assert content["tuning"] == facts
+    assert [one["values"] for one in content["trials"]] == [
+        {"lr": value} for value in (0.02, 0.05, 0.1, 1.0, 2.0, 5.0)
+    ]
+    assert content["trials"][2] == {
+        "stage": "fine",
+        "state": "done",
+        "values": {"lr": 0.1},
+        "scores": [9.87654, 9.5],
+        "score": 9.87654,
+        "loss": 2.29,
+    }
+    assert content["trials"][3]["scores"] == [math.exp(460), math.exp(470)]
+    assert content["trials"][5] == {
+        "stage": "coarse",
+        "state": "diverged",
+        "values": {"lr": 5.0},
+        "scores": [None, 20.0],
+        "score": None,
+        "loss": None,
+    }
+
+
+def test_a_trial_is_a_line_of_the_ledger(effort):
+    lines = render(TRIALS, effort(TRIALS)).splitlines()
+    assert sum(line.startswith("- {") for line in lines) == len(TRIALS)
+    assert lines[-1].startswith("- {")
+
+
+def test_the_tuned_file_holds_the_choice_and_no_trials(effort):
+    facts = effort(TRIALS)
+    text = tuned_file.render("make tune X", facts, name="sgd", task="shakespeare", space=SPACE)
     content = yaml.safe_load(text)
     assert content == {"ruleset": "tuned", "optimizer": {"lr": 0.1}, "tuning": facts}
     assert text.startswith("# @package _global_\n")
-    rows = [line.split() for line in text.splitlines() if line.startswith("#   ")]
-    assert rows == [
-        ["#", "lr", "validation_perplexity", "validation_loss"],
-        ["#", "0.02", "failed"],
-        ["#", "0.05", "12.0000", "2.50000"],
-        ["#", "0.1", "9.8765", "2.29000", "<-", "chosen"],
-        ["#", "1", f"{math.exp(470):.3e}", "470.00000"],
-        ["#", "2", "never", "finite"],
-        ["#", "5", "diverged"],
-    ]
-    for told in ("make tune X", "3 decades", "1 epoch", "with each seed (seeds 1, 2)", "mean over"):
+    for told in ("make tune X", "3 decades", "1 epoch", "each seed (1, 2)", "the worst seed"):
         assert told in text
-    assert "lies on the edge" not in text
+    assert "All trials are in ledgers/sgd.yaml." in text
+    assert "at the end of what was tried" not in text
 
 
-def test_an_edge_is_told_in_the_file_and_in_one_line(effort):
-    trials = [TRIALS[1], TRIALS[4]]
-    facts = effort(trials)
-    text = ledger.render("make tune X", trials, facts, task="t", space=SPACE)
-    assert text.count("The best lr lies on the edge of its space.") == 1
-    (line,) = ledger.warnings("t", "sgd", facts)
-    assert line.startswith("warning: sgd on t: The best lr lies on the edge of its space.")
-    assert "0.1 of 0.01 to 10.0" in line
-    assert ledger.warnings("t", "sgd", effort(TRIALS)) == []
+def test_an_edge_is_told_in_the_file(effort):
+    facts = effort([TRIALS[1], TRIALS[4]])
+    text = tuned_file.render("make tune X", facts, name="sgd", task="t", space=SPACE)
+    assert text.count("The best lr is at the end of what was tried.") == 1
 
 
-def test_several_hyperparameters_are_columns_of_the_ledger(effort):
+def test_several_hyperparameters_are_values_of_a_trial(effort):
     space = [*SPACE, Dimension("normalize", choices=("before", "after"))]
     trials = [
         Trial({"lr": 0.1, "normalize": kind}, "done", metric, 1.0, True, "accuracy_percent")
         for kind, metric in [("after", 90.0), ("before", 80.0)]
     ]
     facts = effort(trials, space=space)
-    text = ledger.render("make tune X", trials, facts, task="t", space=space)
-    rows = [line.split() for line in text.splitlines() if line.startswith("#   ")]
-    assert [row[1:3] for row in rows] == [["lr", "normalize"], ["0.1", "before"], ["0.1", "after"]]
-    assert yaml.safe_load(text)["optimizer"] == {"lr": 0.1, "normalize": "after"}
+    content = yaml.safe_load(render(trials, facts, space))
+    assert [one["values"]["normalize"] for one in content["trials"]] == ["before", "after"]
+    assert facts["chosen"] == {"lr": 0.1, "normalize": "after"}
     assert facts["on_edge"] == ["lr"]
+
+
+def test_a_line_shows_the_values_and_the_score_on_validation():
+    line = ledger.line(TRIALS[1], name="sgd on t")
+    assert line == (
+        "sgd on t, lr=0.1: validation perplexity 9.8765, loss 2.29 (seeds: 9.8765, 9.5000)"
+    )
+    assert ledger.line(TRIALS[4], name="sgd on t") == (
+        "sgd on t, lr=5.0: diverged (seeds: none, 20.0000)"
+    )
+    one = Trial({"lr": 0.1, "beta": 0.9}, "done", 98.0, 0.1, True, "accuracy_percent", (98.0,))
+    assert ledger.line(one, name="x").endswith(
+        "lr=0.1, beta=0.9: validation accuracy_percent 98.0000, loss 0.1"
+    )
 
 
 def test_pruned_trials_are_told(effort):
@@ -113,7 +159,7 @@ def test_pruned_trials_are_told(effort):
     )
     facts = effort(trials, pruner="median")
     assert (facts["completed"], facts["pruned"], facts["on_edge"]) == (1, 1, ["lr"])
-    text = ledger.render("make tune X", trials, facts, task="t", space=SPACE)
+    text = tuned_file.render("make tune X", facts, name="sgd", task="t", space=SPACE)
     assert "after 1/2 of it (pruner median)" in text
 
 

@@ -13,7 +13,9 @@ def test_halving_keeps_the_better_half_at_each_rung():
 
     def evaluate(points, rung):
         asked.append((rung, [point["lr"] for point in points]))
-        return [Trial(point, "done", point["lr"], 0.0) for point in points]
+        return [
+            Trial(point, "done", point["lr"], 0.0, scores=(point["lr"], 99.0)) for point in points
+        ]
 
     trials = rungs.climb(POINTS, ["quarter", "half", ""], evaluate)
     assert asked == [
@@ -23,6 +25,7 @@ def test_halving_keeps_the_better_half_at_each_rung():
     ]
     assert [trial.status for trial in trials] == ["pruned"] * 6 + ["done"] * 2
     assert [trial.metric for trial in trials] == [None] * 6 + [6.0, 7.0]
+    assert [trial.scores for trial in trials] == [(None, None)] * 6 + [(6.0, 99.0), (7.0, 99.0)]
     assert [trial.point for trial in trials] == POINTS
 
 

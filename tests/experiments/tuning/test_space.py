@@ -1,5 +1,7 @@
 import math
+from collections import Counter
 
+import optuna
 import pytest
 import yaml
 
@@ -44,10 +46,10 @@ def test_more_trials_begin_with_the_same_points():
 @pytest.mark.parametrize("path", TUNED, ids=lambda path: "/".join(path.parts[-2:]))
 def test_the_recorded_ledgers_are_of_these_points(path):
     """What was tuned once would be tuned at the same learning rates today."""
+    ledger = yaml.safe_load((path.parent / "ledgers" / path.name).read_text())
     optimizer = yaml.safe_load((commandline.CONF / "optimizer" / path.name).read_text())
     (dimension,) = space.parse(optimizer)
-    rows = [line.split() for line in path.read_text().splitlines() if line.startswith("#   ")]
-    tried = [float(row[1]) for row in rows[1:]]
+    tried = [trial["values"]["lr"] for trial in ledger["trials"] if trial["stage"] == "sobol"]
     points = sorted(point["lr"] for point in space.points([dimension], len(tried)))
     assert points == tried
 
@@ -68,7 +70,8 @@ def test_a_dimension_is_at_its_ends_at_the_ends_of_the_unit_interval():
     whole = Dimension("interval", 1, 100, log=True, whole=True)
     choices = Dimension("normalize", choices=("before", "after"))
     assert [linear.at(0.0), linear.at(0.5), linear.at(1.0)] == [0.5, 0.7, 0.9]
-    assert [whole.at(0.0), whole.at(0.5), whole.at(1.0)] == [1, 10, 100]
+    # Of 0.5 to 100.5, the numbers that round to one of them, the middle is the root of 50.25.
+    assert [whole.at(0.0), whole.at(0.5), whole.at(1.0)] == [1, 7, 100]
     assert isinstance(whole.at(0.3), int)
     assert [choices.at(unit) for unit in (0.0, 0.49, 0.5, 1.0)] == ["before"] * 2 + ["after"] * 2
 
@@ -78,27 +81,51 @@ def test_rounding_does_not_leave_the_space():
     assert [odd.at(0.0), odd.at(1.0)] == [0.0012345, 0.0098765]
 
 
+@pytest.mark.parametrize(("low", "high"), [(1, 4), (0, 1), (3, 10), (1, 9)])
+def test_whole_numbers_are_equally_frequent(low, high):
+    """4096 points have one in each of as many cells, of which a number ends in two at most."""
+    dimension = Dimension("interval", low, high, whole=True)
+    counts = Counter(point["interval"] for point in space.points([dimension], 4096))
+    share = 4096 / (high - low + 1)
+    assert sorted(counts) == list(range(low, high + 1))
+    assert all(abs(count - share) < 2 for count in counts.values())
+    assert share % 1 or set(counts.values()) == {share}  # the cells divide evenly
+
+
+def test_whole_numbers_on_a_log_scale_have_the_shares_of_tpe():
+    """Of log(k + 0.5) - log(k - 0.5), and so says Optuna within five standard errors of n draws."""
+    dimension = Dimension("interval", 1, 4, log=True, whole=True)
+    counts = Counter(point["interval"] for point in space.points([dimension], 4096))
+    drawn = Counter(_drawn(optuna.distributions.IntDistribution(1, 4, log=True), 2000))
+    for value in range(1, 5):
+        share = math.log((value + 0.5) / (value - 0.5)) / math.log(9)
+        assert abs(counts[value] - 4096 * share) < 2
+        assert abs(drawn[value] - 2000 * share) < 5 * math.sqrt(2000 * share * (1 - share))
+
+
+def _drawn(distribution, count):
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=count))
+    optuna.logging.set_verbosity(verbosity)
+    return [study.ask({"k": distribution}).params["k"] for _ in range(count)]
+
+
 @pytest.mark.parametrize(
     ("chosen", "tried", "edge"),
     [
         (0.3, [0.1, 0.3, 0.5], False),
         (0.3, [0.3, 0.5], True),  # nothing was tried below
         (0.3, [0.1, 0.3], True),
-        (0.05, [0.01, 0.05, 0.5], True),  # within a tenth of the space's end
-        (0.95, [0.1, 0.95, 0.99], True),
+        (0.99, [0.1, 0.99, 1.0], False),  # near the end of the space, but something lies beyond
+        (1.4, [0.1, 0.9, 1.4], True),  # beyond the space, where a grid goes
+        (0.3, [0.3], True),
     ],
 )
 def test_the_edge_is_where_nothing_lies_beyond(chosen, tried, edge):
     dimensions = [Dimension("lr", 0.0, 1.0)]
     points = [{"lr": value} for value in tried]
     assert space.on_edge(dimensions, {"lr": chosen}, points) == (["lr"] if edge else [])
-
-
-def test_the_edge_of_a_log_scale_is_a_tenth_of_its_decades():
-    """Of three decades from 1e-4 the first tenth ends at 1e-4 * 10^0.3 = 2e-4."""
-    tried = [{"lr": value} for value in (1.1e-4, 1.9e-4, 2.1e-4, 0.09)]
-    edges = [space.on_edge([LR], point, tried) for point in tried]
-    assert edges == [["lr"], ["lr"], [], ["lr"]]
 
 
 def test_each_dimension_has_its_own_edge_and_choices_have_none():
@@ -137,9 +164,13 @@ def test_a_space_is_read_from_the_yaml():
         ({"lr": {"choices": [0.1]}}, "two values or more"),
         ({"lr": {"choices": [0.1, [0.2]]}}, "choices must be numbers"),
         ({"lr": 0.1}, "Must be a mapping"),
+        (
+            {"interval": {"low": 1.5, "high": 9, "scale": "linear"}},
+            "low and high must be whole numbers, as the default 10 is one",
+        ),
     ],
 )
 def test_a_space_that_makes_no_sense_is_refused(search, line):
     with pytest.raises(UserError) as refused:
-        space.parse(section(search))
+        space.parse(section(search, interval=10))
     assert line in str(refused.value)

@@ -15,7 +15,8 @@ def run(folder, status="done", rows=(), **identity):
     records = [
         {f"validation_{facts['metric']}": metric, "validation_loss": loss} for metric, loss in rows
     ]
-    return Run("r", folder, status, None, facts, rows=records)
+    progress = {"step": 7 * len(records)}
+    return Run("r", folder, status, None, facts, rows=records, progress=progress)
 
 
 def test_the_best_metric_wins_then_the_loss():
@@ -40,6 +41,7 @@ def test_nothing_to_choose_from():
         ("out_of_memory", [(95.0, 0.5)], ("out_of_memory", None, None)),
         ("done", [(math.nan, 0.5)], ("never finite", None, None)),
         ("done", [(math.inf, 800.0)], ("never finite", None, None)),
+        ("done", [(10.0, math.nan), (9.0, math.inf)], ("never finite", None, None)),
     ],
 )
 def test_a_trial_is_its_best_evaluation(tmp_path, status, rows, expected):
@@ -48,11 +50,41 @@ def test_a_trial_is_its_best_evaluation(tmp_path, status, rows, expected):
     assert trial.point == POINT
 
 
-def test_a_trial_of_several_seeds_is_their_mean(tmp_path):
-    runs = [run(tmp_path, rows=[(90.0, 0.5)]), run(tmp_path, rows=[(96.0, 0.1), (80.0, 0.0)])]
+@pytest.mark.parametrize(("metric", "worst"), [("accuracy_percent", 90.0), ("perplexity", 96.0)])
+def test_a_trial_of_several_seeds_is_the_worst_of_them(tmp_path, metric, worst):
+    told = {"metric": metric, "higher_is_better": metric == "accuracy_percent"}
+    best = (96.0, 0.1) if told["higher_is_better"] else (90.0, 0.1)
+    other = (90.0, 0.5) if told["higher_is_better"] else (96.0, 0.5)
+    runs = [run(tmp_path, rows=[other], **told), run(tmp_path, rows=[best, (93.0, 0.9)], **told)]
+    if metric == "perplexity":
+        runs[1].rows[1]["validation_perplexity"] = 99.0  # its best evaluation counts
+    else:
+        runs[1].rows[1]["validation_accuracy_percent"] = 80.0
     trial = trials.of_runs(POINT, runs)
-    assert (trial.metric, trial.loss) == (93.0, 0.3)
-    assert (trial.measure, trial.higher_is_better) == ("accuracy_percent", True)
+    assert (trial.metric, trial.loss) == (worst, pytest.approx(0.3))  # the loss is their mean
+    assert trial.scores == (other[0], best[0])
+    assert trial.steps == 14
+    assert (trial.measure, trial.higher_is_better) == (metric, told["higher_is_better"])
+
+
+def test_a_steady_value_beats_one_that_a_lucky_seed_carries(tmp_path):
+    """The trap of one seed: 15.66 and then 26.3 against 15.71 three times."""
+    told = {"metric": "perplexity", "higher_is_better": False}
+
+    def trial(lr, *values):
+        runs = [run(tmp_path, rows=[(value, math.log(value))], **told) for value in values]
+        return trials.of_runs({"lr": lr}, runs)
+
+    lucky, steady = trial(0.0155, 15.66, 26.3, 20.0), trial(0.00099, 15.71, 15.71, 15.71)
+    assert trials.choose([lucky, steady]) is steady
+
+
+def test_equal_scores_are_decided_by_the_mean_loss(tmp_path):
+    def trial(lr, *losses):
+        return trials.of_runs({"lr": lr}, [run(tmp_path, rows=[(95.0, loss)]) for loss in losses])
+
+    first, second, third = trial(1, 0.1, 0.5), trial(2, 0.2, 0.3), trial(3, 0.3, 0.2)
+    assert trials.choose([first, second, third]) is second  # the earliest of equals
 
 
 @pytest.mark.parametrize(
@@ -67,7 +99,9 @@ def test_a_trial_of_several_seeds_is_their_mean(tmp_path):
 def test_a_trial_without_one_of_its_seeds_has_no_value(tmp_path, statuses, expected):
     runs = [status and run(tmp_path, status, [(90.0, 0.5)]) for status in statuses]
     trial = trials.of_runs(POINT, runs)
-    assert (trial.status, trial.metric) == (expected, None)
+    assert (trial.status, trial.metric, trial.loss) == (expected, None, None)
+    assert trial.scores == tuple(90.0 if status == "done" else None for status in statuses)
+    assert trials.choose([trial, trials.of_runs(POINT, [run(tmp_path, rows=[(1.0, 9.0)])])]).metric
 
 
 def test_the_test_set_is_never_looked_at(tmp_path):

@@ -1,0 +1,145 @@
+"""What methods are compared within: the setting of a run, its key and its name.
+
+Everything that a run is but its method and its seed makes its setting (``protocol`` in its record);
+a budget that is a table by methods is one budget. Runs of one setting differ in their method alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+FACTS = (
+    "task",
+    "tokenization",
+    "model",
+    "setting",
+    "budget",
+    "schedule",
+    "batch_size",
+    "precision",
+)
+"""What records from before there was a protocol tell of their setting."""
+UNRECORDED = "protocol not recorded"
+COLUMNS = {"model": "model", "tokenization": "tokenization", "pretrained.source": "setting"}
+"""Changes of which a column has the name."""
+
+
+def setting_key(identity: Mapping[str, Any], *, without: str = "") -> str:
+    """Name the setting of a run by a digest that no other setting has.
+
+    Args:
+        identity: As the record has it.
+        without: A key of ``FACTS`` that may differ, as ``batch_size`` where that is varied.
+    """
+    protocol = identity.get("protocol")
+    if not protocol:
+        return _digest([identity.get(key) for key in FACTS if key != without])
+    kept = {
+        section: {key: item for key, item in value.items() if key != without}
+        if isinstance(value, Mapping)
+        else value
+        for section, value in protocol.items()
+        if section != without
+    }
+    if "by_optimizer" in kept.get("budget", {}):
+        kept["budget"].pop("epochs", None)
+    return _digest(kept)
+
+
+def setting_titles(runs: pd.DataFrame, *, without: str = "") -> dict[str, str]:
+    """Name each setting by its task, and by what of it is not that task's default.
+
+    Args:
+        runs: One row a run, or one of each setting, of the run-level frame.
+        without: A key that is not named, as ``batch_size`` where that is varied.
+
+    Returns:
+        The title of each ``block``; the default setting of a task has the task's name alone.
+    """
+    first = runs.drop_duplicates("block")
+    counts = runs["block"].value_counts()
+    titles = {}
+    for task, settings in first.groupby("task", sort=True):
+        plain = [run for _, run in settings.iterrows()]
+        usual = max(plain, key=lambda run: counts[run["block"]])
+        for run in plain:
+            told = [] if run["protocol"] else [UNRECORDED] * bool(settings["protocol"].any())
+            changes = _changes(run, without) if run["origin"] else _unlike(run, usual, without)
+            titles[run["block"]] = ", ".join([str(task), *changes, *told])
+    if without:
+        return titles
+    twice = {title for title, count in Counter(titles.values()).items() if count > 1}
+    return {
+        block: f"{title} ({number})" if title in twice else title
+        for number, (block, title) in enumerate(sorted(titles.items()), start=1)
+    }
+
+
+def _changes(run: pd.Series, without: str) -> list[str]:
+    """What a record says to be no default of its task, in the words of an override."""
+    changed: Mapping[str, Any] = run["origin"]["setting"]
+    told: dict[str, None] = {}
+    for key, value in changed.items():
+        section = key.partition(".")[0]
+        if without and without in (key, key.rpartition(".")[2]):
+            continue
+        if section == "budget":
+            by_method = "by_optimizer" in run["protocol"].get("budget", {})
+            told[f"budget={changed.get('budget')}" if by_method else str(run["budget"])] = None
+        elif key in COLUMNS or section == "tokenization":
+            told[str(run[COLUMNS.get(key, section)])] = None
+        else:
+            told[f"{key.removeprefix('task.')}={value_text(value)}"] = None
+    return list(told)
+
+
+def _unlike(run: pd.Series, usual: pd.Series, without: str) -> list[str]:
+    """What a setting has otherwise than the one of its task that has most runs."""
+    return [
+        _fact(key, run[key])
+        for key in FACTS
+        if key not in ("task", without) and str(run[key]) != str(usual[key])
+    ]
+
+
+def _fact(key: str, value: Any) -> str:
+    if key in ("schedule", "batch_size", "precision"):
+        return f"{key}={value_text(value)}"
+    return str(value) if value else f"no {key}"
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def value_text(value: Any) -> str:
+    """Write a value as short as it can be read back: ``0.01``, ``[0.9,0.999]``, ``cosine``."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return (
+        value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), default=str)
+    )
+
+
+def is_default(title: str) -> bool:
+    """Whether a title of ``setting_titles`` is that of a task's own setting."""
+    return ", " not in title
+
+
+def differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For each mapping, the values that are not the same in all of them: ``lr=0.01``."""
+    keys = sorted({key for values in settings for key in values})
+    differing = [
+        key for key in keys if len({json.dumps(values.get(key)) for values in settings}) > 1
+    ]
+    return [
+        ", ".join(f"{key}={value_text(values[key])}" for key in differing if key in values)
+        for values in settings
+    ]

@@ -1,0 +1,46 @@
+"""Configurations that are not those of a ruleset: what was typed, and the test metric over seeds.
+
+Mean ± sample standard deviation (n), as in the main table. Whoever chooses among them by these
+numbers has chosen on the test set: they carry no verdict and stand for no method.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.aggregate import summarize
+from analysis.grid import Columns, method_grid, row_of, source_of
+from analysis.groups import group_runs
+from analysis.load import RESULTS, Results
+from analysis.render import MISSING
+from analysis.style import metric_label
+
+COLUMNS = ["task", "metric", "result"]
+NOT_RUN = ""
+
+
+def build(results: Results) -> pd.DataFrame:
+    """Build the table.
+
+    Returns:
+        Index ``grid.INDEX``; columns ``COLUMNS``, two for each block of comparable runs that has a
+        variant; cells are ``Summary``.
+    """
+    groups = group_runs(results.runs)
+    groups = groups[~groups["is_row"].astype(bool)]
+    members = dict(list(results.runs.groupby("group_id")))
+    cells: Columns = {}
+    for _, group in groups.iterrows():
+        arrow = "↑" if group["higher_is_better"] else "↓"
+        metric = f"{metric_label(group['metric'])} {arrow}"
+        for result in RESULTS:
+            column = cells.setdefault((group["title"], metric, result), {})
+            column[row_of(group)] = summarize(
+                members[group["group_id"]],
+                result,
+                expected=group["expected"],
+                source=source_of(group),
+            )
+    table = method_grid(groups, cells, columns=COLUMNS, missing=NOT_RUN)
+    table.attrs[MISSING] = "No variants: every run has the values of its ruleset."
+    return table

@@ -1,0 +1,114 @@
+"""The file of tuned hyperparameters, which ``ruleset=tuned`` reads, and its ledger beside it."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments import commandline
+from experiments.store import write_atomic
+from experiments.tuning.rungs import PRUNERS
+from experiments.tuning.space import Space
+
+TUNED = commandline.CONF / "tuned"
+LEDGERS = "ledgers"
+NEW = ".new"
+"""Ends the name of a file that lies beside the one which rulesets read."""
+
+
+def render(command: str, facts: Mapping[str, Any], *, name: str, task: str, space: Space) -> str:
+    """The YAML of the best trial.
+
+    Args:
+        command: What makes it again.
+        facts: Of ``ledger.effort``.
+        name: Of the method.
+        task: Name in conf/task.
+        space: What was searched.
+    """
+    seeds = ", ".join(map(str, facts["seeds"]))
+    metric = facts["spread"]["metric"].replace("_", " ", 1)
+    once, judged = f"once (seed {seeds})", f"{metric}, then by validation loss"
+    if len(facts["seeds"]) > 1:
+        once = f"with each seed ({seeds})"
+        judged = f"{metric} of the worst seed, then by mean validation loss"
+    searched = "; ".join(dimension.describe() for dimension in space)
+    lines = [
+        "# @package _global_",
+        f"# Chosen on the validation split of {task} by `{command}`:",
+        f"# {facts['trials']} trials ({facts['sampler']}) of {searched};",
+        f"# each trained {once} for {facts['budget']}{_cut(facts['pruner'])};",
+        f"# best by {judged}.{''.join(f' {edge(key)}' for key in facts['on_edge'])}",
+        f"# All trials are in {LEDGERS}/{name}.yaml.",
+    ]
+    content = {"ruleset": "tuned", "optimizer": dict(facts["chosen"]), "tuning": dict(facts)}
+    body = yaml.safe_dump(content, sort_keys=False, width=100, default_flow_style=None)
+    return "\n".join(lines) + "\n" + body
+
+
+def edge(key: str) -> str:
+    """Say of a hyperparameter that its best value is on edge."""
+    return f"The best {key} is at the end of what was tried."
+
+
+def _cut(pruner: str) -> str:
+    cuts = ", then ".join(f"1/{cut}" for cut in PRUNERS[pruner])
+    return f", after {cuts} of it (pruner {pruner})" if cuts else ""
+
+
+def write(
+    task: str, optimizer: str, *, text: str, ledger: str, facts: Mapping[str, Any]
+) -> tuple[Path, str]:
+    """Write what a study came to; what has more behind it stays, and the new file lies beside it.
+
+    Args:
+        task: Name in conf/task.
+        optimizer: Name in conf/optimizer.
+        text: Of ``render``.
+        ledger: Of ``ledger.render``.
+        facts: Of ``ledger.effort``.
+
+    Returns:
+        The file that was written, and one line that tells of an older one that stayed; empty where
+        none did.
+    """
+    path = TUNED / task / f"{optimizer}.yaml"
+    beside = Path(LEDGERS) / path.name
+    why = _more(path, facts)
+    end = NEW if why else ""
+    (path.parent / LEDGERS).mkdir(parents=True, exist_ok=True)
+    # The ledger first: cut off in between, the older file is without its trials, not with others.
+    for target, content in ((path.parent / f"{beside}{end}", ledger), (Path(f"{path}{end}"), text)):
+        write_atomic(target, content.encode())
+    if not why:
+        return path, ""
+    moves = " && ".join(
+        shlex.join(["mv", f"{file}{NEW}", str(file)]) for file in (path.name, beside)
+    )
+    taken = f"(cd {shlex.quote(str(path.parent))} && {moves})"
+    return Path(f"{path}{NEW}"), f"{path} stays: {'; '.join(why)}. To take the new one: {taken}"
+
+
+def _more(path: Path, ours: Mapping[str, Any]) -> Sequence[str]:
+    """What the file that is there has more of than what would replace it; or other things.
+
+    Empty where there is none, or where it has nothing more.
+    """
+    if not path.exists():
+        return []
+    try:
+        theirs = yaml.safe_load(path.read_text(encoding="utf-8"))["tuning"]
+        counts = [(theirs["trials"], ours["trials"], "trials")]
+        counts += [(len(theirs["seeds"]), len(ours["seeds"]), "seeds")]
+        if theirs.get("steps"):  # else only the words of the budget tell
+            counts += [(theirs["steps"], ours["steps"], "steps")]
+        found = [f"{old} {what}, not {new}" for old, new, what in counts if old > new]
+        same = ["model", "tokenization", *([] if theirs.get("steps") else ["budget"])]
+        found += [
+            f"{key} {theirs[key]}, not {ours[key]}" for key in same if theirs[key] != ours[key]
+        ]
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+        return ["it does not say what effort is behind it"]
+    return found

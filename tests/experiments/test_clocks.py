@@ -1,0 +1,47 @@
+"""What the clocks of a run count: training in one, passes over the test split in the other."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments import identity, loop, run
+from experiments.build import build
+from experiments.evaluation import evaluate
+from experiments.loop import Trainer
+from experiments.record import load_run
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only work moves: a step by 1, a pass over validation by 100, over test by 10."""
+    now = [0.0]
+    plain = Trainer._step
+
+    def step(trainer, inputs, targets):
+        now[0] += 1
+        return plain(trainer, inputs, targets)
+
+    def passed(built, split):
+        now[0] += 10 if split is built.task.test else 100
+        return evaluate(built, split)
+
+    monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(loop, "evaluate", passed)
+    monkeypatch.setattr(Trainer, "_now", lambda trainer: now[0])
+    return now
+
+
+def test_passes_over_the_test_split_have_a_clock_of_their_own(make_config, clock):
+    trainer = Trainer(build(make_config("budget.steps=36")), seed=0)  # two epochs of 18 steps
+    rows = list(trainer.run())
+    assert [row["train_seconds"] for row in rows] == [18.0, 36.0]
+    assert trainer.counters.evaluation_seconds == 20.0
+    assert not any("evaluation" in key for row in rows for key in row)
+
+
+def test_a_stopped_run_counts_on(make_config, clock, stop_after):
+    config = make_config("budget.steps=36")
+    stop_after(config, 20)  # after the first evaluation
+    assert run.execute(config).status == "done"
+    progress = load_run(Path(config["runs_dir"]) / identity.run_id(config)).progress
+    assert (progress["train_seconds"], progress["evaluation_seconds"]) == (36.0, 20.0)

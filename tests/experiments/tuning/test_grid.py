@@ -1,0 +1,170 @@
+"""The rule by hand: where its values lie, what it asks for, and that it goes on where it was."""
+
+import itertools
+import math
+
+import pytest
+
+from experiments.errors import UserError
+from experiments.tuning import grid, space
+from experiments.tuning.space import Dimension
+from experiments.tuning.trials import Trial
+
+LR = Dimension("lr", 1e-3, 1.0, log=True)
+RELATIVE = 6e-3  # three digits
+
+
+class Objective:
+    """Lower is better; ``value`` maps a rate to its perplexity, None where it diverges."""
+
+    def __init__(self, value):
+        self.value = value
+        self.calls = []
+
+    def __call__(self, points):
+        self.calls.append([point["lr"] for point in points])
+        return [self.trial(point, self.value(point["lr"])) for point in points]
+
+    @staticmethod
+    def trial(point, value):
+        status = "done" if value is not None else "diverged"
+        return Trial(point, status, value, value, False, "perplexity", (value,), 10)
+
+
+def near(best):
+    return lambda lr: abs(math.log10(lr) - math.log10(best))
+
+
+def positions(values, dimension=LR):
+    """In units of the space's width: 0 and 1 are its ends."""
+    return [math.log(v / dimension.low) / math.log(dimension.high / dimension.low) for v in values]
+
+
+def run(tmp_path, objective, trials=16):
+    return grid.complete(tmp_path / "study", [LR], trials, objective)
+
+
+def test_the_coarse_values_are_even_in_log_with_both_ends():
+    values = grid.coarse(LR, 8)
+    assert (values[0], values[-1]) == (1e-3, 1.0)
+    assert values == pytest.approx([10 ** (-3 + 3 * i / 7) for i in range(8)], rel=RELATIVE)
+    assert grid.coarse(LR, 4) == [0.001, 0.01, 0.1, 1.0]
+    odd = Dimension("lr", 0.0012351, 0.98765, log=True)  # ends of more than three digits
+    assert (grid.coarse(odd, 5)[0], grid.coarse(odd, 5)[-1]) == (0.0012351, 0.98765)
+
+
+def test_the_fine_values_divide_the_way_to_both_neighbours():
+    """Four on either side: with the best and its neighbours they are even in log."""
+    coarse = positions(grid.coarse(LR, 8))
+    fine = positions(grid.fine(LR, 8, 3, 8))
+    line = sorted([*coarse[2:5], *fine])
+    assert [b - a for a, b in itertools.pairwise(line)] == pytest.approx([1 / 35] * 10, abs=2e-3)
+    assert len(fine) == 8
+
+
+@pytest.mark.parametrize(("best", "ends"), [(0, (-0.8, 0.8)), (7, (6.2, 7.8))])
+def test_at_an_end_they_go_one_coarse_step_beyond_it(best, ends):
+    """From the inner neighbour to one step out: a fifth of a step apart, neither of the two in."""
+    fine = [7 * position for position in positions(grid.fine(LR, 8, best, 8))]
+    assert (fine[0], fine[-1]) == pytest.approx(ends, abs=0.02)
+    outside = [step for step in fine if not 0 <= step <= 7]
+    assert len(outside) == 4
+
+
+def test_both_stages_are_asked_for_at_once_each(tmp_path):
+    objective = Objective(near(0.02))
+    trials = run(tmp_path, objective)
+    coarse = grid.coarse(LR, 8)
+    assert objective.calls == [coarse, grid.fine(LR, 8, 3, 8)]  # 10 ** (-3 + 9 / 7) is 0.0193
+    assert [trial.stage for trial in trials] == ["coarse"] * 8 + ["fine"] * 8
+    assert len({trial.point["lr"] for trial in trials}) == 16
+
+
+@pytest.mark.parametrize("trials", [4, 5, 6, 7, 8, 9, 10, 11, 16, 17, 33])
+def test_there_are_as_many_trials_as_were_asked_for(tmp_path, trials):
+    found = run(tmp_path, Objective(near(0.02)), trials)
+    fine = sum(trial.stage == "fine" for trial in found)
+    assert len({trial.point["lr"] for trial in found}) == len(found) == trials
+    assert fine % 2 == 0
+    assert fine <= trials - fine <= fine + 3
+
+
+def test_the_optimum_between_two_coarse_values_is_found_within_a_tenth_of_a_step(tmp_path):
+    found = run(tmp_path, Objective(near(0.031)))
+    best = min(found, key=lambda trial: trial.rank).point["lr"]
+    assert abs(math.log10(best / 0.031)) <= 3 / 7 / 10 + 2e-3
+
+
+def test_a_best_value_beyond_the_space_is_on_edge_and_one_within_is_not(tmp_path):
+    for optimum, edge in ((1e-5, ["lr"]), (8e-4, []), (0.02, []), (1.3, []), (90.0, ["lr"])):
+        trials = run(tmp_path, Objective(near(optimum)))
+        best = min(trials, key=lambda trial: trial.rank)
+        assert space.on_edge([LR], best.point, [t.point for t in trials]) == edge, optimum
+
+
+def test_what_diverges_bounds_the_search(tmp_path):
+    objective = Objective(lambda lr: None if lr > 0.1 else 1 / lr)
+    trials = run(tmp_path, objective)
+    best = min(trials, key=lambda trial: trial.rank)
+    assert best.point["lr"] <= 0.1
+    assert space.on_edge([LR], best.point, [t.point for t in trials]) == []
+
+
+def test_the_second_stage_is_the_same_whatever_happened_in_between(tmp_path):
+    unbroken = Objective(near(0.02))
+    expected = run(tmp_path / "unbroken", unbroken)
+    stopped = Objective(near(0.02))
+
+    def evaluate(points):
+        if len(stopped.calls) == 1:
+            stopped.calls.append("killed")
+            raise KeyboardInterrupt
+        return stopped(points)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, evaluate)
+    assert run(tmp_path, evaluate) == expected
+    assert stopped.calls == [unbroken.calls[0], "killed", *unbroken.calls]
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_trial_that_was_interrupted_alone_is_no_result(tmp_path, stage):
+    objective = Objective(near(0.02))
+
+    def evaluate(points):
+        trials = objective(points)
+        if len(objective.calls) == stage + 1:
+            trials[2] = Trial(points[2], "interrupted")
+        return trials
+
+    with pytest.raises(UserError, match="1 of 8 trials were interrupted"):
+        run(tmp_path, evaluate)
+
+
+def test_without_any_value_there_is_no_second_stage(tmp_path):
+    objective = Objective(lambda lr: None)
+    with pytest.raises(UserError, match="No trial has a finite"):
+        run(tmp_path, objective)
+    assert len(objective.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "trials", "line"),
+    [
+        ([LR], 3, "Invalid trials: 3. Must be >= 4 with sampler=grid"),
+        ([LR, Dimension("momentum", 0.5, 0.9)], 16, "momentum from 0.5 to 0.9. Take sampler=sobol"),
+        ([Dimension("interval", 1, 100, log=True, whole=True)], 16, "Invalid sampler: 'grid'"),
+        ([Dimension("momentum", 0.5, 0.9)], 16, "Invalid sampler: 'grid'"),
+        ([Dimension("kind", choices=("a", "b"))], 16, "kind of a, b. Take sampler=sobol|tpe"),
+        (
+            [Dimension("lr", 0.9, 0.91, log=True)],
+            16,
+            "Invalid optimizer.search.lr: 0.9 to 0.91. It is too narrow for 16 values",
+        ),
+    ],
+)
+def test_what_has_no_grid_is_refused_before_anything_runs(tmp_path, dimensions, trials, line):
+    with pytest.raises(UserError) as refused:
+        grid.complete(tmp_path / "study", dimensions, trials, lambda points: pytest.fail("ran"))
+    assert line in str(refused.value)
+    assert "\n" not in str(refused.value)
