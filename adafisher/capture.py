@@ -41,6 +41,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -63,38 +64,16 @@ from adafisher.hooks import (
 )
 from adafisher.layer import Call, Layer
 from adafisher.layers import find_rule
+from adafisher.passes import Pass
 from adafisher.reads import read_elsewhere
 from adafisher.sharding import is_sharded
-
-
-class Pass:
-    """A backward pass: the rows in it whose gradients have not reached a parameter yet.
-
-    Attributes:
-        keeps_graph: Whether another pass through the same graph may follow.
-        waiting: Calls and their output gradients, or the statistic of these (then True), by layer.
-        sharded: Sharded layers whose rows were pooled.
-    """
-
-    def __init__(self) -> None:
-        """Begin the pass that autograd is in; it is forgotten when autograd has ended it."""
-        self.keeps_graph: bool = torch._C._autograd._get_current_graph_task_keep_graph()
-        self.waiting: dict[Layer, list[tuple[Call, Tensor, bool]]] = {}
-        self.sharded: set[Layer] = set()
-        # The callback is what keeps this object alive, also where a pass ends by an exception.
-        torch.autograd.Variable._execution_engine.queue_callback(self.end)
-
-    def end(self) -> None:
-        """See which gradients fully_shard has reduced."""
-        for layer in self.sharded:
-            if any(param.grad is not None for _, param in layer.roles()):
-                layer.pool.landed = True
 
 
 class Capture:
     """Registers the hooks and owns the layers.
 
     Attributes:
+        model: Model that is watched.
         layers: Supported layers by name, in the order of ``model.named_modules()``.
         owners: Layers and roles of every parameter in a supported layer, matched by identity.
         armed: Whether the current step's rows are wanted.
@@ -110,36 +89,47 @@ class Capture:
             norm_layers: Form of the norm-layer factors, see ``layers.find_rule``.
             embeddings: Whether embeddings have factors.
         """
-        self._kinds = norm_layers, embeddings
+        self.model = model
         self.layers: dict[str, Layer] = {}
         self.owners: dict[Tensor, list[tuple[Layer, str]]] = {}
         self.armed = True
         self.tracked: set[Tensor] = set()
         self.partial: list[Tensor] | None = None
-        self._watched: Counter[Tensor] | None = None
-        self._model = model
+        self._kinds = norm_layers, embeddings
         self._hooked: list[tuple[nn.Module, Layer]] = []
         self._read: dict[nn.Module, list[Layer]] = {}
-        for name, module in model.named_modules():
-            found = find_rule(module, *self._kinds)
-            if found is None or _has_separate_projections(module):
-                continue
-            layer = Layer(name, module, found.rule)
-            if not layer.roles():
-                continue
-            self.layers[name] = layer
-            for role, param in layer.roles():
-                self.owners.setdefault(param, []).append((layer, role))
-            parent = model.get_submodule(name.rpartition(".")[0]) if name else None
-            if parent is not None and reads_children(parent):
-                self._read.setdefault(parent, []).append(layer)
-            elif reads_children(module) or (
-                not found.registered and overrides_forward(module, found.base)
-            ):
-                self._read.setdefault(module, []).append(layer)
+        self._begin()
+        self.find()
+
+    def find(self) -> None:
+        """Find the supported layers that are not known yet, and hook them.
+
+        One that has taken the place of another, under its name, is counted instead of it.
+        """
+        known = {layer.module for layer in self.layers.values()}
+        hooked: list[tuple[nn.Module, Layer]] = []
+        read: dict[nn.Module, list[Layer]] = {}
+        for layer, reader in find_layers(self.model, known, *self._kinds):
+            self._own(layer)
+            if reader is None:
+                hooked.append((layer.module, layer))
             else:
-                self._hooked.append((module, layer))
-        self._register()
+                read.setdefault(reader, []).append(layer)
+        if self.close.alive:
+            self._hook(hooked, read)
+        self._hooked += hooked
+        for module, layers in read.items():
+            self._read.setdefault(module, []).extend(layers)
+
+    def _own(self, layer: Layer) -> None:
+        replaced = self.layers.get(layer.name)
+        for _, param in replaced.roles() if replaced is not None else ():
+            others = [own for own in self.owners.pop(param) if own[0] is not replaced]
+            if others:
+                self.owners[param] = others
+        self.layers[layer.name] = layer
+        for role, param in layer.roles():
+            self.owners.setdefault(param, []).append((layer, role))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the hooks, which belong to this model, and the passes under way."""
@@ -156,36 +146,42 @@ class Capture:
             if found is None:
                 raise RuntimeError(f"The type of layer {layer.name!r} is not registered here.")
             layer.rule = found.rule
-        self._register()
+        for module in {module for module, _ in self._hooked} | {self.model, *self._read}:
+            remove_dead(module)
+        self._begin()
+        self._hook(self._hooked, self._read)
         if closed:
             self.close()
 
-    def _register(self) -> None:
+    def _begin(self) -> None:
+        """Make what belongs to this process and this model, and is not copied."""
         self._lock = threading.RLock()
         self._passes: weakref.WeakValueDictionary[int, Pass] = weakref.WeakValueDictionary()
         self._handles: list[RemovableHandle] = []
-        self._watched = None
-        for module in {module for module, _ in self._hooked} | {self._model, *self._read}:
-            remove_dead(module)
-        for module, layer in self._hooked:
+        self._watched: Counter[Tensor] | None = None
+        self._whole: list[RemovableHandle] = []
+        if self.partial is None:
+            self._whole = [
+                self.model.register_forward_pre_hook(WholeBegin(self)),
+                self.model.register_forward_hook(WholeEnd(self)),
+            ]
+            self._handles += self._whole
+        # The model must not keep a dropped optimizer alive, nor go on computing for it.
+        self.close = weakref.finalize(self, remove, self._handles)
+
+    def _hook(
+        self, hooked: list[tuple[nn.Module, Layer]], read: dict[nn.Module, list[Layer]]
+    ) -> None:
+        for module, layer in hooked:
             hook = ForwardHook(self, layer)
             handle = module.register_forward_hook(hook, with_kwargs=True, prepend=True)
             self._handles += [handle, module.register_forward_pre_hook(Lead(hook, handle.id))]
-        for module, layers in self._read.items():
+        for module, layers in read.items():
             reader = Reader(self, layers)
             self._handles += [
                 module.register_forward_pre_hook(Enter(reader)),
                 module.register_forward_hook(Leave(reader), prepend=True, always_call=True),
             ]
-        self._whole: list[RemovableHandle] = []
-        if self.partial is None:
-            self._whole = [
-                self._model.register_forward_pre_hook(WholeBegin(self)),
-                self._model.register_forward_hook(WholeEnd(self)),
-            ]
-            self._handles += self._whole
-        # The model must not keep a dropped optimizer alive, nor go on computing for it.
-        self.close = weakref.finalize(self, remove, self._handles)
 
     def clear(self) -> None:
         """Forget the rows of every layer."""
@@ -255,16 +251,17 @@ class Capture:
         refuse_capture(output)
         if not self._reaches(layer, module):
             return
-        source = layer.module if call is None else call
-        activation_sum = layer.rule.activation_sum(source, x.detach(), output)
-        seen = Call(layer, source, activation_sum, layer.rule.rows(source, output))
+        source, rows = layer.module if call is None else call, _rows(output)
+        activation_sum = layer.rule.activation_sum(source, _rows(x.detach()), rows)
+        seen = Call(layer, source, activation_sum, layer.rule.rows(source, rows))
         capture_ref = weakref.ref(self)
-        shape = output.shape
+        shape = None if output.is_nested else output.shape
 
         def on_grad(grad: Tensor) -> None:
             capture = capture_ref()
             if capture is not None and capture.wants(layer):
-                capture.lay_down(seen, grad.detach().view(shape))
+                grad = grad.detach()
+                capture.lay_down(seen, _rows(grad) if shape is None else grad.view(shape))
 
         _own_tensor(output).register_hook(on_grad)
 
@@ -292,7 +289,7 @@ class Capture:
         """Pool the rows of the layers of a parameter that a gradient has just reached."""
         with self._lock:
             current = self._passes.get(torch._C._current_graph_task_id())
-            for layer, _ in self.owners[param]:
+            for layer, _ in self.owners.get(param, ()):
                 arrived = [] if current is None else current.waiting.pop(layer, [])
                 for call, grad, is_sum in arrived:
                     assert current is not None
@@ -331,14 +328,56 @@ class Capture:
             self._handles.append(handle)
 
 
+def find_layers(
+    model: nn.Module, known: set[nn.Module], norm_layers: str, embeddings: bool
+) -> Iterator[tuple[Layer, nn.Module | None]]:
+    """Supported layers of a model.
+
+    Args:
+        model: Any model.
+        known: Modules to leave out.
+        norm_layers: Form of the norm-layer factors, see ``layers.find_rule``.
+        embeddings: Whether embeddings have factors.
+
+    Yields:
+        Each layer, and the module within whose forward pass its weight is read by functional
+        calls; None where the layer is called with what its weight sees.
+    """
+    for name, module in model.named_modules():
+        found = find_rule(module, norm_layers, embeddings)
+        if found is None or module in known or _has_separate_projections(module):
+            continue
+        layer = Layer(name, module, found.rule)
+        if not layer.roles():
+            continue
+        parent = model.get_submodule(name.rpartition(".")[0]) if name else None
+        if parent is not None and reads_children(parent):
+            yield layer, parent
+        elif reads_children(module) or (
+            not found.registered and overrides_forward(module, found.base)
+        ):
+            yield layer, module
+        else:
+            yield layer, None
+
+
 def _has_separate_projections(module: nn.Module) -> bool:
     """Attention whose key or value has a width of its own: its projections take the identity."""
     return isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is None
 
 
+def _rows(x: Tensor) -> Tensor:
+    """The rows of a nested tensor, one sample after another; any other tensor as it is."""
+    if not x.is_nested:
+        return x
+    if x.layout is torch.jagged and x.lengths() is None:  # type: ignore[attr-defined]
+        return x.values()
+    return torch.cat(x.unbind())
+
+
 def _own_tensor(output: Tensor) -> Tensor:
     """The tensor to hook. A change in place of a view unhooks the view, but not what it views."""
-    base = output._base
+    base = None if output.is_nested else output._base
     if (
         base is not None
         and base.grad_fn is not None

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from adafisher.arguments import as_number
 from adafisher.factors import factor_dtype
 from adafisher.layer import Layer, Pool
 
@@ -20,15 +21,23 @@ SUMS = ("activation_sum", "grad_sum")
 TENSORS = FACTORS + SUMS
 
 
-def copy(tree: Any) -> Any:
-    """Copy nested dicts, lists and tuples, tensors included."""
+def copy(tree: Any, copies: dict[Tensor, Tensor] | None = None) -> Any:
+    """Copy nested dicts, lists and tuples, tensors included, each once.
+
+    Args:
+        tree: What to copy; of NumPy's scalars the number is taken.
+        copies: Tensors that are copied already, such as a learning rate that groups share.
+    """
+    copies = {} if copies is None else copies
     if isinstance(tree, Tensor):
-        return tree.detach().clone()
+        if tree not in copies:
+            copies[tree] = tree.detach().clone()
+        return copies[tree]
     if isinstance(tree, dict):
-        return {key: copy(value) for key, value in tree.items()}
+        return {key: copy(value, copies) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return type(tree)(copy(value) for value in tree)
-    return tree
+        return type(tree)(copy(value, copies) for value in tree)
+    return as_number(tree)
 
 
 def by_position(state: dict[Any, dict[str, Any]]) -> dict[int, dict[str, Any]]:
@@ -81,7 +90,7 @@ def check(state_dict: dict[str, Any], current: dict[str, Any]) -> None:
         if key not in state_dict:
             raise ValueError(
                 f"Invalid state_dict: it has no {key!r}, so it is not AdaFisher's "
-                "(get_optimizer_state_dict of torch drops it: save optimizer.state_dict())."
+                "(torch's get_optimizer_state_dict drops it, adafisher's keeps it)."
             )
     saved_groups, groups = state_dict["param_groups"], current["param_groups"]
     if len(saved_groups) != len(groups):
@@ -98,8 +107,12 @@ def check(state_dict: dict[str, Any], current: dict[str, Any]) -> None:
     for key in saved["options"]:
         if key not in own["options"]:
             raise ValueError(f"Invalid state_dict: its option {key!r} is not known here.")
-    for what, entry in (("shape of", "parameters"), ("layer", "layers")):
-        _compare(what, _described(saved[entry]), _described(own[entry]))
+    shapes = [{**saved["parameters"]}, {**own["parameters"]}]
+    for name in {name for entries in shapes for name, shape in entries.items() if shape is None}:
+        for entries in shapes:
+            entries.pop(name, None)  # of a lazy layer that has not been called yet
+    _compare("shape of", *map(_described, shapes))
+    _compare("layer", _described(saved["layers"]), _described(own["layers"]))
 
 
 def _described(entries: dict[str, Any]) -> list[str]:
