@@ -26,7 +26,7 @@ import torch
 from adafisher.optimizer import AdaFisher
 
 # What wrappers put into the names of what they wrap.
-_WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")
+_WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
 
 
 def get_optimizer_state_dict(optimizer: AdaFisher) -> dict[str, Any]:
@@ -108,9 +108,7 @@ def set_optimizer_state_dict(optimizer: AdaFisher, state: dict[str, Any]) -> Non
 
 
 def _plain(name: str) -> str:
-    for wrapper in _WRAPPERS:
-        name = name.replace(wrapper, "")
-    return name
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
 def _renamed(entries: dict[str, Any], names: dict[str, str] | None = None) -> dict[str, Any]:

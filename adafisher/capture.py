@@ -370,9 +370,7 @@ def _rows(x: Tensor) -> Tensor:
     """The rows of a nested tensor, one sample after another; any other tensor as it is."""
     if not x.is_nested:
         return x
-    if x.layout is torch.jagged and x.lengths() is None:  # type: ignore[attr-defined]
-        return x.values()
-    return torch.cat(x.unbind())
+    return x.values() if x.layout is torch.jagged else torch.cat(x.unbind())
 
 
 def _own_tensor(output: Tensor) -> Tensor:

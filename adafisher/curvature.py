@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from adafisher import checkpoint
 from adafisher.arguments import FactorOptions
@@ -45,6 +46,7 @@ class Curvature:
         self.step_count = 0
         self._warned: set[str] = set()
         self._terms: dict[Tensor, list[CurvatureTerm]] = {}
+        self._is_loaded = False
 
     @property
     def owners(self) -> dict[Tensor, list[tuple[Layer, str]]]:
@@ -74,6 +76,9 @@ class Curvature:
         Args:
             loss_scale: What the loss of these rows was multiplied by.
         """
+        if self._is_loaded:  # lazy layers may have got their shapes since
+            self._is_loaded = False
+            self._rebuild()
         if not self.capture.armed:
             return
         ranks = self.synchronizer.finish()
@@ -124,6 +129,7 @@ class Curvature:
         self.step_count = state["step"]
         for name, layer in self.capture.layers.items():
             checkpoint.unpack_layer(layer, state["layers"][name])
+        self._is_loaded = True
         self._rebuild()
         self._arm()
 
@@ -153,7 +159,11 @@ class Curvature:
 
     def _rebuild(self) -> None:
         found = {layer: layer.averages() for layer in self.capture.layers.values()}
-        usable = {layer: averages for layer, averages in found.items() if averages is not None}
+        usable = {
+            layer: averages
+            for layer, averages in found.items()
+            if averages is not None and not any(is_lazy(param) for _, param in layer.roles())
+        }
         if self.options.normalize == "after":
             usable = dict(zip(usable, self._min_max(list(usable.values())), strict=True))
         self._terms = {

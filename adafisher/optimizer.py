@@ -220,10 +220,11 @@ class AdaFisher(torch.optim.Optimizer):
             group["params"] = [self._named(i, entry) for i, entry in enumerate(bare)]
             if len(set(bare)) < len(bare):
                 raise ValueError("Invalid params: a parameter is given twice.")
+        is_aliased = ALIAS_OF_BETA in group
         super().add_param_group(group)
         added = self.param_groups[-1]
-        if ALIAS_OF_BETA not in group:
-            del added[ALIAS_OF_BETA]  # the default, which has a value of its own in ``beta``
+        if not is_aliased:
+            del added[ALIAS_OF_BETA]  # the default, which the group may have another beta than
         self._curvature.capture.tracked.update(added["params"])
 
     def zero_grad(self, set_to_none: bool = True) -> None:

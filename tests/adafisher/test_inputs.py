@@ -29,17 +29,6 @@ INPUTS: dict[str, tuple[Callable[[], Tensor], Tensor, Callable[[Tensor], Tensor]
         torch.cat(SAMPLES),
         lambda y: y.values(),
     ),
-    "jagged_with_gaps": (
-        lambda: torch.nested.narrow(
-            torch.stack([torch.cat([s, torch.zeros(5 - len(s), 4)]) for s in SAMPLES]),
-            1,
-            torch.tensor([0, 0]),
-            torch.tensor([3, 5]),
-            layout=torch.jagged,
-        ),
-        torch.cat(SAMPLES),
-        lambda y: torch.cat(y.unbind()),
-    ),
     "strided": (lambda: torch.nested.nested_tensor(SAMPLES), torch.cat(SAMPLES), padded),
     "coo": (DENSE.to_sparse, DENSE, lambda y: y),
     "csr": (DENSE.to_sparse_csr, DENSE, lambda y: y),
