@@ -189,10 +189,15 @@ class Capture:
             for layer in self.layers.values():
                 layer.clear()
 
-    def drop_cleared(self) -> None:
-        """Forget the rows whose gradients are gone."""
+    def drop_cleared(self, *, loaded: bool = True) -> None:
+        """Forget the rows whose gradients are gone.
+
+        Args:
+            loaded: Whether to look at rows out of a state too, whose gradients may come later.
+        """
         with self._lock:
-            for layer in cleared(self.layers.values()):
+            layers = self.layers.values()
+            for layer in cleared(own for own in layers if loaded or own.pool.marks):
                 layer.clear()
 
     def begin_whole(self) -> None:

@@ -115,7 +115,7 @@ class FirstOfAll(Hook):
         if self._handle is None or self._handle.id not in hooks:
             self._handle = torch_module.register_module_forward_hook(self, with_kwargs=True)
         if len(hooks) == 1:
-            self._handle.remove()
+            self._leave()
         elif not self.is_first():
             hooks.move_to_end(self._handle.id, last=False)
 
@@ -128,12 +128,19 @@ class FirstOfAll(Hook):
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
         """Let the module's forward hooks of ours see the call; leave where no others are left."""
-        if len(torch_module._global_forward_hooks) == 1 and self._handle is not None:
-            self._handle.remove()
+        if len(torch_module._global_forward_hooks) == 1:
+            self._leave()
             return
         for hook in list(module._forward_hooks.values()):
             if isinstance(hook, ForwardHook):
                 hook.see(module, args, kwargs, output)
+
+
+    def _leave(self) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            # Torch 2.14 forgets this, and takes it for a global hook from then on.
+            torch_module._global_forward_hooks_with_kwargs.pop(self._handle.id, None)
 
 
 first_of_all = FirstOfAll()

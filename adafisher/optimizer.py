@@ -375,6 +375,7 @@ class AdaFisher(torch.optim.Optimizer):
 
     def live_state(self) -> dict[str, Any]:
         """As ``state_dict``, with the tensors themselves, which later steps change."""
+        self._curvature.capture.drop_cleared(loaded=False)
         for group in self.param_groups:
             take_momentum(group)
         packed = super().state_dict()

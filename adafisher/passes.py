@@ -26,6 +26,11 @@ class Pass:
         torch.autograd.Variable._execution_engine.queue_callback(self.end)
 
     def end(self) -> None:
+        """Look at sharded gradients after fully_shard's own callback, which may come behind it."""
+        if self.sharded:
+            torch.autograd.Variable._execution_engine.queue_callback(self.see_reduced)
+
+    def see_reduced(self) -> None:
         """See which gradients fully_shard has reduced."""
         for layer in self.sharded:
             if any(param.grad is not None for _, param in layer.roles()):

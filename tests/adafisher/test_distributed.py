@@ -83,6 +83,7 @@ def test_saved_on_two_ranks_loads_on_one(fsdp_two: Ends) -> None:
         torch.testing.assert_close(param.detach(), end[name], rtol=0, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled, unavailable or uninitialized")
 @pytest.mark.parametrize("check", ["saves_by_name", "saves_by_name_replicated"])
 def test_saved_by_name_on_two_ranks_loads_on_one(check: str, fsdp_two: Ends) -> None:
     folder = fsdp_two.folder / check
