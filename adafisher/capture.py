@@ -48,7 +48,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from adafisher.calls import in_transform, overrides_forward, reads_children, refuse_capture
+from adafisher.calls import in_transform, overrides_forward, refuse_capture
 from adafisher.clearing import cleared, mark
 from adafisher.hooks import (
     Enter,
@@ -65,7 +65,7 @@ from adafisher.hooks import (
 from adafisher.layer import Call, Layer
 from adafisher.layers import find_rule
 from adafisher.passes import Pass
-from adafisher.reads import read_elsewhere
+from adafisher.reads import read_elsewhere, readers
 from adafisher.sharding import is_sharded
 
 
@@ -348,6 +348,7 @@ def find_layers(
         Each layer, and the module within whose forward pass its weight is read by functional
         calls; None where the layer is called with what its weight sees.
     """
+    read_by = readers(model)
     for name, module in model.named_modules():
         found = find_rule(module, norm_layers, embeddings)
         if found is None or module in known or _has_separate_projections(module):
@@ -355,15 +356,15 @@ def find_layers(
         layer = Layer(name, module, found.rule)
         if not layer.roles():
             continue
-        parent = model.get_submodule(name.rpartition(".")[0]) if name else None
-        if parent is not None and reads_children(parent):
-            yield layer, parent
-        elif reads_children(module) or (
-            not found.registered and overrides_forward(module, found.base)
+        reader = None
+        if not (found.registered or isinstance(module, nn.Embedding)):  # one is only looked up in
+            reader = read_by.get((module, found.rule.weight))
+        if reader is None and (
+            isinstance(module, nn.MultiheadAttention)
+            or (not found.registered and overrides_forward(module, found.base))
         ):
-            yield layer, module
-        else:
-            yield layer, None
+            reader = module
+        yield layer, reader
 
 
 def _has_separate_projections(module: nn.Module) -> bool:

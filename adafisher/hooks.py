@@ -135,7 +135,6 @@ class FirstOfAll(Hook):
             if isinstance(hook, ForwardHook):
                 hook.see(module, args, kwargs, output)
 
-
     def _leave(self) -> None:
         if self._handle is not None:
             self._handle.remove()

@@ -100,8 +100,9 @@ class AdaFisher(torch.optim.Optimizer):
 
     Identity, and listed by ``coverage()``: parameters in no supported layer; the projections of
     ``nn.MultiheadAttention`` with a ``kdim`` or ``vdim`` of its own; parametrized weights; layers
-    whose weight a module reads or changes without calling them, other than those that ``calls``
-    knows. The latter are warned of once, and counted in ``coverage().identity_steps``.
+    whose weight is changed before it is used, or read without calling them, but for functional
+    calls (``F.linear(x, self.qkv.weight)``) in the forward pass of a module around them. The latter
+    are warned of once, and counted in ``coverage().identity_steps``.
 
     Raises:
         ValueError: An argument is out of range, or a parameter is not of the model.

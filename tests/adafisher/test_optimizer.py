@@ -147,7 +147,7 @@ def test_frozen_parameters_are_not_warned_of() -> None:
 
 
 def test_coverage_counts_steps_without_an_estimate() -> None:
-    case = BY_ID["functional_use"]
+    case = BY_ID["weight_multiplied_by_hand"]
     side = SideBySide(case)
     with pytest.warns(UserWarning, match="no rows came with the gradients of 'read'") as caught:
         side.train(range(3))
