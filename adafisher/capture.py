@@ -40,16 +40,15 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from adafisher.calls import in_transform, overrides_forward, refuse_capture
+from adafisher.calls import in_transform, refuse_capture
 from adafisher.clearing import cleared, mark
+from adafisher.discovery import find_layers
 from adafisher.hooks import (
     Enter,
     ForwardHook,
@@ -65,7 +64,7 @@ from adafisher.hooks import (
 from adafisher.layer import Call, Layer
 from adafisher.layers import find_rule
 from adafisher.passes import Pass
-from adafisher.reads import read_elsewhere, readers
+from adafisher.reads import FirstPass
 from adafisher.sharding import is_sharded
 
 
@@ -78,7 +77,7 @@ class Capture:
         owners: Layers and roles of every parameter in a supported layer, matched by identity.
         armed: Whether the current step's rows are wanted.
         tracked: Parameters whose curvature is wanted; a layer without a trainable one is skipped.
-        partial: Weights that the model's first forward pass read outside of their layers' calls.
+        first: What the model's first forward pass showed about reads outside of the layers' calls.
     """
 
     def __init__(self, model: nn.Module, norm_layers: str, embeddings: bool = False) -> None:
@@ -94,7 +93,7 @@ class Capture:
         self.owners: dict[Tensor, list[tuple[Layer, str]]] = {}
         self.armed = True
         self.tracked: set[Tensor] = set()
-        self.partial: list[Tensor] | None = None
+        self.first = FirstPass(embeddings=embeddings)
         self._kinds = norm_layers, embeddings
         self._hooked: list[tuple[nn.Module, Layer]] = []
         self._read: dict[nn.Module, list[Layer]] = {}
@@ -133,7 +132,7 @@ class Capture:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the hooks, which belong to this model, and the passes under way."""
-        own = ("close", "_handles", "_passes", "_lock", "_watched", "_whole")
+        own = ("close", "_handles", "_passes", "_lock", "_whole")
         state = {key: value for key, value in vars(self).items() if key not in own}
         return state | {"_closed": not self.close.alive}
 
@@ -158,9 +157,8 @@ class Capture:
         self._lock = threading.RLock()
         self._passes: weakref.WeakValueDictionary[int, Pass] = weakref.WeakValueDictionary()
         self._handles: list[RemovableHandle] = []
-        self._watched: Counter[Tensor] | None = None
         self._whole: list[RemovableHandle] = []
-        if self.partial is None:
+        if self.first.partial is None:
             self._whole = [
                 self.model.register_forward_pre_hook(WholeBegin(self)),
                 self.model.register_forward_hook(WholeEnd(self)),
@@ -201,21 +199,14 @@ class Capture:
                 layer.clear()
 
     def begin_whole(self) -> None:
-        """Count the calls that are watched in a forward pass of the whole model."""
-        if self.armed and self.partial is None and torch.is_grad_enabled():
-            self._watched = Counter()
+        """Begin a forward pass of the whole model, until one has been looked at."""
+        if self.armed and torch.is_grad_enabled():
+            self.first.begin()
 
     def end_whole(self, output: Any) -> None:
-        """Compare them with the reads of the weights, once.
-
-        Args:
-            output: What the model returned.
-        """
-        watched, self._watched = self._watched, None
-        if watched:
-            own = {layer.holders[0]: layer.roles()[0][1] for layer in self.layers.values()}
-            found = read_elsewhere(output, watched, embeddings=self._kinds[1])
-            self.partial = [own[weight] for weight in found if weight in own]
+        """End it, with what the model returned."""
+        self.first.end(output, self.layers.values())
+        if self.first.partial is not None:
             remove(self._whole)
 
     def uncalled(self) -> list[Layer]:
@@ -315,8 +306,8 @@ class Capture:
                     holder = now
                 elif i == 0 and (not isinstance(now, Tensor) or now.is_leaf):
                     return False  # others' tensors; what was computed may come from the parameter
-            if i == 0 and self._watched is not None and isinstance(now, Tensor) and now is holder:
-                self._watched[now] += 1
+            if i == 0 and isinstance(now, Tensor) and now is holder:
+                self.first.count(now)
             if layer.holders[i] is holder or is_sharded(holder):
                 continue
             if holder.requires_grad and param in self.tracked:
@@ -331,45 +322,6 @@ class Capture:
             for key in [key for key in hooks if key != handle.id]:
                 hooks[key] = hooks.pop(key)  # behind ours: others may step and clear within theirs
             self._handles.append(handle)
-
-
-def find_layers(
-    model: nn.Module, known: set[nn.Module], norm_layers: str, embeddings: bool
-) -> Iterator[tuple[Layer, nn.Module | None]]:
-    """Supported layers of a model.
-
-    Args:
-        model: Any model.
-        known: Modules to leave out.
-        norm_layers: Form of the norm-layer factors, see ``layers.find_rule``.
-        embeddings: Whether embeddings have factors.
-
-    Yields:
-        Each layer, and the module within whose forward pass its weight is read by functional
-        calls; None where the layer is called with what its weight sees.
-    """
-    read_by = readers(model)
-    for name, module in model.named_modules():
-        found = find_rule(module, norm_layers, embeddings)
-        if found is None or module in known or _has_separate_projections(module):
-            continue
-        layer = Layer(name, module, found.rule)
-        if not layer.roles():
-            continue
-        reader = None
-        if not (found.registered or isinstance(module, nn.Embedding)):  # one is only looked up in
-            reader = read_by.get((module, found.rule.weight))
-        if reader is None and (
-            isinstance(module, nn.MultiheadAttention)
-            or (not found.registered and overrides_forward(module, found.base))
-        ):
-            reader = module
-        yield layer, reader
-
-
-def _has_separate_projections(module: nn.Module) -> bool:
-    """Attention whose key or value has a width of its own: its projections take the identity."""
-    return isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is None
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ class Curvature:
         self._rebuild()
         self._warn_once(warn_unseen, [layer.name for layer in uncalled if self._is_plain(layer)])
         self._warn_once(
-            warn_partial, [self.owners[p][0][0].name for p in self.capture.partial or ()]
+            warn_partial, [self.owners[p][0][0].name for p in self.capture.first.partial or ()]
         )
 
     def advance(self) -> None:

@@ -97,7 +97,7 @@ class Lead(Hook):
         if torch.compiler.is_compiling():  # a compiler takes the hooks as they are
             return
         hooks: Any = module._forward_hooks
-        if next(iter(hooks)) != self.handle_id and self.handle_id in hooks:
+        if next(iter(hooks), None) != self.handle_id and self.handle_id in hooks:
             hooks.move_to_end(self.handle_id, last=False)
         if torch_module._global_forward_hooks:
             first_of_all.lead()
@@ -270,7 +270,7 @@ class Reached:
     def __call__(self, _param: Tensor) -> None:
         """Count the rows that gave the gradient."""
         capture, layer = self._capture(), self._layer()
-        if capture is not None and layer is not None:
+        if capture is not None and capture.armed and layer is not None:
             capture.reach(layer.roles()[self._position][1])
 
 

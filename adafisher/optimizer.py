@@ -300,7 +300,9 @@ class AdaFisher(torch.optim.Optimizer):
             identity=tuple(name for name, covered in names if not covered),
             identity_steps=dict(self._identity_steps),
             dropped={name: layer.dropped for name, layer in layers if layer.dropped},
-            partial=tuple(self._names[param] for param in self._curvature.capture.partial or ()),
+            partial=tuple(
+                self._names[param] for param in self._curvature.capture.first.partial or ()
+            ),
         )
 
     def curvature_stats(self) -> CurvatureStats:

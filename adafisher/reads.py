@@ -1,93 +1,64 @@
 """Weights that are read outside of the calls of their layers, such as by ``F.linear(x, e.weight)``.
 
-Where a parent's forward pass names the weight of a layer (attention that adds a bias of its own),
-its functional calls are watched instead of the layer (``calls``); ``readers`` finds it in the
-bytecode, so that no library is imported, nor known by name.
-
-All other reads give the gradient a part that no rows belong to. No hook sees such a read, but the
-graph of the model's output does: each read is an edge to the weight's ``AccumulateGrad``. One
-forward pass of the whole model is looked at, and its edges are compared with the calls that were
-watched in it (``read_elsewhere``).
+Their gradient has a part that no rows belong to. No hook sees such a read, but the graph of the
+model's output does: each read is an edge to the weight's ``AccumulateGrad``. One forward pass of
+the whole model is looked at, and its edges are compared with the calls that were watched in it.
 """
 
 from __future__ import annotations
 
-import dis
-import inspect
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from types import CodeType
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-# Its encoder layer names all of its weights, but for a path of inference alone.
-_CALLS_ITS_LAYERS = "torch.nn.modules.transformer"
+from adafisher.layer import Layer
 
 
-def readers(model: nn.Module) -> dict[tuple[nn.Module, str], nn.Module]:
-    """Modules whose forward pass names a parameter of a module within them.
+class FirstPass:
+    """The first forward pass of the whole model with anything to watch.
 
-    That it reads it whenever it is called is not said: it may call the layer as well.
-
-    Args:
-        model: Any model.
-
-    Returns:
-        The innermost such module, by the module that has the parameter, and its attribute there.
+    Attributes:
+        partial: Weights that were also read outside of watched calls; None before the pass.
     """
-    found: dict[tuple[nn.Module, str], nn.Module] = {}
-    attributes = {kind: _attributes(kind) for kind in set(map(type, model.modules()))}
-    for reader in model.modules():  # the outer ones first
-        for *path, name in attributes[type(reader)]:
-            holder: Any = reader
-            for part in path:
-                holder = holder._modules.get(part) if isinstance(holder, nn.Module) else None
-            if path and isinstance(holder, nn.Module) and name in holder._parameters:
-                found[holder, name] = reader
-    return found
 
+    def __init__(self, *, embeddings: bool) -> None:
+        """Wait for it.
 
-def _attributes(kind: type[nn.Module]) -> set[tuple[str, ...]]:
-    """Chains such as ``qkv.weight`` in a forward pass and in the methods that it names."""
-    chains: set[tuple[str, ...]] = set()
-    names, known = ["forward"], {"forward", *dir(nn.Module)}
-    while names:
-        name = names.pop()
-        found = {
-            chain
-            for base in kind.__mro__  # all that have it, as one may call another
-            if base.__module__ != _CALLS_ITS_LAYERS
-            for chain in _chains(_code(vars(base).get(name)))
-        }
-        new = {chain[0] for chain in found} - known
-        chains |= found
-        names += new
-        known |= new
-    return chains
+        Args:
+            embeddings: Whether looking a token up is a read that counts.
+        """
+        self.partial: list[Tensor] | None = None
+        self._embeddings = embeddings
+        self._watched: Counter[Tensor] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the count of a pass under way."""
+        return vars(self) | {"_watched": None}
 
-def _code(method: Any) -> CodeType | None:
-    """The code of a function, method or property; None of anything else."""
-    method = method.fget if isinstance(method, property) else method
-    method = method.__func__ if isinstance(method, staticmethod | classmethod) else method
-    return inspect.unwrap(method).__code__ if inspect.isfunction(method) else None
+    def begin(self) -> None:
+        """Begin to count."""
+        if self.partial is None:
+            self._watched = Counter()
 
+    def count(self, weight: Tensor) -> None:
+        """Count a watched call."""
+        if self._watched is not None:
+            self._watched[weight] += 1
 
-def _chains(code: CodeType | None) -> Iterator[tuple[str, ...]]:
-    """Attributes that are loaded one from the other."""
-    if code is None:
-        return
-    chain: list[str] = []
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
-            chain.append(instruction.argval)
-        elif chain and instruction.opname != "EXTENDED_ARG":  # a part of the next one
-            yield tuple(chain)
-            chain = []
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _chains(constant)
+    def end(self, output: Any, layers: Iterable[Layer]) -> None:
+        """Compare the calls with the reads, if there were any.
+
+        Args:
+            output: What the model returned.
+            layers: The watched layers.
+        """
+        watched, self._watched = self._watched, None
+        if watched:
+            own = {layer.holders[0]: layer.roles()[0][1] for layer in layers}
+            found = read_elsewhere(output, watched, embeddings=self._embeddings)
+            self.partial = [own[weight] for weight in found if weight in own]
 
 
 def read_elsewhere(output: Any, watched: Counter[Tensor], *, embeddings: bool) -> list[Tensor]:

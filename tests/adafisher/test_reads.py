@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from adafisher import AdaFisher
 from tests.adafisher.side_by_side import SideBySide
-from tests.cases import Case
+from tests.cases import Case, loss_of
 
 
 class Called(nn.Module):
@@ -167,6 +167,19 @@ def test_weights_that_a_parent_reads(case: Case) -> None:
     side = SideBySide(case)
     side.train(range(4))
     assert side.optimizer.coverage().partial == ()
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_compiled_parent_is_watched() -> None:
+    torch._dynamo.reset()
+    (case,) = (case for case in CASES if case.id == "by_function")
+    side = SideBySide(case)
+    run = torch.compile(side.model, backend="aot_eager")
+    for index in range(3):
+        loss_of(run(case.batch(index)), index).backward()
+        loss_of(side.reference_model(case.batch(index)), index).backward()
+        side.step()
+        side.compare()
 
 
 SHIFTED = torchvision.models.video.swin_transformer.ShiftedWindowAttention3d
