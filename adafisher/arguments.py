@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from adafisher.fisher import CONSTANT_FACTORS
 from adafisher.layers import NORM_LAYERS
@@ -49,12 +49,12 @@ class FactorOptions:
     def __post_init__(self) -> None:
         """Check every value; ``gammas`` may come as any pair."""
         object.__setattr__(self, "gammas", _pair("gammas", self.gammas))
-        _check_number("gammas[0]", self.gammas[0], low=0.0, high=1.0)
-        _check_number("gammas[1]", self.gammas[1], low=0.0, below=1.0)
+        check_number("gammas[0]", self.gammas[0], low=0.0, high=1.0)
+        check_number("gammas[1]", self.gammas[1], low=0.0, below=1.0)
         interval = self.update_interval
         if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
             raise ValueError(f"Invalid update_interval: {interval!r}. Must be a whole number >= 1.")
-        _check_number("minmax_eps", self.minmax_eps, low=0.0)
+        check_number("minmax_eps", self.minmax_eps, low=0.0)
         for name in ("embeddings", "patch_mean"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"Invalid {name}: {getattr(self, name)!r}. Must be True or False.")
@@ -81,12 +81,21 @@ def check_group(group: Mapping[str, Any]) -> None:
                 f"Invalid group option {option.name}: {group[option.name]!r}. "
                 "Must be given once, for the whole optimizer."
             )
-    _check_number("lr", group["lr"], low=0.0)
-    _check_number("beta", group["beta"], low=0.0, below=1.0)
-    _check_number("damping", group["damping"], above=0.0)
-    _check_number("weight_decay", group["weight_decay"], low=0.0)
-    if not isinstance(group["maximize"], bool):
-        raise ValueError(f"Invalid maximize: {group['maximize']!r}. Must be True or False.")
+    check_number("lr", group["lr"], low=0.0)
+    check_number("beta", group["beta"], low=0.0, below=1.0)
+    check_number("damping", group["damping"], above=0.0)
+    check_number("weight_decay", group["weight_decay"], low=0.0)
+    for name in ("maximize", "decay_norms_and_biases"):
+        if not isinstance(group[name], bool):
+            raise ValueError(f"Invalid {name}: {group[name]!r}. Must be True or False.")
+
+
+def as_number(value: Any) -> Any:
+    """The number that a tensor of one element or a scalar of NumPy holds; all else as it is."""
+    holds_one = isinstance(value, Tensor) and value.numel() == 1
+    if holds_one or (hasattr(value, "item") and getattr(value, "ndim", None) == 0):
+        return value.item()
+    return value
 
 
 def check_not_differentiable(differentiable: object) -> None:
@@ -164,7 +173,7 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
     return items[0], items[1]
 
 
-def _check_number(
+def check_number(
     name: str,
     value: Any,
     *,
@@ -174,6 +183,7 @@ def _check_number(
     below: float | None = None,
 ) -> None:
     """Raise unless ``value`` is a finite number with ``low <=, above <, <= high, < below``."""
+    value = as_number(value)
     bounds = [
         f"{sign} {bound:g}"
         for sign, bound in ((">=", low), (">", above), ("<=", high), ("<", below))

@@ -22,11 +22,6 @@ from adafisher.rule import LayerRule
 
 See = Callable[[Any, Tensor, Tensor, Any], None]
 
-# Parents that hand their children's weights to a function, by name, so that nothing is imported.
-_READERS = (
-    "torch.nn.modules.activation.MultiheadAttention",
-    "torchvision.models.swin_transformer.ShiftedWindowAttention",
-)
 _CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _CONV_TRANSPOSE = (
     *("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
@@ -50,13 +45,6 @@ _SIGNATURES: dict[Callable[..., Any], tuple[str, tuple[str, ...]]] = {
 }
 
 
-def reads_children(module: nn.Module) -> bool:
-    """Whether the module is known to use its child layers without calling them."""
-    return any(
-        f"{kind.__module__}.{kind.__qualname__}" in _READERS for kind in type(module).__mro__
-    )
-
-
 def overrides_forward(module: nn.Module, base: type[nn.Module]) -> bool:
     """Whether the module's forward pass is not that of the layer it counts as."""
     methods = ("forward", "_conv_forward")
@@ -72,7 +60,7 @@ class Calls(TorchFunctionMode):
         """Prepare to watch.
 
         Args:
-            layers: ``capture.Layer``s whose weights to look for.
+            layers: ``layer.Layer``s whose weights to look for.
             see: Told ``(layer, input, output, call)`` for every such call.
         """
         super().__init__()
@@ -107,7 +95,8 @@ class Calls(TorchFunctionMode):
             if own is None:
                 continue
             if weight is own and _is_of(layer.rule, kind):
-                self._see(layer, call["input"], output, _as_layer(kind, call))
+                bias = layer.module._parameters.get(layer.rule.bias)
+                self._see(layer, call["input"], output, _as_layer(kind, call | {"bias": bias}))
                 return
             if layer.rule.name == "MultiheadAttention" and kind == "Linear":
                 parts = _packed_parts(weight, own)
@@ -121,10 +110,13 @@ def _is_of(rule: LayerRule, kind: str) -> bool:
 
 
 def _as_layer(kind: str, call: dict[str, Any]) -> SimpleNamespace:
-    """The arguments of a call under the names that a layer has for them."""
+    """The arguments of a call under the names that a layer has for them.
+
+    The bias is the layer's own, or None: one that is made of others (BEiT's, of two) or added
+    afterwards is the same network, and is to give the same factors.
+    """
     weight = call["weight"]
     layer = SimpleNamespace(**call)
-    layer.bias = call.get("bias")
     if kind.startswith("Conv"):
         axes = weight.dim() - 2
         layer.kernel_size = tuple(weight.shape[2:])

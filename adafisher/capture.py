@@ -1,122 +1,83 @@
 """Hooks that collect the rows of every supported layer.
 
-The input statistic is computed inside the forward hook, so that nothing done in place afterwards
-can reach it and no activation is kept alive. It counts only when the gradient of that very output
-arrives, through a tensor hook on the output: a forward pass without a backward pass leaves no
-trace, and the hook sees the layer's own output gradient even if the output is changed in place
-afterwards (the reason that f-dangel/singd gives for tensor hooks).
+Rows count exactly when the gradient that they belong to has reached the parameter. On their way
+they pass four places.
+
+1. The forward hook takes the input statistic of a call at once, so that nothing done in place
+   afterwards can reach it and no activation is kept alive. What counts is what goes into the
+   layer's own ``forward`` and comes out of it, whichever hooks change it before or afterwards.
+2. A tensor hook on the output sees the gradient there, even if the output is changed in place
+   afterwards (the reason that f-dangel/singd gives for tensor hooks), and lays the rows down with
+   the backward pass (``Pass``). Autograd alone holds that, so that rows die with their pass.
+3. The hook on the parameter, called when a gradient has been added to ``.grad``, moves the rows
+   that this pass has of the parameter's layers into their pools. A pass that leaves no gradient
+   leaves no rows: one without a backward, ``torch.autograd.grad``, ``backward(inputs=...)`` of
+   others, a call with other tensors in place of the parameters.
+4. The step uses the pools up. ``zero_grad`` of the optimizer empties them; gradients that somebody
+   else clears are found out when the next pass begins, or at the step (``clearing``).
+
+What follows from that:
+
+* Micro-batches, and several calls of one layer or weight, are pooled. Two passes through one graph
+  (``retain_graph=True``) count as one pass of the sum of the losses: the output gradients of a call
+  are added up and squared when it closes. Until then they are kept, as the graph itself is.
+* Under ``torch.utils.checkpoint`` the call counts whose output gets the gradient. Under
+  ``fully_shard`` the parameter that is waited for is the one that takes its place within forward.
+* A gradient penalty is a part of the loss like any other. ``torch.autograd.grad`` with
+  ``create_graph=True``, which forms it, counts nothing; when the loss is trained, ``S`` is of the
+  gradient of the whole loss at the outputs, the penalty's part included. What the penalty sends
+  into a weight through the layer's *backward* pass is in ``.grad``, but is a product of other rows
+  than the layer's, and has none here. A layer that gets nothing else in a step keeps its estimate.
+* Gradients set by hand, ``param.grad = torch.autograd.grad(loss, params)[i]``, bring no rows: which
+  passes they are made of, and how, cannot be known (a Hessian product asks for the same). The layer
+  keeps its last estimate, or is warned of. ``loss.backward(inputs=params)`` counts.
+
+Every thread has a stack of its own, a lock guards the pools, and while a model is exported or
+traced nothing is seen.
 """
 
 from __future__ import annotations
 
+import threading
 import weakref
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from adafisher.calls import in_transform, overrides_forward, reads_children, refuse_capture
-from adafisher.fisher import update_average_
-from adafisher.hooks import Enter, ForwardHook, Leave, Reader, remove, remove_dead_hooks
-from adafisher.layers import Factors, LayerRule, find_rule
-
-
-@dataclass
-class Pool:
-    """Rows since the gradients were last cleared.
-
-    Attributes:
-        activation_sum: Pooled statistic of the layer input, None without rows.
-        grad_sum: Pooled statistic of the output gradient, None without rows.
-        rows: Rows that the two sums run over.
-    """
-
-    activation_sum: Tensor | None = None
-    grad_sum: Tensor | None = None
-    rows: int = 0
-
-    def add(self, activation_sum: Tensor, grad_sum: Tensor, rows: int) -> None:
-        """Add the rows of one call of the layer."""
-        if self.activation_sum is None or self.grad_sum is None:
-            self.activation_sum, self.grad_sum = activation_sum, grad_sum
-        else:
-            self.activation_sum = _add_ragged(self.activation_sum, activation_sum)
-            self.grad_sum = self.grad_sum + grad_sum
-        self.rows += rows
-
-    def clear(self) -> None:
-        """Forget all rows."""
-        self.activation_sum, self.grad_sum, self.rows = None, None, 0
-
-
-@dataclass(eq=False)
-class Layer:
-    """A supported layer, its running factors and its pooled rows.
-
-    Attributes:
-        name: Qualified name in the model.
-        module: The layer.
-        rule: How its factors are made and used.
-        activation_diag: Running average of ``H``, None before the first estimate.
-        grad_diag: Running average of ``S``, None before the first estimate.
-        dropped: Estimates that were not finite and therefore not used.
-        pool: Rows waiting for the next step.
-    """
-
-    name: str
-    module: nn.Module
-    rule: LayerRule
-    activation_diag: Tensor | None = None
-    grad_diag: Tensor | None = None
-    dropped: int = 0
-    pool: Pool = field(default_factory=Pool)
-
-    def __post_init__(self) -> None:
-        """Keep the parameters: within forward, fully_shard puts others in their place."""
-        # A parametrized weight is computed, not a parameter: it is absent from _parameters.
-        names = (("weight", self.rule.weight), ("bias", self.rule.bias))
-        own = ((role, self.module._parameters.get(name)) for role, name in names)
-        self._roles = [(role, param) for role, param in own if param is not None]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the rule, which is made of functions; the capture finds it again."""
-        return {key: value for key, value in vars(self).items() if key != "rule"}
-
-    def roles(self) -> list[tuple[str, nn.Parameter]]:
-        """Parameters that get curvature from this layer, with their role."""
-        return self._roles
-
-    def estimate(self) -> Factors:
-        """Factors of the pooled rows, of which there must be some."""
-        pool = self.pool
-        assert pool.activation_sum is not None
-        assert pool.grad_sum is not None
-        return self.rule.estimate(pool.activation_sum, pool.grad_sum, pool.rows)
-
-    def average(self, estimate: Factors, gammas: tuple[float, float], start: float) -> None:
-        """Take an estimate into the running averages, which start filled with ``start``."""
-        if self.activation_diag is None or self.grad_diag is None:
-            self.activation_diag, self.grad_diag = (torch.full_like(x, start) for x in estimate)
-        update_average_(self.activation_diag, estimate[0], gammas)
-        update_average_(self.grad_diag, estimate[1], gammas)
-
-    def averages(self) -> Factors | None:
-        """The running averages, or None before the first estimate."""
-        if self.activation_diag is None or self.grad_diag is None:
-            return None
-        return self.activation_diag, self.grad_diag
+from adafisher.calls import in_transform, refuse_capture
+from adafisher.clearing import cleared, mark
+from adafisher.discovery import find_layers
+from adafisher.hooks import (
+    Enter,
+    ForwardHook,
+    Lead,
+    Leave,
+    Reached,
+    Reader,
+    WholeBegin,
+    WholeEnd,
+    remove,
+    remove_dead,
+)
+from adafisher.layer import Call, Layer
+from adafisher.layers import find_rule
+from adafisher.passes import Pass
+from adafisher.reads import FirstPass
+from adafisher.sharding import is_sharded
 
 
 class Capture:
     """Registers the hooks and owns the layers.
 
     Attributes:
+        model: Model that is watched.
         layers: Supported layers by name, in the order of ``model.named_modules()``.
+        owners: Layers and roles of every parameter in a supported layer, matched by identity.
         armed: Whether the current step's rows are wanted.
         tracked: Parameters whose curvature is wanted; a layer without a trainable one is skipped.
+        first: What the model's first forward pass showed about reads outside of the layers' calls.
     """
 
     def __init__(self, model: nn.Module, norm_layers: str, embeddings: bool = False) -> None:
@@ -127,34 +88,52 @@ class Capture:
             norm_layers: Form of the norm-layer factors, see ``layers.find_rule``.
             embeddings: Whether embeddings have factors.
         """
-        self._kinds = norm_layers, embeddings
+        self.model = model
         self.layers: dict[str, Layer] = {}
+        self.owners: dict[Tensor, list[tuple[Layer, str]]] = {}
         self.armed = True
         self.tracked: set[Tensor] = set()
+        self.first = FirstPass(embeddings=embeddings)
+        self._kinds = norm_layers, embeddings
         self._hooked: list[tuple[nn.Module, Layer]] = []
         self._read: dict[nn.Module, list[Layer]] = {}
-        for name, module in model.named_modules():
-            found = find_rule(module, *self._kinds)
-            if found is None or _has_separate_projections(module):
-                continue
-            layer = Layer(name, module, found.rule)
-            if not layer.roles():
-                continue
-            self.layers[name] = layer
-            parent = model.get_submodule(name.rpartition(".")[0]) if name else None
-            if parent is not None and reads_children(parent):
-                self._read.setdefault(parent, []).append(layer)
-            elif reads_children(module) or (
-                not found.registered and overrides_forward(module, found.base)
-            ):
-                self._read.setdefault(module, []).append(layer)
+        self._begin()
+        self.find()
+
+    def find(self) -> None:
+        """Find the supported layers that are not known yet, and hook them.
+
+        One that has taken the place of another, under its name, is counted instead of it.
+        """
+        known = {layer.module for layer in self.layers.values()}
+        hooked: list[tuple[nn.Module, Layer]] = []
+        read: dict[nn.Module, list[Layer]] = {}
+        for layer, reader in find_layers(self.model, known, *self._kinds):
+            self._own(layer)
+            if reader is None:
+                hooked.append((layer.module, layer))
             else:
-                self._hooked.append((module, layer))
-        self._register()
+                read.setdefault(reader, []).append(layer)
+        if self.close.alive:
+            self._hook(hooked, read)
+        self._hooked += hooked
+        for module, layers in read.items():
+            self._read.setdefault(module, []).extend(layers)
+
+    def _own(self, layer: Layer) -> None:
+        replaced = self.layers.get(layer.name)
+        for _, param in replaced.roles() if replaced is not None else ():
+            others = [own for own in self.owners.pop(param) if own[0] is not replaced]
+            if others:
+                self.owners[param] = others
+        self.layers[layer.name] = layer
+        for role, param in layer.roles():
+            self.owners.setdefault(param, []).append((layer, role))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the hooks, which belong to this model."""
-        state = {key: value for key, value in vars(self).items() if key != "close"}
+        """Without the hooks, which belong to this model, and the passes under way."""
+        own = ("close", "_handles", "_passes", "_lock", "_whole")
+        state = {key: value for key, value in vars(self).items() if key not in own}
         return state | {"_closed": not self.close.alive}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -166,37 +145,78 @@ class Capture:
             if found is None:
                 raise RuntimeError(f"The type of layer {layer.name!r} is not registered here.")
             layer.rule = found.rule
-        self._register()
+        for module in {module for module, _ in self._hooked} | {self.model, *self._read}:
+            remove_dead(module)
+        self._begin()
+        self._hook(self._hooked, self._read)
         if closed:
             self.close()
 
-    def _register(self) -> None:
-        for module in {module for module, _ in self._hooked} | set(self._read):
-            remove_dead_hooks(module)
-        handles: list[RemovableHandle] = []
-        for module, layer in self._hooked:
-            hook = ForwardHook(self, layer)
-            handles.append(module.register_forward_hook(hook, with_kwargs=True))
-        for module, layers in self._read.items():
-            reader = Reader(self, layers)
-            handles.append(module.register_forward_pre_hook(Enter(reader)))
-            handles.append(module.register_forward_hook(Leave(reader), always_call=True))
+    def _begin(self) -> None:
+        """Make what belongs to this process and this model, and is not copied."""
+        self._lock = threading.RLock()
+        self._passes: weakref.WeakValueDictionary[int, Pass] = weakref.WeakValueDictionary()
+        self._handles: list[RemovableHandle] = []
+        self._whole: list[RemovableHandle] = []
+        if self.first.partial is None:
+            self._whole = [
+                self.model.register_forward_pre_hook(WholeBegin(self)),
+                self.model.register_forward_hook(WholeEnd(self)),
+            ]
+            self._handles += self._whole
         # The model must not keep a dropped optimizer alive, nor go on computing for it.
-        self.close = weakref.finalize(self, remove, handles)
+        self.close = weakref.finalize(self, remove, self._handles)
+
+    def _hook(
+        self, hooked: list[tuple[nn.Module, Layer]], read: dict[nn.Module, list[Layer]]
+    ) -> None:
+        for module, layer in hooked:
+            hook = ForwardHook(self, layer)
+            handle = module.register_forward_hook(hook, with_kwargs=True, prepend=True)
+            self._handles += [handle, module.register_forward_pre_hook(Lead(hook, handle.id))]
+        for module, layers in read.items():
+            reader = Reader(self, layers)
+            self._handles += [
+                module.register_forward_pre_hook(Enter(reader)),
+                module.register_forward_hook(Leave(reader), prepend=True, always_call=True),
+            ]
 
     def clear(self) -> None:
         """Forget the rows of every layer."""
-        for layer in self.layers.values():
-            layer.pool.clear()
+        with self._lock:
+            for layer in self.layers.values():
+                layer.clear()
 
-    def unseen(self) -> list[str]:
-        """Layers that a gradient reached though no rows of theirs were pooled."""
+    def drop_cleared(self, *, loaded: bool = True) -> None:
+        """Forget the rows whose gradients are gone.
+
+        Args:
+            loaded: Whether to look at rows out of a state too, whose gradients may come later.
+        """
+        with self._lock:
+            layers = self.layers.values()
+            for layer in cleared(own for own in layers if loaded or own.pool.marks):
+                layer.clear()
+
+    def begin_whole(self) -> None:
+        """Begin a forward pass of the whole model, until one has been looked at."""
+        if self.armed and torch.is_grad_enabled():
+            self.first.begin()
+
+    def end_whole(self, output: Any) -> None:
+        """End it, with what the model returned."""
+        self.first.end(output, self.layers.values())
+        if self.first.partial is not None:
+            remove(self._whole)
+
+    def uncalled(self) -> list[Layer]:
+        """Layers of which no call was pooled though a parameter has a gradient."""
         if not self.close.alive:  # then none are pooled, as asked for
             return []
         return [
-            layer.name
+            layer
             for layer in self.layers.values()
-            if not layer.pool.rows
+            if not (layer.pool.called or layer.pool.rows)
             and any(param.grad is not None and param in self.tracked for _, param in layer.roles())
         ]
 
@@ -207,13 +227,16 @@ class Capture:
         )
 
     @torch.no_grad()
-    def watch(self, layer: Layer, x: Tensor, output: Tensor, call: Any = None) -> None:
-        """Take the input statistic now, and pool it once the output's gradient arrives.
+    def watch(
+        self, layer: Layer, x: Tensor, output: Tensor, *, module: nn.Module, call: Any = None
+    ) -> None:
+        """Take the input statistic now, and wait for the output's gradient.
 
         Args:
             layer: Layer that was called.
             x: Its input.
             output: Its output, part of a graph.
+            module: What was called: the layer's module, or a replica of it.
             call: What the layer did, where that is not its type's forward pass.
         """
         if in_transform():
@@ -222,31 +245,95 @@ class Capture:
                 ".grad: call backward(), or close() the optimizer first."
             )
         refuse_capture(output)
-        source = layer.module if call is None else call
-        activation_sum = layer.rule.activation_sum(source, x.detach(), output)
-        rows = layer.rule.rows(source, output)
+        if not self._reaches(layer, module):
+            return
+        source, rows = layer.module if call is None else call, _rows(output)
+        activation_sum = layer.rule.activation_sum(source, _rows(x.detach()), rows)
+        seen = Call(layer, source, activation_sum, layer.rule.rows(source, rows))
         capture_ref = weakref.ref(self)
+        shape = None if output.is_nested else output.shape
 
         def on_grad(grad: Tensor) -> None:
             capture = capture_ref()
-            if capture is None or not capture.wants(layer):
-                return
-            with torch.no_grad():
-                grad_sum = layer.rule.grad_sum(source, grad.detach().view(shape))
-                layer.pool.add(activation_sum, grad_sum, rows)
+            if capture is not None and capture.wants(layer):
+                grad = grad.detach()
+                capture.lay_down(seen, _rows(grad) if shape is None else grad.view(shape))
 
-        shape = output.shape
         _own_tensor(output).register_hook(on_grad)
 
+    @torch.no_grad()
+    def lay_down(self, call: Call, grad: Tensor) -> None:
+        """Lay the rows of a call down with the backward pass that is under way.
 
-def _has_separate_projections(module: nn.Module) -> bool:
-    """Attention whose key or value has a width of its own: its projections take the identity."""
-    return isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is None
+        Args:
+            call: The call.
+            grad: Gradient of its output.
+        """
+        with self._lock:
+            number = torch._C._current_graph_task_id()
+            current = self._passes.get(number)
+            if current is None:
+                self.drop_cleared()
+                self._passes[number] = current = Pass()
+        is_sum = not current.keeps_graph and call.pool is not call.layer.pool
+        if is_sum:
+            grad = call.layer.rule.grad_sum(call.source, grad)
+        with self._lock:
+            current.waiting.setdefault(call.layer, []).append((call, grad, is_sum))
+
+    def reach(self, param: Tensor) -> None:
+        """Pool the rows of the layers of a parameter that a gradient has just reached."""
+        with self._lock:
+            current = self._passes.get(torch._C._current_graph_task_id())
+            for layer, _ in self.owners.get(param, ()):
+                arrived = [] if current is None else current.waiting.pop(layer, [])
+                for call, grad, is_sum in arrived:
+                    assert current is not None
+                    layer.pool.take(call, grad, is_sum=is_sum, keeps_graph=current.keeps_graph)
+                if layer.is_sharded and current is not None:
+                    current.sharded.add(layer)
+                elif param.grad is not None:
+                    layer.pool.landed = True
+                    layer.pool.marks[param] = mark(param.grad)
+
+    def _reaches(self, layer: Layer, module: nn.Module) -> bool:
+        """Whether a gradient can come from this call to the layer's parameters; waits for it."""
+        for i, (role, param) in enumerate(layer.roles()):
+            holder: Any = param
+            now = getattr(module, layer.attribute(role), None)
+            if now is not param:
+                if layer.is_sharded:
+                    holder = now
+                elif i == 0 and (not isinstance(now, Tensor) or now.is_leaf):
+                    return False  # others' tensors; what was computed may come from the parameter
+            if i == 0 and isinstance(now, Tensor) and now is holder:
+                self.first.count(now)
+            if layer.holders[i] is holder or is_sharded(holder):
+                continue
+            if holder.requires_grad and param in self.tracked:
+                layer.holders[i] = holder
+                self._wait_for(holder, layer, i)
+        return True
+
+    def _wait_for(self, holder: Tensor, layer: Layer, position: int) -> None:
+        with self._lock:
+            handle = holder.register_post_accumulate_grad_hook(Reached(self, layer, position))
+            hooks: Any = holder._post_accumulate_grad_hooks
+            for key in [key for key in hooks if key != handle.id]:
+                hooks[key] = hooks.pop(key)  # behind ours: others may step and clear within theirs
+            self._handles.append(handle)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """The rows of a nested tensor, one sample after another; any other tensor as it is."""
+    if not x.is_nested:
+        return x
+    return x.values() if x.layout is torch.jagged else torch.cat(x.unbind())
 
 
 def _own_tensor(output: Tensor) -> Tensor:
     """The tensor to hook. A change in place of a view unhooks the view, but not what it views."""
-    base = output._base
+    base = None if output.is_nested else output._base
     if (
         base is not None
         and base.grad_fn is not None
@@ -256,11 +343,3 @@ def _own_tensor(output: Tensor) -> Tensor:
     ):
         return base
     return output
-
-
-def _add_ragged(a: Tensor, b: Tensor) -> Tensor:
-    """Sum of two statistics; a released-code layer norm has one entry a token, so lengths vary."""
-    if a.shape != b.shape:
-        length = max(a.numel(), b.numel())
-        a, b = (F.pad(t, (0, length - t.numel())) for t in (a, b))
-    return a + b

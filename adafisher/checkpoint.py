@@ -12,23 +12,32 @@ from typing import Any
 
 from torch import Tensor
 
-from adafisher.capture import Layer
+from adafisher.arguments import as_number
 from adafisher.factors import factor_dtype
+from adafisher.layer import Layer, Pool
 
 FACTORS = ("activation_diag", "grad_diag")
 SUMS = ("activation_sum", "grad_sum")
 TENSORS = FACTORS + SUMS
 
 
-def copy(tree: Any) -> Any:
-    """Copy nested dicts, lists and tuples, tensors included."""
+def copy(tree: Any, copies: dict[Tensor, Tensor] | None = None) -> Any:
+    """Copy nested dicts, lists and tuples, tensors included, each once.
+
+    Args:
+        tree: What to copy; of NumPy's scalars the number is taken.
+        copies: Tensors that are copied already, such as a learning rate that groups share.
+    """
+    copies = {} if copies is None else copies
     if isinstance(tree, Tensor):
-        return tree.detach().clone()
+        if tree not in copies:
+            copies[tree] = tree.detach().clone()
+        return copies[tree]
     if isinstance(tree, dict):
-        return {key: copy(value) for key, value in tree.items()}
+        return {key: copy(value, copies) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return type(tree)(copy(value) for value in tree)
-    return tree
+        return type(tree)(copy(value, copies) for value in tree)
+    return as_number(tree)
 
 
 def by_position(state: dict[Any, dict[str, Any]]) -> dict[int, dict[str, Any]]:
@@ -45,13 +54,10 @@ def by_position(state: dict[Any, dict[str, Any]]) -> dict[int, dict[str, Any]]:
 
 def pack_layer(layer: Layer) -> dict[str, Any]:
     """State of a layer: its kind, counters, running factors and pooled rows."""
-    packed: dict[str, Any] = {
-        "kind": _kind(layer),
-        "dropped": layer.dropped,
-        "rows": layer.pool.rows,
-    }
+    pool = layer.pool.settled()
+    packed: dict[str, Any] = {"kind": _kind(layer), "dropped": layer.dropped, "rows": pool.rows}
     tensors = {name: getattr(layer, name) for name in FACTORS}
-    tensors |= {name: getattr(layer.pool, name) for name in SUMS}
+    tensors |= {name: getattr(pool, name) for name in SUMS}
     return packed | {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
@@ -60,11 +66,14 @@ def unpack_layer(layer: Layer, packed: dict[str, Any]) -> None:
     param = layer.roles()[0][1]
     dtype = factor_dtype(param.dtype)
     found = {name: packed[name].to(param.device, dtype) for name in TENSORS if name in packed}
-    layer.dropped, layer.pool.rows = packed["dropped"], packed["rows"]
+    layer.dropped = packed["dropped"]
     for name in FACTORS:
         setattr(layer, name, found.get(name))
-    for name in SUMS:
-        setattr(layer.pool, name, found.get(name))
+    layer.clear()
+    # Landed: rows that come without their gradients are dropped when the next ones come.
+    layer.pool = Pool(
+        found.get("activation_sum"), found.get("grad_sum"), rows=packed["rows"], landed=True
+    )
 
 
 def check(state_dict: dict[str, Any], current: dict[str, Any]) -> None:
@@ -81,7 +90,7 @@ def check(state_dict: dict[str, Any], current: dict[str, Any]) -> None:
         if key not in state_dict:
             raise ValueError(
                 f"Invalid state_dict: it has no {key!r}, so it is not AdaFisher's "
-                "(get_optimizer_state_dict of torch drops it: save optimizer.state_dict())."
+                "(torch's get_optimizer_state_dict drops it, adafisher's keeps it)."
             )
     saved_groups, groups = state_dict["param_groups"], current["param_groups"]
     if len(saved_groups) != len(groups):
@@ -98,8 +107,12 @@ def check(state_dict: dict[str, Any], current: dict[str, Any]) -> None:
     for key in saved["options"]:
         if key not in own["options"]:
             raise ValueError(f"Invalid state_dict: its option {key!r} is not known here.")
-    for what, entry in (("shape of", "parameters"), ("layer", "layers")):
-        _compare(what, _described(saved[entry]), _described(own[entry]))
+    shapes = [{**saved["parameters"]}, {**own["parameters"]}]
+    for name in {name for entries in shapes for name, shape in entries.items() if shape is None}:
+        for entries in shapes:
+            entries.pop(name, None)  # of a lazy layer that has not been called yet
+    _compare("shape of", *map(_described, shapes))
+    _compare("layer", _described(saved["layers"]), _described(own["layers"]))
 
 
 def _described(entries: dict[str, Any]) -> list[str]:

@@ -15,12 +15,15 @@ class Coverage(NamedTuple):
         identity: All others; they take plain bias-corrected momentum.
         identity_steps: Steps that a parameter of a supported layer took without an estimate.
         dropped: Estimates that were dropped because they were not finite, by layer.
+        partial: Weights that are also read outside of the calls of their layers, where no rows are
+            seen, as far as the first forward pass of the whole model shows it.
     """
 
     curvature: tuple[str, ...]
     identity: tuple[str, ...]
     identity_steps: dict[str, int]
     dropped: dict[str, int]
+    partial: tuple[str, ...] = ()
 
 
 def warn_uncovered(optimizer: str, coverage: Coverage, trainable: Collection[str]) -> None:
@@ -49,7 +52,22 @@ def warn_unseen(layers: Collection[str]) -> None:
     warnings.warn(
         f"AdaFisher: no rows came with the gradients of {_quoted(layers)}, so these layers take "
         "plain momentum (curvature 1). Their weights are read without calling them, the model was "
-        "compiled and run before the optimizer was built, or the gradients were set by hand.",
+        "compiled and run before the optimizer was built, or the gradients were set by hand "
+        "(loss.backward(inputs=...) in place of torch.autograd.grad brings rows).",
+        stacklevel=5,
+    )
+
+
+def warn_partial(layers: Collection[str]) -> None:
+    """Warn of weights that have rows for a part of their gradients only.
+
+    Args:
+        layers: Names of their layers.
+    """
+    warnings.warn(
+        f"AdaFisher: the weights of {_quoted(layers)} are also read outside of the calls of these "
+        "layers, as by F.linear(x, layer.weight), where no rows are seen: their curvature is that "
+        "of a part of the gradient. A layer of its own that shares the Parameter is seen.",
         stacklevel=5,
     )
 

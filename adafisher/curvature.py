@@ -7,14 +7,16 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from adafisher import checkpoint
 from adafisher.arguments import FactorOptions
 from adafisher.batched import all_finite, min_max_all
-from adafisher.capture import Capture, Layer
-from adafisher.coverage import warn_dropped, warn_unseen
+from adafisher.capture import Capture
+from adafisher.coverage import warn_dropped, warn_partial, warn_unseen
 from adafisher.distributed import Synchronizer
 from adafisher.fisher import CurvatureTerm, join_terms
+from adafisher.layer import Layer
 from adafisher.layers import Factors
 from adafisher.scaling import Scale, divide
 from adafisher.sharding import shard_terms
@@ -27,7 +29,6 @@ class Curvature:
         options: How the averages are kept.
         synchronizer: Pools the rows of all ranks.
         capture: The hooks and the layers with their averages.
-        owners: Layers and roles of every parameter in a supported layer, matched by identity.
         step_count: Optimizer steps so far; decides when to refresh.
     """
 
@@ -42,13 +43,15 @@ class Curvature:
         self.options = options
         self.synchronizer = Synchronizer(process_group)
         self.capture = Capture(model, options.norm_layers, options.embeddings)
-        self.owners: dict[Tensor, list[tuple[Layer, str]]] = {}
-        for layer in self.capture.layers.values():
-            for role, param in layer.roles():
-                self.owners.setdefault(param, []).append((layer, role))
         self.step_count = 0
         self._warned: set[str] = set()
         self._terms: dict[Tensor, list[CurvatureTerm]] = {}
+        self._is_loaded = False
+
+    @property
+    def owners(self) -> dict[Tensor, list[tuple[Layer, str]]]:
+        """Layers and roles of every parameter in a supported layer, matched by identity."""
+        return self.capture.owners
 
     def terms(self, param: Tensor) -> list[CurvatureTerm]:
         """Curvature of a parameter as of the last refresh; empty where there is no estimate."""
@@ -63,6 +66,8 @@ class Curvature:
     def start_refresh(self) -> None:
         """Send off what the other ranks need; ``refresh`` waits for theirs."""
         if self.capture.armed:
+            for layer in self.capture.layers.values():
+                layer.pool.settle()
             self.synchronizer.start(list(self.capture.layers.values()))
 
     def refresh(self, loss_scale: Scale = 1.0) -> None:
@@ -71,12 +76,14 @@ class Curvature:
         Args:
             loss_scale: What the loss of these rows was multiplied by.
         """
+        if self._is_loaded:  # lazy layers may have got their shapes since
+            self._is_loaded = False
+            self._rebuild()
         if not self.capture.armed:
             return
         ranks = self.synchronizer.finish()
         fresh = [layer for layer in self.capture.layers.values() if layer.pool.rows]
-        # Only now: a layer that another rank has called has rows here too.
-        self._warn_once(warn_unseen, self.capture.unseen())
+        uncalled = self.capture.uncalled()  # only now: another rank's rows are here too
         estimates = [(h, divide(s, loss_scale)) for h, s in (layer.estimate() for layer in fresh)]
         if self.options.patch_mean:
             sizes = [layer.rule.patch_size(layer.module) for layer in fresh]
@@ -97,6 +104,10 @@ class Curvature:
         self._warn_once(warn_dropped, dropped)
         self.capture.clear()
         self._rebuild()
+        self._warn_once(warn_unseen, [layer.name for layer in uncalled if self._is_plain(layer)])
+        self._warn_once(
+            warn_partial, [self.owners[p][0][0].name for p in self.capture.first.partial or ()]
+        )
 
     def advance(self) -> None:
         """Count a step, and ask for the next one's rows if it refreshes."""
@@ -118,6 +129,7 @@ class Curvature:
         self.step_count = state["step"]
         for name, layer in self.capture.layers.items():
             checkpoint.unpack_layer(layer, state["layers"][name])
+        self._is_loaded = True
         self._rebuild()
         self._arm()
 
@@ -125,6 +137,14 @@ class Curvature:
         if names and warn.__name__ not in self._warned:
             self._warned.add(warn.__name__)
             warn(names)
+
+    def _is_plain(self, layer: Layer) -> bool:
+        """Whether a parameter of the layer is stepped without curvature."""
+        tracked = self.capture.tracked
+        return any(
+            param.grad is not None and param in tracked and not self.terms(param)
+            for _, param in layer.roles()
+        )
 
     def _arm(self) -> None:
         self.capture.armed = self.step_count % self.options.update_interval == 0
@@ -139,7 +159,11 @@ class Curvature:
 
     def _rebuild(self) -> None:
         found = {layer: layer.averages() for layer in self.capture.layers.values()}
-        usable = {layer: averages for layer, averages in found.items() if averages is not None}
+        usable = {
+            layer: averages
+            for layer, averages in found.items()
+            if averages is not None and not any(is_lazy(param) for _, param in layer.roles())
+        }
         if self.options.normalize == "after":
             usable = dict(zip(usable, self._min_max(list(usable.values())), strict=True))
         self._terms = {

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch import distributed as dist
 
-from adafisher.capture import Layer
+from adafisher.layer import Layer
 from adafisher.sharding import is_sharded
 
 _Kind = tuple[torch.Size, torch.dtype]

@@ -82,8 +82,27 @@ def linear_activation_sum(x: Tensor, *, bias: bool) -> Tensor:
     Returns:
         ``[1, d_in (+ 1)]``, the last entry belongs to the bias.
     """
+    if x.layout is not torch.strided:
+        sums, count = sparse_square_sum(x), x.shape[:-1].numel()
+        return _augment(sums.unsqueeze(0), count if bias else None)
     rows = x.reshape(-1, x.shape[-1])
     return _augment(square_sum(rows, (0,)).unsqueeze(0), rows.shape[0] if bias else None)
+
+
+def sparse_square_sum(x: Tensor) -> Tensor:
+    """Sum of squares over all axes but the last, of which only the entries that are there count.
+
+    Args:
+        x: ``[*rows, d]`` in any sparse layout.
+
+    Returns:
+        ``[d]``, dense.
+    """
+    x = x.to_sparse_coo().coalesce()
+    squares = x.values().to(factor_dtype(x.dtype)).square()
+    if x.dense_dim():  # the last axis is one of the dense ones
+        return squares.sum(list(range(squares.dim() - 1)))
+    return squares.new_zeros(x.shape[-1]).index_add_(0, x.indices()[-1], squares)
 
 
 def conv_activation_sum(

@@ -1,7 +1,9 @@
-"""The hooks on a model's modules; each knows its capture weakly, and does nothing without it."""
+"""The hooks on a model; each knows its capture weakly, and does nothing without it."""
 
 from __future__ import annotations
 
+import sys
+import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,15 +11,36 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 from torch.utils.hooks import RemovableHandle
 
 from adafisher.calls import Calls
 
 if TYPE_CHECKING:
-    from adafisher.capture import Capture, Layer
+    from adafisher.capture import Capture
+    from adafisher.layer import Layer
 
 
-class ForwardHook:
+def is_recorded() -> bool:
+    """Whether the model is being exported or traced: what hooks do would become a part of it."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+
+
+class Hook:
+    """A hook on a module."""
+
+    @property
+    def __name__(self) -> str:
+        """The name by which ``torch.jit.script`` asks for the source code of a hook."""
+        if sys._getframe(1).f_globals.get("__name__") == "torch.jit._recursive":
+            raise RuntimeError(
+                "torch.jit.script would compile AdaFisher's hooks, which are Python: close() the "
+                "optimizer first, or script a new model that loads the state_dict of this one."
+            )
+        return type(self).__qualname__
+
+
+class ForwardHook(Hook):
     """Forward hook that holds its capture weakly; a copied or unpickled one does nothing."""
 
     def __init__(self, capture: Capture, layer: Layer) -> None:
@@ -25,15 +48,27 @@ class ForwardHook:
         self._layer: Callable[[], Layer | None] = weakref.ref(layer)
 
     def __call__(
-        self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        """See a call of the layer, unless that was seen before the global hooks."""
+        if torch_module._global_forward_hooks and first_of_all.is_first():
+            return
+        self.see(module, args, kwargs, output)
+
+    def see(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
         """See a call of the layer."""
+        if is_recorded():
+            return
         if torch.compiler.is_compiling():
-            _outside_of_the_graph(self._see, args, kwargs, output)
+            _outside_of_the_graph(self._see, module, args, kwargs, output)
         else:
-            self._see(args, kwargs, output)
+            self._see(module, args, kwargs, output)
 
-    def _see(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def _see(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
         capture, layer = self._capture(), self._layer()
         if capture is None or layer is None:
             return
@@ -41,7 +76,7 @@ class ForwardHook:
             return
         if output.requires_grad and torch.is_grad_enabled() and capture.wants(layer):
             x = args[0] if args else next(iter(kwargs.values()))
-            capture.watch(layer, x, output)
+            capture.watch(layer, x, output, module=module)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -50,55 +85,158 @@ class ForwardHook:
         self._capture = self._layer = _nothing
 
 
+@dataclass(frozen=True)
+class Lead(Hook):
+    """Pre-forward hook that puts a forward hook before those that may change the output."""
+
+    hook: ForwardHook
+    handle_id: int
+
+    def __call__(self, module: nn.Module, _args: Any) -> None:
+        """Put the hook first."""
+        if torch.compiler.is_compiling():  # a compiler takes the hooks as they are
+            return
+        hooks: Any = module._forward_hooks
+        if next(iter(hooks), None) != self.handle_id and self.handle_id in hooks:
+            hooks.move_to_end(self.handle_id, last=False)
+        if torch_module._global_forward_hooks:
+            first_of_all.lead()
+
+
+class FirstOfAll(Hook):
+    """Global forward hook, there only beside those of others, which come before a module's own."""
+
+    def __init__(self) -> None:
+        self._handle: RemovableHandle | None = None
+
+    def lead(self) -> None:
+        """Stand before the other global hooks; leave where there are none."""
+        hooks: Any = torch_module._global_forward_hooks
+        if self._handle is None or self._handle.id not in hooks:
+            self._handle = torch_module.register_module_forward_hook(self, with_kwargs=True)
+        if len(hooks) == 1:
+            self._leave()
+        elif not self.is_first():
+            hooks.move_to_end(self._handle.id, last=False)
+
+    def is_first(self) -> bool:
+        """Whether it sees the output before all others."""
+        first = next(iter(torch_module._global_forward_hooks), None)
+        return self._handle is not None and first == self._handle.id
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        """Let the module's forward hooks of ours see the call; leave where no others are left."""
+        if len(torch_module._global_forward_hooks) == 1:
+            self._leave()
+            return
+        for hook in list(module._forward_hooks.values()):
+            if isinstance(hook, ForwardHook):
+                hook.see(module, args, kwargs, output)
+
+    def _leave(self) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            # Torch 2.14 forgets this, and takes it for a global hook from then on.
+            torch_module._global_forward_hooks_with_kwargs.pop(self._handle.id, None)
+
+
+first_of_all = FirstOfAll()
+
+
+class WholeBegin(Hook):
+    """Pre-forward hook of the whole model."""
+
+    def __init__(self, capture: Capture) -> None:
+        self._capture: Callable[[], Capture | None] = weakref.ref(capture)
+
+    def __call__(self, _module: nn.Module, _args: Any) -> None:
+        """Start to compare calls and reads."""
+        if is_recorded() or torch.compiler.is_compiling():
+            return
+        capture = self._capture()
+        if capture is not None:
+            capture.begin_whole()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._capture = _nothing
+
+
+class WholeEnd(WholeBegin):
+    """Forward hook of the whole model."""
+
+    def __call__(self, _module: nn.Module, _args: Any, output: Any = None) -> None:
+        """Compare calls and reads."""
+        if is_recorded() or torch.compiler.is_compiling():
+            return
+        capture = self._capture()
+        if capture is not None:
+            capture.end_whole(output)
+
+
 class Reader:
     """Watches the functional calls of layers while their module's forward pass lasts."""
 
     def __init__(self, capture: Capture, layers: list[Layer]) -> None:
         self._capture: Callable[[], Capture | None] = weakref.ref(capture)
         self._layers = [weakref.ref(layer) for layer in layers]
-        self._entered: list[Calls | None] = []
+        self._threads = _Entered()
 
     def enter(self) -> None:
         """Start, if a layer is wanted; an inner call of the same module is part of the outer."""
-        capture = self._capture()
+        capture, entered = self._capture(), self._threads.entered
         layers = [layer for layer in (ref() for ref in self._layers) if layer is not None]
         calls = None
         if (
             capture is not None
             and torch.is_grad_enabled()
-            and not self._entered
+            and not entered
             and any(capture.wants(layer) for layer in layers)
         ):
             calls = Calls(layers, self._see)
             calls.__enter__()
-        self._entered.append(calls)
+        entered.append(calls)
 
     def leave(self) -> None:
         """Stop; also after an exception, even one raised before ``enter``."""
-        calls = self._entered.pop() if self._entered else None
+        entered = self._threads.entered
+        calls = entered.pop() if entered else None
         if calls is not None:
             calls.__exit__(None, None, None)
 
     def _see(self, layer: Layer, x: Tensor, output: Tensor, call: Any) -> None:
         capture = self._capture()
         if capture is not None and output.requires_grad and capture.wants(layer):
-            capture.watch(layer, x, output, call)
+            capture.watch(layer, x, output, module=layer.module, call=call)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._capture, self._layers, self._entered = _nothing, [], []
+        self._capture, self._layers, self._threads = _nothing, [], _Entered()
+
+
+class _Entered(threading.local):
+    """The calls of a module that are under way, of each thread its own."""
+
+    def __init__(self) -> None:
+        self.entered: list[Calls | None] = []
 
 
 @dataclass(frozen=True)
-class Enter:
+class Enter(Hook):
     """Pre-forward hook of a reader."""
 
     reader: Reader
 
     def __call__(self, _module: nn.Module, _args: Any) -> None:
         """Start to watch."""
+        if is_recorded():
+            return
         if torch.compiler.is_compiling():
             _outside_of_the_graph(self.reader.enter)
         else:
@@ -106,17 +244,34 @@ class Enter:
 
 
 @dataclass(frozen=True)
-class Leave:
+class Leave(Hook):
     """Forward hook of a reader, called also after an exception."""
 
     reader: Reader
 
     def __call__(self, _module: nn.Module, _args: Any, _output: Any) -> None:
         """Stop watching."""
+        if is_recorded():
+            return
         if torch.compiler.is_compiling():
             _outside_of_the_graph(self.reader.leave)
         else:
             self.reader.leave()
+
+
+class Reached:
+    """Hook on a parameter, called after its gradient has been accumulated."""
+
+    def __init__(self, capture: Capture, layer: Layer, position: int) -> None:
+        self._capture = weakref.ref(capture)
+        self._layer = weakref.ref(layer)
+        self._position = position
+
+    def __call__(self, _param: Tensor) -> None:
+        """Count the rows that gave the gradient."""
+        capture, layer = self._capture(), self._layer()
+        if capture is not None and capture.armed and layer is not None:
+            capture.reach(layer.roles()[self._position][1])
 
 
 @torch._disable_dynamo
@@ -129,18 +284,22 @@ def _nothing() -> None:
     return None
 
 
-def remove_dead_hooks(module: nn.Module) -> None:
+def remove_dead(module: nn.Module) -> None:
     """Take away the hooks that a copied module brought along."""
     for hooks in (module._forward_hooks, module._forward_pre_hooks):
         for key, hook in list(hooks.items()):
-            own: Any = hook.reader if isinstance(hook, Enter | Leave) else hook
-            if isinstance(own, ForwardHook | Reader) and own._capture is _nothing:
+            own: Any = hook
+            if isinstance(hook, Enter | Leave):
+                own = hook.reader
+            elif isinstance(hook, Lead):
+                own = hook.hook
+            if isinstance(own, ForwardHook | Reader | WholeBegin) and own._capture is _nothing:
                 del hooks[key]
                 module._forward_hooks_with_kwargs.pop(key, None)
                 module._forward_hooks_always_called.pop(key, None)
 
 
 def remove(handles: list[RemovableHandle]) -> None:
-    """Take hooks off their modules."""
+    """Take hooks off their modules and parameters."""
     for handle in handles:
         handle.remove()

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.nn.parameter import is_lazy
 
 from adafisher import checkpoint
 from adafisher.arguments import (
@@ -20,6 +21,16 @@ from adafisher.arguments import (
 from adafisher.calls import refuse_capture
 from adafisher.coverage import Coverage, warn_uncovered
 from adafisher.curvature import Curvature
+from adafisher.groups import (
+    ALIAS_OF_BETA,
+    check_gradients,
+    check_parameter,
+    hyperparameters,
+    sparse_weights,
+    stored,
+    take_momentum,
+    undecayed,
+)
 from adafisher.layers import SUPPORTED
 from adafisher.scaling import LossScale, Scale, unscale_
 from adafisher.sharding import check_shards, local, mesh_group, place_like
@@ -43,14 +54,17 @@ class AdaFisher(torch.optim.Optimizer):
 
     Args:
         model: The model, not its parameters: its layers are hooked.
-        lr: Learning rate (eta).
+        lr: Learning rate (eta). A tensor of one element is read at each step.
         params: Parameters, or torch-style groups with ``lr``, ``beta``, ``damping``,
-            ``weight_decay`` or ``maximize`` of their own. All of the model's by default.
-        beta: Decay of the momentum.
+            ``weight_decay``, ``decay_norms_and_biases`` or ``maximize`` of their own. All of the
+            model's by default.
+        beta: Decay of the momentum; ``OneCycleLR`` and ``CyclicLR`` cycle it.
         damping: Added to the diagonal (lambda).
         gammas: ``(gamma_1, gamma_2)`` of the running averages.
         update_interval: Factors are refreshed at the optimizer's steps 0, ``update_interval``, ...
         weight_decay: Added to the gradient, times the parameter (decoupled in ``AdaFisherW``).
+        decay_norms_and_biases: Whether that takes in norm layers, biases and other parameters of
+            fewer than two axes, see ``groups.undecayed``.
         normalize: Min-Max ``"after"`` the running average (paper), or each estimate ``"before"`` it
             (released code).
         factor_init: What the running averages start from, ``"zeros"`` or ``"ones"``. As Min-Max
@@ -68,8 +82,7 @@ class AdaFisher(torch.optim.Optimizer):
         maximize: Ascend instead of descend.
         loss_scale: Needed with a ``GradScaler`` only if ``unscale_`` is called before the step: the
             scaler, or a number, or a function that returns the scale. With a function the scaler
-            unscales and skips by itself, which Lightning wants when it clips; gradients must then
-            be cleared by the optimizer's ``zero_grad``.
+            unscales and skips by itself, which Lightning wants when it clips.
         foreach: Batch the calls of all parameters (True, which takes as much memory again as they
             do), of none (False), or of the small ones (None).
         fused: Take the step of large parameters in one pass over memory, by ``torch.compile``: on
@@ -81,15 +94,23 @@ class AdaFisher(torch.optim.Optimizer):
             ``torch.distributed`` once it is initialised. False is this process alone.
         differentiable: Refused; there for the message.
 
+    Rows count exactly when the gradient that they belong to has reached the parameter, and until
+    it is cleared, by whomever. ``torch.autograd.grad`` brings none; nor do gradients that are set
+    by hand from it, whose layers keep their last estimate: ``loss.backward(inputs=params)`` does. A
+    gradient penalty is a part of the loss that it is trained with. Passes through one graph count
+    as one of the sum. ``capture`` has the details.
+
     Refused, with the reason in the message: ``differentiable=True`` and sparse gradients; passes
-    under ``torch.func`` transforms; capture in a CUDA graph; a ``GradScaler`` after ``unscale_``
-    without ``loss_scale``; a wrapped or compiled model (pass the one inside; to compile that,
-    before or after, is fine, and its graph breaks at each layer).
+    under ``torch.func`` transforms, and ``torch.jit.script``, before ``close()`` (to export or
+    trace the model is fine); capture in a CUDA graph; a ``GradScaler`` after ``unscale_`` without
+    ``loss_scale``; a wrapped or compiled model (pass the one inside; to compile that, before or
+    after, is fine, and its graph breaks at each layer).
 
     Identity, and listed by ``coverage()``: parameters in no supported layer; the projections of
     ``nn.MultiheadAttention`` with a ``kdim`` or ``vdim`` of its own; parametrized weights; layers
-    whose weight a module reads or changes without calling them, other than those that ``calls``
-    knows. The latter are warned of once, and counted in ``coverage().identity_steps``.
+    whose weight is changed before it is used, or read without calling them, but for functional
+    calls (``F.linear(x, self.qkv.weight)``) in the forward pass of a module around them. The latter
+    are warned of once, and counted in ``coverage().identity_steps``.
 
     Raises:
         ValueError: An argument is out of range, or a parameter is not of the model.
@@ -98,7 +119,9 @@ class AdaFisher(torch.optim.Optimizer):
     Distributed: the optimizer is built on the model itself, which is then wrapped in
     ``DistributedDataParallel``; ``fully_shard`` comes before the optimizer. Rows are pooled at
     ``step``, so that ``no_sync`` needs nothing more. Gradients have to be averaged, not summed,
-    for the numbers of one process. ``distributed`` says why they are the same.
+    for the numbers of one process. ``distributed`` says why they are the same. For
+    ``torch.distributed.checkpoint`` there are ``get_`` and ``set_optimizer_state_dict`` here, as
+    torch's own drop the curvature (``by_name``).
 
     Example:
         >>> model = torch.nn.Linear(3, 2)
@@ -125,6 +148,7 @@ class AdaFisher(torch.optim.Optimizer):
         gammas: tuple[float, float] = (0.92, 0.008),
         update_interval: int = 1,
         weight_decay: float = 0.0,
+        decay_norms_and_biases: bool = True,
         normalize: Literal["after", "before"] = "after",
         factor_init: Literal["zeros", "ones"] = "zeros",
         minmax_eps: float = 0.0,
@@ -156,19 +180,24 @@ class AdaFisher(torch.optim.Optimizer):
             patch_mean=patch_mean,
             constant_factor=constant_factor,
         )
-        defaults = {
-            "lr": lr,
-            "beta": beta,
-            "damping": damping,
-            "weight_decay": weight_decay,
-            "maximize": maximize,
-        }
+        defaults = stored(
+            {
+                "lr": lr,
+                "beta": beta,
+                "damping": damping,
+                "weight_decay": weight_decay,
+                "decay_norms_and_biases": decay_norms_and_biases,
+                "maximize": maximize,
+            }
+        )
         check_group(defaults)
+        defaults[ALIAS_OF_BETA] = defaults["beta"]
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
         process_group = mesh_group(model) if process_group is None else process_group
         self._curvature = Curvature(model, options, process_group)
         self._stepper = Stepper(foreach=foreach, fused=fused)
         self._identity_steps: dict[str, int] = {}
+        self._undecayed: set[Tensor] | None = None
         try:
             if not self._curvature.capture.layers:
                 raise ValueError(f"Invalid model: it has none of the layers {SUPPORTED}.")
@@ -182,6 +211,8 @@ class AdaFisher(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters of the model, as ``torch.optim.Optimizer`` does.
 
+        Layers that were put into the model since, such as a new head, are found then.
+
         Args:
             param_group: ``params`` and any of the group's own hyperparameters. Left unchanged.
 
@@ -189,17 +220,24 @@ class AdaFisher(torch.optim.Optimizer):
             ValueError: A hyperparameter is out of range or belongs to the whole optimizer, or a
                 parameter is not of the model or given twice.
         """
-        group = dict(param_group)
+        group = stored(param_group)
         check_group({**self.defaults, **group})
         given = group["params"]
         if not isinstance(given, set):  # torch refuses a set, whose order changes between runs
             given = [given] if isinstance(given, Tensor) else list(given)
             bare = [entry[1] if isinstance(entry, tuple) else entry for entry in given]
-            group["params"] = [self._named(i, entry) for i, entry in enumerate(bare)]
+            if any(isinstance(entry, Tensor) and entry not in self._names for entry in bare):
+                self._look_again()
+            sparse = sparse_weights(self._curvature.capture.model)
+            group["params"] = [self._named(i, entry, sparse) for i, entry in enumerate(bare)]
             if len(set(bare)) < len(bare):
                 raise ValueError("Invalid params: a parameter is given twice.")
+        is_aliased = ALIAS_OF_BETA in group
         super().add_param_group(group)
-        self._curvature.capture.tracked.update(self.param_groups[-1]["params"])
+        added = self.param_groups[-1]
+        if not is_aliased:
+            del added[ALIAS_OF_BETA]  # the default, which the group may have another beta than
+        self._curvature.capture.tracked.update(added["params"])
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients, and with them the rows that were pooled beside them."""
@@ -225,6 +263,9 @@ class AdaFisher(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        parameters = list(self._parameters())
+        check_gradients((name, param.grad) for _, name, param in parameters)
+        self._curvature.capture.drop_cleared()
         scale = self._take_scale()
         if scale is None:
             self._curvature.capture.clear()
@@ -235,7 +276,7 @@ class AdaFisher(torch.optim.Optimizer):
                 self._curvature.refresh(scale)
             self._stepper.run(
                 self._update(name, param, param.grad, group)
-                for group, name, param in self._parameters()
+                for group, name, param in parameters
                 if param.grad is not None and (param in self._curvature.owners) is waits
             )
         self._curvature.advance()
@@ -256,7 +297,7 @@ class AdaFisher(torch.optim.Optimizer):
             return None
         handed_over: Tensor | None = getattr(self, "grad_scale", None)
         if handed_over is not None:
-            unscale_((param for _, _, param in self._parameters()), handed_over)
+            unscale_((p for group in self.param_groups for p in group["params"]), handed_over)
         if not any(layer.pool.rows for layer in self._curvature.capture.layers.values()):
             return 1.0  # nothing to divide, and a scaler's own number waits for the device
         return self._loss_scale.read(handed_over, after_unscale=found_inf is not None)
@@ -270,6 +311,9 @@ class AdaFisher(torch.optim.Optimizer):
             identity=tuple(name for name, covered in names if not covered),
             identity_steps=dict(self._identity_steps),
             dropped={name: layer.dropped for name, layer in layers if layer.dropped},
+            partial=tuple(
+                self._names[param] for param in self._curvature.capture.first.partial or ()
+            ),
         )
 
     def curvature_stats(self) -> CurvatureStats:
@@ -307,7 +351,7 @@ class AdaFisher(torch.optim.Optimizer):
         """What a copy or a pickle takes along: the layers, and so the model, with the factors."""
         own = ("_names", "_curvature", "_identity_steps", "_loss_scale", "_stepper")
         state: dict[str, Any] = super().__getstate__()
-        return state | {name: getattr(self, name) for name in own}
+        return state | {name: getattr(self, name) for name in own} | {"_undecayed": None}
 
     def state_dict(self) -> dict[str, Any]:
         """A snapshot as plain tensors and numbers; later steps do not change it.
@@ -317,9 +361,10 @@ class AdaFisher(torch.optim.Optimizer):
         Of a sharded parameter the momentum is a ``DTensor``, as in torch; the factors are whole,
         and the same on all ranks. ``torch.distributed.checkpoint`` takes the state between two
         steps (pooled rows are those of one rank). What it wrote loads in place into an optimizer
-        that has taken a step, or by ``dcp_to_torch_save`` into any, sharded or not.
+        that has taken a step, or by ``dcp_to_torch_save`` into any, sharded or not;
+        ``adafisher.get_optimizer_state_dict`` gives what loads into any in place.
         """
-        return cast(dict[str, Any], checkpoint.copy(self._live_state()))
+        return cast(dict[str, Any], checkpoint.copy(self.live_state()))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore a snapshot, hyperparameters included. The argument is neither kept nor changed.
@@ -330,42 +375,58 @@ class AdaFisher(torch.optim.Optimizer):
         Raises:
             ValueError: It does not fit the model; nothing is changed then.
         """
-        checkpoint.check(state_dict, self._live_state())
+        checkpoint.check(state_dict, self.live_state())
         own = checkpoint.copy(state_dict)
         own["state"] = checkpoint.by_position(own.get("state", {}))
         curvature = own.pop("curvature")
         super().load_state_dict(own)
+        for group in self.param_groups:
+            group.setdefault("decay_norms_and_biases", True)  # older states have none
         for param, entry in self.state.items():
             entry["exp_avg"] = place_like(entry["exp_avg"], param)
         self._identity_steps = curvature.get("identity_steps", {})
         self._curvature.load_state(curvature)
 
-    def _live_state(self) -> dict[str, Any]:
+    def live_state(self) -> dict[str, Any]:
+        """As ``state_dict``, with the tensors themselves, which later steps change."""
+        self._curvature.capture.drop_cleared(loaded=False)
+        for group in self.param_groups:
+            take_momentum(group)
         packed = super().state_dict()
         packed["curvature"] = self._curvature.state() | {
             "identity_steps": self._identity_steps,
-            "parameters": {name: list(p.shape) for _, name, p in self._parameters()},
+            "parameters": {
+                name: None if is_lazy(param) else list(param.shape)
+                for _, name, param in self._parameters()
+            },
         }
         return packed
 
-    def _named(self, position: int, param: Any) -> tuple[str, Any]:
-        if isinstance(param, Tensor) and param not in self._names:
+    def _look_again(self) -> None:
+        """Find parameters and layers that came into the model after the last look."""
+        model = self._curvature.capture.model
+        self._names |= {param: name for name, param in model.named_parameters()}
+        self._curvature.capture.find()
+        self._undecayed = None
+
+    def _named(self, position: int, param: Any, sparse: set[Tensor]) -> tuple[str, Any]:
+        if not isinstance(param, Tensor):
+            return "", param  # torch refuses it
+        if param not in self._names:
             raise ValueError(
                 f"Invalid params: entry {position} of shape {tuple(param.shape)} is not a "
                 "parameter of the model."
             )
-        if isinstance(param, Tensor) and not param.is_floating_point():
-            raise ValueError(f"Invalid dtype of {self._names[param]}: {param.dtype}. Must be real.")
-        return self._names.get(param, ""), param  # torch refuses what is not a tensor
+        check_parameter(self._names[param], param, sparse=param in sparse)
+        return self._names[param], param
 
     def _parameters(self) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
         for group in self.param_groups:
+            numbers = hyperparameters(group)
             for name, param in zip(group["param_names"], group["params"], strict=True):
-                yield group, name, param
+                yield numbers, name, param
 
     def _update(self, name: str, param: Tensor, grad: Tensor, group: dict[str, Any]) -> Update:
-        if grad.is_sparse:
-            raise RuntimeError(f"AdaFisher takes no sparse gradients, but {name} has one.")
         state = self.state[param]
         if not state:
             state["step"] = 0
@@ -374,6 +435,8 @@ class AdaFisher(torch.optim.Optimizer):
         whole, param, grad = param, local(param), local(grad)
         exp_avg = local(state["exp_avg"])
         lr, beta, decay = group["lr"], group["beta"], group["weight_decay"]
+        if not group["decay_norms_and_biases"] and whole in self._without_decay():
+            decay = 0.0
         terms = self._curvature.terms(whole)
         if not terms and whole in self._curvature.owners:
             self._identity_steps[name] = self._identity_steps.get(name, 0) + 1
@@ -386,3 +449,8 @@ class AdaFisher(torch.optim.Optimizer):
         )
         step_size = lr / (1.0 - beta ** state["step"])
         return Update(param, grad, exp_avg, terms, step_size, rule)
+
+    def _without_decay(self) -> set[Tensor]:
+        if self._undecayed is None:  # not earlier: a lazy layer has no shapes before it is called
+            self._undecayed = undecayed(self._curvature.capture.model)
+        return self._undecayed

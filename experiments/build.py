@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from experiments import budget, execution, parallel, seeding
+from experiments import budget, decay, execution, parallel, seeding
 from experiments.built import Built
 from experiments.calibration_record import Calibration
 from experiments.errors import UserError, first_line
@@ -178,8 +178,12 @@ def load_pretrained(config: Mapping[str, Any], model: nn.Module) -> transfer.Loa
 
 def build_optimizer(section: Mapping[str, Any], model: nn.Module) -> Optimizer:
     """Make the optimizer; a method that needs the model gets it in place of the parameters."""
-    subject: Any = model if section["needs"]["model"] else model.parameters()
-    return _call("optimizer", {"optimizer": section}, _construct("optimizer", section), subject)
+    subject: Any = model
+    own = section
+    if not section["needs"]["model"]:
+        subject = decay.groups(section, model)
+        own = {key: value for key, value in section.items() if key != decay.KEY}
+    return _call("optimizer", {"optimizer": section}, _construct("optimizer", own), subject)
 
 
 def build_control(
@@ -192,7 +196,7 @@ def build_control(
             "as many: remove the run's folder to measure them again."
         )
     return ScalarControl(
-        model.parameters(),
+        decay.groups(section, model),
         section["lr"],
         scales=scales,
         weight_decay=section["weight_decay"],

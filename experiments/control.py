@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from experiments import budget, divergence, faults, identity
+from experiments import budget, decay, divergence, faults, identity
 from experiments.build import build
 from experiments.built import Built
 from experiments.calibration_record import Calibration
@@ -188,6 +188,7 @@ class Recorder:
     def __init__(self, built: Built, section: Mapping[str, Any]) -> None:
         self.found: list[float] = []
         self._group = {**section["control"], "weight_decay": section["weight_decay"]}
+        self._exempt = decay.exempt(section, built.model)
         self._moments: dict[Tensor, Tensor] = {}
         self._steps: dict[Tensor, int] = {}
         self._before: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -197,16 +198,15 @@ class Recorder:
     @torch.no_grad()
     def _note(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._before = []
-        for group in optimizer.param_groups:
-            for param in group["params"]:
+        for members in optimizer.param_groups:
+            for param in members["params"]:
                 if param.grad is None:
                     continue
                 average = self._moments.setdefault(param, torch.zeros_like(param))
                 self._steps[param] = self._steps.get(param, 0) + 1
                 grad = param.grad.detach()
-                direction = momentum_direction(
-                    average, param, grad, self._steps[param], self._group
-                )
+                group = self._group | {"weight_decay": self._weight_decay(param)}
+                direction = momentum_direction(average, param, grad, self._steps[param], group)
                 self._before.append((param, param.detach().clone(), direction))
 
     @torch.no_grad()
@@ -216,12 +216,15 @@ class Recorder:
         along, squares = 0.0, 0.0
         for param, before, direction in self._before:
             moved = param.detach() - before
-            if decoupled and self._group["weight_decay"]:
-                moved += before * (lr * self._group["weight_decay"])
+            if decoupled and (weight_decay := self._weight_decay(param)):
+                moved += before * (lr * weight_decay)
             along -= (moved.double() * direction.double()).sum().item()
             squares += direction.double().square().sum().item()
         self._before = []
         self.found.append(0.0 if lr * squares == 0 else along / (lr * squares))
+
+    def _weight_decay(self, param: Tensor) -> float:
+        return 0.0 if param in self._exempt else self._group["weight_decay"]
 
 
 def _read(path: Path) -> Any:

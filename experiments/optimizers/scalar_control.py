@@ -21,7 +21,7 @@ class ScalarControl(Optimizer):
     ``decay="decoupled"``, :math:`\eta_t \kappa \theta` is subtracted from the parameter.
 
     Args:
-        params: Parameters to train.
+        params: Parameters to train, or torch-style groups.
         lr: Learning rate; eta.
         scales: ``[steps]``, the number of each step; s.
         momentum: Decay of the momentum; beta.
@@ -34,7 +34,7 @@ class ScalarControl(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Any],
         lr: float,
         *,
         scales: Tensor,

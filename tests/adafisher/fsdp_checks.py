@@ -13,12 +13,14 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
+from torch.nn.parallel import DistributedDataParallel
 
-from adafisher import AdaFisher
+from adafisher import AdaFisher, get_optimizer_state_dict, set_optimizer_state_dict
 from tests.adafisher.ddp_checks import F32, PLAIN_CNN, RELEASED, STEPS
 from tests.adafisher.ranks import checks
 from tests.adafisher.shares import ONE_EMPTY, UNEVEN, Shared, gathered
@@ -120,6 +122,72 @@ def loads(folder: Path, model_state: dict[str, Any]) -> None:
             torch.testing.assert_close(param.full_tensor(), end[name], rtol=0, atol=1e-12)
 
 
+def state_by_name(shared: Shared) -> dict[str, Any]:
+    return {
+        "model": get_model_state_dict(shared.model),
+        "optimizer": get_optimizer_state_dict(shared.optimizer),
+    }
+
+
+def saves_by_name(folder: Path, **options: Any) -> None:
+    """Save halfway, load into a new and into a used optimizer, and come to the same end."""
+    options |= {"shares": UNEVEN, "update_interval": 3}
+    shared = Shared(GROUPED, **options)
+    shared.train(range(4))
+    dcp.save(state_by_name(shared), checkpoint_id=folder / "named")
+    shared.train(range(4, 8))
+    end = shared.whole_model.state_dict()
+    if dist.get_rank() == 0:
+        torch.save(end, folder / "end.pt")
+    for used in (False, True):
+        other = Shared(GROUPED, **options)
+        other.train(range(int(used)))
+        state = state_by_name(other)
+        dcp.load(state, checkpoint_id=folder / "named")
+        set_model_state_dict(other.model, state["model"])
+        set_optimizer_state_dict(other.optimizer, state["optimizer"])
+        for index in range(4, 8):
+            other.backward(index)
+            other.optimizer.step()
+            other.optimizer.zero_grad()
+        for name, param in other.bare.named_parameters():
+            torch.testing.assert_close(gathered(param), end[name], rtol=0, atol=1e-12)
+
+
+def passes_without_gradients(_folder: Path) -> None:
+    """The gradient that is waited for is that of the parameter within forward."""
+    shared = Shared(MLP, prepare=whole, shares=UNEVEN)
+    for index in STEPS:
+        x = (100 * shared.batch(90)).requires_grad_()
+        torch.autograd.grad(shared.model(x).square().sum(), x)
+        assert not any(
+            layer.pool.rows for layer in shared.optimizer._curvature.capture.layers.values()
+        )
+        shared.backward(index)
+        shared.step()
+
+
+def accumulates_without_reducing(_folder: Path) -> None:
+    shared = Shared(MLP, prepare=whole, shares=UNEVEN)
+    model: Any = shared.model
+    for index in STEPS:
+        model.set_requires_gradient_sync(False)
+        shared.backward(2 * index)
+        assert all(param.grad is None for param in shared.bare.parameters())
+        model.set_requires_gradient_sync(True)
+        shared.backward(2 * index + 1)
+        shared.step()
+
+
+def cleared_by_the_model(_folder: Path) -> None:
+    shared = Shared(MLP, prepare=whole, shares=UNEVEN)
+    for index in STEPS:
+        shared.model(shared.batch(90)[shared.rows]).square().sum().backward()
+        shared.bare.zero_grad()
+        shared.backward(index)
+        shared.step()
+
+
 def sharded_afterwards(_folder: Path) -> None:
     model = MLP.model()
     optimizer = AdaFisher(model)
@@ -194,6 +262,11 @@ CHECKS = checks(
     ("mesh_of_a_part", only_four(mesh_of_a_part), {}),
     ("half_precision", half_precision, {}),
     ("saves", saves, {}),
+    ("saves_by_name", saves_by_name, {"prepare": whole}),
+    ("saves_by_name_replicated", saves_by_name, {"wrap": DistributedDataParallel}),
+    ("passes_without_gradients", passes_without_gradients, {}),
+    ("accumulates_without_reducing", accumulates_without_reducing, {}),
+    ("cleared_by_the_model", cleared_by_the_model, {}),
     ("sharded_afterwards", sharded_afterwards, {}),
     ("tensor_parallel", tensor_parallel, {}),
 )

@@ -217,7 +217,7 @@ def test_non_finite_estimate_is_dropped_counted_and_leaves_no_trace() -> None:
             model(MLP.batch(2) * 1e200), 2
         ).backward()  # the squares overflow, no gradient is nan
         for param in model.parameters():
-            param.grad = torch.zeros_like(param)
+            param.grad = torch.full_like(param, 1e-3)
     with pytest.warns(UserWarning, match="dropped an estimate that is not finite, of '0', '2'"):
         side.step()
     side.compare()

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from torch import nn
 
-from adafisher import AdaFisher
+from adafisher import AdaFisher, get_optimizer_state_dict, set_optimizer_state_dict
 from tests.adafisher import ddp_checks, fsdp_checks, gpu_checks, ranks
 from tests.adafisher.shares import loss_of
 
@@ -78,6 +79,26 @@ def test_saved_on_two_ranks_loads_on_one(fsdp_two: Ends) -> None:
         loss_of(model(case.batch(index)), index).backward()
         optimizer.step()
         optimizer.zero_grad()
+    for name, param in model.named_parameters():
+        torch.testing.assert_close(param.detach(), end[name], rtol=0, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled, unavailable or uninitialized")
+@pytest.mark.parametrize("check", ["saves_by_name", "saves_by_name_replicated"])
+def test_saved_by_name_on_two_ranks_loads_on_one(check: str, fsdp_two: Ends) -> None:
+    folder = fsdp_two.folder / check
+    case = fsdp_checks.GROUPED
+    model = case.model(seed=1)
+    optimizer = AdaFisher(model)
+    state = {"model": model.state_dict(), "optimizer": get_optimizer_state_dict(optimizer)}
+    dcp.load(state, checkpoint_id=folder / "named", no_dist=True)
+    model.load_state_dict(state["model"])
+    set_optimizer_state_dict(optimizer, state["optimizer"])
+    for index in range(4, 8):
+        loss_of(model(case.batch(index)), index).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    end = torch.load(folder / "end.pt", weights_only=True)
     for name, param in model.named_parameters():
         torch.testing.assert_close(param.detach(), end[name], rtol=0, atol=1e-12)
 

@@ -234,11 +234,6 @@ def test_schedulers(name: str) -> None:
     assert len(set(seen)) > 1
 
 
-def test_one_cycle_of_the_momentum_is_refused_by_torch() -> None:
-    with pytest.raises(ValueError, match="must support momentum or beta1"):
-        torch.optim.lr_scheduler.OneCycleLR(AdaFisher(MLP.model()), 1e-3, total_steps=6)
-
-
 def regression() -> tuple[nn.Module, TensorDataset]:
     torch.manual_seed(0)
     x = torch.randn(48, 4)

@@ -147,7 +147,7 @@ def test_frozen_parameters_are_not_warned_of() -> None:
 
 
 def test_coverage_counts_steps_without_an_estimate() -> None:
-    case = BY_ID["functional_use"]
+    case = BY_ID["weight_multiplied_by_hand"]
     side = SideBySide(case)
     with pytest.warns(UserWarning, match="no rows came with the gradients of 'read'") as caught:
         side.train(range(3))
@@ -169,15 +169,6 @@ def test_parametrized_weight_is_declared() -> None:
     layer(torch.randn(5, 4)).sum().backward()
     optimizer.step()
     assert optimizer.coverage().curvature == ("bias",)
-
-
-def test_sparse_gradients_are_refused_by_name() -> None:
-    model = nn.Sequential(nn.Embedding(5, 4, sparse=True), nn.Linear(4, 2))
-    with pytest.warns(UserWarning, match=r"0\.weight"):
-        optimizer = AdaFisher(model)
-    model(torch.tensor([1, 2])).sum().backward()
-    with pytest.raises(RuntimeError, match=r"0\.weight"):
-        optimizer.step()
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -208,6 +199,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"loss_scale": "auto"}, r"Invalid loss_scale: 'auto'"),
     ({"differentiable": True}, r"Invalid differentiable: True. Must be False: the factors"),
     ({"maximize": 1}, r"Invalid maximize: 1. Must be True or False"),
+    ({"decay_norms_and_biases": 0}, r"Invalid decay_norms_and_biases: 0. Must be True or False"),
 ]
 
 

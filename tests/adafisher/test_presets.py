@@ -175,7 +175,7 @@ def test_preset_file_is_complete(path: Path) -> None:
     assert (lr.high * lr.low) ** 0.5 == pytest.approx(config.lr, rel=0.06)
     released = {"adafisher_released": "adafisher", "adafisherw_released": "adafisherw"}
     assert config.published_as == released.get(path.stem)
-    for line in path.read_text("utf-8").splitlines()[5:19]:
+    for line in path.read_text("utf-8").splitlines()[5:20]:
         assert "  # " in line, f"no source: {line}"
     optimizer = build(path.stem, nn.Linear(2, 2))
     assert isinstance(optimizer, AdaFisherW) is ("rw" in path.stem)

@@ -47,6 +47,7 @@ def test_every_hyperparameter_is_written_out(name):
     # What selects an implementation or the parameters, and never the result.
     technical = {"params", "model", "foreach", "capturable", "differentiable", "fused"}
     technical |= {"maximize", "loss_scale", "process_group"}  # what the suite's loop decides
+    technical |= {"decay_norms_and_biases"}  # and which of torch's groups it makes
     named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     expected = {p.name for p in named} - technical
     assert set(identity.hyperparameters(section)) - technical == expected

@@ -98,6 +98,7 @@ def test_the_scalar_is_the_mean_weighted_by_squared_momentum() -> None:
         pass
 
     made = Made()
+    made.model = model  # type: ignore[attr-defined]
     made.optimizer = optimizer  # type: ignore[attr-defined]
     recorder = control.Recorder(made, section)  # type: ignore[arg-type]
     expected = []
@@ -116,12 +117,15 @@ def test_the_scalar_is_the_mean_weighted_by_squared_momentum() -> None:
     assert recorder.found == pytest.approx(expected, rel=1e-5)
 
 
-def test_decoupled_decay_is_no_part_of_the_scalar(tmp_path: Path) -> None:
+@pytest.mark.parametrize("everywhere", ["true", "false"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adafisherw"])
+def test_decoupled_decay_is_no_part_of_the_scalar(
+    optimizer: str, everywhere: str, tmp_path: Path
+) -> None:
+    section = [f"optimizer={optimizer}", f"optimizer.decay_norms_and_biases={everywhere}"]
     plain, decayed = (
         control.measure(
-            config(
-                tmp_path, "optimizer=adamw", f"optimizer.weight_decay={decay}", "budget.steps=1"
-            ),
+            config(tmp_path, *section, f"optimizer.weight_decay={decay}", "budget.steps=1"),
             World(),
         )
         for decay in (0.0, 0.5)
@@ -297,7 +301,7 @@ def test_the_scalar_of_a_momentum_that_is_not_finite_is_no_number() -> None:
     still = Still([param], lr=0.1)
     group = {"momentum": 0.9, "decay": "coupled"}
     recorder = control.Recorder(
-        SimpleNamespace(optimizer=still),
+        SimpleNamespace(optimizer=still, model=nn.Module()),
         {"control": group, "weight_decay": 0.0},
     )
     still.step()

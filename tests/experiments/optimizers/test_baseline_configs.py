@@ -15,7 +15,7 @@ CONF = Path(__file__).parents[3] / "conf"
 BASELINES = [name for name in commandline.choices("optimizer") if "adafisher" not in name]
 PAPER = sorted((CONF / "paper").glob("*/*.yaml"))
 SUITE_KEYS = {"_target_", "_partial_", "_convert_", "name", "family", "shardable", "published_as"}
-SUITE_KEYS |= {"control", "needs", "neutral", "nullable", "search"}
+SUITE_KEYS |= {"control", "needs", "neutral", "nullable", "search", "decay_norms_and_biases"}
 # How torch computes a step, not which step: no hyperparameters.
 EXECUTION = {"foreach", "fused", "capturable", "differentiable", "maximize"}
 EXECUTION |= {"decoupled_weight_decay"}  # Adam's switch to AdamW, which is a method of its own
