@@ -23,7 +23,8 @@ class Architecture:
         name: Name in the table and in test ids.
         library: Package that it is built from.
         build: Name of what builds it: of transformers the configuration and the model, separated by
-            a space; of timm the model's name; of torchvision and torch_geometric the class.
+            a space; of timm the model's name or a class within it; of the other two
+            the class or function.
         inputs: Kind of batch.
         options: Arguments of the configuration.
         size: Height and width of images.
@@ -204,7 +205,7 @@ TIMM = (
         "timm",
         "resnetv2_50x1_bit",
         "images",
-        {"layers": (1, 1), "channels": (32, 64), "stem_chs": 32},
+        {"channels": (128, 128, 256, 256), "stem_chs": 32},
     ),
     Architecture("nf_resnet", "timm", "nf_resnet26", "images"),
     Architecture("regnety", "timm", "regnety_002", "images"),
@@ -234,7 +235,7 @@ TIMM = (
     Architecture(
         "mixer",
         "timm",
-        "mixer_s32_224",
+        "models.mlp_mixer.MlpMixer",
         "images",
         {"img_size": 32, "patch_size": 8, "embed_dim": 32, "num_blocks": 2},
     ),
