@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-_NAMES_SHOWN = 4
+_NAMES_SHOWN = 8
 
 
 class Coverage(NamedTuple):
