@@ -44,28 +44,35 @@ def take_momentum(group: dict[str, Any]) -> None:
         group["beta"] = momentum
 
 
-def check_dense(name: str, param: Tensor, model: nn.Module) -> None:
-    """Refuse a parameter that is known to get sparse gradients.
+def sparse_weights(model: nn.Module) -> set[Tensor]:
+    """Weights that are known to get sparse gradients: of embeddings with ``sparse=True``."""
+    return {
+        module.weight
+        for module in model.modules()
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse
+    }
+
+
+def check_parameter(name: str, param: Tensor, *, sparse: bool) -> None:
+    """Refuse a parameter that cannot be stepped; a frozen one is not, and may be quantised.
 
     Args:
         name: Its name.
         param: Parameter of the optimizer.
-        model: Its model.
+        sparse: Whether it is known to get sparse gradients.
 
     Raises:
-        ValueError: It is the weight of an embedding with ``sparse=True``, and not frozen.
+        ValueError: It is trainable, and not real or sparse.
     """
-    for module in model.modules():
-        if (
-            isinstance(module, nn.Embedding | nn.EmbeddingBag)
-            and module.sparse
-            and module.weight is param
-            and param.requires_grad
-        ):
-            raise ValueError(
-                f"Invalid sparse of the layer of {name}: True. Must be False, as AdaFisher takes "
-                "no sparse gradients, or the parameter be left out of params."
-            )
+    if not param.requires_grad:
+        return
+    if not param.is_floating_point():
+        raise ValueError(f"Invalid dtype of {name}: {param.dtype}. Must be real.")
+    if sparse:
+        raise ValueError(
+            f"Invalid sparse of the layer of {name}: True. Must be False, as AdaFisher takes "
+            "no sparse gradients, or the parameter be left out of params."
+        )
 
 
 def check_gradients(gradients: Iterable[tuple[str, Tensor | None]]) -> None:

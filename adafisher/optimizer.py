@@ -23,9 +23,10 @@ from adafisher.coverage import Coverage, warn_uncovered
 from adafisher.curvature import Curvature
 from adafisher.groups import (
     ALIAS_OF_BETA,
-    check_dense,
     check_gradients,
+    check_parameter,
     hyperparameters,
+    sparse_weights,
     stored,
     take_momentum,
     undecayed,
@@ -94,10 +95,17 @@ class AdaFisher(torch.optim.Optimizer):
             ``torch.distributed`` once it is initialised. False is this process alone.
         differentiable: Refused; there for the message.
 
+    Rows count exactly when the gradient that they belong to has reached the parameter, and until
+    it is cleared, by whomever. ``torch.autograd.grad`` brings none; nor do gradients that are set
+    by hand from it, whose layers keep their last estimate: ``loss.backward(inputs=params)`` does. A
+    gradient penalty is a part of the loss that it is trained with. Passes through one graph count
+    as one of the sum. ``capture`` has the details.
+
     Refused, with the reason in the message: ``differentiable=True`` and sparse gradients; passes
-    under ``torch.func`` transforms; capture in a CUDA graph; a ``GradScaler`` after ``unscale_``
-    without ``loss_scale``; a wrapped or compiled model (pass the one inside; to compile that,
-    before or after, is fine, and its graph breaks at each layer).
+    under ``torch.func`` transforms, and ``torch.jit.script``, before ``close()`` (to export or
+    trace the model is fine); capture in a CUDA graph; a ``GradScaler`` after ``unscale_`` without
+    ``loss_scale``; a wrapped or compiled model (pass the one inside; to compile that, before or
+    after, is fine, and its graph breaks at each layer).
 
     Identity, and listed by ``coverage()``: parameters in no supported layer; the projections of
     ``nn.MultiheadAttention`` with a ``kdim`` or ``vdim`` of its own; parametrized weights; layers
@@ -112,7 +120,9 @@ class AdaFisher(torch.optim.Optimizer):
     Distributed: the optimizer is built on the model itself, which is then wrapped in
     ``DistributedDataParallel``; ``fully_shard`` comes before the optimizer. Rows are pooled at
     ``step``, so that ``no_sync`` needs nothing more. Gradients have to be averaged, not summed,
-    for the numbers of one process. ``distributed`` says why they are the same.
+    for the numbers of one process. ``distributed`` says why they are the same. For
+    ``torch.distributed.checkpoint`` there are ``get_`` and ``set_optimizer_state_dict`` here, as
+    torch's own drop the curvature (``by_name``).
 
     Example:
         >>> model = torch.nn.Linear(3, 2)
@@ -219,7 +229,8 @@ class AdaFisher(torch.optim.Optimizer):
             bare = [entry[1] if isinstance(entry, tuple) else entry for entry in given]
             if any(isinstance(entry, Tensor) and entry not in self._names for entry in bare):
                 self._look_again()
-            group["params"] = [self._named(i, entry) for i, entry in enumerate(bare)]
+            sparse = sparse_weights(self._curvature.capture.model)
+            group["params"] = [self._named(i, entry, sparse) for i, entry in enumerate(bare)]
             if len(set(bare)) < len(bare):
                 raise ValueError("Invalid params: a parameter is given twice.")
         is_aliased = ALIAS_OF_BETA in group
@@ -408,19 +419,16 @@ class AdaFisher(torch.optim.Optimizer):
         self._curvature.capture.find()
         self._undecayed = None
 
-    def _named(self, position: int, param: Any) -> tuple[str, Any]:
-        if isinstance(param, Tensor) and param not in self._names:
+    def _named(self, position: int, param: Any, sparse: set[Tensor]) -> tuple[str, Any]:
+        if not isinstance(param, Tensor):
+            return "", param  # torch refuses it
+        if param not in self._names:
             raise ValueError(
                 f"Invalid params: entry {position} of shape {tuple(param.shape)} is not a "
                 "parameter of the model."
             )
-        name = self._names.get(param, "")
-        if isinstance(param, Tensor):
-            # What is frozen is not stepped, so that it may be quantised.
-            if param.requires_grad and not param.is_floating_point():
-                raise ValueError(f"Invalid dtype of {name}: {param.dtype}. Must be real.")
-            check_dense(name, param, self._curvature.capture.model)
-        return name, param  # torch refuses what is not a tensor
+        check_parameter(self._names[param], param, sparse=param in sparse)
+        return self._names[param], param
 
     def _parameters(self) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
         for group in self.param_groups:

@@ -18,7 +18,6 @@ IGNORED = {
     "task.epochs": "the default of a budget, which is compared itself",
     "task.eval_batch_size": "every sample is counted once, whatever the batches",
     "task.download": "fetches the same files",
-    "schedule.horizon_epochs": "the budget: any other horizon is refused",
 }
 """Keys of a protocol that do not matter to a published row, and why. ``evaluations_per_epoch`` is
 none of them: the best of more evaluations is better."""
@@ -54,29 +53,29 @@ def conformity(run: Mapping[str, Any], recipe: Recipe, shipped: Shipped) -> Conf
     method = recipe.methods.get(run["optimizer"])
     neutral = shipped.neutral.get(run["optimizer"], {})
     own = _facts(run["ruleset"], run["protocol"], {**neutral, **run["hyperparameters"]})
-    wanted = _wanted(recipe, method, neutral)
+    wanted = facts_of(recipe, method, neutral)
     names = _short([key for key in {**own, **wanted} if not _is_ignored(key)])
     found: dict[str, str] = {}  # by key
     ignored = []
     for key in dict.fromkeys([*wanted, *own]):
         section = key.partition(".")[0]
         mine, theirs = own.get(key), wanted.get(key)
-        if _plain(mine) == _plain(theirs):
+        if plain(mine) == plain(theirs):
             continue
         alike = ALIKE.get(key, ())
         if _is_ignored(key) or (mine in alike and theirs in alike):
-            ignored.append(f"{key} {_plain(mine)}, not {_plain(theirs)}")
+            ignored.append(f"{key} {plain(mine)}, not {plain(theirs)}")
         elif method is None and section in ("budget", "optimizer"):
             continue
         elif method is not None and section == "budget":
             found["budget"] = f"{run['budget']}, not {method.budget}"
-        elif _plain(own.get(f"{section}.name")) != _plain(wanted.get(f"{section}.name")):
+        elif plain(own.get(f"{section}.name")) != plain(wanted.get(f"{section}.name")):
             # Of another choice all else is other too.
             own_name, name = own.get(f"{section}.name"), wanted.get(f"{section}.name")
-            found[f"{section}.name"] = f"{section} {_plain(own_name)}, not {_plain(name)}"
+            found[f"{section}.name"] = f"{section} {plain(own_name)}, not {plain(name)}"
         else:
-            allowed = " or ".join(alike or (_plain(theirs),))
-            found[key] = f"{names[key]} {_plain(mine)}, not {allowed}"
+            allowed = " or ".join(alike or (plain(theirs),))
+            found[key] = f"{names[key]} {plain(mine)}, not {allowed}"
     found |= _beyond(run, recipe, method)
     recorded = _recorded(run, shipped, own) & set(found)
     return Conformity(
@@ -84,7 +83,8 @@ def conformity(run: Mapping[str, Any], recipe: Recipe, shipped: Shipped) -> Conf
     )
 
 
-def _wanted(recipe: Recipe, method: Method | None, neutral: Mapping[str, Any]) -> dict[str, Any]:
+def facts_of(recipe: Recipe, method: Method | None, neutral: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a method is run with in a recipe, by dotted key; nulls are left out."""
     protocol = dict(recipe.protocol)
     if method is not None and method.epochs is not None:
         protocol["budget"] = {**protocol["budget"], "epochs": method.epochs}
@@ -114,7 +114,7 @@ def _recorded(run: Mapping[str, Any], shipped: Shipped, own: Mapping[str, Any]) 
     if stated is None or stated["name"] not in shipped.experiments:
         return set()
     given = _facts(stated["ruleset"], stated["protocol"], stated["hyperparameters"])
-    same = {key for key in own if _plain(given.get(key)) == _plain(own[key])}
+    same = {key for key in own if plain(given.get(key)) == plain(own[key])}
     budget = {key for key in own if key.startswith("budget.")}
     return same | ({"budget"} if budget <= same else set())
 
@@ -136,8 +136,10 @@ def _text(run: Mapping[str, Any], found: Mapping[str, str], recorded: set[str]) 
 def _facts(
     ruleset: str, protocol: Mapping[str, Any], hyperparameters: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Everything by dotted key; what is null is left out."""
+    """Everything by dotted key; what is null is left out, and a horizon that is the budget."""
     flat = dict(_leaves({**protocol, "optimizer": hyperparameters}))
+    if flat.get("schedule.horizon_epochs") == flat.get("budget.epochs"):
+        flat.pop("schedule.horizon_epochs", None)
     return {"ruleset": ruleset, **{key: value for key, value in flat.items() if value is not None}}
 
 
@@ -161,12 +163,12 @@ def _short(keys: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """One spelling for each value: ``1`` and ``1.0`` are the same number."""
     if isinstance(value, str):
         return value
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_plain, value))}]"
+        return f"[{', '.join(map(plain, value))}]"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return json.dumps(value)
     return f"{value:.12g}"

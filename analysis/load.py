@@ -47,6 +47,7 @@ COSTS = {  # column: where the record has it
     "parameters": ("summary", "parameters"),
     "state_bytes": ("summary", "state_bytes"),
     "peak_memory_bytes": ("summary", "peak_memory_bytes"),
+    "left_alone_percent": ("summary", "left_alone_percent"),
 }
 RESULTS = ("final", "best_test")
 RUN_COLUMNS = (

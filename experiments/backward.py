@@ -41,6 +41,7 @@ def take_step(
     *,
     takes_closure: bool,
     step: Callable[[Optimizer], object] = lambda optimizer: optimizer.step(),
+    keeps_gradients: bool = False,
 ) -> Tensor:
     """Step once and clear the gradients.
 
@@ -49,6 +50,8 @@ def take_step(
         compute_loss: Forward and backward pass; returns the loss.
         takes_closure: Whether the method evaluates the loss itself, as often as it likes.
         step: Takes the step where no closure does; a loss scale takes it in the method's place.
+        keeps_gradients: Whether they stay instead, as the method leaves them, so that the next
+            ones are added to them.
 
     Returns:
         The loss, without its graph; for a closure what ``step`` returns, by torch's convention the
@@ -64,5 +67,6 @@ def take_step(
     else:
         loss = compute_loss()
         step(optimizer)
-    optimizer.zero_grad(set_to_none=True)
+    if not keeps_gradients:
+        optimizer.zero_grad(set_to_none=True)
     return loss.detach()

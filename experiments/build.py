@@ -115,6 +115,7 @@ def build(
         pretrained=pretrained,
         creates_graph=bool(needs.get("create_graph")),
         takes_closure=bool(needs.get("closure")),
+        keeps_gradients=bool(needs.get("keep_gradients")),
         precision=Precision(plan.precision, plan.device, loss_scale=plan.loss_scale),
         channels_last=channels_last,
         compiled=plan.compiled,

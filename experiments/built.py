@@ -34,6 +34,7 @@ class Built:
     pretrained: transfer.Loaded | None  # what the model started from; None: random weights
     creates_graph: bool  # it differentiates the gradients once more
     takes_closure: bool  # its step evaluates the loss itself
+    keeps_gradients: bool  # nothing clears them between steps
     precision: Precision
     channels_last: bool
     compiled: bool

@@ -73,6 +73,8 @@ def check(config: Config) -> None:
         raise UserError(
             f"optimizer={name}: not with control=scalar, as it evaluates the loss itself."
         )
+    if config["optimizer"]["needs"].get("keep_gradients"):
+        raise UserError("control=scalar: not with needs.keep_gradients, which the control clears.")
     for key, applies in (
         ("precision=fp16", config["precision"] == "fp16"),
         ("loss_scale", config.get("loss_scale") is not None),

@@ -133,7 +133,17 @@ def _check_optimizer(section: Mapping[str, Any], execution: Execution) -> None:
     needs = section["needs"]
     differentiates, looks = needs.get("create_graph", False), needs.get("logits", False)
     fp16, several = execution.precision == "fp16", execution.way is not None
+    keeps, kept = needs.get("keep_gradients", False), "needs.keep_gradients=true"
     refusals = (
+        (keeps and differentiates, kept, "its gradients hold the graph that they were made by"),
+        (keeps and needs.get("closure", False), kept, "it clears them itself"),
+        (keeps and fp16, f"precision=fp16 and {kept}", "what is kept is unscaled already"),
+        (
+            keeps and execution.loss_scale is not None,
+            f"loss_scale and {kept}",
+            "what is kept is unscaled already",
+        ),
+        (keeps and execution.way == "fsdp", f"distributed=fsdp and {kept}", "they are split"),
         (differentiates and fp16, "precision=fp16", "the loss scale would stay in its curvature"),
         (differentiates and execution.compiled, "compile=true", "it differentiates twice"),
         (differentiates and several, "several processes", "only first gradients are averaged"),

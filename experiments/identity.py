@@ -46,6 +46,9 @@ NOTES = (
     "neutral",
     "nullable",
 )
+HYPERPARAMETERS = (
+    "keep_gradients",
+)  # of `needs`: one of a method's hyperparameters where it is true
 # Nulls that were hashed from the first. Every other null is left out at any depth, and so is a
 # value that the section's `neutral` names: an argument that comes later changes no id while it
 # changes nothing.
@@ -73,9 +76,14 @@ def group_id(config: Config) -> str:
 
 
 def hyperparameters(section: Config) -> dict[str, Any]:
-    """The values of an optimizer's section, without what only the suite reads."""
+    """The values of an optimizer's section, without what only the suite reads.
+
+    Of ``needs`` those of ``HYPERPARAMETERS`` are: no part of a method, and they change it.
+    """
     hidden = ("_target_", "_partial_", "_convert_", "name", "family", "needs", *NOTES)
-    return {key: value for key, value in section.items() if key not in hidden}
+    kept = {key: value for key, value in section.items() if key not in hidden}
+    needs = section.get("needs") or {}
+    return kept | {name: True for name in HYPERPARAMETERS if needs.get(name)}
 
 
 def hashed_hyperparameters(section: Config) -> dict[str, Any]:

@@ -119,7 +119,9 @@ class Trainer:
         rng = {"cpu": torch.get_rng_state()}
         if self.built.device.type == "cuda":
             rng["cuda"] = torch.cuda.get_rng_state(self.built.device)
+        kept = {"gradients": self._gradients()} if self.built.keeps_gradients else {}
         return {
+            **kept,
             "model": parallel.whole(self.built.model.state_dict()),
             "optimizer": parallel.whole(self.built.optimizer.state_dict()),
             "precision": self.built.precision.state_dict(),
@@ -132,6 +134,9 @@ class Trainer:
         built = self.built
         parallel.load_model(built.model, state["model"])
         parallel.load_optimizer(built.optimizer, state["optimizer"])
+        for name, grad in state.get("gradients", {}).items():
+            param = built.model.get_parameter(name)
+            param.grad = grad.to(param.device, copy=True)
         built.precision.load_state_dict(state["precision"])
         self.counters = Counters(**state["counters"])
         if len(state["rng"]) == built.world.size:
@@ -142,6 +147,11 @@ class Trainer:
         else:  # other processes: other streams, which must not begin again where they began
             stream = f"training/{built.world.rank}/{built.world.size}/{self.counters.step}"
             seeding.seed_global(self.seed, stream)
+
+    def _gradients(self) -> dict[str, Tensor]:
+        """Those that the next step adds to, the same in all processes."""
+        named = self.built.model.named_parameters()
+        return {name: param.grad for name, param in named if param.grad is not None}
 
     def _step(self, inputs: Tensor, targets: Tensor) -> tuple[float, int]:
         """Train on a batch of all processes; returns this one's loss, and the rows that count."""
@@ -165,6 +175,7 @@ class Trainer:
                 compute_loss,
                 takes_closure=built.takes_closure,
                 step=built.precision.step,
+                keeps_gradients=built.keeps_gradients,
             )
         except Exception as error:
             # A method may refuse gradients that are not finite before anyone has seen the loss.

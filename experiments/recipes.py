@@ -175,7 +175,11 @@ class Mapped:
     def _hyperparameters(self, config: Config, choices: Mapping[str, str | None]) -> str:
         section = config["optimizer"]
         found = identity.hyperparameters(section)
-        neutral = {k: v for k, v in (section.get("neutral") or {}).items() if k in found}
+        stated = section.get("neutral") or {}
+        neutral = {key: value for key, value in stated.items() if key in found}
+        for name in identity.HYPERPARAMETERS:
+            if f"needs.{name}" in stated:
+                neutral[name] = stated[f"needs.{name}"]
         if neutral:
             self.neutral[section["name"]] = neutral
         name = f"{config['ruleset']}/{choices['family']}/{section['name']}"

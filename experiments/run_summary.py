@@ -26,7 +26,7 @@ def progress(built: Built, counters: Counters, rows: Sequence[Row]) -> dict[str,
         "step": counters.step,
         "epoch": counters.step / built.steps_per_epoch,
         "train_seconds": counters.train_seconds,
-        "evaluation_seconds": counters.evaluation_seconds,
+        "evaluation_seconds": None if built.task.test is None else counters.evaluation_seconds,
         "total_steps": built.total_steps,
         "last_row_step": rows[-1]["step"] if rows else None,
     }

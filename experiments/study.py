@@ -119,7 +119,7 @@ def prepare(name: str, overrides: list[str], folders: Mapping[str, str]) -> Stud
 
 
 def run(study: Study) -> None:
-    """Measure a study and store it in one step, so that no part of it is ever seen.
+    """Measure a study, print what it tells, and store it in one step, so that no part is ever seen.
 
     Raises:
         DivergedError: If what it trains diverges; nothing is stored then.
@@ -128,6 +128,7 @@ def run(study: Study) -> None:
 
     start = time.perf_counter()
     arrays, facts = study.plan.measure()
+    _tell(study, facts)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     described: dict[str, Any] = {
@@ -216,6 +217,11 @@ def _asked_for(arguments: list[str]) -> Iterator[Study]:
         yield prepare(name, overrides, folders)
 
 
+def _tell(study: Study, facts: Mapping[str, Any]) -> None:
+    for line in study.plan.tell(facts):
+        print(f"study {study.name}: {line}", flush=True)
+
+
 def main() -> None:
     """Measure the studies that were asked for."""
     failed = False
@@ -226,6 +232,8 @@ def main() -> None:
         for study in studies:
             if study.is_done():
                 print(f"study {study.name}: done before, {study.folder}", flush=True)
+                stored = strict_json.loads((study.folder / STUDY_FILE).read_text(encoding="utf-8"))
+                _tell(study, stored["facts"])
                 continue
             print(f"study {study.name}: measuring", flush=True)
             try:

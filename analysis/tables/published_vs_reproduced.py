@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.fidelity import aspects, notes
 from analysis.load import Results
+from analysis.published import records
 from analysis.published_tables import ours_text, published_text
 from analysis.render import CSV_ONLY
+from analysis.shipped import shipped
 from analysis.verdict import COLUMNS, RULE, verdicts
 
-NOTE = RULE
+NOTE = f"""{RULE} As run: what is known of the row's own runs and is not, or not all, what the \
+first recipe here runs; the table published_fidelity has every row's method, model, weights, \
+batch, loss scale and decay."""
 """What the caption goes on with."""
 
 INDEX = ["table", "dataset", "model", "setting", "optimizer", "metric"]
-SHOWN = ["published", "reproduced", "difference_text", "verdict", "command"]
+SHOWN = ["published", "reproduced", "difference_text", "verdict", "command", "as_run"]
 
 
 def build(results: Results) -> pd.DataFrame:
@@ -35,7 +40,8 @@ def build(results: Results) -> pd.DataFrame:
         "" if row["command"] and row["command"] in row["verdict"] else row["command"]
         for row in rows
     ]
+    made["as_run"] = [notes(aspects(row, shipped())) for row in records(made)]
     rest = [name for name in COLUMNS if name not in (*INDEX, *SHOWN)]
     table = made.set_index(INDEX)[[*SHOWN, *rest]].astype(object)
     table.attrs[CSV_ONLY] = rest
-    return table.rename(columns={"difference_text": "ours minus published"})
+    return table.rename(columns={"difference_text": "ours minus published", "as_run": "as run"})

@@ -33,10 +33,12 @@ class Plan:
     Attributes:
         essence: All that the result depends on, as plain values; the study's id is its hash.
         measure: Measures it.
+        tell: What the command prints of the facts, a line each.
     """
 
     essence: Mapping[str, Any]
     measure: Callable[[], Measured]
+    tell: Callable[[Mapping[str, Any]], list[str]] = lambda facts: []
 
 
 def run_config(overrides: Sequence[str], folders: Mapping[str, str]) -> Config:

@@ -9,13 +9,12 @@ PLAIN = {"command": [], "setting": {}, "typed": {}, "ruleset_file": None, "exper
 
 
 def recipe_of(table: int, task: str, model: str, optimizer: str) -> Recipe:
-    """The recipe by the published names."""
-    (found,) = [
+    """The first recipe by the published names."""
+    return next(
         recipe
         for recipe in shipped().recipes
         if (recipe.table, recipe.published) == (table, (task, model, optimizer))
-    ]
-    return found
+    )
 
 
 def identity_of(recipe: Recipe, optimizer: str = "", **changes: Any) -> dict[str, Any]:
@@ -57,6 +56,8 @@ def identity_of(recipe: Recipe, optimizer: str = "", **changes: Any) -> dict[str
             protocol[section][last] = value
         elif key == "precision":
             protocol[key] = identity[key] = value
+        elif key == "loss_scale":
+            protocol[key] = value
         else:
             identity[key] = value
     return identity

@@ -47,9 +47,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def report(tmp_path_factory: pytest.TempPathFactory, writer_to: Any, draw_only: Any) -> Path:
     runs_dir, out = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("out")
     write_run = writer_to(runs_dir)
+    plain = {"setting": {}, "typed": {}, "ruleset_file": None, "experiment": None}
     for optimizer, value in (("adam", 95.0), ("sgd", 9.5), ("kfac", 97.0)):
+        told = {"protocol": {}, "origin": {"command": [f"optimizer={optimizer}"], **plain}}
         for seed in (0, 1):
-            folder = write_run(optimizer, seed, (value - 1, value), run_id=f"{optimizer}{seed}")
+            run_id = f"{optimizer}{seed}"
+            folder = write_run(optimizer, seed, (value - 1, value), run_id=run_id, **told)
             (folder / "config.yaml").write_text(f"seed: {seed}\nname: {optimizer}\n")
     write_run(EVIL, 0, status="failed", reason=EVIL, rows=[], run_id="bad")
     with pytest.MonkeyPatch.context() as patch:
@@ -122,7 +125,7 @@ def test_a_number_leads_to_its_command_and_on_to_its_run(page: Any) -> None:
     region.find_element(By.LINK_TEXT, "97.00 ± 0.00").click()
     group = page.find_element(By.CSS_SELECTOR, "details:target")
     assert group.get_attribute("open") is not None
-    assert "optimizer=kfac" in group.find_element(By.TAG_NAME, "pre").text
+    assert "optimizer=kfac seed=0,1" in group.find_element(By.TAG_NAME, "pre").text
     group.find_element(By.LINK_TEXT, "kfac1").click()
     run = page.find_element(By.ID, "run-kfac1")
     assert run.get_attribute("open") is not None

@@ -26,6 +26,7 @@ TYPED = {
         "crop_padding 0, not 4, flip false, not true, cutout_size 0, not 16",
     ),
     "a schedule per step": (["schedule.per=step"], "per step, not epoch"),
+    "a cosine that is cut off": (["schedule.horizon_epochs=400"], "horizon_epochs 400, not null"),
     "ImageNet's stem": (["model.stem=imagenet"], "stem imagenet, not cifar"),
     "eps": (["optimizer.eps=1e-3"], "eps 0.001, not 1e-08"),
 }

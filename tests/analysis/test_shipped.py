@@ -20,14 +20,14 @@ ROOT = Path(__file__).resolve().parents[2]
 ROWS = records(read_published())
 
 
-def recipe_of(row: dict[str, Any]) -> Recipe | None:
-    found = shipped().covering(row)
-    assert len(found) <= 1, f"{row} is made twice"
-    return found[0] if found else None
+def test_no_row_has_two_recipes_of_one_name() -> None:
+    for row in ROWS:
+        names = [recipe.name for recipe in shipped().covering(row)]
+        assert len(set(names)) == len(names), f"{row} is made twice"
 
 
 def test_every_row_has_its_experiment_but_those_that_cannot() -> None:
-    without = [row for row in ROWS if recipe_of(row) is None]
+    without = [row for row in ROWS if not shipped().covering(row)]
 
     # Of the literature, and MobileNetV3 with weights that its published definition cannot load.
     assert {(row["table"], row["setting"], row["model"]) for row in without} == {
@@ -51,9 +51,13 @@ CHOSEN = {  # one of every kind of file that has its own conf/paper and defaults
 def test_the_command_makes_runs_that_join_the_row_and_follow_its_protocol(chosen: tuple) -> None:
     names = ("table", "dataset", "model", "optimizer")
     (row,) = [row for row in ROWS if tuple(row[name] for name in names) == chosen]
-    recipe = recipe_of(row)
-    assert recipe is not None
+    recipes = shipped().covering(row)
+    assert recipes
+    for recipe in recipes:
+        follow(recipe, row, chosen)
 
+
+def follow(recipe: Recipe, row: dict[str, Any], chosen: tuple) -> None:
     words = shlex.split(recipe.command(row, [7, 8]))
     assert words[:4] == ["python", "-m", "experiments.train", "-m"]
     (grid,) = grids.spelled_out(words[4:])
@@ -77,8 +81,7 @@ def test_the_command_makes_runs_that_join_the_row_and_follow_its_protocol(chosen
 
 def test_a_command_over_several_processes() -> None:
     (row,) = [row for row in ROWS if row["setting"] == "3_gpu"]
-    recipe = recipe_of(row)
-    assert recipe is not None
+    (recipe,) = shipped().covering(row)
     assert recipe.command(row) == (
         "torchrun --standalone --nproc-per-node=3 -m experiments.train experiment=table6"
     )
@@ -87,8 +90,8 @@ def test_a_command_over_several_processes() -> None:
 
 def test_other_weights_are_another_row() -> None:
     (row,) = [row for row in ROWS if row["setting"] == "4_gpu"]
-    assert recipe_of(row) is not None
-    assert recipe_of({**row, "setting": "scratch"}) is None
+    assert shipped().covering(row)
+    assert not shipped().covering({**row, "setting": "scratch"})
 
 
 def test_a_task_has_its_default_setting() -> None:

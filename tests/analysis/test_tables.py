@@ -98,6 +98,18 @@ def test_coverage_counts_seeds_against_the_most_of_the_block(
     assert table.loc[("kfac", "tuned", "unknown")].tolist() == ["none", "1/1"]
 
 
+def test_coverage_tells_of_weights_that_a_method_left_alone(write_run: Any, runs_dir: Path) -> None:
+    write_run("kfac", 0, summary={"left_alone_percent": 51.2})
+    write_run("shampoo", 0, summary={"left_alone_percent": 0.9})
+    write_run("adam", 0)
+
+    table = coverage.build(load_results(runs_dir)).map(cell_text)
+
+    found = {name: table.loc[(name, "tuned", "unknown")].item() for name in table.index.levels[0]}
+    left = "1/1, 51 % of the weights left alone"
+    assert found == {"kfac": left, "shampoo": "1/1", "adam": "1/1"}
+
+
 def test_tuning_effort_says_what_stands_behind_a_number(write_run: Any, runs_dir: Path) -> None:
     tuning = {"trials": 8, "seeds": [1000, 1001], "budget": "2 epochs", "on_edge": ["lr"]}
     tuning |= {"space": {"lr": "1e-3 to 1 (log)"}, "completed": 7, "diverged": 1}

@@ -132,6 +132,47 @@ def test_a_closure_is_given_to_the_method_that_evaluates_the_loss_itself(make_co
         assert torch.equal(ours, theirs)
 
 
+def test_kept_gradients_are_added_to_as_the_method_left_them():
+    """With loss a.w the gradient is a: sums of it, of which clipping to norm 1 leaves a part."""
+    weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    a = torch.tensor([3.0, 4.0], dtype=torch.float64)
+
+    def compute_loss():
+        loss = (a * weight).sum()
+        loss.backward()
+        return loss
+
+    def clipped(optimizer):
+        torch.nn.utils.clip_grad_norm_([weight], 6.0, error_if_nonfinite=True)
+        optimizer.step()
+
+    for norm in (5.0, 6.0, 6.0):  # 5, then 10 and 11 clipped to 6
+        before = weight.detach().clone()
+        take_step(optimizer, compute_loss, takes_closure=False, step=clipped, keeps_gradients=True)
+        torch.testing.assert_close(weight.grad, norm * a / 5, rtol=1e-6, atol=0)
+        torch.testing.assert_close(before - weight.detach(), norm * a / 5, rtol=1e-6, atol=0)
+
+
+def test_a_run_that_keeps_gradients_follows_its_recursion(make_config):
+    """The loop's steps of Shampoo equal those of a loop that never clears, on the same batches."""
+    overrides = ["optimizer=shampoo", "optimizer.max_norm=0.5", "schedule=constant"]
+    built = build(make_config(*overrides, "optimizer.needs.keep_gradients=true"))
+    twin = build(make_config(*overrides))
+    losses = []
+    for _ in Trainer(built, seed=0, on_step=lambda trainer, loss: losses.append(loss)).run():
+        pass
+    batches = twin.task.train.batches(twin.batch_size, seed=seeding.derive(0, "data", 0), start=0)
+    for step, (inputs, targets) in zip(range(4), batches, strict=False):
+        loss = torch.nn.functional.cross_entropy(twin.model(inputs), targets)
+        loss.backward()
+        twin.optimizer.step()
+        assert losses[step] == loss.item()
+    for ours, theirs in zip(built.model.parameters(), twin.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+        assert torch.equal(ours.grad, theirs.grad)
+
+
 def test_a_step_returns_a_loss_without_a_graph():
     weight = torch.nn.Parameter(torch.ones(3))
     optimizer = torch.optim.SGD([weight], lr=0.1)

@@ -45,3 +45,10 @@ def test_a_stopped_run_counts_on(make_config, clock, stop_after):
     assert run.execute(config).status == "done"
     progress = load_run(Path(config["runs_dir"]) / identity.run_id(config)).progress
     assert (progress["train_seconds"], progress["evaluation_seconds"]) == (36.0, 20.0)
+
+
+def test_a_run_that_leaves_the_test_set_alone_has_no_such_time(make_config):
+    config = make_config("evaluate_test=false")
+    assert run.execute(config).status == "done"
+    record = load_run(Path(config["runs_dir"]) / identity.run_id(config))
+    assert record.progress["evaluation_seconds"] is None

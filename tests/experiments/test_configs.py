@@ -23,7 +23,8 @@ RULE_FILES = sorted(
 def test_optimizer(name):
     section = composed([f"optimizer={name}"])["optimizer"]
     assert section["name"] == name
-    assert set(section["needs"]) == {"model", "logits", "create_graph", "closure"}
+    flags = {"model", "logits", "create_graph", "closure", "keep_gradients"}
+    assert set(section["needs"]) == flags
     assert section["family"]
     text = (commandline.CONF / "optimizer" / f"{name}.yaml").read_text()
     assert text.startswith("# ")  # the source
@@ -95,6 +96,8 @@ def test_a_ruleset_only_sets_what_the_method_has(path):
     assert set(content) - {"tuning"} == {"ruleset", "optimizer"}
     assert content["ruleset"] == path.parts[-3]
     section = composed([f"optimizer={path.stem}"])["optimizer"]
+    needs = content["optimizer"].pop("needs", {"keep_gradients": True})
+    assert needs == {"keep_gradients": True}
     assert set(content["optimizer"]) <= set(identity.hyperparameters(section))
 
 
@@ -118,6 +121,17 @@ def test_tuned_values_are_taken_where_there_are_some():
 def test_published_values_are_looked_up_by_the_family_of_the_model(overrides, lr):
     config = composed(["ruleset=paper", *overrides])
     assert (config["ruleset"], config["optimizer"]["lr"]) == ("paper", lr)
+
+
+def test_the_published_shampoo_of_language_keeps_its_gradients_and_no_other_does():
+    shampoo = composed(["ruleset=paper", "task=wikitext2", "optimizer=shampoo"])["optimizer"]
+    assert identity.hyperparameters(shampoo)["keep_gradients"] is True
+    for overrides in (
+        ["ruleset=paper", "task=wikitext2", "optimizer=adamw"],
+        ["ruleset=paper", "task=cifar10", "optimizer=shampoo"],
+        ["task=wikitext2", "optimizer=shampoo"],
+    ):
+        assert "keep_gradients" not in identity.hyperparameters(composed(overrides)["optimizer"])
 
 
 def test_a_shipped_task_has_tuned_values_for_every_method():

@@ -198,6 +198,10 @@ def test_every_method_says_what_its_control_takes_over(name: str) -> None:
         ),
         (["control=scalar", "budget=target", "budget.target=1"], "Invalid budget: until 1, at"),
         (["control=scalar", "precision=fp16"], "not with precision=fp16"),
+        (
+            ["control=scalar", "optimizer.needs.keep_gradients=true"],
+            "control=scalar: not with needs.keep_gradients",
+        ),
         (["control=scalar", "distributed=fsdp"], "not with distributed=fsdp"),
     ],
 )

@@ -55,9 +55,18 @@ def test_seeds_share_a_group(make_config):
     assert identity.run_id(first) != identity.run_id(second)
 
 
+def test_kept_gradients_are_part_of_the_id_and_seen_among_the_hyperparameters(make_config):
+    plain, kept = make_config(), make_config("optimizer.needs.keep_gradients=true")
+    before = copy.deepcopy(plain)  # of a version that had no such flag
+    del before["optimizer"]["needs"]["keep_gradients"]
+    assert identity.run_id(plain) == identity.run_id(before) != identity.run_id(kept)
+    told = identity.hyperparameters(kept["optimizer"])
+    assert told == identity.hyperparameters(plain["optimizer"]) | {"keep_gradients": True}
+
+
 def test_hyperparameters_that_change_no_id_are_told_apart(make_config):
     section = make_config("optimizer=kfac")["optimizer"]
-    section |= {"later": "mean", "neutral": {"later": "mean"}}
+    section |= {"later": "mean", "neutral": {**section["neutral"], "later": "mean"}}
     kept = identity.hashed_hyperparameters(section)
     assert "later" in identity.hyperparameters(section)
     assert "later" not in kept

@@ -88,7 +88,8 @@ def test_neutral_and_null_arguments_leave_the_id_at_any_depth(make_config):
     config = make_config()
     wanted = identity.run_id(config)
     later = copy.deepcopy(config)
-    later["optimizer"] |= {"later": "mean", "neutral": {"later": "mean", "needs.kept": False}}
+    neutral = {**later["optimizer"]["neutral"], "later": "mean", "needs.kept": False}
+    later["optimizer"] |= {"later": "mean", "neutral": neutral}
     later["optimizer"]["needs"] |= {"kept": False, "further": None}
     later["model"]["further"] = None
     later["late_section"] = None

@@ -19,6 +19,7 @@ from experiments.store import RunFolder
 from experiments.supervision import end_of_dead_child
 
 METHODS = ("adam", "adafisher", "kfac", "shampoo")
+KEEPS = "optimizer.needs.keep_gradients=true"
 
 
 class Killed(BaseException):
@@ -110,10 +111,10 @@ def test_a_finished_run_is_skipped(make_config):
     assert {path: path.read_bytes() for path in folder_of(config).path.iterdir()} == before
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, f"shampoo {KEEPS}"])
 @pytest.mark.parametrize("stop_after", [1, 23, 24])
 def test_a_stopped_run_ends_like_an_unbroken_one(make_config, monkeypatch, method, stop_after):
-    overrides = (f"optimizer={method}", "budget.steps=30", "task.batch_size=48")
+    overrides = (*f"optimizer={method}".split(), "budget.steps=30", "task.batch_size=48")
     unbroken = make_config(*overrides, "runs_dir=" + make_config()["runs_dir"] + "-unbroken")
     run.execute(unbroken)
 

@@ -27,6 +27,7 @@ from experiments.studies.full_factors import FullFactors
 NAMES = study.names()
 SMALL = {
     "landscape": ["epochs=1", "batch_size=75", "points=4", "methods={sgd: {lr: 0.1}, adam: {}}"],
+    "kept_gradients": ["steps=60", "averaged=5"],
     "kronecker": ["steps=[1,3]", "layer=features.0.0", "budget.steps=3"],
     "loss_scale": [
         "methods=[sgd,adahessian]",
@@ -91,6 +92,22 @@ def test_a_study_is_stored_whole_read_back_and_skipped(name, call):
     code, out, _ = call(f"study={name}", *SMALL[name])
     assert (code, "done before" in out) == (0, True)
     assert (folder / "study.json").stat().st_mtime_ns == before
+
+
+def test_one_command_prints_the_loss_with_cleared_and_with_kept_gradients(call):
+    """Both begin at the loss of a guess; one learns, the other one is driven about and does not."""
+    arguments = ["study=kept_gradients", *SMALL["kept_gradients"]]
+    for attempt in ("measured", "done before"):
+        code, out, _ = call(*arguments)
+        line = next(line for line in out.splitlines() if "training loss" in line)
+        first, cleared, kept = (float(word) for word in re.findall(r"\d+\.\d+", line))
+        assert code == 0, attempt
+        assert cleared < 0.75 * first
+        assert kept > 0.95 * first
+    arrays, _ = load_study(call.runs_dir, "kept_gradients")
+    assert arrays["cleared"][0] == arrays["kept"][0] == pytest.approx(first, abs=0.005)
+    assert arrays["cleared"][-5:].mean() == pytest.approx(cleared, abs=0.005)
+    assert arrays["kept"][-5:].mean() == pytest.approx(kept, abs=0.005)
 
 
 def test_only_missing_studies_are_measured(call, monkeypatch):
@@ -282,6 +299,8 @@ def test_the_id_is_of_what_is_measured():
         (["study=fisher_histograms", "methods=[sgd]", "steps=[1]"], "SGD keeps no diagonal"),
         (["study=fisher_histograms", "optimizer=sgd"], "Give methods=[...]"),
         (["study=fisher_histograms", "layers=[]"], "Invalid layers: []."),
+        (["study=kept_gradients", "averaged=0"], "Invalid averaged: 0. Must be >= 1 and <="),
+        (["study=kept_gradients", "optimizer=adahessian"], "not with needs.keep_gradients=true"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
