@@ -70,7 +70,7 @@ def _reason(module: nn.Module, name: str, param: Tensor) -> str:
         return RECURRENT
     if isinstance(module, nn.Bilinear):
         return BILINEAR
-    if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is None:
+    if isinstance(module, nn.MultiheadAttention) and module._parameters["in_proj_weight"] is None:
         return ATTENTION
     if isinstance(module, ParametrizationList) or name.endswith(("_orig", "_g", "_v")):
         return PARAMETRISED
