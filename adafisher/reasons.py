@@ -72,8 +72,14 @@ def _reason(module: nn.Module, name: str, param: Tensor) -> str:
         return BILINEAR
     if isinstance(module, nn.MultiheadAttention) and module._parameters["in_proj_weight"] is None:
         return ATTENTION
-    if isinstance(module, ParametrizationList) or name.endswith(("_orig", "_g", "_v")):
+    if isinstance(module, ParametrizationList) or _is_computed_of(module, name):
         return PARAMETRISED
     if not is_lazy(param) and param.dim() > 2 and min(param.shape) > 1:
         return STACKED
     return UNKNOWN if name in ("weight", "bias", "kernel") else FREE
+
+
+def _is_computed_of(module: nn.Module, name: str) -> bool:
+    """Whether an attribute is computed of the parameter, as torch's older functions have it."""
+    stem, _, suffix = name.rpartition("_")
+    return suffix in ("orig", "g", "v") and stem not in module._parameters and hasattr(module, stem)

@@ -20,6 +20,7 @@ class Everything(nn.Module):
         self.bilinear = nn.Bilinear(2, 2, 2)
         self.attention = nn.MultiheadAttention(4, 2, kdim=3)
         self.parametrised = parametrizations.weight_norm(nn.Linear(2, 2, bias=False))
+        self.spectral = nn.utils.spectral_norm(nn.Linear(2, 2, bias=False))
         self.router = Router()
         self.experts = nn.Parameter(torch.ones(3, 2, 2))
         self.class_token = nn.Parameter(torch.ones(1, 1, 2))
@@ -42,6 +43,7 @@ def test_every_reason() -> None:
         "bilinear.weight": "bilinear layer",
         "attention.q_proj_weight": "attention with keys or values of a width of their own",
         "parametrised.parametrizations.weight.original1": "parametrised weight",
+        "spectral.weight_orig": "parametrised weight",
         "router.weight": "layer of an unknown form",
         "experts": "stack of matrices",
         "class_token": "free parameter",
