@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -124,6 +125,19 @@ def _token_counts(module: Any, tokens: Tensor, output: Tensor) -> Tensor:
     return factors.token_counts(tokens, module.num_embeddings, module.padding_idx, dtype)
 
 
+def _bag_counts(call: Any, tokens: Tensor, output: Tensor) -> Tensor:
+    return factors.bag_square_counts(
+        tokens,
+        call.offsets,
+        num_embeddings=call.num_embeddings,
+        padding_idx=call.padding_idx,
+        token_weights=call.per_sample_weights,
+        mean=call.mode == "mean",
+        include_last_offset=call.include_last_offset,
+        dtype=factors.factor_dtype(output.dtype),
+    )
+
+
 LINEAR = LayerRule(
     name="Linear",
     activation_sum=lambda m, x, y: factors.linear_activation_sum(x, bias=m.bias is not None),
@@ -167,6 +181,7 @@ EMBEDDING = LayerRule(
     rows=_linear_rows,
     term=transposed_term,
 )
+EMBEDDING_BAG = replace(EMBEDDING, name="EmbeddingBag", activation_sum=_bag_counts)
 ATTENTION = LayerRule(
     name="MultiheadAttention",
     activation_sum=_attention_activation_sum,

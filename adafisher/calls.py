@@ -42,6 +42,13 @@ _SIGNATURES: dict[Callable[..., Any], tuple[str, tuple[str, ...]]] = {
     F.layer_norm: ("LayerNorm", ("input", "normalized_shape", "weight", "bias")),
     F.rms_norm: ("RMSNorm", ("input", "normalized_shape", "weight")),
     F.embedding: ("Embedding", ("input", "weight", "padding_idx")),
+    F.embedding_bag: (
+        "EmbeddingBag",
+        (
+            *("input", "weight", "offsets", "max_norm", "norm_type", "scale_grad_by_freq"),
+            *("mode", "sparse", "per_sample_weights", "include_last_offset", "padding_idx"),
+        ),
+    ),
 }
 
 
@@ -94,7 +101,9 @@ class Calls(TorchFunctionMode):
             own = layer.module._parameters.get(layer.rule.weight)
             if own is None:
                 continue
-            if weight is own and _is_of(layer.rule, kind):
+            if _is_of(layer.rule, kind) and (
+                _is_made_of(weight, own) if layer.rule.is_computed else weight is own
+            ):
                 bias = layer.module._parameters.get(layer.rule.bias)
                 self._see(layer, call["input"], output, _as_layer(kind, call | {"bias": bias}))
                 return
@@ -103,6 +112,11 @@ class Calls(TorchFunctionMode):
                 if parts is not None:
                     self._see(layer, call["input"], output, SimpleNamespace(parts=parts))
                     return
+
+
+def _is_made_of(weight: Tensor, own: Tensor) -> bool:
+    """Whether a weight is one that a layer has computed from its own in its forward pass."""
+    return weight.shape == own.shape and weight.grad_fn is not None
 
 
 def _is_of(rule: LayerRule, kind: str) -> bool:
@@ -127,10 +141,14 @@ def _as_layer(kind: str, call: dict[str, Any]) -> SimpleNamespace:
             if isinstance(value, int):
                 value = (value,) * axes
             setattr(layer, name, tuple(value) * axes if len(value) == 1 else value)
-    if kind == "Embedding":
+    if kind.startswith("Embedding"):
         layer.num_embeddings = weight.shape[0]
         padding = call.get("padding_idx")
         layer.padding_idx = padding if padding is None else padding % weight.shape[0]
+    if kind == "EmbeddingBag":
+        layer.offsets, layer.mode = call.get("offsets"), call.get("mode", "mean")
+        layer.per_sample_weights = call.get("per_sample_weights")
+        layer.include_last_offset = call.get("include_last_offset", False)
     return layer
 
 

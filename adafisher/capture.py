@@ -306,7 +306,8 @@ class Capture:
                     holder = now
                 elif i == 0 and (not isinstance(now, Tensor) or now.is_leaf):
                     return False  # others' tensors; what was computed may come from the parameter
-            if i == 0 and isinstance(now, Tensor) and now is holder:
+            # What is computed of a weight may read it more than once, each time for the one call.
+            if i == 0 and isinstance(now, Tensor) and now is holder and not layer.rule.is_computed:
                 self.first.count(now)
             if layer.holders[i] is holder or is_sharded(holder):
                 continue

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
+
+_NAMES_SHOWN = 8
 
 
 class Coverage(NamedTuple):
@@ -17,6 +19,9 @@ class Coverage(NamedTuple):
         dropped: Estimates that were dropped because they were not finite, by layer.
         partial: Weights that are also read outside of the calls of their layers, where no rows are
             seen, as far as the first forward pass of the whole model shows it.
+        reasons: Why, one of ``reasons.REASONS``, of each of ``identity``.
+        elements: Elements of each parameter, 0 where a lazy layer has no shape yet.
+        embeddings: Parameters that belong to embeddings alone, with curvature or without.
     """
 
     curvature: tuple[str, ...]
@@ -24,10 +29,43 @@ class Coverage(NamedTuple):
     identity_steps: dict[str, int]
     dropped: dict[str, int]
     partial: tuple[str, ...] = ()
+    reasons: Mapping[str, str] = {}
+    elements: Mapping[str, int] = {}
+    embeddings: tuple[str, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """Share of the elements that have curvature, embeddings left out; 1 without any."""
+        covered, plain = (
+            sum(self.elements.get(name, 0) for name in names if name not in self.embeddings)
+            for names in (self.curvature, self.identity)
+        )
+        return covered / (covered + plain) if plain else 1.0
+
+    def summary(self) -> str:
+        """Three lines: the share, what takes plain momentum and why, what went wrong on the way."""
+        apart = sum(self.elements.get(name, 0) for name in self.embeddings)
+        rest = sum(self.elements.values()) - apart
+        plain = [name for name in self.identity if name not in self.embeddings]
+        counts = {reason: 0 for reason in sorted({self.reasons.get(name, "") for name in plain})}
+        for name in plain:
+            counts[self.reasons.get(name, "")] += self.elements.get(name, 0)
+        without = any(name in self.identity for name in self.embeddings)
+        return "\n".join(
+            (
+                f"curvature: {100 * self.share:.1f} % of {rest:,} elements, and "
+                f"{'none' if without else 'all'} of the {apart:,} of embeddings",
+                "plain momentum: "
+                + (", ".join(f"{reason} {n:,}" for reason, n in counts.items()) or "none"),
+                f"steps without an estimate: {sum(self.identity_steps.values())}, dropped "
+                f"estimates: {sum(self.dropped.values())}, weights read elsewhere too: "
+                f"{len(self.partial)}",
+            )
+        )
 
 
 def warn_uncovered(optimizer: str, coverage: Coverage, trainable: Collection[str]) -> None:
-    """Warn once, naming the trainable parameters without curvature; silent if there are none.
+    """Warn once of the trainable parameters without curvature; silent if there are none.
 
     Args:
         optimizer: Name for the message.
@@ -35,12 +73,26 @@ def warn_uncovered(optimizer: str, coverage: Coverage, trainable: Collection[str
         trainable: Names of the parameters that are not frozen.
     """
     uncovered = [name for name in coverage.identity if name in trainable]
-    if uncovered:
-        warnings.warn(
-            f"{optimizer}: {len(uncovered)} of {len(trainable)} trainable parameters are in no "
-            f"supported layer and take plain momentum (curvature 1): {', '.join(uncovered)}",
-            stacklevel=4,
-        )
+    if not uncovered:
+        return
+    elements = sum(coverage.elements.get(name, 0) for name in trainable)
+    share = sum(coverage.elements.get(name, 0) for name in uncovered) / max(1, elements)
+    by_reason: dict[str, list[str]] = {}
+    for name in uncovered:
+        by_reason.setdefault(coverage.reasons.get(name, ""), []).append(name)
+    cures = {"embedding": "embeddings=True", "layer of an unknown form": "register_layer"}
+    groups = [
+        f"{reason}{f' ({cures[reason]} gives curvature)' if reason in cures else ''}: "
+        + ", ".join(names[:_NAMES_SHOWN])
+        + (f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else "")
+        for reason, names in by_reason.items()
+    ]
+    warnings.warn(
+        f"{optimizer}: {len(uncovered)} of {len(trainable)} trainable parameters are in no "
+        f"supported layer and take plain momentum (curvature 1), {100 * share:.1f} % of the "
+        f"elements; {'; '.join(groups)}",
+        stacklevel=4,
+    )
 
 
 def warn_unseen(layers: Collection[str]) -> None:

@@ -48,10 +48,10 @@ def find_layers(
             continue
         reader = None
         # A registered form is that of a call; other reads of an embedding are no looking up.
-        if not (found.registered or isinstance(module, nn.Embedding)):
+        if not (found.registered or isinstance(module, nn.Embedding | nn.EmbeddingBag)):
             reader = read_by.get((module, found.rule.weight))
         if reader is None and (
-            isinstance(module, nn.MultiheadAttention)
+            isinstance(module, nn.MultiheadAttention | nn.EmbeddingBag)
             or (not found.registered and overrides_forward(module, found.base))
         ):
             reader = module

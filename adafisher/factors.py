@@ -227,6 +227,61 @@ def token_counts(
     return counts.unsqueeze(0)
 
 
+def bag_square_counts(
+    tokens: Tensor,
+    offsets: Tensor | None,
+    *,
+    num_embeddings: int,
+    padding_idx: int | None,
+    token_weights: Tensor | None,
+    mean: bool,
+    include_last_offset: bool,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Row sum of the squared inputs of a bag of embeddings, each a weighted count of its tokens.
+
+        y_b = sum_v h_bv E_v,    h_bv = sum_{i in b} c_i [token_i = v]
+
+    with ``c_i`` the token's weight, 1 without any, over the tokens of the bag if it is a mean. A
+    token that occurs twice in a bag counts four times there.
+
+    Args:
+        tokens: Integers, ``[bags, tokens]``, or ``[tokens]`` cut up by ``offsets``.
+        offsets: First token of each bag, ``[bags]``.
+        num_embeddings: Size of the vocabulary.
+        padding_idx: Token that counts in no bag.
+        token_weights: ``c``, shaped as ``tokens``.
+        mean: Whether a bag is the mean of its tokens.
+        include_last_offset: Whether ``offsets`` ends with the number of tokens.
+        dtype: Dtype of the result.
+
+    Returns:
+        ``[1, num_embeddings]``.
+    """
+    flat = tokens.reshape(-1)
+    if tokens.dim() == 2:
+        bags = torch.arange(tokens.shape[0], device=tokens.device)
+        bag_of = bags.repeat_interleave(tokens.shape[1])
+    else:
+        assert offsets is not None
+        starts = offsets[:-1] if include_last_offset else offsets
+        positions = torch.arange(flat.numel(), device=tokens.device)
+        bag_of = torch.searchsorted(starts.contiguous(), positions, right=True) - 1
+        bags = starts
+    counts = torch.ones(flat.shape, dtype=dtype, device=tokens.device)
+    if token_weights is not None:
+        counts = token_weights.reshape(-1).to(dtype)
+    if padding_idx is not None:
+        counts = counts * (flat != padding_idx)
+    if mean:
+        sizes = counts.new_zeros(bags.shape[0]).index_add_(0, bag_of, counts)
+        counts = counts / sizes[bag_of].clamp(min=1.0)
+    pairs, place = torch.unique(bag_of * num_embeddings + flat, return_inverse=True)
+    squares = counts.new_zeros(pairs.shape).index_add_(0, place, counts).square()
+    sums = counts.new_zeros(num_embeddings)
+    return sums.index_add_(0, pairs % num_embeddings, squares).unsqueeze(0)
+
+
 def channel_square_sum(x: Tensor) -> Tensor:
     """Row sum of squares per channel.
 

@@ -76,6 +76,8 @@ class ForwardHook(Hook):
             return
         if output.requires_grad and torch.is_grad_enabled() and capture.wants(layer):
             x = args[0] if args else next(iter(kwargs.values()))
+            if not layer.rule.fits(layer.module, x, output):
+                return
             capture.watch(layer, x, output, module=module)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which layers have curvature, built in and registered.
+"""Which layers have curvature: registered, known by name (``forms``) and built in, in that order.
 
 The first rule whose type the module is an instance of counts, so a subclass counts as its base.
 """
@@ -11,8 +11,15 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor, nn
 
 from adafisher import factors
-from adafisher.affine import AFFINE_RULES, EMBEDDING, affine_term, transposed_term
+from adafisher.affine import (
+    AFFINE_RULES,
+    EMBEDDING,
+    EMBEDDING_BAG,
+    affine_term,
+    transposed_term,
+)
 from adafisher.fisher import CurvatureTerm
+from adafisher.forms import known
 from adafisher.norms import NORM_RULES, scale_term
 from adafisher.rule import Factors, LayerRule
 
@@ -31,7 +38,7 @@ SUPPORTED = (
     "Linear, Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, "
     "MultiheadAttention, BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm, GroupNorm, "
     "InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, LayerNorm, RMSNorm, "
-    "Embedding (with embeddings=True), or of a registered type"
+    "Embedding and EmbeddingBag (with embeddings=True), or of a registered type"
 )
 _REGISTERED: dict[type[nn.Module], LayerRule] = {}
 _FORMS = ("linear", "transposed", "scale")
@@ -43,7 +50,7 @@ class Found(NamedTuple):
     Attributes:
         rule: The rule.
         base: The type that it was found by.
-        registered: Whether a user registered that type.
+        registered: Whether a user or the table of ``forms`` gave the form: it is that of a call.
     """
 
     rule: LayerRule
@@ -57,14 +64,17 @@ def find_rule(module: nn.Module, norm_layers: str, embeddings: bool = False) -> 
     Args:
         module: Any module.
         norm_layers: ``per_channel`` (paper v3, Proposition 3.1) or ``two_vector`` (released code).
-        embeddings: Whether ``nn.Embedding`` has curvature.
+        embeddings: Whether ``nn.Embedding`` and ``nn.EmbeddingBag`` have curvature.
     """
     for base in type(module).__mro__:
         if base in _REGISTERED:
             return Found(_REGISTERED[base], base, registered=True)
+    by_name = known(module, norm_layers)
+    if by_name is not None:
+        return Found(by_name.rule, by_name.base, registered=by_name.is_call)
     rules = AFFINE_RULES + NORM_RULES[norm_layers]
-    if embeddings:
-        rules = [*rules, (nn.Embedding, EMBEDDING)]
+    if embeddings and getattr(module, "mode", None) != "max":  # no sum of its tokens
+        rules = [*rules, (nn.Embedding, EMBEDDING), (nn.EmbeddingBag, EMBEDDING_BAG)]
     for base, rule in rules:
         if isinstance(module, base):
             return Found(rule, base, registered=False)

@@ -34,7 +34,8 @@ def _two_vector_term(
 
 
 def _layer_norm_axes(module: Any) -> int:
-    return len(module.normalized_shape)
+    shape = getattr(module, "normalized_shape", None)  # layers known by name may have none
+    return len(shape) if isinstance(shape, tuple | list) else module.weight.dim()
 
 
 def _with_rows(module: Any, x: Tensor) -> Tensor:
@@ -66,6 +67,7 @@ def _channel_rule(name: str) -> LayerRule:
     )
 
 
+@cache
 def _trailing_rule(name: str) -> LayerRule:
     return LayerRule(
         name=name,
@@ -88,6 +90,7 @@ def _channel_rule_two_vector(name: str) -> LayerRule:
     )
 
 
+@cache
 def _trailing_rule_two_vector(name: str) -> LayerRule:
     return LayerRule(
         name=f"{name} (two_vector)",
@@ -100,6 +103,8 @@ def _trailing_rule_two_vector(name: str) -> LayerRule:
     )
 
 
+CHANNEL_RULES = {"per_channel": _channel_rule, "two_vector": _channel_rule_two_vector}
+TRAILING_RULES = {"per_channel": _trailing_rule, "two_vector": _trailing_rule_two_vector}
 _CHANNELS: list[tuple[Any, str]] = [
     (nn.SyncBatchNorm, "BatchNorm"),  # has a forward of its own: first, or it counts as a subclass
     (_BatchNorm, "BatchNorm"),  # 1d to 3d
@@ -108,12 +113,9 @@ _CHANNELS: list[tuple[Any, str]] = [
 ]
 _TRAILING: list[tuple[Any, str]] = [(nn.LayerNorm, "LayerNorm"), (nn.RMSNorm, "RMSNorm")]
 NORM_RULES: dict[str, list[tuple[Any, LayerRule]]] = {
-    "per_channel": [
-        *((kind, _channel_rule(name)) for kind, name in _CHANNELS),
-        *((kind, _trailing_rule(name)) for kind, name in _TRAILING),
-    ],
-    "two_vector": [
-        *((kind, _channel_rule_two_vector(name)) for kind, name in _CHANNELS),
-        *((kind, _trailing_rule_two_vector(name)) for kind, name in _TRAILING),
-    ],
+    form: [
+        *((kind, CHANNEL_RULES[form](name)) for kind, name in _CHANNELS),
+        *((kind, TRAILING_RULES[form](name)) for kind, name in _TRAILING),
+    ]
+    for form in CHANNEL_RULES
 }

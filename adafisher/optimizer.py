@@ -32,6 +32,7 @@ from adafisher.groups import (
     undecayed,
 )
 from adafisher.layers import SUPPORTED
+from adafisher.reasons import looked_up, reasons
 from adafisher.scaling import LossScale, Scale, unscale_
 from adafisher.sharding import check_shards, local, mesh_group, place_like
 from adafisher.stats import CurvatureStats, curvature_stats, form_fisher_diag
@@ -304,16 +305,25 @@ class AdaFisher(torch.optim.Optimizer):
 
     def coverage(self) -> Coverage:
         """Which of the optimizer's parameters have curvature; costs nothing when not called."""
-        names = [(name, param in self._curvature.owners) for _, name, param in self._parameters()]
+        owners, model = self._curvature.owners, self._curvature.capture.model
+        params = {name: param for _, name, param in self._parameters()}
+        identity = {param for param in params.values() if param not in owners}
+        why = reasons(model, identity)
+        tables = looked_up(model)
         layers = self._curvature.capture.layers.items()
         return Coverage(
-            curvature=tuple(name for name, covered in names if covered),
-            identity=tuple(name for name, covered in names if not covered),
+            curvature=tuple(name for name, param in params.items() if param in owners),
+            identity=tuple(name for name, param in params.items() if param not in owners),
             identity_steps=dict(self._identity_steps),
             dropped={name: layer.dropped for name, layer in layers if layer.dropped},
             partial=tuple(
                 self._names[param] for param in self._curvature.capture.first.partial or ()
             ),
+            reasons={name: why[param] for name, param in params.items() if param in why},
+            elements={
+                name: 0 if is_lazy(param) else param.numel() for name, param in params.items()
+            },
+            embeddings=tuple(name for name, param in params.items() if param in tables),
         )
 
     def curvature_stats(self) -> CurvatureStats:

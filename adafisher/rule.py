@@ -27,6 +27,10 @@ def _one(_layer: Any) -> int:
     return 1
 
 
+def _any(_module: Any, _x: Tensor, _output: Tensor) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class LayerRule:
     """How one kind of layer gets its curvature.
@@ -47,6 +51,9 @@ class LayerRule:
         ragged: Whether the length of ``activation_sum`` varies from call to call.
         patch_size: ``layer -> int``, the entries of a patch, without the constant 1; 1 but for
             convolutions.
+        is_computed: Whether the weight that the functional call gets is computed from the layer's.
+        fits: ``(module, input, output) -> bool``, whether a call is of this form; asked where a
+            layer is known by its name, and a call that does not fit brings no rows.
     """
 
     name: str
@@ -59,3 +66,5 @@ class LayerRule:
     bias: str = "bias"
     ragged: bool = False
     patch_size: Callable[[Any], int] = _one
+    is_computed: bool = False
+    fits: Callable[[Any, Tensor, Tensor], bool] = _any

@@ -51,7 +51,7 @@ def test_torch_is_the_only_dependency(wheel: zipfile.ZipFile) -> None:
     requirements = [Requirement(text) for text in metadata.get_all("Requires-Dist", [])]
     always = {r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})}
     assert always == {"torch"}
-    assert set(metadata.get_all("Provides-Extra", [])) == {"suite", "dev"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"suite", "dev", "zoo"}
     assert metadata["Requires-Python"] == "<3.14,>=3.11"
 
 
@@ -97,7 +97,10 @@ def test_constraints_are_plain_pins() -> None:
 def test_each_dependency_has_its_reason() -> None:
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     extras = PROJECT["optional-dependencies"]
-    for requirement in [*PROJECT["dependencies"], *extras["suite"], *extras["dev"]]:
+    for requirement in [
+        *PROJECT["dependencies"],
+        *(text for texts in extras.values() for text in texts),
+    ]:
         assert re.search(rf'"{re.escape(requirement)}",  # \w', text), requirement
 
 
