@@ -17,7 +17,7 @@ SCHEMA = (
     "experiments.strict_json",
     "experiments.errors",
 )
-PURE = ("adafisher.fisher", "adafisher.factors")
+PURE = ("adafisher.fisher", "adafisher.factors", "adafisher.reference")
 
 
 def module_of(path: Path) -> str:
