@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,30 @@ from torch.nn.modules import module as torch_module
 from torch.utils.hooks import RemovableHandle
 
 from adafisher.calls import Calls
+from adafisher.layer import Layer
 
-if TYPE_CHECKING:
-    from adafisher.capture import Capture
-    from adafisher.layer import Layer
+
+class Watcher(Protocol):
+    """What the hooks report to."""
+
+    armed: bool
+
+    def wants(self, layer: Layer) -> bool:
+        """Whether rows of the layer are wanted in this step."""
+
+    def watch(
+        self, layer: Layer, x: Tensor, output: Tensor, *, module: nn.Module, call: Any = None
+    ) -> None:
+        """Take note of a call of the layer."""
+
+    def begin_whole(self) -> None:
+        """A forward pass of the whole model begins."""
+
+    def end_whole(self, output: Any) -> None:
+        """It ends with this output."""
+
+    def reach(self, param: Tensor) -> None:
+        """A gradient has reached the parameter."""
 
 
 def is_recorded() -> bool:
@@ -43,8 +63,8 @@ class Hook:
 class ForwardHook(Hook):
     """Forward hook that holds its capture weakly; a copied or unpickled one does nothing."""
 
-    def __init__(self, capture: Capture, layer: Layer) -> None:
-        self._capture: Callable[[], Capture | None] = weakref.ref(capture)
+    def __init__(self, capture: Watcher, layer: Layer) -> None:
+        self._capture: Callable[[], Watcher | None] = weakref.ref(capture)
         self._layer: Callable[[], Layer | None] = weakref.ref(layer)
 
     def __call__(
@@ -150,8 +170,8 @@ first_of_all = FirstOfAll()
 class WholeBegin(Hook):
     """Pre-forward hook of the whole model."""
 
-    def __init__(self, capture: Capture) -> None:
-        self._capture: Callable[[], Capture | None] = weakref.ref(capture)
+    def __init__(self, capture: Watcher) -> None:
+        self._capture: Callable[[], Watcher | None] = weakref.ref(capture)
 
     def __call__(self, _module: nn.Module, _args: Any) -> None:
         """Start to compare calls and reads."""
@@ -183,8 +203,8 @@ class WholeEnd(WholeBegin):
 class Reader:
     """Watches the functional calls of layers while their module's forward pass lasts."""
 
-    def __init__(self, capture: Capture, layers: list[Layer]) -> None:
-        self._capture: Callable[[], Capture | None] = weakref.ref(capture)
+    def __init__(self, capture: Watcher, layers: list[Layer]) -> None:
+        self._capture: Callable[[], Watcher | None] = weakref.ref(capture)
         self._layers = [weakref.ref(layer) for layer in layers]
         self._threads = _Entered()
 
@@ -264,7 +284,7 @@ class Leave(Hook):
 class Reached:
     """Hook on a parameter, called after its gradient has been accumulated."""
 
-    def __init__(self, capture: Capture, layer: Layer, position: int) -> None:
+    def __init__(self, capture: Watcher, layer: Layer, position: int) -> None:
         self._capture = weakref.ref(capture)
         self._layer = weakref.ref(layer)
         self._position = position

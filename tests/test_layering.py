@@ -141,7 +141,6 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     with pytest.raises(graphlib.CycleError) as circle:
         graphlib.TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
     assert circle.value.args[1] in (["a", "b", "a"], ["b", "a", "b"])
-    arrows["adafisher.hooks"].remove("adafisher.capture")  # the one that is left
     graphlib.TopologicalSorter(arrows).prepare()
 
 
