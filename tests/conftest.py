@@ -1,5 +1,6 @@
 """Fixtures of more than one test file."""
 
+import os
 import signal
 import socket
 from pathlib import Path
@@ -7,6 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.checkout import Checkout
+
+# Workers of pytest-xdist share the cores: with all of them in each, threads wait for one another.
+# Before torch is imported, and for the runs that tests start, too.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    threads = (
+        max(1, len(os.sched_getaffinity(0)) // workers) if hasattr(os, "sched_getaffinity") else 1
+    )
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 # A shell starts what it runs in the background with Ctrl-C ignored, and that is inherited: the
 # tests that interrupt a run would wait in vain.
