@@ -123,10 +123,11 @@ class Lead(Hook):
         if torch.compiler.is_compiling():  # a compiler takes the hooks as they are
             return
         hooks: Any = module._forward_hooks
-        first = [*_own(module), self.handle_id]
-        if list(hooks)[: len(first)] != first and self.handle_id in hooks:
-            for key in reversed(first):
-                hooks.move_to_end(key, last=False)
+        if len(hooks) > 1 and self.handle_id in hooks:
+            first = [*_own(module), self.handle_id]
+            if list(hooks)[: len(first)] != first:  # another thread may be going through them
+                for key in reversed(first):
+                    hooks.move_to_end(key, last=False)
         if torch_module._global_forward_hooks:
             first_of_all.lead()
 
