@@ -138,10 +138,10 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         named = imports(path.read_text("utf-8"), package)
         # `from a.b import c` is an arrow to a.b.c where that is a module, else to a.b.
         arrows[module] = {name if name in paths else name.rpartition(".")[0] for name in named}
-    with pytest.raises(graphlib.CycleError) as circle:
-        graphlib.TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
-    assert circle.value.args[1] in (["a", "b", "a"], ["b", "a", "b"])
     graphlib.TopologicalSorter(arrows).prepare()
+    arrows["experiments.errors"] = arrows["experiments.errors"] | {"experiments.train"}
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter(arrows).prepare()
 
 
 def test_nothing_that_analysis_loads_brings_torch() -> None:

@@ -54,8 +54,8 @@ def test_the_package_takes_the_steps_of_the_page(name: str) -> None:
 
 def test_the_defaults_are_those_of_the_page() -> None:
     defaults = AdaFisherW(nn.Linear(2, 2)).defaults
-    page = (reference.ETA, reference.BETA, reference.LAMBDA)
-    assert (defaults["lr"], defaults["beta"], defaults["damping"]) == page
+    page = (reference.ETA, reference.BETA, reference.LAMBDA, reference.KAPPA)
+    assert tuple(defaults[name] for name in ("lr", "beta", "damping", "weight_decay")) == page
 
 
 def test_it_fits_a_page() -> None:
