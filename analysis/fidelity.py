@@ -1,8 +1,8 @@
 """How each published row was run by its authors, and whether the shipped recipes run it so.
 
 What the authors ran stands in ``fidelity.csv``, what runs here in ``recipes.json``. A line of the
-first is about the rows whose names its expressions match whole (empty: any);
-of several lines about one key the first counts. ``paper`` is what the text says, ``released`` what
+first is about the rows whose names its expressions match whole (empty: any); of several lines about
+one key the first counts. ``paper`` is what the text says, ``released`` what
 the released code and configurations have; ``none`` is a null, empty is not found.
 """
 
@@ -22,12 +22,8 @@ from analysis.published import records
 from analysis.shipped import Recipe, Shipped
 
 FIDELITY = Path(__file__).with_name("fidelity.csv")
-AS_PUBLISHED, AS_RELEASED, DIFFERS, UNKNOWN = (
-    "as published",
-    "as released",
-    "differs",
-    "unknown",
-)
+AS_PUBLISHED, AS_RELEASED = "as published", "as released"
+DIFFERS, UNKNOWN = "differs", "unknown"
 DEFINITION = "model definition"
 ASPECTS = (
     *("method", DEFINITION, "data", "initial weights", "batch"),
@@ -64,10 +60,10 @@ def aspects(row: Mapping[str, Any], shipped: Shipped) -> dict[str, Aspect]:
     lines = [line for line in _lines() if _is_about(line, row)]
     recipes = shipped.covering(row)
     if not recipes:
-        why = next((line["note"] for line in lines if line["status"] == DIFFERS), LITERATURE)
+        why = next((line["note"] for line in lines if line["column"] == DEFINITION), "")
         return {
             **dict.fromkeys(ASPECTS, Aspect(DIFFERS, NOT_RUN)),
-            DEFINITION: Aspect(DIFFERS, why),
+            DEFINITION: Aspect(DIFFERS, why or LITERATURE),
         }
     ours = {recipe.experiment: _facts(recipe, shipped) for recipe in recipes}
     return {
