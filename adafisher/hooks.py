@@ -1,4 +1,8 @@
-"""The hooks on a model; each knows its capture weakly, and does nothing without it."""
+"""The hooks on a model; each knows its capture weakly, and does nothing without it.
+
+A layer's own output counts, whatever hooks make of it afterwards. A forward hook that computes the
+output in the layer's place says so by a true attribute ``computes_output``: then its output counts.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +75,7 @@ class ForwardHook(Hook):
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
         """See a call of the layer, unless that was seen before the global hooks."""
-        if torch_module._global_forward_hooks and first_of_all.is_first():
+        if torch_module._global_forward_hooks and first_of_all.is_first() and not _own(module):
             return
         self.see(module, args, kwargs, output)
 
@@ -119,8 +123,10 @@ class Lead(Hook):
         if torch.compiler.is_compiling():  # a compiler takes the hooks as they are
             return
         hooks: Any = module._forward_hooks
-        if next(iter(hooks), None) != self.handle_id and self.handle_id in hooks:
-            hooks.move_to_end(self.handle_id, last=False)
+        first = [*_own(module), self.handle_id]
+        if list(hooks)[: len(first)] != first and self.handle_id in hooks:
+            for key in reversed(first):
+                hooks.move_to_end(key, last=False)
         if torch_module._global_forward_hooks:
             first_of_all.lead()
 
@@ -153,7 +159,7 @@ class FirstOfAll(Hook):
         if len(torch_module._global_forward_hooks) == 1:
             self._leave()
             return
-        for hook in list(module._forward_hooks.values()):
+        for hook in [] if _own(module) else list(module._forward_hooks.values()):
             if isinstance(hook, ForwardHook):
                 hook.see(module, args, kwargs, output)
 
@@ -300,6 +306,12 @@ class Reached:
 def _outside_of_the_graph(function: Callable[..., None], *args: Any) -> None:
     """Call a hook between two compiled graphs: what it pools and when is no part of a graph."""
     function(*args)
+
+
+def _own(module: nn.Module) -> list[int]:
+    """Keys of the forward hooks that compute the module's output in its place."""
+    hooks = module._forward_hooks
+    return [key for key, hook in hooks.items() if getattr(hook, "computes_output", False)]
 
 
 def _nothing() -> None:

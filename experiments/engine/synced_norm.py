@@ -47,6 +47,10 @@ def _leave(norm: Any, args: tuple[Tensor], output: Tensor) -> Tensor:
     return _normalise(norm, args[0])
 
 
+# What a curvature optimizer is to take for the layer's own output, and not the one that is dropped.
+_leave.computes_output = True  # type: ignore[attr-defined]
+
+
 class _Sum(torch.autograd.Function):
     """Sum over the processes; the gradient of a sum of their losses is summed as well."""
 

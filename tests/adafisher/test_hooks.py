@@ -100,6 +100,37 @@ def test_two_optimizers_see_the_same_output_beside_a_hook() -> None:
         side.compare()
 
 
+@pytest.mark.parametrize("others", [[], ["own"], ["own_prepended"], ["global"]], ids=str)
+def test_a_hook_that_computes_the_output_in_the_layers_place_gives_the_layers_output(
+    others: list[str],
+) -> None:
+    """As torch's own pass, which it does over again: what is dropped would bring no rows."""
+
+    def again(layer: nn.Linear, args: tuple[Tensor], _output: Tensor) -> Tensor:
+        return nn.functional.linear(args[0], layer.weight, layer.bias)
+
+    torch.manual_seed(0)
+    model = two_layers(nn.Identity())
+    plain = copy.deepcopy(model)
+    again.computes_output = True  # type: ignore[attr-defined]
+    handles = [model[0].register_forward_hook(again)]
+    ours, theirs = AdaFisher(model), AdaFisher(plain)
+    for kind in others:  # what a global hook changes is dropped with the pass that is done over
+        change = torch.clone if kind == "global" else folded
+        handles += [HOOKS[kind](each[0], change) for each in (model, plain)]
+    for index in range(3):
+        x = FOLDED.batch(index)
+        for each, optimizer in ((model, ours), (plain, theirs)):
+            each.zero_grad()
+            each(x.float()).square().mean().backward()
+            optimizer.step()
+    assert ours.state_dict()["curvature"]["layers"]["0"]["grad_diag"].count_nonzero()
+    for mine, its in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine, its, rtol=0, atol=1e-7)
+    for handle in handles:
+        handle.remove()
+
+
 ENCODER = {"d_model": 8, "nhead": 2, "dim_feedforward": 16, "dropout": 0.0, "batch_first": True}
 
 
