@@ -84,25 +84,25 @@ sweep: .jobs setup
 ## Variables: OPT TASK SEEDS EPOCHS JOBS LAUNCHER DATA RUNS ARGS
 ## Example:   make plan OPT=all TASK=digits
 plan: .jobs setup
-	@$(python) -m experiments.plan $(grid)
+	@$(python) -m experiments plan $(grid)
 
 ## Tell how the recorded runs stand: done, running, failed with the reason, stale.
 ## Variables: RUNS
 ## Example:   make status
 status: setup
-	@$(python) -m experiments.status $(call override,runs_dir,$(RUNS))
+	@$(python) -m experiments status $(call override,runs_dir,$(RUNS))
 
 ## Compare the training times of finished budget=match_seconds runs with what they were given.
 ## Variables: RUNS
 ## Example:   make calibration
 calibration: setup
-	@$(python) -m experiments.calibration $(call override,runs_dir,$(RUNS))
+	@$(python) -m experiments calibration $(call override,runs_dir,$(RUNS))
 
 ## Run a recorded run again from its folder, and compare every measurement.
 ## Variables: RUN RUNS ARGS
 ## Example:   make replay RUN=0041ccdca88e
 replay: setup
-	@$(python) -m experiments.replay $(call quote,run=$(RUN)) $(call override,runs_dir,$(RUNS)) $(ARGS)
+	@$(python) -m experiments replay $(call quote,run=$(RUN)) $(call override,runs_dir,$(RUNS)) $(ARGS)
 
 ## Write all tables, all figures and the report again, from the run records.
 ## Variables: RUNS OUT
@@ -124,7 +124,7 @@ tables: setup
 ## Example:   make figures FIG=loss_landscape RUN_MISSING=1
 figures: setup
 	@echo "Figures from the run records."
-	@$(if $(filter 1,$(RUN_MISSING)),$(python) -m experiments.study study=missing \
+	@$(if $(filter 1,$(RUN_MISSING)),$(python) -m experiments study study=missing \
 	  $(if $(strip $(FIG)),$(call quote,figure=$(strip $(FIG)))) $(folders))
 	@$(report) --figures-only $(if $(strip $(FIG)),--only $(call quote,$(FIG)))
 
@@ -139,7 +139,7 @@ paper: setup
 ## Variables: FIG DATA RUNS ARGS
 ## Example:   make study FIG=landscape
 study: setup
-	@$(python) -m experiments.study $(call quote,study=$(or $(strip $(FIG)),all)) $(folders) $(ARGS)
+	@$(python) -m experiments study $(call quote,study=$(or $(strip $(FIG)),all)) $(folders) $(ARGS)
 
 ## Choose hyperparameters on the validation split, by as many trials for every optimizer; each
 ## trial is the worst of three seeds that no result is reported for.
@@ -148,7 +148,7 @@ study: setup
 ## Example:   make tune OPT=adam TASK=digits TRIALS=24 ARGS='seeds=2000,2001 sampler=tpe startup=8'
 tune: .jobs setup
 	@printf 'Tune: %s on %s, %s trials each.\n' $(call quote,$(OPT)) $(call quote,$(TASK)) $(call quote,$(TRIALS))
-	@$(python) -m experiments.tune $(call quote,optimizer=$(OPT)) $(call quote,task=$(TASK)) \
+	@$(python) -m experiments tune $(call quote,optimizer=$(OPT)) $(call quote,task=$(TASK)) \
 	  $(call quote,trials=$(TRIALS)) $(folders) $(parallel) $(ARGS)
 
 ## Fetch data sets. Each is shown first: size, terms, where from and where to. A download that broke off is
@@ -157,19 +157,19 @@ tune: .jobs setup
 ## Example:   make data TASK=cifar10,cifar100 DATA=/path/to/data
 data: setup
 	@printf 'Data: %s.\n' $(call quote,$(TASK))
-	@$(python) -m experiments.data $(call quote,task=$(TASK)) $(call override,data_dir,$(DATA)) $(ARGS)
+	@$(python) -m experiments data $(call quote,task=$(TASK)) $(call override,data_dir,$(DATA)) $(ARGS)
 
 ## Mirror every table and figure of OUT to one report run of Weights & Biases.
 ## Variables: RUNS OUT ARGS
 ## Example:   make publish
 publish: setup
-	@$(python) -m experiments.publish $(call override,out,$(OUT)) $(call override,runs_dir,$(RUNS)) $(ARGS)
+	@$(python) -m experiments publish $(call override,out,$(OUT)) $(call override,runs_dir,$(RUNS)) $(ARGS)
 
 ## Upload what was mirrored offline to Weights & Biases; what is there already is left alone.
 ## Variables: RUNS
 ## Example:   make wandb-sync
 wandb-sync: setup
-	@$(python) -m experiments.wandb_sync $(call override,runs_dir,$(RUNS))
+	@$(python) -m experiments wandb_sync $(call override,runs_dir,$(RUNS))
 
 ## Measure costs as ratios to a peer in the same process; out/bench/ gets the numbers.
 ## Variables: OUT ARGS

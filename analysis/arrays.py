@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments.record import STUDIES_DIR, roots
+from experiments.records.record import STUDIES_DIR, roots
 
 Arrays = dict[str, npt.NDArray[Any]]
 

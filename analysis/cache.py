@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments.record import (
+from experiments.records.record import (
     METRICS_FILE,
     STATUS_FILE,
     Run,

@@ -174,7 +174,7 @@ def _without_protocol(runs: pd.DataFrame) -> list[str]:
     # Without their folder: where the records lie changes no page.
     return [
         f"{count} of {len(runs)} records are older than the protocol of a run, and join no "
-        "published row: `python -m experiments.migrate runs_dir=FOLDER` adds it to those that "
+        "published row: `python -m experiments migrate runs_dir=FOLDER` adds it to those that "
         "have their config.yaml"
     ]
 

@@ -1,6 +1,6 @@
 """What the shipped configuration says of published rows and tasks, from ``recipes.json``.
 
-``python -m experiments.recipes`` writes that file; nothing in ``analysis`` reads ``conf/`` for it.
+``python -m experiments recipes`` writes that file; nothing in ``analysis`` reads ``conf/`` for it.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from analysis.cache import read_records
 from analysis.groups import BLOCK
 from analysis.load import Results, to_results
 from analysis.statistics.trials import trial_results
-from experiments.record import METRICS_FILE, STATUS_FILE, roots
+from experiments.records.record import METRICS_FILE, STATUS_FILE, roots
 
 TRIALS_DIR = Path(".tuning")
 TUNED = Path(__file__).resolve().parents[1] / "conf" / "tuned"

@@ -12,22 +12,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments import (
-    calibration,
-    commandline,
-    completion,
-    grids,
-    launching,
-    origin,
-    preflight,
-    processes,
-    sweep,
-)
-from experiments.config import compose
-from experiments.display import show_log
+from experiments.config import commandline, completion, compose, grids, origin
 from experiments.errors import UserError, report_user_errors
-from experiments.outcome import EXIT_CODES
-from experiments.record import FAULTS
+from experiments.records.outcome import EXIT_CODES
+from experiments.records.record import FAULTS
+from experiments.run.display import show_log
+from experiments.sweep import launching, preflight, sweep
+from experiments.system import processes
+from experiments.timing import calibration
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
@@ -35,7 +27,9 @@ def run(config: DictConfig) -> None:
     """Execute one config here."""
     with report_user_errors(quiet=not processes.reports()):
         resolved = origin.traced(compose.resolve(config))
-        from experiments.run import execute  # loads torch, which a sweep's parent can do without
+        from experiments.run.run import (
+            execute,  # loads torch, which a sweep's parent can do without
+        )
 
         status = execute(resolved).status
         # A launcher takes every code but 0 for a fault. The first process tells how the run ended,

@@ -12,9 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("adafisher", "analysis", "conf", "experiments", "tests")
 SCHEMA = (
-    "experiments.record",
-    "experiments.store",
-    "experiments.strict_json",
+    "experiments.records",
+    "experiments.records.record",
+    "experiments.records.store",
+    "experiments.records.strict_json",
     "experiments.errors",
 )
 PURE = ("adafisher.fisher", "adafisher.factors", "adafisher.reference")
@@ -75,7 +76,7 @@ def may_import(module: str, imported: str) -> bool:
         return not is_ours(imported) or within(imported, "experiments")
     if within(module, "analysis"):
         return not within(imported, "torch", "torchvision") and (
-            not is_ours(imported) or within(imported, "analysis", "experiments.record")
+            not is_ours(imported) or within(imported, "analysis", "experiments.records.record")
         )
     return True
 
@@ -100,7 +101,7 @@ def test_imports_follow_the_arrows(path: Path) -> None:
     [
         ("adafisher.optimizer", "from .capture import Capture", True),
         ("adafisher.optimizer", "import numpy", False),
-        ("adafisher.optimizer", "from experiments import record", False),
+        ("adafisher.optimizer", "from experiments.records import record", False),
         ("adafisher.capture", "from adafisher.factors import pool", True),
         ("adafisher.capture", "from . import optimizer", False),
         ("adafisher.fisher", "from torch import Tensor", True),
@@ -114,13 +115,13 @@ def test_imports_follow_the_arrows(path: Path) -> None:
             "from importlib import import_module\nimport_module('analysis')",
             False,
         ),
-        ("experiments.record", "import json, pathlib", True),
-        ("experiments.record", "import yaml", False),
-        ("experiments.store", "from .record import Run", True),
-        ("experiments.store", "from .loop import train", False),
-        ("analysis.load", "from experiments.record import load_runs", True),
-        ("analysis.load", "from experiments import record", True),
-        ("analysis.load", "from experiments.store import write", False),
+        ("experiments.records.record", "import json, pathlib", True),
+        ("experiments.records.record", "import yaml", False),
+        ("experiments.records.store", "from .record import Run", True),
+        ("experiments.records.store", "from ..engine.loop import train", False),
+        ("analysis.load", "from experiments.records.record import load_runs", True),
+        ("analysis.load", "from experiments.records import record", True),
+        ("analysis.load", "from experiments.records.store import write", False),
         ("analysis.tables.summary", "from torch.nn import Module", False),
         ("analysis.tables.summary", "from ..style import colour", True),
     ],

@@ -66,7 +66,7 @@ def test_plan_takes_what_a_sweep_takes(ready: Checkout) -> None:
     (plan,) = ready.programs()
     assert ready.make("sweep", *variables).returncode == 0
     sweep, _ = ready.programs()
-    assert plan[2:] == sweep[3:]
+    assert plan[3:] == sweep[3:]
     assert sweep[-3:] == ["launcher=ray", "jobs=4", "retry=true"]
 
 
@@ -79,7 +79,7 @@ def test_missing_studies_run_before_the_figures_where_asked(
     assert ready.make("figures", "RUN_MISSING=1", "DATA=d", *figure).returncode == 0
     study, report = ready.programs()
     assert study == [
-        *("-m", "experiments.study", "study=missing", *told, 'data_dir="d"', 'runs_dir="runs"')
+        *("-m", "experiments", "study", "study=missing", *told, 'data_dir="d"', 'runs_dir="runs"')
     ]
     assert report[-2:] == (["--only", "a"] if figure else ["out", "--figures-only"])
 
@@ -126,19 +126,19 @@ def test_jobs_must_be_a_positive_whole_number(checkout: Checkout, jobs: str) -> 
         (["figures", "FIG=a"], "analysis.report --runs runs --out out --figures-only --only a"),
         (
             ["tune", "OPT=adam", "TASK=digits", "TRIALS=9", "ARGS=seeds=1003"],
-            "experiments.tune optimizer=adam task=digits trials=9"
+            "experiments tune optimizer=adam task=digits trials=9"
             ' data_dir="./data" runs_dir="runs" seeds=1003',
         ),
-        (["status", "RUNS=r"], 'experiments.status runs_dir="r"'),
-        (["replay", "RUN=0a", "ARGS=x=1"], 'experiments.replay run=0a runs_dir="runs" x=1'),
-        (["calibration"], 'experiments.calibration runs_dir="runs"'),
-        (["publish", "OUT=o"], 'experiments.publish out="o" runs_dir="runs"'),
-        (["wandb-sync"], 'experiments.wandb_sync runs_dir="runs"'),
-        (["study"], 'experiments.study study=all data_dir="./data" runs_dir="runs"'),
-        (["study", "FIG=a"], 'experiments.study study=a data_dir="./data" runs_dir="runs"'),
+        (["status", "RUNS=r"], 'experiments status runs_dir="r"'),
+        (["replay", "RUN=0a", "ARGS=x=1"], 'experiments replay run=0a runs_dir="runs" x=1'),
+        (["calibration"], 'experiments calibration runs_dir="runs"'),
+        (["publish", "OUT=o"], 'experiments publish out="o" runs_dir="runs"'),
+        (["wandb-sync"], 'experiments wandb_sync runs_dir="runs"'),
+        (["study"], 'experiments study study=all data_dir="./data" runs_dir="runs"'),
+        (["study", "FIG=a"], 'experiments study study=a data_dir="./data" runs_dir="runs"'),
         (["paper", "OUT=o"], "analysis.paper --runs runs --out o"),
         (["bench-analysis", "ARGS=--runs 10"], "analysis.bench --runs 10"),
-        (["data", "TASK=a,b", "DATA=d"], 'experiments.data task=a,b data_dir="d"'),
+        (["data", "TASK=a,b", "DATA=d"], 'experiments data task=a,b data_dir="d"'),
         (["test", "ARGS=-m slow"], "pytest -m slow"),
         (["type"], "mypy"),
     ],

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import commandline
-from experiments.record import load_runs
+from experiments.config import commandline
+from experiments.records.record import load_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("digits", "tinyshakespeare")

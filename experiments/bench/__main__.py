@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from experiments import environment
 from experiments.bench import adafisher, asdl, data, methods
+from experiments.engine.execution import DEVICES, pick_device
 from experiments.errors import UserError, report_user_errors
-from experiments.execution import DEVICES, pick_device
+from experiments.run import environment
 
 # Each part has `configure(parser)` for its own options and `run(options, device)`, a generator of
 # results as plain data.

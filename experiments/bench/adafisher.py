@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from experiments.bench.contest import Contender, Problem, Seconds, measure
-from experiments.build import build_optimizer
-from experiments.commandline import CONF
+from experiments.config.commandline import CONF
+from experiments.engine.build import build_optimizer
 from experiments.errors import UserError
 from experiments.models import resnet
 from experiments.models.gpt import GPT

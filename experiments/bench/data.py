@@ -19,11 +19,11 @@ import torch
 
 from experiments.bench import sources
 from experiments.bench.sources import Pictures, PlainLoader, RepeatedBatch
-from experiments.build import build
-from experiments.built import Built
 from experiments.config import compose
+from experiments.engine.build import build
+from experiments.engine.built import Built
+from experiments.engine.loop import StoppedError, Trainer
 from experiments.errors import UserError
-from experiments.loop import StoppedError, Trainer
 from experiments.tasks.images import ImageSplit
 from experiments.tasks.task import Split
 

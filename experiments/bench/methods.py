@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from experiments import commandline
 from experiments.bench.adafisher import problem as large_problem
 from experiments.bench.contest import Contender, Problem, first_step, measure
-from experiments.build import build_optimizer
-from experiments.commandline import CONF
+from experiments.config import commandline
+from experiments.config.commandline import CONF
+from experiments.engine.build import build_optimizer
 from experiments.errors import UserError
 from experiments.models.gpt import GPT
 

@@ -11,7 +11,7 @@ from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments import commandline, values
+from experiments.config import commandline, values
 from experiments.errors import UserError, first_line
 
 Config = dict[str, Any]

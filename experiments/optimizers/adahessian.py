@@ -50,7 +50,9 @@ class AdaHessian(pytorch_optimizer.AdaHessian):
         ValueError: If a hyperparameter is out of range.
 
     Example:
-        >>> from experiments.backward import backward  # silences torch's warning of the cycle
+        >>> from experiments.engine.backward import (
+        ...     backward,
+        ... )  # silences torch's warning of the cycle
         >>> model = nn.Linear(3, 2)
         >>> optimizer = AdaHessian(model, lr=0.15)
         >>> backward(model(torch.ones(4, 3)).square().mean(), create_graph=True)

@@ -17,8 +17,8 @@ import numpy as np
 from torch import Tensor
 from torch.optim import Optimizer
 
-from experiments import divergence
-from experiments.divergence import DivergedError
+from experiments.engine import divergence
+from experiments.engine.divergence import DivergedError
 from experiments.errors import UserError
 from experiments.studies import watched
 from experiments.studies.plan import Arrays, Config, Measured, Plan, describe_run, run_config

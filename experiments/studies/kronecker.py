@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments import divergence, seeding
+from experiments import seeding
+from experiments.engine import divergence
 from experiments.errors import UserError
 from experiments.studies import matrices, watched
 from experiments.studies.full_factors import FullFactors

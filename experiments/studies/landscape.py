@@ -31,14 +31,15 @@ from scipy.interpolate import griddata
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments import build, divergence, identity, seeding
-from experiments.backward import backward, take_step
-from experiments.config import compose
-from experiments.divergence import DivergedError
+from experiments import seeding
+from experiments.config import compose, identity
+from experiments.engine import build, divergence
+from experiments.engine.backward import backward, take_step
+from experiments.engine.divergence import DivergedError
+from experiments.engine.world import World
 from experiments.errors import UserError
 from experiments.studies.iris_network import IrisNetwork, iris, place_start, surface, trained
 from experiments.studies.plan import Arrays, Measured, Plan
-from experiments.world import World
 
 HELD_AT = ("trained", "initial")
 LEAST = {"epochs": 1, "batch_size": 1, "points": 2, "seed": 0, "held_decay": 0}

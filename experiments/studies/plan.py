@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from experiments import commandline, identity
-from experiments.config import compose
+from experiments.config import commandline, compose, identity
 
 Arrays = dict[str, npt.NDArray[Any]]
 Config = dict[str, Any]

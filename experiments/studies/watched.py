@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from experiments import divergence
-from experiments.build import build
-from experiments.built import Built
+from experiments.engine import divergence
+from experiments.engine.build import build
+from experiments.engine.built import Built
+from experiments.engine.loop import Trainer
 from experiments.errors import UserError
-from experiments.loop import Trainer
 
 
 def built_run(config: Mapping[str, Any], *, reads_gradients: bool = True) -> Built:

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
-from experiments import stopping
 from experiments.errors import UserError
 from experiments.seeding import derive
+from experiments.system import stopping
 from experiments.tasks.augmentation import crop_boxes
 from experiments.tasks.images import Normalization
 from experiments.tasks.task import Split

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from experiments import budget, identity
-from experiments.record import FAULTS
+from experiments.config import budget, identity
+from experiments.records.record import FAULTS
 from experiments.tuning import space as spaces
 from experiments.tuning.space import Space
 from experiments.tuning.trials import SCORE, Trial, choose

@@ -11,7 +11,7 @@ from typing import Any
 
 from scipy.stats import qmc
 
-from experiments import identity
+from experiments.config import identity
 from experiments.errors import UserError
 
 Value = float | int | str | bool

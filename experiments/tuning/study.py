@@ -24,8 +24,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from experiments.errors import UserError
-from experiments.record import FAULTS
-from experiments.store import RunFolder
+from experiments.records.record import FAULTS
+from experiments.records.store import RunFolder
 from experiments.tuning import space as spaces
 from experiments.tuning.space import Dimension, Point, Space
 from experiments.tuning.trials import UNFINISHED, Trial

@@ -12,10 +12,9 @@ from typing import Any
 
 import yaml
 
-from experiments import identity
-from experiments.config import compose
+from experiments.config import compose, identity
 from experiments.errors import UserError
-from experiments.record import BrokenRecordError, Run, load_run
+from experiments.records.record import BrokenRecordError, Run, load_run
 from experiments.tuning.space import Point
 from experiments.tuning.trials import Trial, of_runs
 

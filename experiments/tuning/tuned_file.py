@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from experiments import commandline
-from experiments.store import write_atomic
+from experiments.config import commandline
+from experiments.records.store import write_atomic
 from experiments.tuning.rungs import PRUNERS
 from experiments.tuning.space import Space
 

@@ -24,7 +24,7 @@ def write_study(runs_dir: Path, study_id: str, finished: str, **arrays: Any) -> 
         "schema": 1,
         "study": "toy",
         "study_id": study_id,
-        "command": "python -m experiments.study study=toy",
+        "command": "python -m experiments study study=toy",
         "facts": {"layer": "conv1"},
         "arrays_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
         "finished": finished,
@@ -42,7 +42,7 @@ def test_of_several_the_last_finished_is_read(tmp_path: Path) -> None:
     assert found[1] == {
         "layer": "conv1",
         "study_id": "aaa",
-        "command": "python -m experiments.study study=toy",
+        "command": "python -m experiments study study=toy",
     }
 
 

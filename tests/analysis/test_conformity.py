@@ -12,8 +12,7 @@ from omegaconf import OmegaConf
 
 from analysis.load import load_results
 from analysis.verdict import verdicts
-from experiments import commandline, identity, origin
-from experiments.config import compose
+from experiments.config import commandline, compose, identity, origin
 
 ROW = ["experiment=table2_cifar10", "model=resnet18_released", "optimizer=adam"]
 TASK = SimpleNamespace(

@@ -145,7 +145,7 @@ def test_records_from_before_there_was_a_protocol_are_one_line(
     said = capsys.readouterr()
     (line,) = said.err.splitlines()
     assert line.startswith("warning: 3 of 4 records are older than the protocol of a run")
-    assert "`python -m experiments.migrate runs_dir=FOLDER`" in line
+    assert "`python -m experiments migrate runs_dir=FOLDER`" in line
     assert "sgd" in said.out
 
 

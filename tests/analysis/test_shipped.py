@@ -14,8 +14,7 @@ import pytest
 from analysis.conformity import conformity
 from analysis.published import read_published, records
 from analysis.shipped import KINDS, Recipe, from_content, shipped
-from experiments import grids, identity
-from experiments.config import compose
+from experiments.config import compose, grids, identity
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = records(read_published())

@@ -29,7 +29,7 @@ def write(runs_dir: Path, name: str, facts: dict[str, Any], arrays: dict[str, An
     described = {
         "schema": 1,
         "study_id": folder.name,
-        "command": f"python -m experiments.study study={name}",
+        "command": f"python -m experiments study study={name}",
         "facts": facts,
         "arrays_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
         "finished": "2026-01-01",

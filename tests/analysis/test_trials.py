@@ -24,8 +24,8 @@ from analysis.trials import (
     trials_digest,
     trials_of,
 )
-from experiments import tune
 from experiments.tuning import ledger as written
+from experiments.tuning import tune
 from experiments.tuning.tuned_file import LEDGERS
 
 SHIPPED = sorted(trials.TUNED.glob("*/*.yaml"))

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from experiments import commandline, run
-from experiments.config import compose
-from experiments.loop import Trainer
+from experiments.config import commandline, compose
+from experiments.engine.loop import Trainer
+from experiments.run import run
 
 Config = dict[str, Any]
 

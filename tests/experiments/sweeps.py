@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.record import load_runs
+from experiments.records.record import load_runs
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = [sys.executable, "-m", "experiments.train", "--multirun", "tracking=none", "task=digits"]
@@ -47,8 +47,8 @@ def measurements(runs: Path):
 
 
 def status(runs: Path) -> str:
-    """What `experiments.status` tells of a folder."""
-    command = [sys.executable, "-m", "experiments.status", f"runs_dir={runs}"]
+    """What `experiments.sweep.status` tells of a folder."""
+    command = [sys.executable, "-m", "experiments", "status", f"runs_dir={runs}"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
@@ -82,6 +82,6 @@ def children_of(runs: Path) -> list[int]:
             words = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"experiments.child" in words and any(os.fsencode(runs) in word for word in words):
+        if b"experiments.sweep.child" in words and any(os.fsencode(runs) in word for word in words):
             found.append(int(path.parent.name))
     return found

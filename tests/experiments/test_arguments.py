@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from experiments.__main__ import VERBS
+
 COMMANDS = {
     "status": ("runs_dir", [], None, "no runs in {folder}"),
     "wandb_sync": ("runs_dir", [], None, "W&B: 0 logs of 0 runs uploaded"),
@@ -25,7 +27,7 @@ def test_a_quoted_folder_is_the_folder(name, called, tmp_path, monkeypatch, caps
     quoted = str(folder).replace('"', '\\"')
     monkeypatch.setattr(sys, "argv", [name, f'{key}="{quoted}"', *further])
     try:
-        ended = importlib.import_module(f"experiments.{name}").main()
+        ended = importlib.import_module(VERBS[name]).main()
     except SystemExit as error:
         ended = error.code
     assert ended == code

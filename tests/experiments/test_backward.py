@@ -9,9 +9,9 @@ import torch
 from torch.optim import LBFGS
 
 from experiments import seeding
-from experiments.backward import backward, differentiable_forward, take_step
-from experiments.build import build
-from experiments.loop import Trainer
+from experiments.engine.backward import backward, differentiable_forward, take_step
+from experiments.engine.build import build
+from experiments.engine.loop import Trainer
 
 LBFGS_SECTION = {
     "_target_": "torch.optim.LBFGS",

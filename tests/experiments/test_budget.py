@@ -1,6 +1,6 @@
 import pytest
 
-from experiments import budget, commandline, identity
+from experiments.config import budget, commandline, identity
 from experiments.config.compose import composed
 from experiments.errors import UserError
 

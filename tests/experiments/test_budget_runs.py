@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments import identity, run
-from experiments.build import build
-from experiments.loop import Trainer
-from experiments.record import METRICS_FILE, load_run
+from experiments.config import identity
+from experiments.engine.build import build
+from experiments.engine.loop import Trainer
+from experiments.records.record import METRICS_FILE, load_run
+from experiments.run import run
 
 STEPS_PER_EPOCH = 18  # 1,150 images of digits, 64 a batch
 
@@ -130,7 +131,7 @@ def test_a_target_reached_before_a_kill_stays_reached(make_config, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.display.Display.row", killed)
+        patch.setattr("experiments.run.display.Display.row", killed)
         with pytest.raises(Killed):
             run.execute(config)
     assert run.execute(config).status == "done"

@@ -6,7 +6,7 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from experiments import commandline
+from experiments.config import commandline
 from tests.experiments.sweeps import ROOT, statuses, sweep
 
 TRAIN = [sys.executable, "-m", "experiments.train"]

@@ -10,21 +10,14 @@ from pathlib import Path
 import pytest
 from hydra import initialize_config_dir
 
-from experiments import (
-    calibration,
-    calibration_key,
-    calibration_process,
-    calibration_report,
-    commandline,
-    identity,
-    run,
-)
-from experiments.calibration_record import RUN_FILE, read
-from experiments.config import compose
+from experiments.config import commandline, compose, identity
 from experiments.errors import UserError
-from experiments.outcome import PreparationError
-from experiments.record import load_run
-from experiments.store import RunFolder
+from experiments.records.outcome import PreparationError
+from experiments.records.record import load_run
+from experiments.records.store import RunFolder
+from experiments.run import run
+from experiments.timing import calibration, calibration_key, calibration_process, calibration_report
+from experiments.timing.calibration_record import RUN_FILE, read
 from tests.experiments import faulty
 from tests.experiments.calibrations import made_up
 
@@ -200,7 +193,7 @@ def test_other_budgets_have_no_calibration(make_config):
 
 
 def test_ctrl_c_ends_the_measuring_without_a_traceback():
-    command = [sys.executable, "-m", "experiments.calibration_child"]
+    command = [sys.executable, "-m", "experiments.timing.calibration_child"]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     maps = Path(f"/proc/{child.pid}/maps")
     deadline = time.monotonic() + 120

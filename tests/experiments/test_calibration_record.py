@@ -5,10 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import (
-    budget,
-)
-from experiments.calibration_record import read
+from experiments.config import budget
+from experiments.timing.calibration_record import read
 from tests.experiments.calibrations import made_up
 
 

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import (
-    calibration_report,
-)
 from experiments.errors import UserError
-from experiments.record import Run
+from experiments.records.record import Run
+from experiments.timing import calibration_report
 from tests.experiments.calibrations import made_up
 
 

@@ -5,12 +5,9 @@ import itertools
 import pytest
 import yaml
 
-from experiments import (
-    calibration_child,
-    calibration_rounds,
-    commandline,
-)
-from experiments.calibration_rounds import Timed, cost
+from experiments.config import commandline
+from experiments.timing import calibration_child, calibration_rounds
+from experiments.timing.calibration_rounds import Timed, cost
 
 
 def test_a_drift_of_the_machine_is_no_cost_of_a_method():

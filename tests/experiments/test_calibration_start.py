@@ -2,8 +2,8 @@
 
 import pytest
 
-from experiments import calibration_start
-from experiments.outcome import PreparationError
+from experiments.records.outcome import PreparationError
+from experiments.timing import calibration_start
 from tests.experiments.faulty import COMPILING_SECONDS
 
 

@@ -6,9 +6,10 @@ import subprocess
 
 import pytest
 
-from experiments import checkout, environment
-from experiments.record import PATCH_FILE
-from experiments.store import RunFolder
+from experiments.records.record import PATCH_FILE
+from experiments.records.store import RunFolder
+from experiments.run import environment
+from experiments.system import checkout
 
 
 @pytest.fixture(autouse=True)

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments import identity, loop, run
-from experiments.build import build
-from experiments.evaluation import evaluate
-from experiments.loop import Trainer
-from experiments.record import load_run
+from experiments.config import identity
+from experiments.engine import loop
+from experiments.engine.build import build
+from experiments.engine.evaluation import evaluate
+from experiments.engine.loop import Trainer
+from experiments.records.record import load_run
+from experiments.run import run
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import pytest
 
-from experiments import commandline
+from experiments.config import commandline
 
 
 def test_all_lists_the_folder():

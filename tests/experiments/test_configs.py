@@ -7,8 +7,9 @@ import statistics
 import pytest
 import yaml
 
-from experiments import build, commandline, grids, identity, rulesets
+from experiments.config import commandline, grids, identity, rulesets
 from experiments.config.compose import composed
+from experiments.engine import build
 
 OPTIMIZERS = commandline.choices("optimizer")
 TASKS = commandline.choices("task")

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from experiments import commandline
-from experiments.backward import backward, differentiable_forward, take_step
-from experiments.build import build_optimizer
+from experiments.config import commandline
 from experiments.config.compose import composed
+from experiments.engine.backward import backward, differentiable_forward, take_step
+from experiments.engine.build import build_optimizer
 
 OPTIMIZERS = commandline.choices("optimizer")
 pytestmark = pytest.mark.filterwarnings("ignore:AdaFisher.*in no supported layer")

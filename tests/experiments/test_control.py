@@ -12,16 +12,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from experiments import commandline, control, grids, identity
-from experiments.build import build
+from experiments.config import commandline, grids, identity
 from experiments.config.compose import composed
+from experiments.engine.build import build
+from experiments.engine.evaluation import evaluate
+from experiments.engine.loop import Trainer
+from experiments.engine.world import World
 from experiments.errors import UserError
-from experiments.evaluation import evaluate
-from experiments.loop import Trainer
 from experiments.optimizers.scalar_control import ScalarControl
-from experiments.record import load_run
-from experiments.run import execute
-from experiments.world import World
+from experiments.records.record import load_run
+from experiments.run import control, execute
 from tests.experiments.faulty import FaultyAdam
 
 pytestmark = [

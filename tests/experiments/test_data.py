@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import commandline, data
+from experiments.config import commandline
 from experiments.errors import UserError
 from experiments.tasks import cifar10, download, imagenet1k, mnist
+from experiments.tasks import fetch as data
 from experiments.tasks.source import Source
 
 TASKS = commandline.choices("task")

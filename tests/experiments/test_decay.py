@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from experiments import identity
-from experiments.build import build_control, build_optimizer
+from experiments.config import identity
+from experiments.engine.build import build_control, build_optimizer
 from experiments.errors import UserError
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import commandline, determinism, identity, run
-from experiments.build import build
+from experiments.config import commandline, identity
+from experiments.engine import determinism
+from experiments.engine.build import build
+from experiments.engine.loop import Trainer
 from experiments.errors import UserError
-from experiments.loop import Trainer
-from experiments.record import load_run, load_runs
+from experiments.records.record import load_run, load_runs
+from experiments.run import run
 from experiments.seeding import derive
 
 ROOT = Path(__file__).resolve().parents[2]

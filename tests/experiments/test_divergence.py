@@ -10,16 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from experiments import divergence, faults, run
-from experiments.build import build
-from experiments.divergence import DivergedError
-from experiments.evaluation import evaluate
-from experiments.loop import Trainer
-from experiments.record import METRICS_FILE, load_run
-from experiments.store import RunFolder
+from experiments.engine import divergence
+from experiments.engine.build import build
+from experiments.engine.divergence import DivergedError
+from experiments.engine.evaluation import evaluate
+from experiments.engine.loop import Trainer
+from experiments.engine.world import LostProcessError, World
+from experiments.records.record import METRICS_FILE, load_run
+from experiments.records.store import RunFolder
+from experiments.run import faults, run
 from experiments.tuning import rungs
 from experiments.tuning.trials import of_runs
-from experiments.world import LostProcessError, World
 from tests.experiments.calibrations import made_up
 
 Spoil = Callable[..., None]

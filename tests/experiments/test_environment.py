@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from experiments import environment
+from experiments.run import environment
 
 
 @pytest.fixture(autouse=True)

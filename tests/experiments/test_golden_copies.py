@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from experiments import golden, replay, replay_run
-from experiments.record import load_run, roots
+from experiments.records.record import load_run, roots
+from experiments.replay import golden, replay, replay_run
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "tests" / "golden" / "runs"

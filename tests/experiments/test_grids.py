@@ -2,8 +2,7 @@ import shutil
 
 import pytest
 
-from experiments import commandline, grids, identity
-from experiments.config import compose
+from experiments.config import commandline, compose, grids, identity
 
 SEEDS = [["seed=0"], ["seed=1"], ["seed=2"]]
 FORMS = {

@@ -1,6 +1,6 @@
 import copy
 
-from experiments import identity
+from experiments.config import identity
 
 
 def reordered(value):

@@ -4,9 +4,10 @@ import shutil
 
 import pytest
 
-from experiments import commandline, grids, identity, launching, sharing, sweep
-from experiments.config import compose
+from experiments.config import commandline, compose, grids, identity
 from experiments.errors import UserError
+from experiments.sweep import launching, sweep
+from experiments.system import sharing
 
 JOBLIB = launching.Way(parallel=2, shows_jobs=True)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import memory, parentage, sharing
-from experiments.ledger import SweepFolder
-from experiments.outcome import Outcome
-from experiments.store import RunFolder
+from experiments.records.outcome import Outcome
+from experiments.records.store import RunFolder
+from experiments.sweep.ledger import SweepFolder
+from experiments.system import memory, parentage, sharing
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = (
@@ -73,7 +73,7 @@ def test_places_are_taken_one_by_one_and_none_when_the_sweep_stops(shared):
 
 def test_a_leader_that_was_killed_is_known_to_be_gone(shared):
     make = f"SweepFolder(Path({str(shared.path)!r})).led()"
-    leader = holder(module="ledger", name="SweepFolder", make=make)
+    leader = holder(module="sweep.ledger", name="SweepFolder", make=make)
     assert shared.leader_lives()
     kill(leader)
     assert not shared.leader_lives()
@@ -81,7 +81,7 @@ def test_a_leader_that_was_killed_is_known_to_be_gone(shared):
 
 def test_the_lock_of_a_run_whose_process_was_killed_is_free(tmp_path):
     make = f"RunFolder(Path({str(tmp_path)!r}), 'abc').lock()"
-    process = holder(module="store", name="RunFolder", make=make)
+    process = holder(module="records.store", name="RunFolder", make=make)
     folder = RunFolder(tmp_path, "abc")
     assert folder.is_locked()
     kill(process)
@@ -95,7 +95,7 @@ def test_the_lock_of_a_run_whose_process_was_killed_is_free(tmp_path):
 
 def test_a_child_ends_with_a_parent_that_is_killed(tmp_path):
     child = (
-        "import os, time; from experiments import parentage;"
+        "import os, time; from experiments.system import parentage;"
         "parentage.end_with_parent(os.getppid());"
         "print('ready', flush=True); time.sleep(600)"
     )
@@ -129,7 +129,7 @@ class _NoLibrary:
 
 def test_a_limit_on_memory_holds():
     take = (
-        "from experiments import memory; memory.limit(0.5); x = bytearray(10**8);\n"
+        "from experiments.system import memory; memory.limit(0.5); x = bytearray(10**8);\n"
         "try: y = bytearray(10**9)\n"
         "except MemoryError: print('refused')"
     )

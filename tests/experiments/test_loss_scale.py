@@ -9,11 +9,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from experiments import control, execution, identity, run, seeding
-from experiments.build import build
+from experiments import seeding
+from experiments.config import identity
+from experiments.engine import execution
+from experiments.engine.build import build
+from experiments.engine.loop import Trainer
 from experiments.errors import UserError
-from experiments.loop import Trainer
-from experiments.record import load_run
+from experiments.records.record import load_run
+from experiments.run import control, run
 from experiments.studies import watched
 
 SCALE = 65536.0  # what torch begins with, and the released trainer

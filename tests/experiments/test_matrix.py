@@ -10,10 +10,10 @@ import torch
 import torchvision
 import yaml
 
-from experiments import commandline
-from experiments.build import build
+from experiments.config import commandline
 from experiments.config.compose import composed
-from experiments.loop import Trainer
+from experiments.engine.build import build
+from experiments.engine.loop import Trainer
 
 PUBLISHED = Path(__file__).parents[2] / "analysis" / "published.csv"
 pytestmark = pytest.mark.filterwarnings("ignore:AdaFisher.*in no supported layer")

@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 from pathlib import Path
-from experiments import memory
+from experiments.system import memory
 
 def resident():
     pages = int(Path("/proc/self/statm").read_text().split()[1])

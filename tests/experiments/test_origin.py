@@ -6,9 +6,9 @@ import pytest
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments import commandline, identity, migrate, origin
-from experiments.config import compose
-from experiments.record import load_run
+from experiments.config import commandline, compose, identity, origin
+from experiments.records.record import load_run
+from experiments.replay import migrate
 from experiments.run import execute
 
 JOBS = {

@@ -4,12 +4,15 @@ import sys
 
 import pytest
 
-from experiments import calibration_key, commandline, estimate, grids, identity, plan, sharing
-from experiments.calibration_record import Calibration
+from experiments.config import commandline, grids, identity
 from experiments.errors import UserError
-from experiments.estimate import Cost
-from experiments.record import load_run
-from experiments.store import RunFolder
+from experiments.records.record import load_run
+from experiments.records.store import RunFolder
+from experiments.sweep import estimate, plan
+from experiments.sweep.estimate import Cost
+from experiments.system import sharing
+from experiments.timing import calibration_key
+from experiments.timing.calibration_record import Calibration
 
 SWEEP = ["optimizer=adam,sgd", "seed=0,1", "task=digits", "budget.epochs=20"]
 

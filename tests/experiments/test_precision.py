@@ -7,12 +7,14 @@ import signal
 import pytest
 import torch
 
-from experiments import execution, identity, run
-from experiments.build import build
+from experiments.config import identity
+from experiments.engine import execution
+from experiments.engine.build import build
+from experiments.engine.loop import Trainer
+from experiments.engine.precision import Precision
 from experiments.errors import UserError
-from experiments.loop import Trainer
-from experiments.precision import Precision
-from experiments.record import load_runs
+from experiments.records.record import load_runs
+from experiments.run import run
 
 # The compiler asks every tensor for its gradient, and hides the warning but not from "error".
 COMPILING = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from experiments import preflight
-from experiments.commandline import normalise
+from experiments.config.commandline import normalise
 from experiments.errors import UserError
+from experiments.sweep import preflight
 
 
 @pytest.fixture

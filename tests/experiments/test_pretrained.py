@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import identity, preflight, run
-from experiments.build import build, build_task
-from experiments.commandline import normalise
+from experiments.config import identity
+from experiments.config.commandline import normalise
+from experiments.engine.build import build, build_task
+from experiments.engine.loop import Trainer
 from experiments.errors import UserError
-from experiments.loop import Trainer
 from experiments.models.small_cnn import SmallCNN
-from experiments.record import load_run
+from experiments.records.record import load_run
+from experiments.run import run
+from experiments.sweep import preflight
 
 
 def save_weights(path: Path, *, seed: int = 9) -> dict[str, torch.Tensor]:

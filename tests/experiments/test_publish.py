@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import publish
 from experiments.config import compose
 from experiments.errors import UserError
-from experiments.tracking import offline
+from experiments.tracking import offline, publish
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -7,10 +7,9 @@ import sys
 import pytest
 from hydra import initialize_config_dir
 
-from experiments import commandline, recipes
-from experiments.compositions import Compositions
-from experiments.config import compose
-from experiments.sourced import sourced
+from experiments.config import commandline, compose, recipes
+from experiments.config.compositions import Compositions
+from experiments.config.sourced import sourced
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +20,7 @@ def content():
 def test_the_committed_mapping_is_fresh(content):
     text = recipes.text_of(content) + "\n"
     assert json.loads(text) == content
-    assert recipes.FILE.read_text("utf-8") == text, "run `python -m experiments.recipes`"
+    assert recipes.FILE.read_text("utf-8") == text, "run `python -m experiments recipes`"
 
 
 def test_seconds_over_processes_are_of_any_number_of_them(content):

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from experiments import checkout, replay, replay_code, replay_run
 from experiments.errors import UserError
-from experiments.record import PATCH_FILE, load_run
+from experiments.records.record import PATCH_FILE, load_run
+from experiments.replay import replay, replay_code, replay_run
+from experiments.system import checkout
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -278,7 +279,7 @@ def test_five_runs_replay_with_the_recorded_code(tmp_path):
     ids = [path.parent.name for path in tmp_path.glob("*/status.json")]
     assert len(ids) == 5
     for run_id in ids:
-        command = [sys.executable, "-m", "experiments.replay", f"run={run_id}", "code=recorded"]
+        command = [sys.executable, "-m", "experiments", "replay", f"run={run_id}", "code=recorded"]
         told = subprocess.run(
             [*command, f"runs_dir={tmp_path}"], cwd=ROOT, check=True, capture_output=True, text=True
         ).stdout

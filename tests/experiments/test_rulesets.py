@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments import preflight, rulesets
-from experiments.config import compose
+from experiments.config import compose, rulesets
 from experiments.errors import UserError
-from experiments.record import ENVIRONMENT_FILE
+from experiments.records.record import ENVIRONMENT_FILE
 from experiments.run import execute
+from experiments.sweep import preflight
 
 TUNING = {"model": "small_cnn", "tokenization": None, "chosen": {"lr": 0.099}}
 

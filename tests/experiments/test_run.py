@@ -9,14 +9,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import attempt, faults, identity, run, store
-from experiments.build import build
-from experiments.built import Built
+from experiments.config import identity
+from experiments.engine.build import build
+from experiments.engine.built import Built
+from experiments.engine.loop import Trainer
 from experiments.errors import UserError
-from experiments.loop import Trainer
-from experiments.record import CHECKPOINT_FILE, METRICS_FILE, PATCH_FILE, STATUS_FILE, load_run
-from experiments.store import RunFolder
-from experiments.supervision import end_of_dead_child
+from experiments.records import store
+from experiments.records.record import (
+    CHECKPOINT_FILE,
+    METRICS_FILE,
+    PATCH_FILE,
+    STATUS_FILE,
+    load_run,
+)
+from experiments.records.store import RunFolder
+from experiments.run import attempt, faults, run
+from experiments.sweep.supervision import end_of_dead_child
 
 METHODS = ("adam", "adafisher", "kfac", "shampoo")
 KEEPS = "optimizer.needs.keep_gradients=true"

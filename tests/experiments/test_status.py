@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import status
-from experiments.standing import standings
-from experiments.store import RunFolder
+from experiments.records.standing import standings
+from experiments.records.store import RunFolder
+from experiments.sweep import status
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDS = {
@@ -96,7 +96,8 @@ def test_a_lock_outlives_no_process(tmp_path, write):
     """A process that is killed while it trains leaves a stale run, at once."""
     write("run", "running")
     program = (
-        "import sys, time; from pathlib import Path; from experiments.store import RunFolder\n"
+        "import sys, time; from pathlib import Path\n"
+        "from experiments.records.store import RunFolder\n"
         "with RunFolder(Path(sys.argv[1]), 'run').lock(): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen(
@@ -133,7 +134,7 @@ def test_a_control_is_told_from_the_method_that_it_controls(tmp_path, write):
 def test_a_folder_without_runs_is_no_mistake_and_a_wrong_key_is(tmp_path):
     def call(argument):
         return subprocess.run(
-            [sys.executable, "-m", "experiments.status", argument],
+            [sys.executable, "-m", "experiments", "status", argument],
             cwd=ROOT,
             capture_output=True,
             text=True,

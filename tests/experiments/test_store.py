@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from experiments import store
-from experiments.record import METRICS_FILE, BrokenRecordError, read_rows
-from experiments.store import RunFolder, write_atomic
+from experiments.records import store
+from experiments.records.record import METRICS_FILE, BrokenRecordError, read_rows
+from experiments.records.store import RunFolder, write_atomic
 
 IDENTITY = {
     "task": "digits",
@@ -138,7 +138,7 @@ def test_a_second_holder_waits(folder):
 def test_the_lock_of_a_killed_process_is_free(folder):
     code = (
         "import os, pathlib, signal\n"
-        "from experiments.store import RunFolder\n"
+        "from experiments.records.store import RunFolder\n"
         f"with RunFolder(pathlib.Path({str(folder.runs_dir)!r}), 'abc').lock():\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

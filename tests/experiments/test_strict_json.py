@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from experiments import strict_json
+from experiments.records import strict_json
 
 VALUE = {
     "loss": math.nan,

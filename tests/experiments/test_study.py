@@ -16,12 +16,12 @@ import analysis.figures
 from analysis.arrays import load_study
 from analysis.load import load_results
 from analysis.report import names_of
-from experiments import commandline, study
-from experiments.divergence import DivergedError
+from experiments.config import commandline
+from experiments.engine.divergence import DivergedError
+from experiments.engine.loop import Trainer
 from experiments.errors import UserError
-from experiments.loop import Trainer
-from experiments.record import STUDIES_DIR
-from experiments.studies import fisher_histograms
+from experiments.records.record import STUDIES_DIR
+from experiments.studies import fisher_histograms, study
 from experiments.studies.full_factors import FullFactors
 
 NAMES = study.names()

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from experiments import identity, supervision
-from experiments.outcome import Outcome
-from experiments.record import TEXTS, load_runs
-from experiments.store import RunFolder
-from experiments.sweep import Sweep, execute_job, run
+from experiments.config import identity
+from experiments.records.outcome import Outcome
+from experiments.records.record import TEXTS, load_runs
+from experiments.records.store import RunFolder
+from experiments.sweep import supervision
+from experiments.sweep.sweep import Sweep, execute_job, run
 from tests.experiments.sweeps import ROOT, command, measurements, sweep, wait_for_rows
 
 
@@ -123,7 +124,7 @@ def test_ctrl_c_while_a_run_starts_leaves_no_traceback(tmp_path):
     process = subprocess.Popen(
         command(tmp_path, *LONG), cwd=ROOT, stderr=subprocess.PIPE, text=True, process_group=0
     )
-    find = ["pgrep", "-P", str(process.pid), "-f", "experiments.child"]
+    find = ["pgrep", "-P", str(process.pid), "-f", "experiments.sweep.child"]
     while subprocess.run(find, stdout=subprocess.DEVNULL, check=False).returncode:
         assert process.poll() is None
         time.sleep(0.05)

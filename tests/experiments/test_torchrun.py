@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import run
-from experiments.loop import Trainer
-from experiments.record import CHECKPOINT_FILE, load_runs
+from experiments.engine.loop import Trainer
+from experiments.records.record import CHECKPOINT_FILE, load_runs
+from experiments.run import run
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("loopback")
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("loopback")
 # What the processes run, when one of them is to misbehave at a step.
 SCRIPT = """
 import os, runpy, signal
-from experiments import loop
+from experiments.engine import loop
 
 step = loop.Trainer._step
 

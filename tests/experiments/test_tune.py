@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments import tune
 from experiments.errors import UserError
-from experiments.record import load_runs
-from experiments.tuning import grid, options, space, tuned_file
+from experiments.records.record import load_runs
+from experiments.tuning import grid, options, space, tune, tuned_file
 from experiments.tuning.options import Options
 from experiments.tuning.study import JOURNAL
 
@@ -165,7 +164,7 @@ def test_trials_of_two_hyperparameters_are_pairs_and_the_poorer_half_is_stopped(
 
 INTO = """
 from pathlib import Path
-from experiments import tune
+from experiments.tuning import tune
 from experiments.tuning import tuned_file
 tuned_file.TUNED = Path(FOLDER)
 
@@ -212,7 +211,7 @@ def _kill_tree(pid):
 @pytest.mark.slow
 def test_ctrl_c_stops_the_sweep_and_the_same_command_goes_on(tmp_path):
     typed = [*METHOD, "trials=4", "budget=steps", "budget.steps=100000", f"runs_dir={tmp_path}"]
-    process = subprocess.Popen([sys.executable, "-m", "experiments.tune", *typed], cwd=ROOT)
+    process = subprocess.Popen([sys.executable, "-m", "experiments", "tune", *typed], cwd=ROOT)
     folder = tmp_path / tune.TRIALS_DIR
     while process.poll() is None and not list(folder.glob("*/status.json")):
         time.sleep(0.05)

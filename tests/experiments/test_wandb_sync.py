@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments import identity, run, wandb_sync
+from experiments.config import identity
 from experiments.errors import UserError
-from experiments.store import RunFolder
-from experiments.tracking import offline
+from experiments.records.store import RunFolder
+from experiments.run import run
+from experiments.tracking import offline, wandb_sync
 from experiments.tracking import wandb as mirror
 from tests.wandb_server import serving
 

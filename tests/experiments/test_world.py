@@ -5,9 +5,10 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
-from experiments import processes, synced_norm
+from experiments.engine import synced_norm
+from experiments.engine.world import World, join
 from experiments.errors import UserError
-from experiments.world import World, join
+from experiments.system import processes
 
 
 @pytest.mark.parametrize(("rows", "size"), [(12, 2), (7, 2), (7, 3), (2, 4), (0, 2)])

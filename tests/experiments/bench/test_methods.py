@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from experiments import commandline
 from experiments.bench import methods
 from experiments.bench.__main__ import main
 from experiments.bench.contest import Contender, Problem, Seconds, measure
+from experiments.config import commandline
 from experiments.errors import UserError
 
 

@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from experiments.build import build_optimizer
 from experiments.config.compose import composed
+from experiments.engine.build import build_optimizer
 from experiments.errors import UserError
 from experiments.models.gpt_released import FrozenEmbeddingGPT, check
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments import identity
+from experiments.config import identity
 from experiments.config.compose import composed
 from experiments.errors import UserError
 from experiments.models.gpt import GPT

@@ -11,7 +11,7 @@ from hydra.utils import get_object
 from torch import nn
 from torchvision import models
 
-from experiments import build
+from experiments.engine import build
 
 CONF = Path(__file__).parents[3] / "conf" / "model"
 SUITE_KEYS = {"defaults", "_target_", "_partial_", *build.SUITE_KEYS["model"]}

@@ -8,9 +8,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from experiments import commandline
-from experiments.build import _construct
+from experiments.config import commandline
 from experiments.config.compose import composed
+from experiments.engine.build import _construct
 from experiments.errors import UserError
 from experiments.models.gpt import GPT
 from experiments.optimizers.muon import Muon, hidden_matrices

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from experiments.divergence import DivergedError
+from experiments.engine.divergence import DivergedError
 from experiments.errors import UserError
 from experiments.studies import landscape
 from experiments.studies.landscape import IrisNetwork, Options

@@ -4,7 +4,7 @@ import pytest
 import torch
 import yaml
 
-from experiments.build import SUITE_KEYS
+from experiments.engine.build import SUITE_KEYS
 from experiments.errors import UserError
 from experiments.tasks import generated_images
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments import build
+from experiments.engine import build
 
 CONF = Path(__file__).parents[3] / "conf" / "task"
 SUITE_KEYS = {"defaults", "_target_", "_partial_", *build.SUITE_KEYS["task"]}

@@ -3,9 +3,11 @@ from importlib import import_module
 
 import pytest
 
-from experiments import build, commandline, identity, preflight
+from experiments.config import commandline, identity
 from experiments.config.compose import composed
+from experiments.engine import build
 from experiments.errors import UserError
+from experiments.sweep import preflight
 
 NAMES = commandline.choices("tokenization")
 DEFAULTS = {

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import commandline, run
+from experiments.config import commandline
+from experiments.run import run
 from experiments.tracking import mirror
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import identity, run
-from experiments.record import load_run
+from experiments.config import identity
+from experiments.records.record import load_run
+from experiments.run import run
 
 
 def read(folder: Path):

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import identity, run
+from experiments.config import identity
 from experiments.errors import UserError
-from experiments.record import load_run
+from experiments.records.record import load_run
+from experiments.run import run
 from experiments.tracking import offline
 from experiments.tracking import wandb as mirror
 from tests.wandb_server import serving
@@ -127,7 +128,7 @@ def test_a_sweep_is_told_no_best_value_of_a_run_that_diverged(recorded):
 
 
 def test_a_trial_of_tuning_is_told_apart(make_config, tmp_path, recorded):
-    from experiments.tune import TRIALS_DIR
+    from experiments.tuning.tune import TRIALS_DIR
 
     run.execute(make_config("tracking=wandb", f"runs_dir={tmp_path / 'runs' / TRIALS_DIR}"))
     assert recorded[0]["job_type"] == "tune"

@@ -4,7 +4,8 @@ from typing import Any
 
 import yaml
 
-from experiments import commandline, preflight
+from experiments.config import commandline
+from experiments.sweep import preflight
 
 SWEEP = yaml.safe_load((commandline.CONF / "wandb_sweep.yaml").read_text(encoding="utf-8"))
 

@@ -5,7 +5,7 @@ import optuna
 import pytest
 import yaml
 
-from experiments import commandline
+from experiments.config import commandline
 from experiments.errors import UserError
 from experiments.tuning import space
 from experiments.tuning.space import Dimension

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from experiments.errors import UserError
-from experiments.record import Run
+from experiments.records.record import Run
 from experiments.tuning import trials
 from experiments.tuning.trials import Trial
 

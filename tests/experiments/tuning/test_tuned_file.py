@@ -6,8 +6,7 @@ import subprocess
 import pytest
 import yaml
 
-from experiments import commandline
-from experiments.config import compose
+from experiments.config import commandline, compose
 from experiments.tuning import tuned_file
 
 FACTS = {

@@ -1,0 +1,122 @@
+"""The grids of an experiment file, spelled out as overrides: what a sweep runs.
+
+Keys of ``hydra.sweeper.params`` vary in every grid. A comparison that is no product of choices, as
+CNNs and transformers with methods of their own, lists further grids under ``grids``; the sweep is
+their union. A value is a sweep in Hydra's words (``a,b``, ``range(0,5)``, ``glob(ada*)``), or a
+YAML list of choices.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra import initialize_config_dir
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from experiments.config import commandline
+from experiments.config.compose import compose_job
+from experiments.errors import UserError
+
+Grid = dict[str, str]
+
+
+def spelled_out(overrides: list[str]) -> list[list[str]]:
+    """The overrides of each grid of a sweep, with what was typed in the place of the file's values.
+
+    Hydra's own sweeper would run both values of a key that the file and the user give.
+
+    Args:
+        overrides: Those of a sweep, as typed.
+
+    Returns:
+        One list a grid; a sweep without an experiment has one.
+
+    Raises:
+        UserError: If the experiment does not compose, or its grids are no list of mappings.
+    """
+    chosen = [item for item in overrides if item.startswith("experiment=")]
+    if not chosen:
+        return [_with_sources(overrides)]
+    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
+        config = compose_job(chosen, hydra=True)
+    common = _texts(config.hydra.sweeper.params or {}, config)
+    grids = narrowed(_listed(chosen[0], config, common), overrides)
+    return [
+        [
+            *_with_sources([f"{key}={value}" for key, value in grid.items()]),
+            *_with_sources([item for item in overrides if _key(item) not in grid]),
+            "hydra.sweeper.params=null",
+        ]
+        for grid in grids
+    ]
+
+
+def narrowed(grids: list[Grid], overrides: list[str]) -> list[Grid]:
+    """The grids with their values replaced by typed ones.
+
+    A typed value that some grids list stays in these grids alone; one that none lists goes into
+    each. A grid that is left without a value for a key falls out.
+
+    Example:
+        >>> cnn, vit = {"optimizer": "sgd,adam"}, {"optimizer": "sgd,adamw"}
+        >>> narrowed([cnn, vit], ["optimizer=adamw"])
+        [{'optimizer': 'adamw'}]
+        >>> narrowed([cnn, vit], ["optimizer=sgd,soap"])
+        [{'optimizer': 'sgd,soap'}, {'optimizer': 'sgd,soap'}]
+        >>> narrowed([cnn, vit], ["optimizer=adam,soap"])
+        [{'optimizer': 'adam,soap'}, {'optimizer': 'soap'}]
+    """
+    for key, _, value in (override.partition("=") for override in overrides):
+        if not any(key in grid for grid in grids):
+            continue
+        typed = _items(value)
+        listed = {item for grid in grids for item in _items(grid.get(key, ""))}
+        narrower = []
+        for grid in grids:
+            own = _items(grid.get(key, ""))
+            wanted = [item for item in typed if item in own or item not in listed]
+            if wanted:
+                narrower.append({**grid, key: ",".join(wanted)})
+        grids = narrower
+    return grids
+
+
+def _with_sources(overrides: list[str]) -> list[str]:
+    """Add to a sweep of controls the runs that they control.
+
+    Example:
+        >>> _with_sources(["optimizer=adam", "control=scalar"])
+        ['optimizer=adam', 'control=null,scalar']
+    """
+    return ["control=null,scalar" if item == "control=scalar" else item for item in overrides]
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0]
+
+
+def _items(text: str) -> list[str]:
+    """The choices in ``a,b,c``; anything else, as ``range(0,3)``, is one item."""
+    if any(mark in text for mark in "([{\"'"):
+        return [text]
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _listed(name: str, config: DictConfig, common: Grid) -> list[Grid]:
+    if config.grids is None:
+        return [common]
+    plain = OmegaConf.to_container(config.grids)
+    if not isinstance(plain, list) or not all(isinstance(grid, Mapping) for grid in plain):
+        raise UserError(f"Invalid grids of {name}: {plain}. Must be a list of key: values.")
+    return [_texts(grid, config) | common for grid in plain]
+
+
+def _texts(grid: Mapping[Any, Any], config: DictConfig) -> Grid:
+    """The values of a grid as overrides have them; a list is one value only where one is meant."""
+    texts = {}
+    for key, value in grid.items():
+        choices = isinstance(value, list | ListConfig)
+        if choices and not OmegaConf.is_list(OmegaConf.select(config, str(key))):
+            texts[str(key)] = ",".join(map(commandline.quoted, value))
+        else:
+            texts[str(key)] = str(value)
+    return texts

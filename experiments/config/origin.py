@@ -1,0 +1,164 @@
+"""Where a config comes from: the shortest command that makes it, and what of it was typed.
+
+A run's own sections say what it is; only the files of ``conf/`` say which of its values are those
+of its task and of its ruleset. They may change after the run, so its record keeps the answer.
+"""
+
+import contextlib
+import copy
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.config import commandline, identity, values
+from experiments.config.rulesets import TUNED
+
+Config = dict[str, Any]
+Choices = Mapping[str, str | None]
+
+NAMES = ("task", "optimizer")
+SETTING = ("model", "tokenization", "budget", "schedule")
+"""Groups whose choice a task may override; they define the setting that methods are compared in."""
+GROUPS = ("experiment", *NAMES, "ruleset", *SETTING)
+
+
+def trace(config: Config, choices: Choices) -> Config:
+    """Tell where a resolved config comes from.
+
+    Args:
+        config: The resolved config.
+        choices: Hydra's choice of each config group.
+
+    Returns:
+        ``command``: overrides that make the config again, without its seed. ``setting``: what of it
+        is not the default of its task, by dotted key (or group), the method's arguments excepted.
+        ``typed``: the optimizer's arguments that are not those of its ruleset. ``ruleset_file``:
+        path below ``conf/`` and sha256 of the file that the ruleset took. ``experiment``: of a run
+        of one, its name, and the protocol, ruleset and hyperparameters that the experiment gives.
+    """
+    own = {group: choices.get(group) for group in (*GROUPS, "family")}
+    names = [f"{group}={own[group]}" for group in NAMES]
+    _, usual = _reference(tuple(names))
+    setting = _differing(SETTING, own, usual)
+    beside, _ = _reference((*names, *setting))
+    first = [*_differing(("experiment",), own, {}), *names]
+    stated, stated_choices = _reference(tuple(first))
+    named = [*first, *_differing(("ruleset", *SETTING), own, stated_choices)]
+    chosen, _ = _reference(tuple(named))
+    return {
+        "command": [*named, *_typed(config, chosen)],
+        "setting": {
+            **dict(item.split("=", 1) for item in setting),
+            **_changes(identity.protocol(config), identity.protocol(beside)),
+        },
+        "typed": _changes(
+            identity.hyperparameters(config["optimizer"]),
+            identity.hyperparameters(chosen["optimizer"]),
+        ),
+        "ruleset_file": _ruleset_file(own),
+        "experiment": _experiment(own, first, stated, stated_choices),
+    }
+
+
+def traced(config: Config) -> Config:
+    """The config of the job that Hydra runs, with its origin; the seed and folders change none."""
+    return {**config, "origin": trace(config, HydraConfig.get().runtime.choices)}
+
+
+def _experiment(
+    own: Choices, first: Sequence[str], stated: Config, stated_choices: Choices
+) -> Config | None:
+    if not own["experiment"]:
+        return None
+    model = _differing(("model",), own, stated_choices)
+    if model:
+        stated, _ = _reference((*first, *model))
+    return {
+        "name": own["experiment"],
+        "protocol": identity.protocol(stated),
+        "ruleset": stated["ruleset"],
+        "hyperparameters": identity.hyperparameters(stated["optimizer"]),
+    }
+
+
+def _ruleset_file(choices: Choices) -> dict[str, str] | None:
+    key = choices["task"] if choices["ruleset"] == TUNED else choices["family"]
+    name = f"{choices['ruleset']}/{key}/{choices['optimizer']}.yaml"
+    with contextlib.suppress(OSError):
+        content = (commandline.CONF / name).read_bytes()
+        return {"path": name, "sha256": hashlib.sha256(content).hexdigest()}
+    return None
+
+
+def _differing(groups: Sequence[str], own: Choices, other: Choices) -> list[str]:
+    return [f"{group}={own[group]}" for group in groups if own[group] != other.get(group)]
+
+
+def _typed(config: Config, reference: Config) -> list[str]:
+    """Overrides that turn a reference into the config, where both make a run's id."""
+    ours, theirs = _hashed(config), _hashed(reference)
+    said = [
+        f"{'' if key in theirs else '+'}{key}={commandline.quoted(value)}"
+        for key, value in ours.items()
+        if key not in theirs or theirs[key] != value
+    ]
+    return said + [f"~{key}" for key in theirs if key not in ours]
+
+
+def _hashed(config: Config) -> Config:
+    kept = {key: item for key, item in config.items() if key not in (*identity.NOT_HASHED, "seed")}
+    flat = dict(values.leaves(kept))
+    return {key: item for key, item in flat.items() if key.split(".")[1:2] not in _NOTES}
+
+
+_NOTES = [[note] for note in identity.NOTES]
+
+
+def _changes(ours: Config, theirs: Config) -> Config:
+    """Values that are not the same in both, by dotted key; null where ours has none."""
+    mine, others = dict(values.leaves(ours)), dict(values.leaves(theirs))
+    keys = dict.fromkeys([*mine, *others])
+    return {
+        key: mine.get(key)
+        for key in keys
+        if (key in mine) != (key in others) or mine.get(key) != others.get(key)
+    }
+
+
+def _reference(overrides: tuple[str, ...]) -> tuple[Config, Choices]:
+    config, choices = _composed(overrides)
+    return copy.deepcopy(config), choices
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> tuple[Config, Choices]:
+    with _fresh_hydra():
+        config = compose("train", overrides=list(overrides), return_hydra_config=True)
+    choices = dict(config.hydra.runtime.choices)
+    del config._metadata.flags  # Hydra's copy is read-only
+    return _plain(config), choices
+
+
+def _plain(config: DictConfig) -> Config:
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    plain: Config = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
+    return plain
+
+
+@contextlib.contextmanager
+def _fresh_hydra() -> Iterator[None]:
+    """A Hydra of our own; within a job there is one already, and it goes on afterwards."""
+    instance = GlobalHydra.instance()
+    outer = instance.hydra
+    instance.clear()
+    try:
+        with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = outer

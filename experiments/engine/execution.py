@@ -1,0 +1,174 @@
+"""How a run executes: device, precision, compiler, memory format and processes.
+
+Everything that cannot go together is refused here, by name and before anything starts.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from experiments.engine import parallel
+from experiments.engine.precision import PRECISIONS
+from experiments.errors import UserError
+from experiments.system import processes
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The choices of a config, made for this machine and launch.
+
+    Attributes:
+        device: Where this process trains.
+        precision: One of ``PRECISIONS``.
+        compiled: Whether the model goes through ``torch.compile``.
+        channels_last: Whether images lie so in memory; None where the device decides.
+        way: How several processes share the model; None for one process.
+        loss_scale: What a scaler of the loss begins with that the method does not know of; None
+            for none.
+    """
+
+    device: torch.device
+    precision: str
+    compiled: bool
+    channels_last: bool | None
+    way: str | None
+    loss_scale: float | None
+
+    def lays_channels_last(self, *, images: bool) -> bool:
+        """Whether a task's inputs and the model are laid out with the channels last.
+
+        Raises:
+            UserError: If it is asked for where there are no images.
+        """
+        if self.channels_last and not images:
+            raise UserError(
+                "Invalid channels_last: true. The task has no images: must be auto or false."
+            )
+        wanted = self.device.type == "cuda" if self.channels_last is None else self.channels_last
+        return images and wanted
+
+
+def resolve(config: Mapping[str, Any]) -> Execution:
+    """Read the config's choices.
+
+    Raises:
+        UserError: If one is unknown, or not possible on this machine or with this optimizer.
+    """
+    device = pick_device(config["device"])
+    precision, compiled = config["precision"], config["compile"]
+    loss_scale = config.get("loss_scale")  # a record from before it has none
+    channels_last, way = config["channels_last"], config["distributed"]
+    _one_of("precision", precision, PRECISIONS)
+    _one_of("compile", compiled, (True, False))
+    _one_of("channels_last", channels_last, (AUTO, True, False))
+    _one_of("distributed", way, parallel.WAYS)
+    if precision == "tf32" and device.type != "cuda":
+        raise UserError(f"Invalid precision: tf32. It needs device=cuda, not {device.type}.")
+    if precision == "fp16" and device.type == "mps":
+        raise UserError("Invalid precision: fp16. It needs device=cuda or cpu, not mps.")
+    if loss_scale is not None:
+        _check_loss_scale(loss_scale, precision, device)
+    if processes.count() > 1 and device.type == "mps":
+        raise UserError("Invalid device: mps. Several processes need cuda or cpu.")
+    execution = Execution(
+        device=device,
+        precision=precision,
+        compiled=compiled,
+        channels_last=None if channels_last == AUTO else channels_last,
+        way=way if processes.count() > 1 else None,
+        loss_scale=loss_scale,
+    )
+    _check_optimizer(config["optimizer"], execution)
+    if execution.way == "fsdp":
+        for key, value in (
+            ("precision=fp16", precision == "fp16"),
+            ("compile=true", compiled),
+            (f"loss_scale={loss_scale}", loss_scale is not None),
+        ):
+            if value:
+                raise UserError(f"{key}: not with distributed=fsdp. Use distributed=ddp.")
+    return execution
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called ``name``; ``auto`` is the accelerator if there is one."""
+    _one_of("device", name, DEVICES)
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if name == AUTO:
+        name = "cuda" if available["cuda"] else "cpu"
+    if not available[name]:
+        here = ", ".join([AUTO, *(device for device, there in available.items() if there)])
+        raise UserError(f"Invalid device: {name}. Must be one of those on this machine: {here}.")
+    if name == "cuda" and processes.count() > 1:
+        if torch.cuda.device_count() < processes.local_count():
+            raise UserError(
+                f"Invalid device: cuda. This machine has {torch.cuda.device_count()} for "
+                f"{processes.local_count()} processes. Must be one each, or device=cpu."
+            )
+        return torch.device("cuda", processes.local_rank())
+    return torch.device(name)
+
+
+def _check_loss_scale(value: Any, precision: str, device: torch.device) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
+        raise UserError(f"Invalid loss_scale: {value!r}. Must be a finite number > 0, or null.")
+    if precision == "fp16":
+        raise UserError("loss_scale: not with precision=fp16, which has a scale of its own.")
+    if device.type == "mps":
+        raise UserError("Invalid loss_scale: it needs device=cuda or cpu, not mps.")
+
+
+def _check_optimizer(section: Mapping[str, Any], execution: Execution) -> None:
+    """Refuse what the method cannot do, by its flags under ``needs``."""
+    needs = section["needs"]
+    differentiates, looks = needs.get("create_graph", False), needs.get("logits", False)
+    fp16, several = execution.precision == "fp16", execution.way is not None
+    keeps, kept = needs.get("keep_gradients", False), "needs.keep_gradients=true"
+    refusals = (
+        (keeps and differentiates, kept, "its gradients hold the graph that they were made by"),
+        (keeps and needs.get("closure", False), kept, "it clears them itself"),
+        (keeps and fp16, f"precision=fp16 and {kept}", "what is kept is unscaled already"),
+        (
+            keeps and execution.loss_scale is not None,
+            f"loss_scale and {kept}",
+            "what is kept is unscaled already",
+        ),
+        (keeps and execution.way == "fsdp", f"distributed=fsdp and {kept}", "they are split"),
+        (differentiates and fp16, "precision=fp16", "the loss scale would stay in its curvature"),
+        (differentiates and execution.compiled, "compile=true", "it differentiates twice"),
+        (differentiates and several, "several processes", "only first gradients are averaged"),
+        (looks and fp16, "precision=fp16", "its own backward pass is not scaled"),
+        (looks and execution.compiled, "compile=true", "it reads the graph of the forward pass"),
+        (needs.get("closure", False) and fp16, "precision=fp16", "its closure is not scaled"),
+        (
+            needs.get("closure", False) and execution.loss_scale is not None,
+            "loss_scale",
+            "a scaler takes no closure",
+        ),
+        (
+            execution.way == "fsdp" and not section.get("shardable", False),
+            "distributed=fsdp",
+            "it needs whole parameters",
+        ),
+    )
+    for applies, what, reason in refusals:
+        if applies:
+            raise UserError(f"optimizer={section['name']}: not with {what}, as {reason}.")
+
+
+def _one_of(key: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    # `1 == True` in Python; a number is no switch.
+    if not any(value == known and type(value) is type(known) for known in allowed):
+        names = ", ".join(str(known).lower() for known in allowed)
+        raise UserError(f"Invalid {key}: {value!r}. Must be one of: {names}.")

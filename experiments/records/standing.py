@@ -1,0 +1,82 @@
+"""Where each run of a folder stands, told from its record and from who holds its lock."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.records.record import FAULTS, STATUS_FILE, BrokenRecordError, Run
+from experiments.records.store import LOCKS, RunFolder
+
+# In the order in which they are shown. `stale`: the status says running, but its process is gone.
+STATES = (
+    "done",
+    "diverged",
+    "running",
+    "failed",
+    "out_of_memory",
+    "interrupted",
+    "stale",
+    "broken",
+)
+_OPEN = ("running", "interrupted", *FAULTS)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A run and its state.
+
+    Attributes:
+        run_id: The run.
+        state: One of ``STATES``.
+        reason: One line, where there is something to say.
+        run: Its record; None where there is none yet, or none that can be read.
+    """
+
+    run_id: str
+    state: str
+    reason: str | None = None
+    run: Run | None = None
+
+
+def standing(folder: RunFolder) -> Standing | None:
+    """Where one run stands; None if nothing is known of it."""
+    try:
+        run = folder.read()
+    except BrokenRecordError as error:
+        return Standing(folder.run_id, "broken", str(error))
+    if run is None:
+        if not _is_held(folder):
+            return None
+        return Standing(folder.run_id, "running", "it begins, without a record yet")
+    # A final record is written by nobody, and its lock need not be tried.
+    if run.status in _OPEN and _is_held(folder):
+        return Standing(run.run_id, "running", None, run)
+    if run.status == "running":
+        return Standing(run.run_id, "stale", "its process is gone; it resumes when asked", run)
+    return Standing(run.run_id, run.status, run.reason, run)
+
+
+def standings(runs_dir: Path) -> Iterator[Standing]:
+    """Yield where every run below ``runs_dir`` stands, in order of their ids."""
+    names = {path.name for path in _entries(runs_dir) if path.is_dir()}
+    names |= {path.name for path in _entries(runs_dir / LOCKS)}
+    for name in sorted(names):
+        folder = RunFolder(runs_dir, name)
+        found = standing(folder)
+        if found is None and folder.path.is_dir() and any(folder.path.iterdir()):
+            found = Standing(name, "broken", f"{name}/{STATUS_FILE}: missing")
+        if found is not None:
+            yield found
+
+
+def _is_held(folder: RunFolder) -> bool:
+    try:
+        return folder.is_locked()
+    except OSError:  # somebody else's folder, which must not be written
+        return False
+
+
+def _entries(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]

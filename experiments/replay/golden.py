@@ -1,0 +1,147 @@
+"""A copy of run records to keep: `python -m experiments golden runs_dir=runs out=FOLDER`.
+
+A copy has what analysis and `make replay` read: status, rows, config, environment and calibration,
+and the studies; no checkpoints, logs, traces and patches. It says nothing of whose machine it was:
+the config's folders and mirror are left out, and a record that names a path is refused. Nothing is
+written unless every record can be copied. Records of ``out`` that are not in ``runs_dir`` are
+named, and removed with ``stale=remove``.
+"""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from experiments.config import arguments
+from experiments.config.values import leaves
+from experiments.errors import UserError, report_user_errors
+from experiments.records.record import (
+    CONFIG_FILE,
+    ENVIRONMENT_FILE,
+    FINAL_STATUSES,
+    METRICS_FILE,
+    STATUS_FILE,
+    STUDIES_DIR,
+    load_runs,
+    roots,
+)
+from experiments.records.store import write_atomic
+from experiments.replay.replay_run import Record, read
+from experiments.studies.study import ARRAYS_FILE, STUDY_FILE
+from experiments.timing.calibration_record import RUN_FILE
+
+KEEP, REMOVE = "keep", "remove"
+_PRIVATE = ("data_dir", "runs_dir", "cache_dir", "tracking")
+"""Of a config: where a run read and wrote, and whom it told."""
+# From the root or from somebody's home; neither `images/s` nor an address.
+_PATH = re.compile(r"(?<![\w.:/~])/[\w.+-]+\S*|~[\w-]*/\S*|\b[A-Za-z]:\\\S*")
+
+Files = dict[str, bytes]
+
+
+def main() -> int:
+    """Copy the records of a folder, and say how many; returns the exit code."""
+    with report_user_errors():
+        defaults = {"runs_dir": "runs", "out": None, "stale": KEEP}
+        given = arguments.parse(sys.argv[1:], defaults)
+        if given["stale"] not in (KEEP, REMOVE):
+            raise UserError(f"Invalid stale: {given['stale']!r}. Must be one of: keep, remove.")
+        runs_dir, out = (Path(given[key]).expanduser() for key in ("runs_dir", "out"))
+        if out.resolve() == runs_dir.resolve():
+            raise UserError(f"Invalid out: {given['out']!r}. Must not be runs_dir.")
+        records = _records(runs_dir)
+        runs = {record.run.run_id: _files(record) for record in records}
+        studies = dict(_studies(runs_dir))
+        if not runs and not studies:
+            raise UserError(f"Invalid runs_dir: {given['runs_dir']!r}. There are no records in it.")
+        for name, files in (runs | studies).items():
+            _write(out / name, files)
+        print(f"{len(runs)} runs and {len(studies)} studies copied to {out}")
+        if changed := sum(bool(record.code.get("uncommitted_changes")) for record in records):
+            print(f"note: {changed} runs were made with uncommitted changes, which no copy keeps")
+        for folder in _others(out, {out / name for name in runs | studies}):
+            print(f"{folder}: not in {runs_dir}, {given['stale']}")
+            if given["stale"] == REMOVE:
+                shutil.rmtree(folder)
+    return 0
+
+
+def _records(runs_dir: Path) -> list[Record]:
+    """Every record, each of a run that is over."""
+    runs, broken = load_runs(runs_dir)
+    if broken:
+        raise UserError(f"{broken[0]}. Move it away, or run it again.")
+    for run in runs:
+        if run.status not in FINAL_STATUSES:
+            raise UserError(
+                f"run {run.run_id} is {run.status}; must be {' or '.join(FINAL_STATUSES)}. "
+                "Run it to its end, or move it away."
+            )
+    return [read(run.path) for run in runs]
+
+
+def _files(record: Record) -> Files:
+    """What is kept of a run, by name."""
+    folder = record.run.path
+    config = {key: value for key, value in record.config.items() if key not in _PRIVATE}
+    told = {
+        STATUS_FILE: json.loads((folder / STATUS_FILE).read_text(encoding="utf-8")),
+        CONFIG_FILE: config,
+        ENVIRONMENT_FILE: record.environment,
+    }
+    for name, content in told.items():
+        _refuse_paths(f"run {record.run.run_id}: {name}", content)
+    copied = (STATUS_FILE, METRICS_FILE, ENVIRONMENT_FILE, RUN_FILE)
+    return {
+        CONFIG_FILE: OmegaConf.to_yaml(OmegaConf.create(config)).encode(),
+        **{name: (folder / name).read_bytes() for name in copied if (folder / name).exists()},
+    }
+
+
+def _studies(runs_dir: Path) -> Iterator[tuple[str, Files]]:
+    """The finished studies, by their folder below that of the runs."""
+    for root in roots(runs_dir):
+        for path in sorted((root / STUDIES_DIR).glob(f"[!.]*/[!.]*/{STUDY_FILE}")):
+            name = path.parent.relative_to(root).as_posix()
+            try:
+                files = {
+                    file: (path.parent / file).read_bytes() for file in (STUDY_FILE, ARRAYS_FILE)
+                }
+                told = json.loads(files[STUDY_FILE])
+            except (OSError, ValueError) as error:
+                line = " ".join(str(error).split())
+                raise UserError(f"{path.parent} is no study that can be copied: {line}.") from error
+            _refuse_paths(f"{name}/{STUDY_FILE}", told)
+            yield name, files
+
+
+def _refuse_paths(name: str, content: Mapping[str, Any]) -> None:
+    for key, value in leaves(content):
+        if found := _PATH.search(f"{key} {value}"):
+            raise UserError(
+                f"{name} names a path of its machine ({key}: {found[0]}); must name none."
+            )
+
+
+def _write(folder: Path, files: Files) -> None:
+    """Replace a folder by files."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        write_atomic(folder / name, content)
+
+
+def _others(out: Path, copied: set[Path]) -> list[Path]:
+    """The records in ``out`` that were not copied now."""
+    found = [*out.glob(f"[!.]*/{STATUS_FILE}"), *out.glob(f"{STUDIES_DIR}/*/[!.]*/{STUDY_FILE}")]
+    return sorted(path.parent for path in found if path.parent not in copied)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

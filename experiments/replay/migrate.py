@@ -1,0 +1,110 @@
+"""Bring older records to the present schema: `python -m experiments migrate runs_dir=runs`.
+
+Nothing is trained: what a record lacks follows from its ``config.yaml``. Measurements, results and
+ids stay as they are, and a record that cannot be brought up to date stays as it is.
+"""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.config import arguments, budget, commandline, identity, origin
+from experiments.errors import UserError, report_user_errors
+from experiments.records.record import CONFIG_FILE, SCHEMA, Run, load_runs
+from experiments.records.store import RunFolder
+
+Config = dict[str, Any]
+
+
+def migrate(run: Run) -> str | None:
+    """Add protocol and origin to a record; returns why it stays as it is, or None.
+
+    Args:
+        run: A record of an older schema.
+
+    Raises:
+        OSError: If its status cannot be written; the old one is still there.
+    """
+    if not (run.path / CONFIG_FILE).is_file():
+        return f"it has no {CONFIG_FILE}"
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(run.path / CONFIG_FILE), resolve=False)
+        known = {"control": None, "origin": None, **config}  # type: ignore[dict-item]
+        if identity.run_id(known) != run.run_id:
+            return f"its {CONFIG_FILE} is that of another run"
+        facts = {"protocol": identity.protocol(known), "origin": _origin(known)}
+    except (AttributeError, KeyError, TypeError, ValueError, OSError, OmegaConfBaseException):
+        return f"its {CONFIG_FILE} cannot be read"
+    RunFolder(run.path.parent, run.path.name).write_status(
+        run.status,
+        run.reason,
+        identity={**run.identity, **facts},
+        progress=run.progress,
+        summary=run.summary,
+    )
+    return None
+
+
+def _origin(config: Config) -> Config | None:
+    """Its origin by the files of today; None where one that it needs is gone."""
+    with contextlib.suppress(HydraException, OmegaConfBaseException, KeyError):
+        return origin.trace(config, _choices(config))
+    return None
+
+
+def _choices(config: Config) -> dict[str, str | None]:
+    """The choice of each group, by the names that the sections carry."""
+    groups = ("task", "optimizer", "model", "tokenization", "schedule")
+    named = {group: (config.get(group) or {}).get("name") for group in groups}
+    return {**named, "ruleset": config["ruleset"], "budget": _budget(config["budget"])}
+
+
+def _budget(section: Config) -> str:
+    """The file that a budget is of: the one with its table, else that of its kind."""
+    table = section.get(budget.TABLE)
+    for name in commandline.choices("budget"):
+        content = OmegaConf.to_container(OmegaConf.load(commandline.CONF / f"budget/{name}.yaml"))
+        if table and isinstance(content, dict) and content.get(budget.TABLE) == table:
+            return name
+    return budget.check(section)
+
+
+def main() -> int:
+    """Migrate every record of a folder, and say how many; returns the exit code."""
+    with report_user_errors():
+        given = arguments.parse(sys.argv[1:], {"runs_dir": "runs"})["runs_dir"]
+        folder = Path(given).expanduser()
+        if not folder.is_dir():
+            raise UserError(f"Invalid runs_dir: {given!r}. Must be a folder of run records.")
+        runs, broken = load_runs(folder)
+        old = [run for run in runs if run.schema < SCHEMA]
+        kept: dict[str, list[str]] = {}
+        for run in old:
+            why = _migrated(run)
+            if why is not None:
+                kept.setdefault(why, []).append(run.run_id)
+        left = sum(map(len, kept.values()))
+        print(f"{len(runs)} records: {len(old) - left} migrated, {left} left as they are.")
+        for why, ids in kept.items():
+            more = ", ..." if len(ids) > 1 else ""
+            print(f"{len(ids)} left as they are: {why} ({ids[0]}{more})")
+        for line in broken:
+            print(line)
+    return 0
+
+
+def _migrated(run: Run) -> str | None:
+    folder = RunFolder(run.path.parent, run.path.name)
+    if folder.is_locked():
+        return "another process has it"
+    with folder.lock():
+        return migrate(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

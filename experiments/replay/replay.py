@@ -1,0 +1,155 @@
+"""A recorded run, once more, and compared: `python -m experiments replay run=<id> runs_dir=runs`.
+
+An id that is not in ``runs_dir`` is looked for among the records that the repository keeps. The
+record is read, never written; the new one goes to ``<runs_dir>/.replays/<id>/``. Exit code 0:
+identical, or within tolerance; 1: different; 2: a mistake in what was asked for.
+"""
+
+import contextlib
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from experiments.config import arguments, identity
+from experiments.errors import UserError, report_user_errors
+from experiments.records import strict_json
+from experiments.records.record import roots
+from experiments.records.store import write_atomic
+from experiments.replay import comparison, replay_code
+from experiments.replay.comparison import DIFFERENT, Comparison
+from experiments.replay.replay_run import UNFINISHED, Record, compare, read, rerun
+from experiments.system.checkout import ROOT
+
+CODES = ("current", "recorded")
+GOLDEN = ROOT / "tests" / "golden"
+"""Below its ``runs/`` are the records that the repository keeps."""
+_ROUNDING = ("cpu_", "device:", "gpu.", "threads:", "processes.", "packages.torch:")
+"""Facts that decide in which order numbers are summed."""
+_ARGUMENTS: dict[str, str | None] = {
+    "run": None,
+    "runs_dir": "runs",
+    "code": "current",
+    "rtol": str(comparison.RTOL),
+    "data_dir": "as recorded",
+    "cache_dir": "as recorded",
+}
+
+
+def main() -> None:
+    """Replay the run that the arguments name, print how it compares, and exit accordingly."""
+    with report_user_errors():
+        given = arguments.parse(sys.argv[1:], _ARGUMENTS)
+        rtol = _tolerance(given["rtol"])
+        if given["code"] not in CODES:
+            raise UserError(f"Invalid code: {given['code']!r}. Must be one of: {', '.join(CODES)}.")
+        runs_dir = Path(given["runs_dir"]).expanduser()
+        record = read(_find(given["run"], runs_dir))
+        if not record.run.rows and record.run.status in UNFINISHED:
+            raise UserError(
+                f"run {record.run.run_id} has no measurements (status {record.run.status}): "
+                "nothing can be compared. Run it to its end first."
+            )
+        folders = {
+            key: str(Path(given[key]).expanduser().absolute())
+            for key in ("data_dir", "cache_dir")
+            if given[key] != _ARGUMENTS[key]
+        }
+        print(f"replay of run {record.run.run_id}: {identity.label(record.config)}", flush=True)
+        replayed = rerun(
+            record,
+            _store(runs_dir),
+            use_recorded_code=given["code"] == "recorded",
+            folders=folders,
+        )
+        found = compare(record, replayed, rtol=rtol)
+        _report(record, replayed, found, rtol=rtol)
+    sys.exit(1 if found.verdict == DIFFERENT else 0)
+
+
+def _report(record: Record, replayed: Record, found: Comparison, *, rtol: float) -> None:
+    old, new = record.run, replayed.run
+    facts = comparison.compare_environments(record.environment, replayed.environment)
+    print(f"recorded: {old.status} at step {old.progress.get('step')}, {old.path}")
+    print(f"replayed: {new.status} at step {new.progress.get('step')}, {new.path}")
+    print("environment: " + ("no difference" if not facts else f"{len(facts)} facts differ"))
+    for fact in facts:
+        print(f"  {fact}")
+    for note in (*_notes(record, replayed, facts), *_rounding(record, found, facts)):
+        print(note)
+    values = f"{found.measurements} values in {len(old.rows)} rows, times left out"
+    if found.first is None:
+        print(f"{found.verdict}: {values}")
+    else:
+        print(f"{found.verdict}: {found.first}")
+        print(f"  largest relative difference {found.largest:.3g}, rtol {rtol:.3g}; {values}")
+    report = asdict(found) | {"rtol": rtol, "environment": facts, "record": str(old.path)}
+    write_atomic(
+        new.path.parent / "comparison.json", (strict_json.dumps(report, indent=2) + "\n").encode()
+    )
+
+
+def _notes(record: Record, replayed: Record, facts: list[str]) -> Iterator[str]:
+    if not record.run.rows:
+        yield "note: the record has no measurements; only its end is compared"
+    elif record.run.status in UNFINISHED:
+        yield f"note: the record is {record.run.status}; it is compared as far as it goes"
+    if "train_seconds" in record.config.get("budget", {}):
+        yield "note: the budget is a training time, so that a clock decides the steps and their lr"
+    if record.environment.get("earlier_code"):
+        yield "note: the run was resumed under other code; its first part is not that of `code`"
+    if replayed.run.run_id != record.run.run_id:
+        yield f"note: this version of the code gives the config the id {replayed.run.run_id}"
+    if not any(fact.startswith("code.") for fact in facts):
+        return
+    code, path = record.code, record.run.path
+    if replay_code.lost_changes(code, path):
+        yield "note: the uncommitted changes of the recorded code were not kept"
+    command = replay_code.by_hand(code, path)
+    if command is not None:
+        yield "note: the code differs; `code=recorded` replays with the recorded one, by hand:"
+        yield f"  {command}"
+
+
+def _rounding(record: Record, found: Comparison, facts: list[str]) -> Iterator[str]:
+    """Say where a difference may be no more than that of another machine."""
+    step = found.first and found.first.step
+    differing = [fact.partition(": ")[0] for fact in facts if fact.startswith(_ROUNDING)]
+    if found.verdict != DIFFERENT or step is None or not differing:
+        return
+    before = sum(row["step"] < step for row in record.run.rows)
+    yield (
+        f"note: {', '.join(differing)} differ: the last bits do too, and training amplifies them; "
+        f"{before} of {len(record.run.rows)} rows agree before the first difference"
+    )
+
+
+def _find(name: str, runs_dir: Path) -> Path:
+    """The folder of a run that is given by its id or as a path."""
+    own, kept = ([root / name for root in roots(place)] for place in (runs_dir, GOLDEN / "runs"))
+    for path in (*own, Path(name).expanduser(), *kept):
+        if path.is_dir():
+            return path.absolute()
+    raise UserError(
+        f"Invalid run: {name!r}. Must be the id of a run in {runs_dir} or in tests/golden/runs, "
+        "or the folder of one."
+    )
+
+
+def _store(runs_dir: Path) -> Path:
+    """Where the replay goes: not among the records that the repository keeps."""
+    folder = runs_dir.resolve()
+    return ROOT / "runs" if folder.is_relative_to(GOLDEN.resolve()) else folder
+
+
+def _tolerance(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        value = float(text)
+        if 0 <= value < math.inf:
+            return value
+    raise UserError(f"Invalid rtol: {text!r}. Must be a number >= 0.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""A recorded run once more: read from its folder, run again in a fresh one, and compared."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from experiments.config import compose, identity
+from experiments.errors import UserError
+from experiments.records.outcome import EXIT_CODES
+from experiments.records.record import (
+    CONFIG_FILE,
+    ENVIRONMENT_FILE,
+    FINAL_STATUSES,
+    BrokenRecordError,
+    Run,
+    load_run,
+)
+from experiments.records.store import RunFolder, write_atomic
+from experiments.replay import comparison, replay_code
+from experiments.replay.comparison import DIFFERENT, Comparison, Difference
+from experiments.system.checkout import ROOT
+from experiments.system.sharing import VISIBLE, library_variables
+from experiments.timing.calibration_record import RUN_FILE
+
+REPLAYS = ".replays"
+FOLDERS = {"data_dir": "data", "cache_dir": ".cache"}
+"""What a record may leave out, with the default."""
+UNFINISHED = ("interrupted", "running")
+"""Statuses of a record that is compared as far as it goes; one of a dead process says running."""
+
+# The same in every version of the code, so that it can start an older one.
+_PROGRAM = """
+import json, sys
+from experiments.errors import report_user_errors
+from experiments.run import execute
+with report_user_errors():
+    execute(json.load(open(sys.argv[1], encoding="utf-8")))
+"""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run's folder holds."""
+
+    run: Run
+    config: dict[str, Any]
+    environment: dict[str, Any]
+
+    @property
+    def code(self) -> dict[str, Any]:
+        """What it says of its code."""
+        return self.environment.get("code") or {}
+
+
+def read(path: Path) -> Record:
+    """Read a run's folder.
+
+    Raises:
+        UserError: If it is no record that can be replayed.
+    """
+    try:
+        run = load_run(path)
+        config = OmegaConf.to_container(OmegaConf.load(path / CONFIG_FILE), resolve=True)
+        environment = json.loads((path / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
+    except BrokenRecordError as error:
+        raise UserError(f"{path} is no record that can be replayed: {error}.") from error
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} is missing: the run cannot be replayed.") from error
+    except Exception as error:  # YAML and OmegaConf raise types of their own
+        line = " ".join(str(error).split())
+        raise UserError(f"{path} is no record that can be replayed: {line}.") from error
+    if not isinstance(config, dict) or not isinstance(environment, dict):
+        raise UserError(f"{path} is no record that can be replayed: no mapping in its files.")
+    if run.status == "running" and RunFolder(path.parent, path.name).is_locked():
+        raise UserError(f"run {run.run_id} is not over yet. Replay it when it has ended.")
+    return Record(run, {str(key): value for key, value in config.items()}, environment)
+
+
+def rerun(
+    record: Record, store: Path, *, use_recorded_code: bool, folders: Mapping[str, str]
+) -> Record:
+    """Run a record's config in a fresh folder, as many threads and processes as it had.
+
+    Args:
+        record: The record.
+        store: Folder of run records; the replay goes below ``.replays/`` there.
+        use_recorded_code: Check the recorded code out, in place of the code that is here.
+        folders: ``data_dir`` and ``cache_dir``, where they are not those of the record. One that
+            the record does not name, or not from the root, is taken from the root of the checkout.
+
+    Returns:
+        The record of the replay.
+
+    Raises:
+        UserError: If it could not be run; the one line has been printed already.
+    """
+    place = _fresh_folder(store / REPLAYS / record.run.path.name)
+    config = {**FOLDERS, **record.config, **folders, "runs_dir": str(place), "retry": False}
+    config |= {key: str(ROOT / config[key]) for key in FOLDERS}
+    # Code from before there was a `_target_` reads the mode.
+    config["tracking"] = {**config.get("tracking", {}), "_target_": None, "mode": "none"}
+    config["threads"] = record.environment.get("threads", config.get("threads"))
+    if not use_recorded_code:
+        config = _with_new_keys(config)
+    if (measured := record.run.path / RUN_FILE).exists():  # measured anew, it were another run
+        own = record.run.run_id if use_recorded_code else identity.run_id(config)
+        (place / own).mkdir()
+        shutil.copy(measured, place / own)
+    path = place / "config.json"
+    write_atomic(path, json.dumps(config, indent=2).encode())
+    count = (record.environment.get("processes") or {}).get("count", 1)
+    with _code(record, use_recorded_code) as tree:
+        status = _launch(
+            path, processes=count, threads=config["threads"], tree=tree, variables=_hidden(record)
+        )
+    records = [path.parent for path in place.glob("*/status.json")]
+    if not records:
+        sys.exit(status or EXIT_CODES["refused"])
+    replayed = read(records[0])
+    if replayed.run.status == "interrupted":
+        sys.exit(EXIT_CODES["interrupted"])
+    return replayed
+
+
+def compare(record: Record, replayed: Record, *, rtol: float) -> Comparison:
+    """Compare the measurements, and the end; an interrupted record as far as it goes."""
+    old, new = record.run, replayed.run
+    ended = old.status in FINAL_STATUSES
+    rows = new.rows if ended else new.rows[: len(old.rows)]
+    found = comparison.compare_rows(old.rows, rows, rtol=rtol)
+    if found.verdict == DIFFERENT or old.status in UNFINISHED:
+        return found
+    ends = [(run.status, run.reason if run.status == "diverged" else None) for run in (old, new)]
+    if ends[0] == ends[1]:
+        return found
+    told = [status if reason is None else f"{status}, {reason}" for status, reason in ends]
+    return Comparison(
+        DIFFERENT, found.measurements, Difference(None, "status", *told), found.largest
+    )
+
+
+@contextlib.contextmanager
+def _code(record: Record, use_recorded: bool) -> Iterator[Path]:
+    if not use_recorded:
+        yield ROOT
+        return
+    with replay_code.recorded(record.code, record.run.path) as tree:
+        yield tree
+
+
+def _hidden(record: Record) -> dict[str, str]:
+    """Variables that hide the GPUs of this machine from a run that found none on its own.
+
+    Its config says ``device=auto``, and the id of the run is a hash of that.
+    """
+    return {VISIBLE: ""} if record.environment.get("device") == "cpu" else {}
+
+
+def _launch(
+    config: Path,
+    *,
+    processes: int,
+    threads: int | None,
+    tree: Path,
+    variables: Mapping[str, str],
+) -> int:
+    """Run a config file in child processes, with the code of ``tree``; returns the exit code."""
+    command = [sys.executable, "-c", _PROGRAM, str(config)]
+    if processes > 1:
+        torchrun = ("-m", "torch.distributed.run", "--standalone", "--no-python")
+        command = [sys.executable, *torchrun, f"--nproc-per-node={processes}", *command]
+    # The code of `tree` comes first, whatever is installed.
+    paths = [str(tree), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **variables}
+    if threads is not None:
+        environment |= library_variables(threads, environment)
+    child = subprocess.Popen(command, cwd=tree, env=environment)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        child.terminate()  # it saves its state; a terminal has already told it
+        child.wait()
+        sys.exit(EXIT_CODES["interrupted"])
+
+
+def _with_new_keys(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with the defaults of plain keys that came after it."""
+    defaults = compose.composed([])
+    new = {k: v for k, v in defaults.items() if k not in config and not isinstance(v, Mapping)}
+    return new | config
+
+
+def _fresh_folder(store: Path) -> Path:
+    number = 1
+    while True:
+        with contextlib.suppress(FileExistsError):
+            (store / str(number)).mkdir(parents=True)
+            return (store / str(number)).absolute()
+        number += 1

@@ -1,0 +1,88 @@
+"""What the status of a run tells of it: how far it came, what it cost, and its results."""
+
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from experiments.engine.built import Built
+from experiments.engine.loop import Counters, Row
+from experiments.optimizers.coverage import left_alone_percent
+from experiments.records.record import final_and_best
+from experiments.timing.calibration_record import Calibration
+
+
+def progress(built: Built, counters: Counters, rows: Sequence[Row]) -> dict[str, Any]:
+    """How far the run came.
+
+    Args:
+        built: The run.
+        counters: Where its training stands.
+        rows: Its evaluations.
+    """
+    return {
+        "step": counters.step,
+        "epoch": counters.step / built.steps_per_epoch,
+        "train_seconds": counters.train_seconds,
+        "evaluation_seconds": None if built.task.test is None else counters.evaluation_seconds,
+        "total_steps": built.total_steps,
+        "last_row_step": rows[-1]["step"] if rows else None,
+    }
+
+
+def summary(
+    built: Built, counters: Counters, rows: Sequence[Row], matched: Calibration | None
+) -> dict[str, Any]:
+    """Costs, what the budget gave, and the result columns.
+
+    Args:
+        built: The run.
+        counters: Where its training stands.
+        rows: Its evaluations.
+        matched: What a step costs, where the budget matches a training time.
+    """
+    task = built.task
+    left_alone = left_alone_percent(built.optimizer, built.model)
+    return {
+        "parameters": sum(p.numel() for p in built.model.parameters()),
+        "state_bytes": _tensor_bytes(built.optimizer.state_dict()),
+        "peak_memory_bytes": _peak_memory_bytes(built.device),
+        **({} if left_alone is None else {"left_alone_percent": left_alone}),
+        f"{task.unit}_per_second": counters.total_count / max(counters.train_seconds, 1e-9),
+        **_budget(built, counters, matched),
+        **final_and_best(rows, task.metric, task.higher_is_better),
+    }
+
+
+def _budget(built: Built, counters: Counters, matched: Calibration | None) -> dict[str, Any]:
+    """What the budget gave, and what came of it."""
+    facts: dict[str, Any] = {}
+    if built.limits.given_seconds is not None:
+        facts["budget_train_seconds"] = built.limits.given_seconds
+    if built.limits.target is not None:
+        facts["target_metric"] = built.task.judged_on
+        facts["steps_to_target"] = counters.steps_to_target
+        facts["train_seconds_to_target"] = counters.train_seconds_to_target
+    if matched is not None:
+        facts["calibration"] = matched.summary()
+    return facts
+
+
+def _peak_memory_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    # `ru_maxrss` is in bytes on macOS, in kibibytes elsewhere.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _tensor_bytes(value: Any) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, Mapping):
+        return sum(_tensor_bytes(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return sum(_tensor_bytes(item) for item in value)
+    return 0

@@ -1,0 +1,255 @@
+"""Studies: `python -m experiments study study=landscape runs_dir=... [key=value]`.
+
+A study trains something small and keeps arrays that figures are drawn from, under
+`<runs_dir>/.studies/<study>/<id>/`: `arrays.npz` and `study.json` with the configuration, the
+environment and a few facts. The id is a hash of the configuration, so that a study that is done is
+skipped. `study=all` measures every one in conf/study, `study=missing` those of which there is none
+yet, with `figure=loss_landscape` only what that figure is drawn from. A key of the study's own YAML
+sets that, any other one the run that it watches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.config import commandline, compose, identity, values
+from experiments.engine.divergence import DivergedError
+from experiments.errors import UserError, report_user_errors
+from experiments.records import strict_json
+from experiments.records.outcome import EXIT_CODES
+from experiments.records.record import STUDIES_DIR, roots
+from experiments.records.store import write_atomic
+from experiments.run import environment
+from experiments.studies.plan import Plan
+
+SCHEMA = 1
+STUDY_FILE, ARRAYS_FILE = "study.json", "arrays.npz"
+ALL, MISSING = "all", "missing"
+FIGURES = "figures"
+FOLDERS = ("data_dir", "runs_dir", "cache_dir")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that was asked for, its values checked.
+
+    Attributes:
+        name: Stem of its YAML.
+        folder: Where its result is, or will be.
+        plan: How it is measured.
+        command: What measures it again.
+    """
+
+    name: str
+    folder: Path
+    plan: Plan
+    command: str
+
+    def is_done(self) -> bool:
+        """Whether the result is there: the folder appears whole."""
+        return (self.folder / STUDY_FILE).is_file()
+
+
+def names() -> list[str]:
+    """Every study, found by listing ``conf/study``."""
+    return commandline.choices("study")
+
+
+def missing_studies(runs_dir: Path, figure: str | None = None) -> list[str]:
+    """The studies of which ``runs_dir`` holds no result, whatever its configuration.
+
+    Args:
+        runs_dir: Folder of the run records.
+        figure: Only those that this figure is drawn from.
+    """
+    return [
+        name
+        for name in names()
+        if not any(
+            True
+            for root in roots(runs_dir)
+            for _ in (root / STUDIES_DIR / name).glob(f"[!.]*/{STUDY_FILE}")
+        )
+        and (figure is None or figure in figures(name))
+    ]
+
+
+def figures(name: str) -> list[str]:
+    """The figures that are drawn from a study."""
+    return [str(figure) for figure in _yaml(name)[FIGURES]]
+
+
+def prepare(name: str, overrides: list[str], folders: Mapping[str, str]) -> Study:
+    """Compose a study and check its values; nothing is trained.
+
+    Args:
+        name: Stem of its YAML.
+        overrides: ``key=value``, of the study or of the run that it watches.
+        folders: ``data_dir``, ``runs_dir`` and ``cache_dir``, absolute.
+
+    Raises:
+        UserError: If the study, a key or a value is unusable.
+    """
+    if name not in names():
+        known = ", ".join([*names(), ALL, MISSING])
+        raise UserError(f"Unknown study: {name!r}. Must be one of: {known}.")
+    module = importlib.import_module(f"experiments.studies.{name}")
+    options, others = _options(name, module, overrides)
+    plan: Plan = module.plan(options, others, folders)
+    study_id = identity.run_id({"study": name, **plan.essence})
+    folder = Path(folders["runs_dir"]) / STUDIES_DIR / name / study_id
+    command = " ".join(["python -m experiments study", f"study={name}", *overrides])
+    return Study(name, folder, plan, command)
+
+
+def run(study: Study) -> None:
+    """Measure a study, print what it tells, and store it in one step, so that no part is ever seen.
+
+    Raises:
+        DivergedError: If what it trains diverges; nothing is stored then.
+    """
+    import torch
+
+    start = time.perf_counter()
+    arrays, facts = study.plan.measure()
+    _tell(study, facts)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    described: dict[str, Any] = {
+        "schema": SCHEMA,
+        "study": study.name,
+        "study_id": study.folder.name,
+        "command": study.command,
+        "config": study.plan.essence,
+        "facts": facts,
+        "arrays": {name: list(array.shape) for name, array in arrays.items()},
+        "arrays_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+        "environment": environment.machine(torch.device(facts.get("device", "cpu"))),
+        "seconds": round(time.perf_counter() - start, 3),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    content = (strict_json.dumps(described, indent=2) + "\n").encode()
+    _store(study, {ARRAYS_FILE: buffer.getvalue(), STUDY_FILE: content})
+
+
+def _store(study: Study, files: Mapping[str, bytes]) -> None:
+    partial = study.folder.with_name(f".{study.folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process of that number that was killed
+    partial.mkdir(parents=True)
+    try:
+        for name, content in files.items():
+            write_atomic(partial / name, content)
+        if study.is_done():  # another process was faster
+            return
+        shutil.rmtree(study.folder, ignore_errors=True)  # someone took files out of it
+        partial.rename(study.folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _options(name: str, module: ModuleType, overrides: list[str]) -> tuple[Any, list[str]]:
+    """The study's options, and the overrides that are none of its keys."""
+    file = _yaml(name)
+    del file[FIGURES]  # what is drawn from the result is no part of it
+    config = OmegaConf.merge(OmegaConf.structured(module.Options), file)
+    assert isinstance(config, DictConfig)
+    others = []
+    try:
+        for override in OverridesParser.create().parse_overrides(overrides):
+            key = override.get_key_element()
+            if key.partition(".")[0] not in config:
+                others.append(override.input_line or "")
+            elif override.is_sweep_override():
+                raise UserError(f"Invalid {key}: {override.input_line}. A study takes one value.")
+            else:
+                OmegaConf.update(config, key, override.value(), merge=False)
+        values.check_finite(values.leaves(OmegaConf.to_container(config)))
+        return OmegaConf.to_object(config), others
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"study={name}: {str(error).strip().splitlines()[0]}") from error
+
+
+def _yaml(name: str) -> DictConfig:
+    file = OmegaConf.load(commandline.CONF / "study" / f"{name}.yaml")
+    assert isinstance(file, DictConfig)
+    return file
+
+
+def _asked_for(arguments: list[str]) -> Iterator[Study]:
+    """The studies on a command line, those of ``study=missing`` that are not there.
+
+    Raises:
+        UserError: If an argument is unusable.
+    """
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    if wrong := [argument for argument in arguments if "=" not in argument]:
+        raise UserError(f"Unknown argument: {wrong[0]!r}. Must be of the form key=value.")
+    if not given.get("study"):
+        known = ", ".join([*names(), ALL, MISSING])
+        raise UserError(f"Missing argument: study. Give it as study=<name>, one of: {known}.")
+    places = [item for item in arguments if item.partition("=")[0] in FOLDERS]
+    composed = compose.composed(["tracking=none", *places])
+    folders = {key: composed[key] for key in FOLDERS}
+    figure = given.get("figure")
+    if figure is not None and given["study"] != MISSING:
+        raise UserError(f"Invalid figure: {figure}. Goes with study={MISSING} only.")
+    chosen = {ALL: names(), MISSING: missing_studies(Path(folders["runs_dir"]), figure)}
+    asked = given["study"].split(",")
+    own = ("study", "figure", *FOLDERS)
+    overrides = [item for item in arguments if item.partition("=")[0] not in own]
+    for name in dict.fromkeys(name for key in asked for name in chosen.get(key, [key])):
+        yield prepare(name, overrides, folders)
+
+
+def _tell(study: Study, facts: Mapping[str, Any]) -> None:
+    for line in study.plan.tell(facts):
+        print(f"study {study.name}: {line}", flush=True)
+
+
+def main() -> None:
+    """Measure the studies that were asked for."""
+    failed = False
+    with report_user_errors():
+        studies = list(_asked_for(commandline.normalise(sys.argv[1:])))
+        if not studies:
+            print("study: none is missing", flush=True)
+        for study in studies:
+            if study.is_done():
+                print(f"study {study.name}: done before, {study.folder}", flush=True)
+                stored = strict_json.loads((study.folder / STUDY_FILE).read_text(encoding="utf-8"))
+                _tell(study, stored["facts"])
+                continue
+            print(f"study {study.name}: measuring", flush=True)
+            try:
+                run(study)
+            except DivergedError as error:
+                failed = True
+                print(f"study {study.name}: diverged, {error}; nothing is stored", file=sys.stderr)
+                continue
+            print(f"study {study.name}: stored in {study.folder}", flush=True)
+    sys.exit(EXIT_CODES["diverged"] if failed else 0)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_CODES["interrupted"])

@@ -1,0 +1,1 @@
+"""Many runs: checked, started, supervised, reported."""

@@ -1,0 +1,195 @@
+"""What a run will cost, from the records of runs like it: seconds a step, and bytes on the disk."""
+
+import heapq
+import json
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.config import identity
+from experiments.records.record import ENVIRONMENT_FILE, Run
+from experiments.records.standing import standings
+from experiments.timing import calibration, calibration_key
+
+SHORT_RUNS = ".plan"
+"""Below the runs folder: where short runs may lie that are made for their cost, and in no table."""
+
+Setting = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the runs of one setting cost.
+
+    Attributes:
+        seconds_per_step: Of training, without evaluations.
+        steps_per_epoch: None if it is not known.
+        record_bytes: What a finished run leaves behind; None if none is finished.
+        checkpoint_bytes: What a run under way holds besides.
+        source: Where the numbers come from, in words.
+    """
+
+    seconds_per_step: float
+    steps_per_epoch: int | None
+    record_bytes: int | None
+    checkpoint_bytes: int | None
+    source: str
+
+
+def setting(config: Mapping[str, Any], *, optimizer: str | None = None) -> Setting:
+    """What decides the cost of a step: the runs that share it are alike.
+
+    Args:
+        config: The resolved config.
+        optimizer: Another method in the place of the config's.
+    """
+    return (
+        config["task"]["name"],
+        config["model"]["name"],
+        optimizer or config["optimizer"]["name"],
+        config["task"]["batch_size"],
+        config["precision"],
+        identity.tokenization(config),
+    )
+
+
+def costs(runs: Iterable[Run]) -> dict[Setting, Cost]:
+    """The cost of every setting of which a run has trained.
+
+    Args:
+        runs: Records. Finished ones decide where a setting has any.
+    """
+    by_setting: dict[Setting, list[Run]] = {}
+    for run in runs:
+        if run.progress.get("step") and run.progress.get("train_seconds"):
+            by_setting.setdefault(_setting_of(run), []).append(run)
+    return {key: _cost(alike) for key, alike in by_setting.items()}
+
+
+def short_runs(runs_dir: Path) -> list[Run]:
+    """The runs that were made for their cost alone."""
+    return [item.run for item in standings(runs_dir / SHORT_RUNS) if item.run is not None]
+
+
+def calibrated(config: Mapping[str, Any], runs_dir: Path) -> dict[Setting, Cost]:
+    """The cost of a config that no run tells of, and of its reference, where they were calibrated.
+
+    Args:
+        config: The resolved config.
+        runs_dir: Where the calibrations are kept.
+    """
+    if not (
+        runs_dir / calibration_key.CACHE_DIR
+    ).is_dir():  # else torch is loaded, to know the machine
+        return {}
+    found = calibration.known(config, runs_dir)
+    if found is None:
+        return {}
+
+    def cost(seconds: float) -> Cost:
+        return Cost(seconds, found.steps_per_epoch, None, None, "a calibration")
+
+    return {
+        setting(config, optimizer=found.reference): cost(found.reference_seconds_per_step),
+        setting(config): cost(found.seconds_per_step),
+    }
+
+
+def seconds_left(
+    config: Mapping[str, Any], run: Run | None, known: Mapping[Setting, Cost]
+) -> float | None:
+    """Training time that a run still takes; None where that cannot be told.
+
+    Args:
+        config: The resolved config.
+        run: Its record, if it has begun.
+        known: The cost of each setting, as far as it is known.
+    """
+    section, progress = config["budget"], {} if run is None else run.progress
+    if "train_seconds" in section:
+        return max(0.0, float(section["train_seconds"]) - (progress.get("train_seconds") or 0.0))
+    cost, step = known.get(setting(config)), progress.get("step") or 0
+    if cost is not None and progress.get("total_steps"):
+        return cost.seconds_per_step * max(0, progress["total_steps"] - step)
+    if (reference := section.get("match_seconds")) is not None:
+        cost = known.get(setting(config, optimizer=reference))
+    if cost is None:
+        return None
+    total = _total_steps(section, cost.steps_per_epoch)
+    return None if total is None else cost.seconds_per_step * total
+
+
+def _total_steps(section: Mapping[str, Any], steps_per_epoch: int | None) -> int | None:
+    """Steps that a budget allows at most, or of its reference; None where they are not known."""
+    for key in ("steps", "reference_steps"):
+        if section.get(key) is not None:
+            return int(section[key])
+    for key in ("epochs", "max_epochs", "reference_epochs"):
+        if section.get(key) is not None and steps_per_epoch is not None:
+            return int(section[key]) * steps_per_epoch
+    return None
+
+
+def hours_side_by_side(seconds: Iterable[float], jobs: int) -> float:
+    """Hours until the last of the runs ends, each started as soon as a place is free.
+
+    Example:
+        >>> hours_side_by_side([3600.0, 3600.0, 7200.0], jobs=2)
+        3.0
+    """
+    ends = [0.0] * jobs
+    for duration in seconds:
+        heapq.heappush(ends, heapq.heappop(ends) + duration)
+    return max(ends) / 3600
+
+
+def _setting_of(run: Run) -> Setting:
+    facts = run.identity
+    return (
+        facts["task"],
+        facts["model"],
+        facts["optimizer"],
+        facts.get("batch_size"),
+        facts.get("precision", "fp32"),
+        facts.get("tokenization"),
+    )
+
+
+def _cost(alike: list[Run]) -> Cost:
+    finished = [run for run in alike if run.status == "done"]
+    used = finished or alike
+    per_epoch = [
+        round(run.progress["step"] / run.progress["epoch"])
+        for run in used
+        if run.progress.get("epoch")
+    ]
+    devices = sorted({device for run in used if (device := _device(run)) is not None})
+    words = f"{len(used)} run{'s' * (len(used) != 1)}"
+    return Cost(
+        statistics.median(run.progress["train_seconds"] / run.progress["step"] for run in used),
+        max(1, int(statistics.median(per_epoch))) if per_epoch else None,
+        max((_bytes_of(run.path) for run in finished), default=None),
+        max((_checkpoint_bytes(run) for run in used), default=None),
+        f"{words} on {', '.join(devices)}" if devices else words,
+    )
+
+
+def _checkpoint_bytes(run: Run) -> int:
+    """Weights and optimizer state, in float32."""
+    summary = run.summary
+    return 4 * int(summary.get("parameters") or 0) + int(summary.get("state_bytes") or 0)
+
+
+def _bytes_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _device(run: Run) -> str | None:
+    try:
+        told = json.loads((run.path / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    device = told.get("device") if isinstance(told, dict) else None
+    return device if isinstance(device, str) else None

@@ -1,0 +1,112 @@
+"""What the processes of one sweep share: a folder with its ledger, a request to stop, and slots.
+
+Jobs may run in any process, on any machine that sees the runs folder; files and their locks are all
+that they have in common. Standard library only.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments.records.outcome import Outcome
+from experiments.records.store import try_lock, write_atomic
+
+ANSWER_SUFFIX = ".outcome"  # of the file beside a request, in which its run tells how it ended
+_LEDGER = "ledger.jsonl"
+_STOP = "stop"
+_PARENT = "parent.lock"
+_POLL_SECONDS = 0.1
+
+
+class SweepFolder:
+    """The folder of one sweep."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextlib.contextmanager
+    def led(self) -> Iterator[None]:
+        """Make the folder and lead the sweep: jobs elsewhere see whether their leader lives."""
+        self.path.mkdir(parents=True)
+        with (self.path / _PARENT).open("w") as handle:
+            try_lock(handle.fileno())
+            yield
+
+    def leader_lives(self) -> bool:
+        """Whether the process that started the sweep is there; its lock dies with it."""
+        try:
+            with (self.path / _PARENT).open("r+") as handle:
+                return not try_lock(handle.fileno())
+        except FileNotFoundError:
+            return False
+
+    def stop(self, cause: str) -> None:
+        """Ask every job of the sweep to end, and further ones not to start; the first cause stays.
+
+        Args:
+            cause: A signal's name, or why else.
+        """
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            descriptor = os.open(self.path / _STOP, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            os.write(descriptor, cause.encode())
+            os.close(descriptor)
+
+    def stop_cause(self) -> str | None:
+        """Why the sweep was asked to stop; ``None`` if it was not."""
+        try:
+            return (self.path / _STOP).read_text(encoding="utf-8") or "stop"
+        except FileNotFoundError:
+            return None
+
+    @contextlib.contextmanager
+    def slot(self, count: int) -> Iterator[int | None]:
+        """Wait for one of ``count`` places on this machine; yields its number, from 0.
+
+        Some launchers start all jobs at once; and by its place a run knows its devices.
+        Yields ``None`` where the sweep stops meanwhile.
+        """
+        with contextlib.ExitStack() as stack:
+            handles = [
+                stack.enter_context((self.path / f"slot-{number}.lock").open("w"))
+                for number in range(count)
+            ]
+            while self.stop_cause() is None and self.leader_lives():
+                for number, handle in enumerate(handles):
+                    if try_lock(handle.fileno()):
+                        yield number
+                        return
+                time.sleep(_POLL_SECONDS)
+            yield None
+
+    def request(self, number: int, content: str) -> Path:
+        """Write down what a child process is to do; the file also tells that the job began."""
+        path = self.path / f"{number}.json"
+        write_atomic(path, content.encode())
+        return path
+
+    def started(self) -> int:
+        """How many jobs began, of those that no earlier sweep had finished."""
+        return len(list(self.path.glob("[0-9]*.json")))
+
+    def note(self, number: int, outcome: Outcome) -> None:
+        """Add a job's outcome; a small append is whole even from several processes."""
+        line = json.dumps({"number": number, "outcome": outcome.to_line()}) + "\n"
+        with (self.path / _LEDGER).open("ab", buffering=0) as handle:
+            handle.write(line.encode())
+
+    def outcomes(self) -> dict[int, Outcome]:
+        """How the jobs ended, by number; of a job that was queued again, its last end."""
+        try:
+            lines = (self.path / _LEDGER).read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return {}
+        notes = [json.loads(line) for line in lines]
+        return {note["number"]: Outcome.from_line(note["outcome"]) for note in notes}
+
+    def remove(self) -> None:
+        """Remove the folder, when no job needs it any more."""
+        shutil.rmtree(self.path, ignore_errors=True)

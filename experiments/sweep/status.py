@@ -1,0 +1,118 @@
+"""What has become of the runs in a folder: `python -m experiments status runs_dir=runs`."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.config import arguments, identity
+from experiments.errors import report_user_errors
+from experiments.records.record import Run
+from experiments.records.standing import STATES, Standing, standings
+
+_TEXTS = ("ruleset", "budget", "group_id")
+
+
+def main() -> None:
+    """Print one line a group of seeds, and one for each run that is not done."""
+    with report_user_errors():
+        runs_dir = Path(arguments.parse(sys.argv[1:], {"runs_dir": "runs"})["runs_dir"])
+        found = list(standings(runs_dir.expanduser()))
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    if not found:
+        console.print(f"no runs in {runs_dir}")
+        return
+    header, *rows = table(found)
+    if console.is_terminal:
+        _print_table(console, header, rows)
+    else:
+        for line in aligned([header, *rows]):
+            console.print(line)
+    console.print(summary(found))
+    for line in remarks(found):
+        console.print(line)
+
+
+def table(found: Iterable[Standing]) -> list[list[str]]:
+    """Count the states of each group of seeds.
+
+    Args:
+        found: Runs in any order; those without a record belong to no group and are left out.
+
+    Returns:
+        A header and one row a group: what it is, how many runs it has, and how many are in each
+        state that occurs at all.
+    """
+    groups: dict[tuple[str, ...], Counter[str]] = {}
+    for item in found:
+        if item.run is not None:
+            facts = item.run.identity
+            method = identity.method(facts["optimizer"], facts.get("control"))
+            texts = (str(facts[name]) for name in _TEXTS)
+            key = (facts["task"], facts["model"], method, *texts)
+            groups.setdefault(key, Counter())[item.state] += 1
+    states = [state for state in STATES if any(counts[state] for counts in groups.values())]
+    rows = [
+        [*key, str(counts.total()), *(str(counts[state] or "-") for state in states)]
+        for key, counts in sorted(groups.items())
+    ]
+    return [["task", "model", "optimizer", "ruleset", "budget", "group", "runs", *states], *rows]
+
+
+def summary(found: Sequence[Standing]) -> str:
+    """How many there are, and how many in each state."""
+    counts = Counter(item.state for item in found)
+    parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
+    return f"{len(found)} run{'s' * (len(found) != 1)}: {', '.join(parts)}"
+
+
+def remarks(found: Iterable[Standing]) -> list[str]:
+    """One line for each run that is not done, in the order of ``STATES``."""
+    told = [item for item in found if item.state != "done"]
+    told.sort(key=lambda item: STATES.index(item.state))
+    return [f"  {item.state}: {_label(item)}{_progress(item.run)}{_reason(item)}" for item in told]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines of text, their columns in line."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _label(item: Standing) -> str:
+    if item.run is None:
+        return f"run {item.run_id}"
+    facts = item.run.identity
+    label = identity.label_of(
+        facts["task"], facts["optimizer"], seed=facts["seed"], control=facts.get("control")
+    )
+    return f"{label} (run {item.run_id})"
+
+
+def _progress(run: Run | None) -> str:
+    if run is None or not run.progress.get("total_steps"):
+        return ""
+    return f" at step {run.progress.get('step')} of {run.progress['total_steps']}"
+
+
+def _reason(item: Standing) -> str:
+    return "" if item.reason is None else f": {item.reason}"
+
+
+def _print_table(console: Console, header: list[str], rows: list[list[str]]) -> None:
+    shown = Table()
+    for name in header:
+        shown.add_column(name, overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    console.print(shown, soft_wrap=False)
+
+
+if __name__ == "__main__":
+    main()

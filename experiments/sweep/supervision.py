@@ -1,0 +1,99 @@
+"""The process that executes one run of a sweep: started, asked to stop, and judged when it dies."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.records.outcome import Outcome, judge
+from experiments.records.record import BrokenRecordError
+from experiments.records.store import RunFolder
+from experiments.sweep.ledger import ANSWER_SUFFIX, SweepFolder
+from experiments.system import memory
+
+_POLL_SECONDS = 0.2
+# A run that was asked to stop finishes its step, or its evaluation, and writes a checkpoint.
+_PATIENCE_SECONDS = 120.0
+
+
+def run_child(
+    config: Mapping[str, Any],
+    shared: SweepFolder,
+    *,
+    number: int,
+    position: str,
+    environment: Mapping[str, str],
+    is_to_stop: Callable[[], bool],
+) -> tuple[Outcome | None, int, bool]:
+    """Execute a config in a child process, and ask it to stop when the sweep is to.
+
+    Args:
+        config: The resolved config.
+        shared: The sweep's folder.
+        number: Index of the job in the sweep.
+        position: Place in the sweep, as ``"run 3/24"``, for the display.
+        environment: Variables of the child.
+        is_to_stop: Asked several times a second.
+
+    Returns:
+        What it told of its end, ``None`` if it could not; its exit code; and whether the system
+        killed some process for memory meanwhile.
+    """
+    request = {"config": dict(config), "position": position, "parent": os.getpid()}
+    path = shared.request(number, json.dumps(request))
+    answer = path.with_suffix(ANSWER_SUFFIX)
+    answer.unlink(missing_ok=True)
+    kills = memory.kills()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "experiments.sweep.child", str(path)],
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.DEVNULL,
+        env=environment,
+    )
+    try:
+        _wait(child, is_to_stop)
+    finally:
+        child.kill()  # it has ended, unless a second Ctrl-C comes through
+        child.wait()
+    try:
+        told = Outcome.from_line(answer.read_text(encoding="utf-8"))
+    except (OSError, TypeError, ValueError):
+        told = None
+    return told, child.returncode, memory.kills() > kills
+
+
+def _wait(child: "subprocess.Popen[bytes]", is_to_stop: Callable[[], bool]) -> None:
+    deadline = None
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_POLL_SECONDS)
+            return
+        if deadline is None and is_to_stop():
+            # Not SIGINT: a terminal has sent it already, and a second one kills at once.
+            child.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + _PATIENCE_SECONDS
+        if deadline is not None and time.monotonic() > deadline:
+            return
+
+
+def end_of_dead_child(folder: RunFolder, label: str, code: int, *, for_memory: bool) -> Outcome:
+    """Record the end of a run whose process could not do it itself.
+
+    Args:
+        folder: The run's folder.
+        label: The run in a few words.
+        code: The exit code of its process.
+        for_memory: Whether the system killed a process for memory meanwhile.
+    """
+    status, reason = judge(code, for_memory=for_memory, process="the run's process")
+    with contextlib.suppress(BrokenRecordError), folder.lock():
+        run = folder.read()
+        if run is not None and run.status == "running":
+            folder.end_as(status, reason)
+    return Outcome(folder.run_id, label, status, reason)

@@ -1,0 +1,216 @@
+"""A sweep: every run in a child process of its own, and a summary that forgets none.
+
+Hydra's sweeper and launcher decide what runs when and where; this module is the job they run, and
+what the process that was asked for the sweep does around them.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from experiments.config import identity
+from experiments.records.outcome import EXIT_CODES, Outcome
+from experiments.records.record import FAULTS
+from experiments.records.store import RunFolder, settled
+from experiments.run.display import PLAIN_VARIABLE, Display
+from experiments.sweep import reporting, supervision
+from experiments.sweep.ledger import SweepFolder
+from experiments.system import sharing, stopping
+
+SWEEPS = ".sweeps"
+FAIL_FAST = "fail_fast"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a job must know of its sweep; it travels with the job.
+
+    Attributes:
+        folder: The folder that the sweep's processes share.
+        size: How many jobs there are.
+        parallel: How many share this machine; None: a scheduler gives each job its own part.
+        devices: CUDA devices to divide.
+        leader: Number of the process that was asked for the sweep.
+    """
+
+    folder: Path
+    size: int
+    parallel: int | None
+    devices: tuple[str, ...]
+    leader: int
+
+
+def execute_job(config: Mapping[str, Any], sweep: Sweep, *, number: int) -> None:
+    """Run one config of a sweep in a child process, unless nothing is left to do for it.
+
+    Args:
+        config: The resolved config.
+        sweep: The sweep that it belongs to.
+        number: Index of the job in the sweep, from 0.
+    """
+    shared = SweepFolder(sweep.folder)
+    if shared.stop_cause() is not None:
+        return
+    position = f"run {number + 1}/{sweep.size}"
+    folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
+    label = identity.label(config)
+    display = Display(f"{position} {label}")
+    earlier = (
+        None if folder.is_locked() else settled(folder, retry=config["retry"], notify=display.line)
+    )
+    if earlier is not None:
+        _note(shared, config, number, Outcome(folder.run_id, label, *earlier, skipped=True))
+        return
+    with _place(shared, sweep) as place, _listening(shared, sweep) as told:
+        if place is None:
+            return
+        settings, environment = share(config, sweep, place)
+
+        def is_to_stop() -> bool:
+            # A scheduler's jobs live on when the process that submitted them is gone.
+            orphaned = sweep.parallel is not None and not shared.leader_lives()
+            return bool(told) or orphaned or shared.stop_cause() is not None
+
+        outcome, code, for_memory = supervision.run_child(
+            settings,
+            shared,
+            number=number,
+            position=position,
+            environment=environment,
+            is_to_stop=is_to_stop,
+        )
+        if outcome is None:
+            outcome = supervision.end_of_dead_child(folder, label, code, for_memory=for_memory)
+            display.line(f"{outcome.status} ({outcome.reason}), see {folder.path}")
+        elif code == EXIT_CODES["refused"]:
+            display.line(f"error: {outcome.reason}")
+        _note(shared, config, number, outcome)
+    if sweep.parallel is not None and not shared.leader_lives():
+        os._exit(1)  # nobody waits for this process, and a worker of joblib would stay for minutes
+
+
+def _note(shared: SweepFolder, config: Mapping[str, Any], number: int, outcome: Outcome) -> None:
+    """Add a job's outcome; a failure ends a sweep that is to fail fast.
+
+    One of an earlier sweep too: asked again, the sweep is to end where it ended, not to pass by.
+    """
+    shared.note(number, outcome)
+    if config["fail_fast"] and outcome.status in FAULTS:
+        shared.stop(FAIL_FAST)
+
+
+@contextlib.contextmanager
+def _place(shared: SweepFolder, sweep: Sweep) -> Iterator[int | None]:
+    if sweep.parallel is None:
+        yield 0
+        return
+    with shared.slot(sweep.parallel) as place:
+        yield place
+
+
+@contextlib.contextmanager
+def _listening(shared: SweepFolder, sweep: Sweep) -> Iterator[list[int]]:
+    """Collect signals to the process of a job, whose child has to save its state first.
+
+    On one machine they stop the sweep. Under a scheduler each job is told by itself; then the
+    handler that the launcher had set, as to queue the job again, has its turn when the run is over.
+    """
+    told: list[int] = []
+    if os.getpid() == sweep.leader:  # `run` listens already
+        yield told
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+        if sweep.parallel is not None:
+            shared.stop(signal.Signals(number).name)
+
+    with stopping.handled(note) as before:
+        yield told
+    earlier = before.get(told[-1]) if told and sweep.parallel is None else None
+    if callable(earlier) and earlier is not signal.default_int_handler:
+        earlier(told[-1], None)
+
+
+def share(
+    config: Mapping[str, Any], sweep: Sweep, place: int
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The config and the environment of a run at a place, with its share of cores and devices."""
+    settings, environment = dict(config), dict(os.environ)
+    jobs = sweep.parallel or 1
+    settings["threads"] = sharing.threads_of(config, jobs)
+    environment |= sharing.library_variables(settings["threads"], environment)
+    if sweep.parallel is not None and sweep.devices:
+        # Some launchers hide the devices from their jobs, so the sweep's own knowledge counts.
+        mine = (
+            sharing.devices_of(place, sweep.devices, settings["processes"])
+            if jobs > 1
+            else sweep.devices
+        )
+        environment[sharing.VISIBLE] = ",".join(mine)
+    if jobs > 1:
+        environment[PLAIN_VARIABLE] = "1"
+    return settings, environment
+
+
+def run(
+    launch: Callable[[Sweep], Any],
+    first: Mapping[str, Any],
+    *,
+    size: int,
+    parallel: int | None = 1,
+    shown: bool = True,
+) -> int:
+    """Launch a sweep through Hydra and tell how its runs ended.
+
+    Args:
+        launch: Calls Hydra's entry point, which calls ``execute_job`` once a job, in any process.
+        first: The config of one job; all have the same runs folder.
+        size: How many jobs there are.
+        parallel: How many share this machine; None: a scheduler gives each job its own part.
+        shown: Whether what the jobs print comes to this terminal.
+
+    Returns:
+        The exit code: 0 if every run is done, 130 after a request to stop, 1 otherwise.
+    """
+    shared = SweepFolder(Path(first["runs_dir"]) / SWEEPS / uuid.uuid4().hex[:12])
+    devices = sharing.cuda_devices() if first["device"] in ("auto", "cuda") else ()
+    sweep = Sweep(shared.path, size, parallel, devices, os.getpid())
+    whole = False
+    with shared.led(), stopping.handled(_stopper(shared)), reporting.live(shared, size, shown):
+        try:
+            launch(sweep)
+            whole = True
+        except KeyboardInterrupt:
+            shared.stop(signal.SIGINT.name)
+        except (Exception, SystemExit) as error:
+            # Whatever a launcher raises, what is known of the runs is told.
+            if shared.stop_cause() is None:
+                text = " ".join(str(error).split())[:300]
+                print(f"error: the launcher broke off: {text}", file=sys.stderr, flush=True)
+    outcomes, cause = shared.outcomes(), shared.stop_cause()
+    reporting.summarise(outcomes, size, started=shared.started())
+    if whole or parallel is not None:  # jobs of a scheduler may still need it
+        shared.remove()
+    if cause is not None and cause != FAIL_FAST:
+        return EXIT_CODES["interrupted"]
+    return 0 if len(outcomes) == size and all(o.status == "done" for o in outcomes.values()) else 1
+
+
+def _stopper(shared: SweepFolder) -> stopping.Handler:
+    def stop(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and shared.stop_cause() == signal.SIGINT.name:
+            raise KeyboardInterrupt
+        shared.stop(signal.Signals(number).name)
+        how = "; Ctrl-C again does not wait for them" if number == signal.SIGINT else ""
+        with contextlib.suppress(OSError):  # a terminal that closed takes no more lines
+            os.write(2, f"stopping: the runs save their state{how}\n".encode())
+
+    return stop

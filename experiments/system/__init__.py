@@ -1,0 +1,1 @@
+"""Processes, cores, memory and signals. Standard library only."""

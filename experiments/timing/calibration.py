@@ -1,0 +1,218 @@
+"""What a step of each method costs on this machine, for a budget that gives all the same time.
+
+The methods of a setting are measured together, interleaved, in a process of their own, and the
+first steps of each alone. The result is kept under ``<runs_dir>/.calibration/``, one file for each
+method and reference: a rerun or another seed reads it. A run keeps a copy in its folder and goes
+by that one for ever.
+
+`python -m experiments calibration runs_dir=runs` checks finished runs: the time that each was
+given, and the time that it took. With `out=FILE` the check goes to that file too, as JSON.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
+
+from experiments.config import arguments, budget, commandline, identity
+from experiments.errors import UserError, report_user_errors
+from experiments.records.outcome import PreparationError
+from experiments.records.record import FAULTS, FINAL_STATUSES, BrokenRecordError
+from experiments.records.store import RunFolder
+from experiments.system import processes
+from experiments.system.sharing import side_by_side, threads_of
+from experiments.timing import calibration_key, calibration_process
+from experiments.timing.calibration_process import Failure
+from experiments.timing.calibration_record import RUN_FILE, Calibration, read
+
+Config = Mapping[str, Any]
+NOWHERE = "none"
+
+
+def known(config: Config, runs_dir: Path) -> Calibration | None:
+    """What was measured for a config, with any budget, on a machine like this; None if nothing was.
+
+    Args:
+        config: The resolved config; ``threads`` null stands for all cores.
+        runs_dir: Where the runs and the cache are.
+    """
+    return read(calibration_key.path_of(config, runs_dir))
+
+
+def measure(configs: Sequence[Config], runs_dir: Path) -> list[Calibration | Failure]:
+    """Measure what is not known yet, all methods of a setting in one process.
+
+    Where that process dies, each of its methods is measured with the reference alone, so that one
+    takes no other with it.
+
+    Args:
+        configs: Resolved configs.
+        runs_dir: Where the cache is.
+
+    Returns:
+        The calibration of each config, or why there is none.
+    """
+    settings: dict[str, list[int]] = {}
+    for index, config in enumerate(configs):
+        if known(config, runs_dir) is None:
+            settings.setdefault(calibration_key.setting_key(config), []).append(index)
+    failures: dict[int, Failure | None] = {}
+    for alike in settings.values():
+        told = _measure_alike([configs[index] for index in alike], runs_dir)
+        failures |= dict(zip(alike, told, strict=True))
+    return [_result(config, runs_dir, failures.get(i)) for i, config in enumerate(configs)]
+
+
+def prepare(grids: Sequence[Sequence[str]], firsts: Sequence[Config]) -> None:
+    """Measure what the runs of a sweep need, before the first of them starts.
+
+    A method that cannot be measured is told of, and ends none of the others: its runs try once
+    more, each by itself, and record what came of it.
+
+    Args:
+        grids: The overrides of each grid of the sweep.
+        firsts: The config of one job of each.
+    """
+    typed = any("match_seconds" in item for grid in grids for item in grid)
+    if not typed and not any(budget.reference(config["budget"]) for config in firsts):
+        return
+    wanted: dict[str, list[Config]] = {}
+    jobs = _by_seeds(grids)
+    for config, seeds in zip(_composed(list(jobs)), jobs.values(), strict=True):
+        runs = [config if seed is None else {**config, "seed": seed} for seed in seeds]
+        if budget.reference(config["budget"]) is not None and any(map(_is_open, runs)):
+            wanted.setdefault(config["runs_dir"], []).append(config)
+    for runs_dir, alike in wanted.items():
+        for one, found in zip(alike, measure(alike, Path(runs_dir)), strict=True):
+            if not isinstance(found, Calibration):
+                label = identity.label(one).rpartition(" seed ")[0]
+                print(f"warning: {label}: {found}", file=sys.stderr, flush=True)
+
+
+def of_run(config: Config, folder: RunFolder, notify: Callable[[str], None]) -> Calibration | None:
+    """The calibration that a run goes by: its own, else the cache's, else it is measured.
+
+    Args:
+        config: The resolved config.
+        folder: The run's folder, whose lock is held.
+        notify: Receives one line if something has to be measured.
+
+    Returns:
+        None for a budget that matches no time.
+
+    Raises:
+        PreparationError: If it cannot be measured.
+        UserError: If that of a run already begun cannot be read, or the config is at fault.
+    """
+    if budget.reference(config["budget"]) is None:
+        return None
+    path = folder.path / RUN_FILE
+    if path.exists():
+        own = read(path)
+        if own is None:
+            raise UserError(f"{path}: not readable. Delete {folder.path} to start the run anew.")
+        return own
+    if config["threads"] is None:
+        import torch
+
+        config = {**config, "threads": torch.get_num_threads()}
+    found = known(config, folder.runs_dir)
+    if found is not None:
+        return found
+    notify("measuring the seconds of a step")
+    (measured,) = measure([config], folder.runs_dir)
+    if isinstance(measured, Calibration):
+        return measured
+    raise measured
+
+
+def check(config: Config) -> None:
+    """Refuse a budget that no calibration can serve.
+
+    Raises:
+        UserError: If the reference is unknown, or a run has several processes.
+    """
+    if budget.reference(config["budget"]) is None:
+        return
+    calibration_key.reference_section(config)
+    several = max(processes.count(), config["processes"])
+    if several > 1:
+        raise UserError(f"Invalid processes: {several}. With budget=match_seconds it must be 1.")
+
+
+def _result(config: Config, runs_dir: Path, failure: Failure | None) -> Calibration | Failure:
+    found = known(config, runs_dir)
+    if found is not None:
+        return found
+    return failure or PreparationError("calibration: what was measured cannot be read back")
+
+
+def _measure_alike(configs: Sequence[Config], runs_dir: Path) -> list[Failure | None]:
+    """Measure the methods of one setting; for each config why there is no calibration of it."""
+    try:
+        return calibration_process.measure(configs, runs_dir)
+    except PreparationError as death:
+        if len(configs) == 1:
+            return [death]
+    return [failure for config in configs for failure in _measure_alike([config], runs_dir)]
+
+
+def _by_seeds(grids: Sequence[Sequence[str]]) -> dict[tuple[str, ...], list[int | None]]:
+    """The jobs of all grids without their seeds, with these; None: that of the config.
+
+    The seeds of a method cost the same, and composing takes its time.
+    """
+    found: dict[tuple[str, ...], list[int | None]] = {}
+    for grid in grids:
+        for job in commandline.jobs(list(grid)):
+            others = tuple(item for item in job if not item.startswith("seed="))
+            seeds = [item.removeprefix("seed=") for item in job if item.startswith("seed=")]
+            whole = [int(seed) for seed in seeds if seed.isdecimal()]
+            found.setdefault(others, []).append(whole[-1] if whole else None)
+    return dict(sorted(found.items()))
+
+
+def _composed(jobs: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """The resolved configs of jobs, with the threads that a sweep gives them."""
+    from experiments.config import compose
+
+    configs = []
+    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
+        for job in jobs:
+            whole = compose.compose_job(list(job), hydra=True)
+            # By hand it may be given to the launcher alone.
+            parallel = whole.hydra.launcher.get("n_jobs", whole.jobs)
+            own = OmegaConf.masked_copy(whole, [str(name) for name in whole if name != "hydra"])
+            config = compose.resolve(own)
+            configs.append({**config, "threads": threads_of(config, side_by_side(parallel))})
+    return configs
+
+
+def _is_open(config: Config) -> bool:
+    """Whether a sweep would start the run, without a calibration of its own."""
+    folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
+    if (folder.path / RUN_FILE).exists():
+        return False
+    try:
+        run = folder.read()
+    except BrokenRecordError:
+        return True
+    settled = FINAL_STATUSES if config["retry"] else (*FINAL_STATUSES, *FAULTS)
+    return run is None or run.status not in settled
+
+
+def main() -> int:
+    """Check the finished runs of a matched training time; returns the exit code."""
+    from experiments.timing import calibration_report
+
+    with report_user_errors():
+        given = arguments.parse(sys.argv[1:], {"runs_dir": "runs", "out": NOWHERE})
+        out = None if given["out"] == NOWHERE else Path(given["out"]).expanduser()
+        return calibration_report.main(Path(given["runs_dir"]).expanduser(), out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

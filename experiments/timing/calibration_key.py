@@ -1,0 +1,126 @@
+"""Which calibration serves a config: a key of what decides the cost of a step on this machine."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+
+from experiments.config import budget, commandline, identity
+from experiments.errors import UserError
+from experiments.system.sharing import threads_of
+
+CACHE_DIR = ".calibration"
+REFERENCE = "adafisher"
+"""What a method is measured against where its budget names nothing."""
+MANNER = 4
+"""The way of measuring; what was measured in another is measured anew."""
+
+Config = Mapping[str, Any]
+# Not `control`: it takes the steps of the method that it controls, or the two would not pair.
+_SETTING = ("tokenization", "model", "precision", "compile", "channels_last", "deterministic")
+# What leaves the cost of a step as it is.
+_FREE = ("epochs", "eval_batch_size", "evaluations_per_epoch", "lr", "seed", *identity.NOTES)
+
+
+def path_of(config: Config, runs_dir: Path) -> Path:
+    """Where the calibration of a config is kept, if there is one.
+
+    Args:
+        config: The resolved config; ``threads`` null stands for all cores.
+        runs_dir: Where the runs are.
+
+    Raises:
+        UserError: If there is no such reference.
+    """
+    reference = reference_section(config)
+    return runs_dir / CACHE_DIR / f"{key(config, reference, machine(config))}.json"
+
+
+def key(config: Config, reference: Config, facts: Config) -> str:
+    """Name of a cached calibration: a hash of setting, method, reference and machine.
+
+    Args:
+        config: The resolved config.
+        reference: The optimizer's section of the reference.
+        facts: ``machine(config)``.
+    """
+    sections = (_costly(config["optimizer"]), _costly(reference))
+    return _digest([MANNER, _essence(config), *sections, facts])
+
+
+def reference_section(config: Config) -> dict[str, Any]:
+    """The optimizer's section of the method that a config is measured against.
+
+    Raises:
+        UserError: If there is no such method.
+    """
+    name = budget.reference(config["budget"]) or REFERENCE
+    if name not in commandline.choices("optimizer"):
+        known_names = ", ".join(commandline.choices("optimizer"))
+        raise UserError(f"Invalid budget.match_seconds: {name!r}. Must be one of: {known_names}.")
+    choices = (config["task"]["name"], config["model"]["name"], config["ruleset"], name)
+    section: dict[str, Any] = json.loads(_composed_section(*choices))
+    return section
+
+
+def setting_key(config: Config) -> str:
+    """Name of a setting, whose methods are measured together."""
+    return _digest([_essence(config), config["device"], threads_of(config, 1)])
+
+
+def setting(config: Config) -> dict[str, Any]:
+    """What a record tells of the setting that was measured."""
+    return {
+        "task": config["task"]["name"],
+        "model": config["model"]["name"],
+        "batch_size": config["task"]["batch_size"],
+        "precision": config["precision"],
+        "hyperparameters": identity.hyperparameters(config["optimizer"]),
+    }
+
+
+def machine(config: Config) -> dict[str, Any]:
+    """The facts of this machine that decide how long a step takes."""
+    import torch  # a sweep's parent, which measures in another process, can do without
+
+    from experiments.engine import execution
+    from experiments.run import environment
+
+    device = execution.pick_device(config["device"])
+    facts = environment.machine(device)
+    return {
+        "device": facts["device"],
+        "processor": facts["cpu_model"],
+        "cpu_count": facts["cpu_count"],
+        "threads": threads_of(config, 1),
+        "torch": torch.__version__,
+    }
+
+
+@functools.cache
+def _composed_section(task: str, model: str, ruleset: str, name: str) -> str:
+    from experiments.config import compose
+
+    chosen = [f"task={task}", f"model={model}", f"ruleset={ruleset}", f"optimizer={name}"]
+    if GlobalHydra.instance().is_initialized():  # by whoever composed the run itself
+        return json.dumps(compose.resolve(compose.compose_job(chosen))["optimizer"])
+    return json.dumps(compose.composed(chosen)["optimizer"])
+
+
+def _essence(config: Config) -> dict[str, Any]:
+    chosen = {name: config.get(name) for name in _SETTING}
+    if config.get("loss_scale") is not None:  # it came later; without one the keys are as before
+        chosen["loss_scale"] = config["loss_scale"]
+    return {"task": _costly(config["task"]), **chosen}
+
+
+def _costly(section: Config) -> dict[str, Any]:
+    return {name: value for name, value in section.items() if name not in _FREE}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

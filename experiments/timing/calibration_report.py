@@ -1,0 +1,228 @@
+"""The check of a ``match_seconds`` sweep: each method's training time beside the reference's."""
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import UserError
+from experiments.records.record import ENVIRONMENT_FILE, Run, load_runs
+from experiments.records.store import write_atomic
+from experiments.timing.calibration_record import RUN_FILE, read
+
+TOLERANCE_PERCENT = 3.0
+"""Of the reference's training time; a wider spread of the calibration takes its place."""
+_BLOCK = ("task", "model", "setting", "tokenization", "batch_size", "budget")
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The finished runs of a method, one a seed, against the time that they were to take."""
+
+    runs: tuple[Run, ...]
+    reference_seconds: tuple[float, ...]  # of the reference's run of that seed, else of the budget
+
+    @property
+    def method(self) -> str:
+        """Its name in ``conf/optimizer``."""
+        name: str = self.runs[0].identity["optimizer"]
+        return name
+
+    @property
+    def calibration(self) -> dict[str, Any]:
+        """What its runs went by."""
+        measured: dict[str, Any] = self.runs[0].summary["calibration"]
+        return measured
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is the measure of the others."""
+        return bool(self.method == self.calibration["reference"])
+
+    @property
+    def seconds(self) -> float:
+        """Mean training time over the seeds."""
+        return statistics.fmean(_seconds(run) for run in self.runs)
+
+    @property
+    def varied_percent(self) -> float:
+        """Half the range of the training times over the seeds, in percent of their mean."""
+        took = [_seconds(run) for run in self.runs]
+        return 50.0 * (max(took) - min(took)) / self.seconds
+
+    @property
+    def off_percent(self) -> float:
+        """How much longer they took than the reference, in the mean over the seeds."""
+        return 100.0 * (self.seconds / statistics.fmean(self.reference_seconds) - 1.0)
+
+    @property
+    def planned_percent(self) -> float | None:
+        """How much longer its steps were to take: no whole number of steps comes nearer.
+
+        None where a run has lost its calibration.
+        """
+        measured = read(self.runs[0].path / RUN_FILE)
+        if measured is None:
+            return None
+        given: float = self.runs[0].summary["budget_train_seconds"]
+        return 100.0 * (measured.seconds(self.runs[0].progress["step"]) / given - 1.0)
+
+    @property
+    def spread_percent(self) -> float:
+        """How far the calibration lets a run be from one of the reference at another time."""
+        spread: float = self.calibration.get("between_runs_percent", 0.0)
+        return spread
+
+    @property
+    def within(self) -> str | None:
+        """The first of the tolerances that the difference keeps to, in words; None for none."""
+        if abs(self.off_percent) <= TOLERANCE_PERCENT:
+            return f"{TOLERANCE_PERCENT:g} %"
+        if abs(self.off_percent) <= self.spread_percent:
+            return "the spread of the calibration"
+        planned, most = self.planned_percent, max(TOLERANCE_PERCENT, self.spread_percent)
+        if planned is not None and abs(self.off_percent - planned) <= most:
+            return "either of the planned time"
+        return None
+
+
+def matched(runs: Sequence[Run]) -> list[Matched]:
+    """Pair the finished runs of a matched time with those of the reference in their block.
+
+    Scalar controls have the steps of their methods, not the time, and are left out.
+    """
+    timed = [
+        run
+        for run in runs
+        if run.status == "done" and "calibration" in run.summary and not run.identity.get("control")
+    ]
+    references = {
+        (_block(run), run.identity["seed"]): _seconds(run)
+        for run in timed
+        if run.identity["optimizer"] == run.summary["calibration"]["reference"]
+    }
+    methods: dict[tuple[object, ...], list[Run]] = {}
+    for run in timed:
+        # Not by name alone: a method at several learning rates is several methods.
+        key = (*_block(run), run.identity["optimizer"], run.identity.get("group_id"))
+        methods.setdefault(key, []).append(run)
+    return [
+        Matched(
+            tuple(members),
+            tuple(
+                references.get(
+                    (_block(run), run.identity["seed"]), run.summary["budget_train_seconds"]
+                )
+                for run in members
+            ),
+        )
+        for members in methods.values()
+    ]
+
+
+def lines(found: Sequence[Matched]) -> list[str]:
+    """One table for each block."""
+    told: list[str] = []
+    blocks: dict[tuple[object, ...], list[Matched]] = {}
+    for one in found:
+        blocks.setdefault(_block(one.runs[0]), []).append(one)
+    for (task, model, *_, budget), members in blocks.items():
+        told.append(f"{task} {model}, {budget}")
+        told.append(
+            f"  {'method':<22}{'steps':>7}{'ratio':>8}{'paper':>7}{'runs':>6}{'seconds':>10}"
+            f"{'varied':>9}{'off':>9}{'planned':>9}{'spread':>9}"
+        )
+        for one in sorted(members, key=lambda one: float(one.calibration["ratio"])):
+            paper = one.calibration["published_ratio"]
+            varied = f"{one.varied_percent:.1f}%" if len(one.runs) > 1 else "-"
+            planned = "-" if one.planned_percent is None else f"{one.planned_percent:+.1f}%"
+            told.append(
+                f"  {one.method:<22}{one.runs[0].progress['step']:>7}"
+                f"{one.calibration['ratio']:>8.3f}{'-' if paper is None else format(paper, 'g'):>7}"
+                f"{len(one.runs):>6}{one.seconds:>10.2f}{varied:>9}{one.off_percent:>+8.1f}%"
+                f"{planned:>9}{one.spread_percent:>8.1f}%"
+                f"{'' if one.within else '  beyond'}"
+            )
+    others = [one for one in found if not one.is_reference]
+    counts = Counter(one.within for one in others)
+    kept = ", ".join(f"{count} within {words}" for words, count in counts.items() if words)
+    beyond = f", {counts[None]} beyond" if counts[None] else ""
+    told.append(f"time of the reference: {len(others)} others, {kept or 'none within'}{beyond}")
+    return told
+
+
+def facts(found: Sequence[Matched]) -> dict[str, Any]:
+    """The check as data, with the environment that the runs share.
+
+    Raises:
+        UserError: If they share none: the times of two machines are no check of a calibration.
+    """
+    runs = [run for one in found for run in one.runs]
+    environments = [_environment(run) for run in runs]
+    for key in ("device", "cpu_model", "cpu_count"):
+        values = sorted({str(environment.get(key)) for environment in environments})
+        if len(values) > 1:
+            raise UserError(f"runs of several machines ({key}: {', '.join(values)}): must be one.")
+    return {
+        "environment": environments[0],
+        "tolerance_percent": TOLERANCE_PERCENT,
+        "methods": [
+            {
+                **{key: one.runs[0].identity.get(key) for key in _BLOCK},
+                "method": one.method,
+                "is_reference": one.is_reference,
+                "seeds": sorted(run.identity["seed"] for run in one.runs),
+                "steps": one.runs[0].progress["step"],
+                "seconds": one.seconds,
+                "varied_percent": one.varied_percent,
+                "off_percent": one.off_percent,
+                "planned_percent": one.planned_percent,
+                "spread_percent": one.spread_percent,
+                "within": one.within,
+            }
+            for one in found
+        ],
+    }
+
+
+def main(runs_dir: Path, out: Path | None = None) -> int:
+    """Print the check; returns 0 if every method took the time of its reference.
+
+    Args:
+        runs_dir: Folder of the run records.
+        out: File to write the check to, as JSON.
+
+    Raises:
+        UserError: If there is nothing to check.
+    """
+    runs, broken = load_runs(runs_dir)
+    found = matched(runs)
+    if not found:
+        raise UserError(f"No finished run of budget=match_seconds in {runs_dir}.")
+    print("\n".join([*broken, *lines(found)]), flush=True)
+    if out is not None:
+        content = json.dumps(facts(found), indent=1) + "\n"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(out, content.encode())
+    return 0 if all(one.within for one in found) else 1
+
+
+def _seconds(run: Run) -> float:
+    took: float = run.progress["train_seconds"]
+    return took
+
+
+def _block(run: Run) -> tuple[object, ...]:
+    return tuple(run.identity.get(key) for key in _BLOCK)
+
+
+def _environment(run: Run) -> dict[str, Any]:
+    """Where a run ran; nothing where its record does not say."""
+    try:
+        told = json.loads((run.path / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}

@@ -1,0 +1,82 @@
+"""Mirror the report: `python -m experiments publish out=out runs_dir=runs [tracking=...]`.
+
+The tables ``OUT/tables/*.csv`` and the figures ``OUT/figures/*.png`` go into one run of the mirror,
+of job type `report`, the same one at every call for the same runs.
+"""
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.config import arguments, commandline, compose
+from experiments.errors import UserError, report_user_errors
+from experiments.records.store import RunFolder
+from experiments.tracking import mirror
+
+REPORT_DIR = ".report"
+
+
+def publish(out: Path, config: Mapping[str, Any]) -> str:
+    """Mirror the tables and figures of ``out``.
+
+    Args:
+        out: Folder that the report was written to.
+        config: ``runs_dir`` and ``tracking``.
+
+    Returns:
+        One line that tells what was done.
+
+    Raises:
+        UserError: If there is nothing to mirror, or the mirror fails.
+    """
+    tables, figures = sorted(out.glob("tables/*.csv")), sorted(out.glob("figures/*.png"))
+    if not tables and not figures:
+        raise UserError(f"Nothing to publish in {out}: `make report` writes tables and figures.")
+    tracking, runs_dir = config["tracking"], Path(config["runs_dir"])
+    if tracking.get("_target_") is None:
+        return "published nothing: tracking=none"
+    mirror.check(tracking)
+    with RunFolder(runs_dir, REPORT_DIR).lock():
+        (runs_dir / REPORT_DIR).mkdir(exist_ok=True)
+        try:
+            opened = mirror.start(tracking, _subject(runs_dir, tracking.get("project")))
+            for path in tables:
+                opened.table(path.stem, path)
+            for path in figures:
+                opened.figure(path.stem, path)
+            opened.finish({}, failed=False)
+        except Exception as error:
+            raise UserError(f"The report could not be published: {error}") from error
+    told = " and ".join((_count(tables, "table"), _count(figures, "figure")))
+    return f"published {told} of {out}"
+
+
+def _count(items: list[Path], noun: str) -> str:
+    return f"{len(items)} {noun}" + ("" if len(items) == 1 else "s")
+
+
+def _subject(runs_dir: Path, project: str | None) -> mirror.Subject:
+    digest = hashlib.sha256(f"{runs_dir}\n{project}".encode()).hexdigest()[:12]
+    return mirror.Subject(
+        id=f"report-{digest}",
+        name=f"report of {runs_dir.name}",
+        group="report",
+        job_type="report",
+        tags=["report"],
+        folder=runs_dir / REPORT_DIR,
+    )
+
+
+def main() -> None:
+    """Mirror one report and say so in one line."""
+    with report_user_errors():
+        typed = commandline.normalise(sys.argv[1:])
+        own = [item for item in typed if item.partition("=")[0] == "out"]
+        out = Path(arguments.parse(own, {"out": "out"})["out"]).expanduser()
+        print(publish(out, compose.composed([item for item in typed if item not in own])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Tuning: as many trials for every method, over a space of equal width, on validation only.
+
+`python -m experiments tune optimizer=adafisher,adam task=digits` writes the best trial of each pair
+to conf/tuned/<task>/<name>.yaml, with the effort behind it as `tuning:`, and all trials to
+ledgers/<name>.yaml there. By default 16 trials: 8 values evenly spaced over the space, then 8
+around the best of them (`experiments.tuning.grid`), each with three seeds and judged by its worst.
+Further: `trials=`, `seeds=1000,1001`, `sampler=grid|sobol|tpe`, `startup=8` (quasi-random trials
+before tpe proposes any), `pruner=none|median|halving`, `retry=true`, and any override of a run.
+Trials are runs of a sweep: they resume, they are isolated, and a diverged one is a result.
+"""
+
+import json
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from experiments.config import commandline, compose, identity
+from experiments.errors import UserError, report_user_errors
+from experiments.records.outcome import EXIT_CODES
+from experiments.records.record import load_runs
+from experiments.tuning import grid, ledger, rungs, space, study, tuned_file
+from experiments.tuning.options import KEYS, Options, check_overrides, options_of
+from experiments.tuning.space import Point
+from experiments.tuning.sweep import TrialSweep
+from experiments.tuning.trials import SCORE, Trial, choose
+
+TRIALS_DIR = ".tuning"
+_OWN_KEYS = ("optimizer", "task", *KEYS)
+
+
+def tune(optimizer: str, task: str, options: Options, overrides: Sequence[str]) -> Path:
+    """Run the trials of one method on one task and write the best.
+
+    Args:
+        optimizer: Name in conf/optimizer.
+        task: Name in conf/task.
+        options: What is tried and how.
+        overrides: Further overrides, the same for every trial.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        UserError: If the sweep of the trials refuses its input, a seed has results, or no trial has
+            a value.
+        KeyboardInterrupt: If it was interrupted; asked again, it goes on where it was.
+    """
+    base = commandline.normalise(
+        [
+            "tracking=none",  # unless somebody asks for it
+            *overrides,
+            *("ruleset=default", "fail_fast=false", "evaluate_test=false"),
+            *(f"optimizer={optimizer}", f"task={task}"),
+        ]
+    )
+    config = compose.composed([item for item in base if not item.startswith("hydra")])
+    if config["task"].get("validation_fraction") == 0:
+        raise UserError(
+            "Invalid task.validation_fraction: 0. Must be > 0: tuning never looks at the test set."
+        )
+    _check_unreported(options.seeds, task, Path(config["runs_dir"]))
+    config["runs_dir"] = str(Path(config["runs_dir"]) / TRIALS_DIR)
+    dimensions = space.parse(config["optimizer"])
+    proposed = options.sampler
+    if options.sampler == "tpe":
+        proposed += f" after {options.startup} sobol"
+    trials = _trials(optimizer, config, base, dimensions, options, proposed)
+    effort = ledger.effort(
+        config,
+        trials,
+        space=dimensions,
+        seeds=options.seeds,
+        sampler=proposed,
+        pruner=options.pruner,
+    )
+    command = _command(optimizer, task, options, overrides)
+    path, kept = tuned_file.write(
+        task,
+        optimizer,
+        text=tuned_file.render(command, effort, name=optimizer, task=task, space=dimensions),
+        ledger=ledger.render(command, trials, effort, space=dimensions),
+        facts=effort,
+    )
+    warnings = [tuned_file.edge(key) for key in effort["on_edge"]]
+    for line in [f"{optimizer} on {task}: {text}" for text in warnings] + [kept] * bool(kept):
+        print(f"warning: {line}", file=sys.stderr, flush=True)
+    return path
+
+
+def _trials(
+    optimizer: str,
+    config: Mapping[str, Any],
+    base: Sequence[str],
+    dimensions: space.Space,
+    options: Options,
+    proposed: str,
+) -> list[Trial]:
+    """Evaluate all trials, and show each as soon as it is known."""
+    facts = [dimension.facts() | {"key": dimension.key} for dimension in dimensions]
+    about = (facts, proposed, options.pruner, SCORE)
+    sweep = TrialSweep(config, base, options.seeds, about=about)
+    cuts = rungs.budgets(options.pruner, config["budget"])
+    name = f"{optimizer} on {config['task']['name']}"
+    shown: set[str] = set()
+
+    def show(trials: Sequence[Trial]) -> None:
+        for trial in trials:
+            key = json.dumps(trial.point)
+            if key not in shown:
+                shown.add(key)
+                print(ledger.line(trial, name=name), flush=True)
+
+    def evaluate(points: Sequence[Point]) -> list[Trial]:
+        trials = rungs.climb(points, cuts, sweep.evaluate)
+        show([trial for trial in trials if trial.status not in study.UNFINISHED])
+        return trials
+
+    if options.sampler == "grid":
+        trials = grid.complete(sweep.folder, dimensions, options.trials, evaluate)
+    else:
+        plan = study.Plan(
+            dimensions,
+            options.trials,
+            options.sampler,
+            options.startup,
+            batch=_side_by_side(config, base),
+            retry=config["retry"],
+        )
+        trials = study.complete(sweep.folder, plan, evaluate)
+        show(trials)  # those of an earlier attempt
+    print(f"best: {ledger.line(choose(trials), name=name)}", flush=True)
+    return trials
+
+
+def _check_unreported(seeds: Sequence[int], task: str, runs_dir: Path) -> None:
+    """Refuse to choose by seeds that there are results of."""
+    for run in load_runs(runs_dir)[0]:
+        seed = run.identity["seed"]
+        if run.identity["task"] == task and seed in seeds:
+            raise UserError(
+                f"Invalid seeds: {seed}. {runs_dir} has a result of {task} with it (run "
+                f"{run.run_id}): tune with others, as seeds=2000,2001,2002."
+            )
+
+
+def _command(optimizer: str, task: str, options: Options, overrides: Sequence[str]) -> str:
+    """The command that makes the same file again, wherever its runs are."""
+    default = Options()
+    further = [
+        f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for key in KEYS[1:]
+        if (value := getattr(options, key)) != getattr(default, key)
+    ]
+    elsewhere = ("hydra", "launcher", *identity.NOT_HASHED)
+    further += [item for item in overrides if not item.startswith(elsewhere)]
+    arguments = f" ARGS='{' '.join(further)}'" if further else ""
+    return f"make tune OPT={optimizer} TASK={task} TRIALS={options.trials}{arguments}"
+
+
+def _side_by_side(config: Mapping[str, Any], overrides: Sequence[str]) -> int:
+    """How many runs the launcher has at once: as many trials are proposed together."""
+    typed = dict(item.partition("=")[::2] for item in overrides)
+    workers = typed.get("hydra.launcher.n_jobs", "1")
+    return max(1, config["jobs"], int(workers) if workers.isdecimal() else 1)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Tune every pair of the optimizers and tasks that were asked for."""
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, _interrupt)
+    with report_user_errors():
+        arguments = commandline.normalise(sys.argv[1:])
+        given = dict(argument.partition("=")[::2] for argument in arguments)
+        missing = [key for key in ("optimizer", "task") if not given.get(key)]
+        if missing:
+            raise UserError(f"Missing argument: {missing[0]}. Give it as {missing[0]}=<names>.")
+        options = options_of(given)
+        others = [item for item in arguments if item.partition("=")[0] not in _OWN_KEYS]
+        check_overrides(others)
+        for task in given["task"].split(","):
+            for optimizer in given["optimizer"].split(","):
+                print(f"tuned: {tune(optimizer, task, options, others)}", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_CODES["interrupted"])
