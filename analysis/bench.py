@@ -55,9 +55,9 @@ def measure(runs_dir: Path) -> tuple[float, float]:
     """
     import resource
 
-    from analysis.aggregate import curve
     from analysis.groups import group_runs
     from analysis.load import load_results
+    from analysis.statistics.summary import curve
     from analysis.tables import results as table
 
     began = time.perf_counter()

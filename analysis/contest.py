@@ -8,8 +8,8 @@ import pandas as pd
 
 from analysis.groups import group_runs, rows_of
 from analysis.load import RESULTS, Results
-from analysis.statistics.best import Best, best
 from analysis.statistics.effort import Effort, effort_of
+from analysis.statistics.leader import Best, best
 from analysis.workloads import is_doubled
 
 
@@ -22,7 +22,7 @@ class Contest:
         result: ``final`` or ``best_test``.
         names: Label of each group, by its id.
         efforts: The tuning behind each.
-        outcome: Of ``statistics.best``, by group ids.
+        outcome: Of ``leader.best``, by group ids.
     """
 
     title: str

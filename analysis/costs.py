@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.aggregate import Floats
 from analysis.load import Results
+from analysis.statistics.summary import Floats
 
 COSTS = {  # column: what it is with its unit, and what to divide by
     "seconds_per_epoch": ("training time an epoch (s)", 1.0),

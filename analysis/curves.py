@@ -12,7 +12,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.aggregate import Floats, Summary, curve, summarize
 from analysis.groups import blocks, group_runs, shown_of
 from analysis.load import Results
 from analysis.missing import missing_figure
@@ -29,6 +28,7 @@ from analysis.panels import (
 )
 from analysis.statistics.bands import BAND, bootstrap
 from analysis.statistics.equality import subtract
+from analysis.statistics.summary import Floats, Summary, curve, summarize
 from analysis.style import Style, metric_label, style_of
 
 AXIS_LABELS = {
@@ -59,7 +59,7 @@ class Line:
     Attributes:
         label: Text in the legend.
         style: Colour, dash and marker.
-        mean: The averaged curve (``aggregate.CURVE_COLUMNS``); empty where no run is done.
+        mean: The averaged curve (``summary.CURVE_COLUMNS``); empty where no run is done.
         diverged: ``(x, y)`` of each run that diverged, up to its last finite value.
     """
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.aggregate import LEVEL, Summary, summarize
 from analysis.counting import Counted, Counting
 from analysis.load import Results
 from analysis.published import MEASURES, NAMES, Measure, records
 from analysis.shipped import Recipe, Shipped
 from analysis.statistics.equivalence import FEWEST_SEEDS, HIGHER, LOWER
+from analysis.statistics.summary import LEVEL, Summary, summarize
 
 REPRODUCED, DIFFERS, INCONCLUSIVE = "reproduced", "differs", "inconclusive"
 NOT_COMPARABLE, NOT_RUN = "not comparable", "not run"

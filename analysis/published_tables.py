@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.aggregate import Summary
 from analysis.load import Results
 from analysis.render import Cell, value_text
+from analysis.statistics.summary import Summary
 from analysis.verdict import beside, verdicts
 
 ROWS = ["dataset", "model"]

@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from analysis.aggregate import Floats
 from analysis.cache import read_records
 from analysis.groups import BLOCK
 from analysis.load import Results, to_results
-from analysis.statistics.trials import trial_results
+from analysis.statistics.expected_best import trial_results
+from analysis.statistics.summary import Floats
 from experiments.record import METRICS_FILE, STATUS_FILE, roots
 
 TRIALS_DIR = Path(".tuning")

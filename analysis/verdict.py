@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.aggregate import LEVEL
 from analysis.conformity import IGNORED
 from analysis.judge import (
     DIFFERS,
@@ -18,6 +17,7 @@ from analysis.load import Results
 from analysis.published import ACCURACY, NAMES, PERPLEXITY, read_published, records
 from analysis.shipped import Shipped, shipped
 from analysis.statistics.equivalence import FEWEST_SEEDS
+from analysis.statistics.summary import LEVEL
 
 OUTCOMES = (REPRODUCED, DIFFERS, INCONCLUSIVE, NOT_COMPARABLE, NOT_RUN)
 RULE = f"""\

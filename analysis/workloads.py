@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.aggregate import summarize
 from analysis.load import Results
 from analysis.methods import Method, final_means, methods_of, reference_of
 from analysis.statistics.effort import effort_of
+from analysis.statistics.summary import summarize
 
 ALIKE = 0.5
 """Share of the methods of two workloads that both must have, to be of one suite."""

@@ -12,7 +12,7 @@ from analysis.load import Results
 from analysis.methods import ONE_EACH, final_means
 from analysis.missing import missing_figure
 from analysis.panels import RC, legend_below, note, plain
-from analysis.statistics.workloads import improvement_percent
+from analysis.statistics.scores import improvement_percent
 from analysis.style import Style
 from analysis.workloads import workloads as workloads_of
 

@@ -19,7 +19,7 @@ from analysis.methods import ONE_EACH
 from analysis.render import CSV_ONLY, MISSING, range_text
 from analysis.statistics.bootstrap import stratified
 from analysis.statistics.estimates import Estimate
-from analysis.statistics.workloads import (
+from analysis.statistics.scores import (
     WorkloadScore,
     cost,
     has_cost,

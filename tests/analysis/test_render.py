@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from analysis.aggregate import Summary
 from analysis.load import NO_RUNS
 from analysis.render import (
     CSV_ONLY,
@@ -25,6 +24,7 @@ from analysis.render import (
     to_latex,
     to_markdown,
 )
+from analysis.statistics.summary import Summary
 from analysis.terminal import print_table
 
 EVIL = "a_b & <script>alert(1)</script> 5% $x$ | `y`"

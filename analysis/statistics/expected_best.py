@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.aggregate import Floats
 from analysis.statistics.estimates import finite
+from analysis.statistics.summary import Floats
 
 
 def trial_results(

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.aggregate import LEVEL, Floats
 from analysis.statistics.bootstrap import RESAMPLES, STRATIFIED, interval
 from analysis.statistics.equality import subtract
+from analysis.statistics.summary import LEVEL, Floats
 
 PERCENT = "_percent"
 """Ending of the metrics that have 100 as their best value, where higher is better."""

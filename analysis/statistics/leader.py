@@ -23,10 +23,10 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from analysis.aggregate import LEVEL
 from analysis.statistics.compare import BETTER, Comparison, by_seed, compare_runs, take_back
 from analysis.statistics.equality import subtract
 from analysis.statistics.paired import holm, pairs_of, student
+from analysis.statistics.summary import LEVEL
 
 
 @dataclass(frozen=True)
