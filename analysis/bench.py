@@ -55,8 +55,8 @@ def measure(runs_dir: Path) -> tuple[float, float]:
     """
     import resource
 
-    from analysis.groups import group_runs
-    from analysis.load import load_results
+    from analysis.results.groups import group_runs
+    from analysis.results.load import load_results
     from analysis.statistics.summary import curve
     from analysis.tables import results as table
 

@@ -12,8 +12,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.groups import blocks, group_runs, shown_of
-from analysis.load import Results
 from analysis.missing import missing_figure
 from analysis.panels import (
     RC,
@@ -26,6 +24,8 @@ from analysis.panels import (
     say,
     spans_decades,
 )
+from analysis.results.groups import blocks, group_runs, shown_of
+from analysis.results.load import Results
 from analysis.statistics.bands import BAND, bootstrap
 from analysis.statistics.equality import subtract
 from analysis.statistics.summary import Floats, Summary, curve, summarize

@@ -15,10 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.arrays import studies_digest
 from analysis.files import write_atomic
-from analysis.load import Results
-from analysis.trials import trials_digest
+from analysis.results.load import Results
+from analysis.results.studies import studies_digest
+from analysis.results.trials import trials_digest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

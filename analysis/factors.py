@@ -9,10 +9,10 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.arrays import Arrays, load_study
-from analysis.load import Results
 from analysis.missing import missing_figure
 from analysis.panels import RC, note, panels, plain
+from analysis.results.load import Results
+from analysis.results.studies import Arrays, load_study
 
 COMMAND = "make study FIG=kronecker"
 SYMBOLS = {"activation": "H (activations)", "grad": "S (gradients)"}

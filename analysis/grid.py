@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis.groups import BLOCK, rows_of
+from analysis.results.groups import BLOCK, rows_of
 from analysis.statistics.effort import over_blocks
 
 INDEX = ["optimizer", "ruleset", "trials"]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.load import Results
 from analysis.render import Cell, value_text
+from analysis.results.load import Results
 from analysis.statistics.summary import Summary
 from analysis.verdict import beside, verdicts
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.groups import command
-from analysis.load import Results
 from analysis.render import number
+from analysis.results.groups import command
+from analysis.results.load import Results
 from analysis.statistics.equality import subtract
 from analysis.style import metric_label
 from experiments.record import CONFIG_FILE, ENVIRONMENT_FILE

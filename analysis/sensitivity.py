@@ -13,11 +13,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.load import Results
 from analysis.missing import missing_figure
 from analysis.panels import RC, legend_below, legend_height, note, plain, spans_decades
 from analysis.published import records
-from analysis.settings import setting_key, setting_titles
+from analysis.results.load import Results
+from analysis.results.settings import setting_key, setting_titles
 from analysis.statistics.bands import BAND, bootstrap
 from analysis.statistics.summary import Floats
 from analysis.style import Style, metric_label, style_of

@@ -13,8 +13,8 @@ from analysis.judge import (
     REPRODUCED,
     Judge,
 )
-from analysis.load import Results
 from analysis.published import ACCURACY, NAMES, PERPLEXITY, read_published, records
+from analysis.results.load import Results
 from analysis.shipped import Shipped, shipped
 from analysis.statistics.equivalence import FEWEST_SEEDS
 from analysis.statistics.summary import LEVEL

@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.load import Results
-from analysis.methods import ONE_EACH, Method, methods_of
 from analysis.missing import missing_figure
 from analysis.panels import RC, note, panels, plain, round_ticks, say
+from analysis.results.load import Results
+from analysis.results.methods import ONE_EACH, Method, methods_of
 from analysis.statistics.summary import Floats, curve
 
 COMMAND = "make sweep OPT=adafisher,adafisher_v3,adafisher_released"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from analysis.curves import draw_curves
-from analysis.load import Results
+from analysis.results.load import Results
 
 
 def build(results: Results) -> Figure:

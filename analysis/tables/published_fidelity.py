@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.fidelity import ASPECTS, aspects, notes
-from analysis.load import Results
 from analysis.published import read_published, records
+from analysis.results.load import Results
 from analysis.shipped import shipped
 
 NOTE = """\

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.fidelity import aspects, notes
-from analysis.load import Results
 from analysis.published import records
 from analysis.published_tables import ours_text, published_text
 from analysis.render import CSV_ONLY
+from analysis.results.load import Results
 from analysis.shipped import shipped
 from analysis.verdict import COLUMNS, RULE, verdicts
 

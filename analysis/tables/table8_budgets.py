@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.load import Results
+from analysis.results.load import Results
 from analysis.shipped import shipped
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.groups import group_runs, rows_of
-from analysis.load import Results
 from analysis.render import Cell
+from analysis.results.groups import group_runs, rows_of
+from analysis.results.load import Results
 from analysis.shipped import shipped
 
 COLUMNS = ["ruleset", "for"]

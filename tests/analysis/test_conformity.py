@@ -10,7 +10,7 @@ import pytest
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from analysis.load import load_results
+from analysis.results.load import load_results
 from analysis.verdict import verdicts
 from experiments import commandline, identity, origin
 from experiments.config import compose

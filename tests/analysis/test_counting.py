@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from analysis.load import load_results
+from analysis.results.load import load_results
 from analysis.shipped import Recipe, Shipped, shipped
 from analysis.verdict import beside, verdicts
 from tests.analysis.published import PLAIN, identity_of, recipe_of

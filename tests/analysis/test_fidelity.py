@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from analysis import fidelity
-from analysis.load import load_results
 from analysis.published import PERPLEXITY as MEASURE
 from analysis.published import read_published, records
+from analysis.results.load import load_results
 from analysis.shipped import Shipped, shipped
 from analysis.tables import published_fidelity, published_vs_reproduced
 from analysis.verdict import verdicts

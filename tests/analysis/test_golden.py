@@ -9,9 +9,9 @@ import pytest
 
 import analysis.figures
 from analysis import report
-from analysis.load import Results, load_results
 from analysis.missing import FAILED, MISSING
 from analysis.render import cell_text
+from analysis.results.load import Results, load_results
 from analysis.tables import results as results_table
 from experiments.record import CONFIG_FILE, ENVIRONMENT_FILE, SCHEMA, load_run
 

@@ -66,8 +66,8 @@ def test_what_latex_refuses_is_one_line(
 
 
 def made(runs_dir: Path) -> Any:
-    from analysis.load import load_results
     from analysis.report import Made
+    from analysis.results.load import load_results
 
     results = load_results(runs_dir)
     return Made(results, [BuiltTable("results", "caption", table.build(results))], [])

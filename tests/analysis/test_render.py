@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from analysis.load import NO_RUNS
 from analysis.render import (
     CSV_ONLY,
     MISSING,
@@ -24,6 +23,7 @@ from analysis.render import (
     to_latex,
     to_markdown,
 )
+from analysis.results.load import NO_RUNS
 from analysis.statistics.summary import Summary
 from analysis.terminal import print_table
 

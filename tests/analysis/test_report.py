@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import analysis.tables
-from analysis.load import NO_RUNS
 from analysis.report import main, names_of
+from analysis.results.load import NO_RUNS
 
 ROOT = Path(__file__).parents[2]
 TABLES = names_of(analysis.tables)

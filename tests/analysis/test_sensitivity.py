@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from analysis.figures import test_metric_vs_batch_size, test_metric_vs_learning_rate
-from analysis.load import load_results
 from analysis.missing import MISSING
+from analysis.results.load import load_results
 from analysis.sensitivity import dependences
 from analysis.style import KNOWN
 

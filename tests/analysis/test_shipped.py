@@ -138,7 +138,7 @@ def test_the_verdicts_need_no_configuration(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     script = (
         "from pathlib import Path\n"
-        "from analysis.load import load_results\n"
+        "from analysis.results.load import load_results\n"
         "from analysis.verdict import counts, verdicts\n"
         "print(counts(verdicts(load_results(Path('none')))))"
     )

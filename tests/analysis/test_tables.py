@@ -10,8 +10,8 @@ from scipy.stats import ttest_rel
 
 import analysis.tables
 from analysis import report
-from analysis.load import load_results
 from analysis.render import MISSING, cell_text
+from analysis.results.load import load_results
 from analysis.tables import (
     comparison,
     cost,

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from analysis.load import load_results
 from analysis.published import read_published
+from analysis.results.load import load_results
 from analysis.shipped import shipped
 from analysis.verdict import COLUMNS, OUTCOMES, RULE, beside, counts, verdicts
 from tests.analysis.published import PLAIN, identity_of, recipe_of

@@ -13,9 +13,9 @@ import torch
 import yaml
 
 import analysis.figures
-from analysis.arrays import load_study
-from analysis.load import load_results
 from analysis.report import names_of
+from analysis.results.load import load_results
+from analysis.results.studies import load_study
 from experiments import commandline, study
 from experiments.divergence import DivergedError
 from experiments.errors import UserError

@@ -17,15 +17,15 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from analysis.cache import read_records
-from analysis.groups import BLOCK
-from analysis.load import Results, to_results
+from analysis.results.cache import read_records
+from analysis.results.groups import BLOCK
+from analysis.results.load import Results, to_results
 from analysis.statistics.expected_best import trial_results
 from analysis.statistics.summary import Floats
 from experiments.record import METRICS_FILE, STATUS_FILE, roots
 
 TRIALS_DIR = Path(".tuning")
-TUNED = Path(__file__).resolve().parents[1] / "conf" / "tuned"
+TUNED = Path(__file__).resolve().parents[2] / "conf" / "tuned"
 """What tuning has found: data, in a folder a task."""
 UNFINISHED = ("running", "interrupted")
 LEDGER = 1

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.groups import group_runs, rows_of
-from analysis.load import Results
+from analysis.results.groups import group_runs, rows_of
+from analysis.results.load import Results
 from analysis.style import Style, style_of
 
 REFERENCES = ("adamw", "adam", "sgd")  # in order of preference

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.load import Results
+from analysis.results.load import Results
 from analysis.statistics.summary import Floats
 
 COSTS = {  # column: what it is with its unit, and what to divide by

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.groups import group_runs
-from analysis.load import Results
+from analysis.results.groups import group_runs
+from analysis.results.load import Results
 
 COMMAND = (
     ".venv/bin/python -m experiments.train -m control=scalar optimizer=adafisher task=digits "

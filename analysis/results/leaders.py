@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.groups import group_runs, rows_of
-from analysis.load import RESULTS, Results
+from analysis.results.groups import group_runs, rows_of
+from analysis.results.load import RESULTS, Results
+from analysis.results.suites import is_doubled
 from analysis.statistics.effort import Effort, effort_of
 from analysis.statistics.leader import Best, best
-from analysis.workloads import is_doubled
 
 
 @dataclass(frozen=True)

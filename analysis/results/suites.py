@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.load import Results
-from analysis.methods import Method, final_means, methods_of, reference_of
+from analysis.results.load import Results
+from analysis.results.methods import Method, final_means, methods_of, reference_of
 from analysis.statistics.effort import effort_of
 from analysis.statistics.summary import summarize
 

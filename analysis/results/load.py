@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.cache import Floats, Record, read_records
-from analysis.settings import setting_key
+from analysis.results.cache import Floats, Record, read_records
+from analysis.results.settings import setting_key
 
 IDENTITY = (
     "task",

@@ -1,7 +1,7 @@
 """Which runs belong together, what they are called, and the command that makes them.
 
 A *group* is a configuration without its seed (``group_id``); a *block* is what methods are compared
-within, one setting (``analysis.settings``). In a block the *row* of a method is the configuration
+within, one setting (``settings``). In a block the *row* of a method is the configuration
 that its ruleset gives. Every other configuration of it is a *variant*: typed by somebody who may
 have seen the test results, so it is shown without a verdict, and in the way of no row.
 """
@@ -18,10 +18,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.settings import differences, setting_titles, value_text
+from analysis.results.settings import differences, setting_titles, value_text
 from analysis.statistics.effort import effort_of
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 BLOCK = ("task", "tokenization", "model", "setting", "budget")
 METHOD = ["block", "optimizer", "ruleset", "control"]
 GROUP_COLUMNS = (
