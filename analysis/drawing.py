@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.files import write_atomic
+from analysis.render.write import write_atomic
 from analysis.results.load import Results
 from analysis.results.studies import studies_digest
 from analysis.results.trials import trials_digest

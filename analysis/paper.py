@@ -15,9 +15,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis.files import write_atomic
 from analysis.page import TEMPLATES, BuiltTable, DrawnFigure, summary_line
 from analysis.render import PACKAGES, latex, to_latex
+from analysis.render.write import write_atomic
 from analysis.report import ReportError, report
 
 COMPILER = "pdflatex"

@@ -23,12 +23,12 @@ from rich.text import Text
 import analysis.figures
 import analysis.tables
 from analysis.drawing import digest_of, draw
-from analysis.files import write_atomic
 from analysis.page import BuiltTable, DrawnFigure, page, unfinished
 from analysis.render import to_csv, to_html, to_latex, to_markdown
+from analysis.render.terminal import print_table
+from analysis.render.write import write_atomic
 from analysis.results.load import Results, load_results
 from analysis.results.trials import ledger_problems
-from analysis.terminal import print_table
 
 MAIN = "results"
 """The table that a terminal shows; the others are in files and on the page."""

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from analysis.grid import Columns, method_grid, row_of, source_of
 from analysis.render import Cell
+from analysis.render.grid import Columns, method_grid, row_of, source_of
 from analysis.results.groups import group_runs, rows_of, without_row
 from analysis.results.leaders import contests
 from analysis.results.load import RESULTS, Results

@@ -23,9 +23,9 @@ from analysis.render import (
     to_latex,
     to_markdown,
 )
+from analysis.render.terminal import print_table
 from analysis.results.load import NO_RUNS
 from analysis.statistics.summary import Summary
-from analysis.terminal import print_table
 
 EVIL = "a_b & <script>alert(1)</script> 5% $x$ | `y`"
 FULL = Summary(n=3, mean=98.1, std=0.25, low=97.5, high=98.7, expected=3, source={"command": "go"})
