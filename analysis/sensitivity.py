@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from analysis.missing import missing_figure
 from analysis.panels import RC, legend_below, legend_height, note, plain, spans_decades
-from analysis.published import records
+from analysis.published.numbers import records
 from analysis.results.load import Results
 from analysis.results.settings import setting_key, setting_titles
 from analysis.statistics.bands import BAND, bootstrap

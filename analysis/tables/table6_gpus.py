@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.published_tables import published_table
+from analysis.published.tables import published_table
 from analysis.results.load import Results
 
 

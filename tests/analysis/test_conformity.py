@@ -10,8 +10,8 @@ import pytest
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
+from analysis.published.verdict import verdicts
 from analysis.results.load import load_results
-from analysis.verdict import verdicts
 from experiments import commandline, identity, origin
 from experiments.config import compose
 

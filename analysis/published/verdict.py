@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.conformity import IGNORED
-from analysis.judge import (
+from analysis.published.conformity import IGNORED
+from analysis.published.judge import (
     DIFFERS,
     INCONCLUSIVE,
     NOT_COMPARABLE,
@@ -13,9 +13,9 @@ from analysis.judge import (
     REPRODUCED,
     Judge,
 )
-from analysis.published import ACCURACY, NAMES, PERPLEXITY, read_published, records
+from analysis.published.numbers import ACCURACY, NAMES, PERPLEXITY, read_published, records
+from analysis.published.shipped import Shipped, shipped
 from analysis.results.load import Results
-from analysis.shipped import Shipped, shipped
 from analysis.statistics.equivalence import FEWEST_SEEDS
 from analysis.statistics.summary import LEVEL
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.counting import Counted, Counting
-from analysis.published import MEASURES, NAMES, Measure, records
+from analysis.published.counting import Counted, Counting
+from analysis.published.numbers import MEASURES, NAMES, Measure, records
+from analysis.published.shipped import Recipe, Shipped
 from analysis.results.load import Results
-from analysis.shipped import Recipe, Shipped
 from analysis.statistics.equivalence import FEWEST_SEEDS, HIGHER, LOWER
 from analysis.statistics.summary import LEVEL, Summary, summarize
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.shipped import BY_METHOD, Method, Recipe, Shipped
+from analysis.published.shipped import BY_METHOD, Method, Recipe, Shipped
 
 IGNORED = {
     "setting": "the row has it in its name",

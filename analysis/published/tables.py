@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.published.verdict import beside, verdicts
 from analysis.render import Cell, value_text
 from analysis.results.load import Results
 from analysis.statistics.summary import Summary
-from analysis.verdict import beside, verdicts
 
 ROWS = ["dataset", "model"]
 COLUMNS = ["numbers", "optimizer"]

@@ -17,9 +17,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.conformity import facts_of, plain
-from analysis.published import records
-from analysis.shipped import Recipe, Shipped
+from analysis.published.conformity import facts_of, plain
+from analysis.published.numbers import records
+from analysis.published.shipped import Recipe, Shipped
 
 FIDELITY = Path(__file__).with_name("fidelity.csv")
 AS_PUBLISHED, AS_RELEASED, DIFFERS, UNKNOWN = (

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.shipped import KINDS, Shipped
+from analysis.published.shipped import KINDS, Shipped
 
 Key = tuple[str, str, str, str]
 """Published names of task, model and optimizer, and the setting."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.conformity import Conformity, conformity
-from analysis.joining import Key, Near, by_key, near_runs
-from analysis.shipped import Method, Recipe, Shipped
+from analysis.published.conformity import Conformity, conformity
+from analysis.published.joining import Key, Near, by_key, near_runs
+from analysis.published.shipped import Method, Recipe, Shipped
 
 Run = Mapping[str, Any]
 Places = list[int]
