@@ -73,7 +73,7 @@ def draw(name: str, results: Results, folder: Path, digest: bytes | None = None)
     except Exception as error:  # whatever it is, the other figures are to be drawn
         problem = f"{name}: {_where(error)}"
         stamp.unlink(missing_ok=True)
-        files = _render(importlib.import_module("analysis.missing").failed_figure(problem))
+        files = _render(importlib.import_module("analysis.plots.missing").failed_figure(problem))
     for ending, content in files.items():
         write_atomic(paths[ending], content)
     if problem is None:
@@ -84,7 +84,7 @@ def draw(name: str, results: Results, folder: Path, digest: bytes | None = None)
 def _render(figure: Figure) -> dict[str, bytes]:
     import matplotlib as mpl
 
-    from analysis.figure_data import figure_data
+    from analysis.plots.figure_data import figure_data
 
     files: dict[str, bytes] = {}
     dpi = min(DPI, MOST_PIXELS / max(figure.get_size_inches()))

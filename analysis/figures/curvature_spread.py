@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.missing import missing_figure
-from analysis.panels import RC, note, panels, plain, round_ticks, say
+from analysis.plots.missing import missing_figure
+from analysis.plots.panels import RC, note, panels, plain, round_ticks, say
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH, Method, methods_of
 from analysis.statistics.summary import Floats, curve

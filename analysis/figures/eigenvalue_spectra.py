@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.factors import CLEAN, NOISY, factor_panels
-from analysis.panels import legend_below
+from analysis.plots.kronecker_panels import CLEAN, NOISY, factor_panels
+from analysis.plots.panels import legend_below
 from analysis.results.load import Results
 from analysis.results.studies import Arrays
 

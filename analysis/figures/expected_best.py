@@ -12,9 +12,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.curves import Line, draw_block
-from analysis.missing import missing_figure
-from analysis.panels import RC, legend_height, note, panels, plain, round_ticks
+from analysis.plots.curves import Line, draw_block
+from analysis.plots.missing import missing_figure
+from analysis.plots.panels import RC, legend_height, note, panels, plain, round_ticks
 from analysis.results.load import Results
 from analysis.results.trials import Trials, trials_of
 from analysis.statistics.expected_best import expected_best

@@ -9,9 +9,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from analysis.factors import COMMAND, SCALES, SYMBOLS, where
-from analysis.missing import missing_figure
-from analysis.panels import RC, note, panels
+from analysis.plots.kronecker_panels import COMMAND, SCALES, SYMBOLS, where
+from analysis.plots.missing import missing_figure
+from analysis.plots.panels import RC, note, panels
 from analysis.results.load import Results
 from analysis.results.studies import Arrays, load_study
 

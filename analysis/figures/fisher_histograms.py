@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.missing import missing_figure
-from analysis.panels import RC, note, panels, plain
+from analysis.plots.missing import missing_figure
+from analysis.plots.panels import RC, note, panels, plain
 from analysis.results.load import Results
 from analysis.results.studies import Arrays, load_study
 from analysis.style import style_of

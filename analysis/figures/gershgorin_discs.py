@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 
-from analysis.factors import CLEAN, NOISY, factor_panels
-from analysis.panels import legend_below
+from analysis.plots.kronecker_panels import CLEAN, NOISY, factor_panels
+from analysis.plots.panels import legend_below
 from analysis.results.load import Results
 from analysis.results.studies import Arrays
 

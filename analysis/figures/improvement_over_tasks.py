@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.missing import missing_figure
-from analysis.panels import RC, legend_below, note, plain
+from analysis.plots.missing import missing_figure
+from analysis.plots.panels import RC, legend_below, note, plain
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH, final_means
 from analysis.results.suites import workloads as workloads_of

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from analysis.factors import factor_panels
+from analysis.plots.kronecker_panels import factor_panels
 from analysis.results.load import Results
 from analysis.results.studies import Arrays
 

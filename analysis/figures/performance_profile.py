@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.missing import missing_figure
-from analysis.panels import RC, legend_below, legend_height, note, panels, plain
+from analysis.plots.missing import missing_figure
+from analysis.plots.panels import RC, legend_below, legend_height, note, panels, plain
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH
 from analysis.results.suites import Workload, target_of, workloads

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.panels import RC, legend_below, legend_height, note, panels, plain
+from analysis.plots.panels import RC, legend_below, legend_height, note, panels, plain
 from analysis.published.numbers import read_published
 from analysis.results.costs import seconds_per_epoch
 from analysis.results.load import Results

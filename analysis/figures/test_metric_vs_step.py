@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from analysis.curves import draw_curves
+from analysis.plots.curves import draw_curves
 from analysis.results.load import Results
 
 

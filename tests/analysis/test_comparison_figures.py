@@ -13,7 +13,7 @@ from analysis.figures import (
     performance_profile,
     scaling_over_gpus,
 )
-from analysis.missing import MISSING
+from analysis.plots.missing import MISSING
 from analysis.results.load import load_results
 from analysis.results.methods import methods_of
 from analysis.style import KNOWN

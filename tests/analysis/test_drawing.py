@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from analysis.drawing import draw
-from analysis.missing import FAILED, MISSING, failed_figure, missing_figure
+from analysis.plots.missing import FAILED, MISSING, failed_figure, missing_figure
 from analysis.results.load import load_results
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import pytest
 
 import analysis.figures
 from analysis import report
-from analysis.missing import FAILED, MISSING
+from analysis.plots.missing import FAILED, MISSING
 from analysis.render import cell_text
 from analysis.results.load import Results, load_results
 from analysis.tables import results as results_table

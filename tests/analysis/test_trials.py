@@ -11,7 +11,7 @@ import yaml
 
 from analysis import drawing, report
 from analysis.figures import expected_best
-from analysis.missing import MISSING
+from analysis.plots.missing import MISSING
 from analysis.results import trials
 from analysis.results.load import load_results
 from analysis.results.trials import (

@@ -12,8 +12,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.missing import missing_figure
-from analysis.panels import (
+from analysis.plots.missing import missing_figure
+from analysis.plots.panels import (
     RC,
     legend_below,
     legend_height,

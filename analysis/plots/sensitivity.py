@@ -13,8 +13,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.missing import missing_figure
-from analysis.panels import RC, legend_below, legend_height, note, plain, spans_decades
+from analysis.plots.missing import missing_figure
+from analysis.plots.panels import RC, legend_below, legend_height, note, plain, spans_decades
 from analysis.published.numbers import records
 from analysis.results.load import Results
 from analysis.results.settings import setting_key, setting_titles
