@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.drawing import draw
+from analysis.report.drawing import draw
 from analysis.results.load import load_results
 from analysis.results.studies import BrokenStudyError, load_study, studies_digest
 

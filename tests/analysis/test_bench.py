@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis import bench
+from analysis.report import bench
 from analysis.results.load import load_results
 
 

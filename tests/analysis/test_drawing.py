@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from analysis.drawing import draw
 from analysis.plots.missing import FAILED, MISSING, failed_figure, missing_figure
+from analysis.report.drawing import draw
 from analysis.results.load import load_results
 
 ROOT = Path(__file__).parents[2]

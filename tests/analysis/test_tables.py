@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import ttest_rel
 
 import analysis.tables
-from analysis import report
 from analysis.render import MISSING, cell_text
+from analysis.report import __main__ as report
 from analysis.results.load import load_results
 from analysis.tables import (
     comparison,

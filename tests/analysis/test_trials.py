@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import yaml
 
-from analysis import drawing, report
 from analysis.figures import expected_best
 from analysis.plots.missing import MISSING
+from analysis.report import __main__ as report
+from analysis.report import drawing
 from analysis.results import trials
 from analysis.results.load import load_results
 from analysis.results.trials import (

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 import analysis.figures
-from analysis.report import names_of
+from analysis.report.__main__ import names_of
 from analysis.results.load import load_results
 from analysis.results.studies import load_study
 from experiments import commandline, study

@@ -22,11 +22,11 @@ from rich.text import Text
 
 import analysis.figures
 import analysis.tables
-from analysis.drawing import digest_of, draw
-from analysis.page import BuiltTable, DrawnFigure, page, unfinished
 from analysis.render import to_csv, to_html, to_latex, to_markdown
 from analysis.render.terminal import print_table
 from analysis.render.write import write_atomic
+from analysis.report.drawing import digest_of, draw
+from analysis.report.page import BuiltTable, DrawnFigure, page, unfinished
 from analysis.results.load import Results, load_results
 from analysis.results.trials import ledger_problems
 
@@ -171,7 +171,7 @@ def _figure(name: str, results: Results, folder: Path, digest: bytes) -> DrawnFi
 
 def _source(module: str) -> str:
     """The module's text; importing a figure would import matplotlib."""
-    path = Path(__file__).parent.parent.joinpath(*module.split(".")).with_suffix(".py")
+    path = Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py")
     return path.read_text(encoding="utf-8")
 
 

@@ -108,7 +108,7 @@ def _where(error: Exception) -> str:
 def digest_of(results: Results) -> bytes:
     """Digest of the code that draws, and of everything that a figure may show."""
     digest = hashlib.sha256(version("matplotlib").encode())
-    for source in sorted(Path(__file__).parent.rglob("*.py")):
+    for source in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(source.read_bytes())
     digest.update(results.digest)
     digest.update(studies_digest(results.runs_dir))

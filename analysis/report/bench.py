@@ -1,4 +1,4 @@
-"""Do 10,000 runs of 200 epochs load and aggregate within bounds? ``python -m analysis.bench``.
+"""Do 10,000 runs of 200 epochs load and aggregate in bounds? ``python -m analysis.report.bench``.
 
 Makes such records in a temporary folder, reads them without and with the cache, each in a process
 of its own, and prints one line. Exits 0 only within both bounds.
@@ -107,8 +107,8 @@ def _row(epoch: int, generator: random.Random) -> dict[str, float]:
 
 
 def _in_child(folder: str) -> tuple[float, float]:
-    command = [sys.executable, "-m", "analysis.bench", _CHILD, folder]
-    root = Path(__file__).parent.parent
+    command = [sys.executable, "-m", "analysis.report.bench", _CHILD, folder]
+    root = Path(__file__).parents[2]
     result = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True)
     seconds, gigabytes = json.loads(result.stdout)
     return seconds, gigabytes
@@ -116,7 +116,7 @@ def _in_child(folder: str) -> tuple[float, float]:
 
 def _parser() -> argparse.ArgumentParser:
     line = (__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(prog="python -m analysis.bench", description=line)
+    parser = argparse.ArgumentParser(prog="python -m analysis.report.bench", description=line)
     parser.add_argument("--runs", type=int, default=10_000, help="[10000]")
     parser.add_argument("--epochs", type=int, default=200, help="of each run [200]")
     parser.add_argument(_CHILD, metavar="FOLDER", help=argparse.SUPPRESS)

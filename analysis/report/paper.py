@@ -1,4 +1,4 @@
-"""Every table and figure as one LaTeX document: ``python -m analysis.paper --runs runs --out out``.
+"""Every table and figure as one LaTeX document: ``python -m analysis.report.paper --out out``.
 
 Writes ``paper/paper.tex`` under ``--out``, and ``paper/paper.pdf`` where a LaTeX is installed.
 """
@@ -15,10 +15,10 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis.page import TEMPLATES, BuiltTable, DrawnFigure, summary_line
 from analysis.render import PACKAGES, latex, to_latex
 from analysis.render.write import write_atomic
-from analysis.report import ReportError, report
+from analysis.report.__main__ import ReportError, report
+from analysis.report.page import TEMPLATES, BuiltTable, DrawnFigure, summary_line
 
 COMPILER = "pdflatex"
 _SECONDS = 300.0
@@ -27,7 +27,7 @@ _TABULAR = re.compile(r"\\begin\{(tabular|longtable)\}.*?\\end\{\1\}", re.DOTALL
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, or 2 with one line on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.paper", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m analysis.report.paper", description=__doc__)
     parser.add_argument("--runs", default="runs", help="folder of the run records")
     parser.add_argument("--out", default="out", help="folder to write to")
     options = parser.parse_args(arguments)

@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from analysis.published.verdict import counts
 from analysis.render import to_html
+from analysis.report.run_pages import MOST, run_pages
 from analysis.results.groups import group_runs
 from analysis.results.load import NO_RUNS, Results
 from analysis.results.trials import ledger_path
-from analysis.run_pages import MOST, run_pages
 
 TEMPLATES = Path(__file__).parent / "templates"
 TEMPLATE = "page.html"
