@@ -133,7 +133,7 @@ figures: setup
 ## Example:   make paper
 paper: setup
 	@echo "Paper: every table and figure as a LaTeX document."
-	@$(python) -m analysis.paper --runs $(call quote,$(RUNS)) --out $(call quote,$(OUT))
+	@$(python) -m analysis.report.paper --runs $(call quote,$(RUNS)) --out $(call quote,$(OUT))
 
 ## Run the small measurements behind the figures that no comparison of methods gives.
 ## Variables: FIG DATA RUNS ARGS
@@ -182,7 +182,7 @@ bench: setup
 ## Variables: ARGS
 ## Example:   make bench-analysis
 bench-analysis: setup
-	@$(python) -m analysis.bench $(ARGS)
+	@$(python) -m analysis.report.bench $(ARGS)
 
 ## Run the tests, without those marked slow or gpu.
 ## Variables: ARGS

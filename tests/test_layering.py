@@ -19,6 +19,11 @@ SCHEMA = (
     "experiments.errors",
 )
 PURE = ("adafisher.fisher", "adafisher.factors", "adafisher.reference")
+# Upper may import lower; names between two bars do not import one another.
+ORDERS = {
+    "analysis": "report | tables figures | plots | published"
+    " | render | results | statistics | style",
+}
 
 
 def module_of(path: Path) -> str:
@@ -81,6 +86,24 @@ def may_import(module: str, imported: str) -> bool:
     return True
 
 
+def heights(package: str) -> dict[str, int]:
+    """How high each part of a package stands; the ground is 0."""
+    layers = ORDERS[package].split("|")
+    return {part: at for at, layer in enumerate(reversed(layers)) for part in layer.split()}
+
+
+def keeps_the_order(module: str, imported: str) -> bool:
+    """Whether `imported` is of another package, or of the same part of it, or of a lower one."""
+    package, _, inner = module.partition(".")
+    if package not in ORDERS or not within(imported, package):
+        return True
+    height = heights(package)
+    above, below = inner.split(".")[0], imported.split(".")[1:2]
+    return below == [above] or (
+        above in height and bool(below) and height[above] > height.get(below[0], len(height))
+    )
+
+
 def sources() -> Iterator[Path]:
     for package in ("adafisher", "analysis", "experiments"):
         yield from sorted((ROOT / package).rglob("*.py"))
@@ -94,6 +117,40 @@ def test_imports_follow_the_arrows(path: Path) -> None:
         name for name in imports(path.read_text("utf-8"), package) if not may_import(module, name)
     }
     assert not forbidden, f"{module} must not import {sorted(forbidden)}"
+
+
+@pytest.mark.parametrize("package", ORDERS)
+def test_every_import_goes_down_the_layers(package: str) -> None:
+    upward, parts = set(), set()
+    for path in sources():
+        module = module_of(path)
+        if within(module, package) and module != package:
+            inside = module if path.name == "__init__.py" else module.rpartition(".")[0]
+            named = imports(path.read_text("utf-8"), inside)
+            upward |= {(module, name) for name in named if not keeps_the_order(module, name)}
+            parts.add(module.split(".")[1])
+    assert upward == set()
+    assert parts == set(heights(package))
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "kept"),
+    [
+        ("analysis.report.page", "from analysis.tables import cost", True),
+        ("analysis.report.page", "from .run_pages import MOST", True),
+        ("analysis.plots.curves", "def f():\n    from ..style import colour", True),
+        ("analysis.plots.curves", "import numpy, experiments.records.record", True),
+        ("analysis.plots.curves", "def f():\n    from ..figures import cost_per_method", False),
+        ("analysis.tables.cost", "from ..figures import cost_per_method", False),
+        ("analysis.statistics.power", "from analysis import results", False),
+        ("analysis.style", "import analysis.statistics.power", False),
+        ("analysis.report.page", "from analysis import nowhere", False),
+        ("analysis.nowhere", "from analysis import style", False),
+    ],
+)
+def test_the_order_itself(module: str, line: str, kept: bool) -> None:
+    found = imports(line, module.rpartition(".")[0])
+    assert all(keeps_the_order(module, name) for name in found) is kept
 
 
 @pytest.mark.parametrize(
@@ -119,9 +176,9 @@ def test_imports_follow_the_arrows(path: Path) -> None:
         ("experiments.records.record", "import yaml", False),
         ("experiments.records.store", "from .record import Run", True),
         ("experiments.records.store", "from ..engine.loop import train", False),
-        ("analysis.load", "from experiments.records.record import load_runs", True),
-        ("analysis.load", "from experiments.records import record", True),
-        ("analysis.load", "from experiments.records.store import write", False),
+        ("analysis.results.load", "from experiments.records.record import load_runs", True),
+        ("analysis.results.load", "from experiments.records import record", True),
+        ("analysis.results.load", "from experiments.records.store import write", False),
         ("analysis.tables.summary", "from torch.nn import Module", False),
         ("analysis.tables.summary", "from ..style import colour", True),
     ],

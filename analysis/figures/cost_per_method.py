@@ -10,11 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.costs import COSTS, cost_of, seconds_per_epoch
-from analysis.load import Results
-from analysis.methods import ONE_EACH, Method, methods_of, reference_of
-from analysis.missing import missing_figure
-from analysis.panels import RC, note, plain, say
+from analysis.plots.missing import missing_figure
+from analysis.plots.panels import RC, note, plain, say
+from analysis.results.costs import COSTS, cost_of, seconds_per_epoch
+from analysis.results.load import Results
+from analysis.results.methods import ONE_EACH, Method, methods_of, reference_of
 from analysis.statistics.bands import BAND, bootstrap
 
 COMMAND = "make sweep OPT=all TASK=digits"

@@ -11,11 +11,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.aggregate import Floats, curve
-from analysis.load import Results
-from analysis.methods import ONE_EACH, Method, methods_of
-from analysis.missing import missing_figure
-from analysis.panels import RC, note, panels, plain, round_ticks, say
+from analysis.plots.missing import missing_figure
+from analysis.plots.panels import RC, note, panels, plain, round_ticks, say
+from analysis.results.load import Results
+from analysis.results.methods import ONE_EACH, Method, methods_of
+from analysis.statistics.summary import Floats, curve
 
 COMMAND = "make sweep OPT=adafisher,adafisher_v3,adafisher_released"
 QUANTITIES = ("min", "percentile_1", "median", "percentile_99", "max")

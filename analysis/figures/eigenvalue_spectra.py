@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.arrays import Arrays
-from analysis.factors import CLEAN, NOISY, factor_panels
-from analysis.load import Results
-from analysis.panels import legend_below
+from analysis.plots.kronecker_panels import CLEAN, NOISY, factor_panels
+from analysis.plots.panels import legend_below
+from analysis.results.load import Results
+from analysis.results.studies import Arrays
 
 EPSILON = float(np.finfo(np.float64).eps)
 NOTE = (

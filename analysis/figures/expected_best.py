@@ -12,14 +12,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.aggregate import CURVE_COLUMNS, Floats
-from analysis.curves import Line, draw_block
-from analysis.load import Results
-from analysis.missing import missing_figure
-from analysis.panels import RC, legend_height, note, panels, plain, round_ticks
-from analysis.statistics.trials import expected_best
+from analysis.plots.curves import Line, draw_block
+from analysis.plots.missing import missing_figure
+from analysis.plots.panels import RC, legend_height, note, panels, plain, round_ticks
+from analysis.results.load import Results
+from analysis.results.trials import Trials, trials_of
+from analysis.statistics.expected_best import expected_best
+from analysis.statistics.summary import CURVE_COLUMNS, Floats
 from analysis.style import metric_label, style_of
-from analysis.trials import Trials, trials_of
 
 COMMAND = "make tune OPT=adafisher,adamw,kfac,shampoo TASK=digits,tinyshakespeare"
 BLOWN_UP = 10.0  # times the median of the panel, for a metric that is to be low

@@ -9,11 +9,11 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from analysis.arrays import Arrays, load_study
-from analysis.factors import COMMAND, SCALES, SYMBOLS, where
-from analysis.load import Results
-from analysis.missing import missing_figure
-from analysis.panels import RC, note, panels
+from analysis.plots.kronecker_panels import COMMAND, SCALES, SYMBOLS, where
+from analysis.plots.missing import missing_figure
+from analysis.plots.panels import RC, note, panels
+from analysis.results.load import Results
+from analysis.results.studies import Arrays, load_study
 
 NOTE = (
     "Colour: magnitude of the two-dimensional Fourier transform, frequency zero in the middle, on "

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.arrays import Arrays, load_study
-from analysis.load import Results
-from analysis.missing import missing_figure
-from analysis.panels import RC, note, panels, plain
+from analysis.plots.missing import missing_figure
+from analysis.plots.panels import RC, note, panels, plain
+from analysis.results.load import Results
+from analysis.results.studies import Arrays, load_study
 from analysis.style import style_of
 
 COMMAND = "make study FIG=fisher_histograms"

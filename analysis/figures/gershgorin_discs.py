@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 
-from analysis.arrays import Arrays
-from analysis.factors import CLEAN, NOISY, factor_panels
-from analysis.load import Results
-from analysis.panels import legend_below
+from analysis.plots.kronecker_panels import CLEAN, NOISY, factor_panels
+from analysis.plots.panels import legend_below
+from analysis.results.load import Results
+from analysis.results.studies import Arrays
 
 NOTE = (
     "Discs: centre at a diagonal entry, radius the sum of the magnitudes of the rest of its row. "

@@ -8,13 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.load import Results
-from analysis.methods import ONE_EACH, final_means
-from analysis.missing import missing_figure
-from analysis.panels import RC, legend_below, note, plain
-from analysis.statistics.workloads import improvement_percent
+from analysis.plots.missing import missing_figure
+from analysis.plots.panels import RC, legend_below, note, plain
+from analysis.results.load import Results
+from analysis.results.methods import ONE_EACH, final_means
+from analysis.results.suites import workloads as workloads_of
+from analysis.statistics.scores import improvement_percent
 from analysis.style import Style
-from analysis.workloads import workloads as workloads_of
 
 COMMAND = "make sweep OPT=adafisher,adamw,kfac,shampoo TASK=digits,tinyshakespeare"
 NOTE = (

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from analysis.arrays import Arrays
-from analysis.factors import factor_panels
-from analysis.load import Results
+from analysis.plots.kronecker_panels import factor_panels
+from analysis.results.load import Results
+from analysis.results.studies import Arrays
 
 LEAST = 1e-4  # of what is shown; the colour scale is logarithmic
 NOTE = (

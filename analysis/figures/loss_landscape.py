@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogFormatterSciNotation
 
-from analysis.arrays import Arrays, load_study
-from analysis.load import Results
-from analysis.missing import missing_figure
-from analysis.panels import RC, note, plain
+from analysis.plots.missing import missing_figure
+from analysis.plots.panels import RC, note, plain
+from analysis.results.load import Results
+from analysis.results.studies import Arrays, load_study
 from analysis.style import style_of
 
 COMMAND = "make study FIG=landscape"

@@ -7,14 +7,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.aggregate import Floats
-from analysis.load import Results
-from analysis.methods import ONE_EACH
-from analysis.missing import missing_figure
-from analysis.panels import RC, legend_below, legend_height, note, panels, plain
+from analysis.plots.missing import missing_figure
+from analysis.plots.panels import RC, legend_below, legend_height, note, panels, plain
+from analysis.results.load import Results
+from analysis.results.methods import ONE_EACH
+from analysis.results.suites import Workload, target_of, workloads
 from analysis.statistics.profiles import performance_profile
 from analysis.statistics.speedup import median_reach, reaches
-from analysis.workloads import Workload, target_of, workloads
+from analysis.statistics.summary import Floats
 
 COMMAND = "make sweep OPT=adafisher,adamw,kfac,shampoo TASK=digits,tinyshakespeare"
 AXES = {"train_seconds": "training time", "step": "steps"}

@@ -10,13 +10,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.aggregate import Floats, curve
-from analysis.controls import COMMAND, Controlled, controlled
-from analysis.curves import draw_block, lines_of
-from analysis.load import Results
-from analysis.missing import missing_figure
-from analysis.panels import RC, note, panels, plain, round_ticks, say
+from analysis.plots.curves import draw_block, lines_of
+from analysis.plots.missing import missing_figure
+from analysis.plots.panels import RC, note, panels, plain, round_ticks, say
+from analysis.results.controls import COMMAND, Controlled, controlled
+from analysis.results.load import Results
 from analysis.statistics.bands import BAND, bootstrap
+from analysis.statistics.summary import Floats, curve
 from analysis.style import metric_label
 
 

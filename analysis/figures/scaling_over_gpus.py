@@ -14,12 +14,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.aggregate import Floats
-from analysis.costs import seconds_per_epoch
-from analysis.load import Results
-from analysis.panels import RC, legend_below, legend_height, note, panels, plain
-from analysis.published import read_published
+from analysis.plots.panels import RC, legend_below, legend_height, note, panels, plain
+from analysis.published.numbers import read_published
+from analysis.results.costs import seconds_per_epoch
+from analysis.results.load import Results
 from analysis.statistics.bands import BAND, bootstrap
+from analysis.statistics.summary import Floats
 from analysis.style import style_of
 
 COMMAND = (

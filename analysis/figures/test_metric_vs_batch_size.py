@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from analysis.load import Results
-from analysis.sensitivity import draw_dependence
+from analysis.plots.sensitivity import draw_dependence
+from analysis.results.load import Results
 
 COMMAND = "make sweep OPT=adafisher,adam,kfac,sgd TASK=digits ARGS='task.batch_size=16,64,256,1024'"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from analysis.curves import draw_curves
-from analysis.load import Results
+from analysis.plots.curves import draw_curves
+from analysis.results.load import Results
 
 
 def build(results: Results) -> Figure:

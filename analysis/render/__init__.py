@@ -1,4 +1,4 @@
-"""A table as CSV, Markdown, LaTeX and HTML: one frame in, one string out."""
+"""How a table looks: as CSV, Markdown, LaTeX, HTML and on a terminal; a frame in, a text out."""
 
 from analysis.render.cells import (
     CSV_ONLY,

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from analysis.aggregate import Summary
-from analysis.load import NO_RUNS
-from analysis.settings import is_default
+from analysis.results.load import NO_RUNS
+from analysis.results.settings import is_default
+from analysis.statistics.summary import Summary
 
 WIDE = 3  # more blocks than this do not fit on a page side by side
 MISSING = "missing"

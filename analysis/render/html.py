@@ -5,7 +5,6 @@ from __future__ import annotations
 import pandas as pd
 from markupsafe import Markup, escape
 
-from analysis.aggregate import Summary
 from analysis.render.cells import (
     Cell,
     cell_text,
@@ -16,6 +15,7 @@ from analysis.render.cells import (
     spans,
     value_text,
 )
+from analysis.statistics.summary import Summary
 
 
 def to_html(table: pd.DataFrame) -> Markup:

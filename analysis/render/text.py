@@ -7,7 +7,6 @@ import re
 import pandas as pd
 from markupsafe import escape
 
-from analysis.aggregate import Summary
 from analysis.render.cells import (
     Cell,
     cell_text,
@@ -19,6 +18,7 @@ from analysis.render.cells import (
     pages,
     shown,
 )
+from analysis.statistics.summary import Summary
 
 
 def to_csv(table: pd.DataFrame) -> str:

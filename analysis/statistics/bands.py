@@ -12,7 +12,7 @@ from math import ceil, factorial, prod
 import numpy as np
 import numpy.typing as npt
 
-from analysis.aggregate import LEVEL, Floats, moments
+from analysis.statistics.summary import LEVEL, Floats, moments
 
 RESAMPLES = 1000
 MOST_EXACT = 7  # seeds: 1,716 different resamples; of more seeds RESAMPLES random ones are taken
@@ -36,7 +36,7 @@ def bootstrap(
         seed: Of the random resamples, where there are more than ``MOST_EXACT`` seeds.
 
     Returns:
-        As ``aggregate.moments``, each ``[points]``; std and interval are NaN where n < 2.
+        As ``summary.moments``, each ``[points]``; std and interval are NaN where n < 2.
 
     Reference:
         Efron (1979), Bootstrap methods: another look at the jackknife.

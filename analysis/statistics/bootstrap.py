@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
-from analysis.aggregate import LEVEL, Floats
 from analysis.statistics.equality import are_equal
 from analysis.statistics.estimates import STATISTICS, Estimate, Statistic, check_level, finite
+from analysis.statistics.summary import LEVEL, Floats
 
 RESAMPLES = 9999
 BATCH = 500

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from analysis.aggregate import LEVEL, moments
 from analysis.statistics.effort import effort_of, insufficient
 from analysis.statistics.paired import holm, pairs_of, student
 from analysis.statistics.power import seeds_needed
+from analysis.statistics.summary import LEVEL, moments
 
 BETTER = "better"
 WORSE = "worse"

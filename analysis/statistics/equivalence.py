@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
-from analysis.aggregate import LEVEL, Floats
 from analysis.statistics.equality import are_equal, subtract
 from analysis.statistics.estimates import check_level, finite
+from analysis.statistics.summary import LEVEL, Floats
 
 EQUAL, HIGHER, LOWER, INCONCLUSIVE = "equal", "higher", "lower", "inconclusive"
 FEWEST_SEEDS = 3

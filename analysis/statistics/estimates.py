@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
-from analysis.aggregate import LEVEL, Floats
+from analysis.statistics.summary import LEVEL, Floats
 
 Statistic = Callable[..., Floats]
 """A function of an array and an ``axis`` that it reduces."""

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
-from analysis.aggregate import LEVEL, Floats
 from analysis.statistics.bootstrap import RESAMPLES, STRATIFIED, interval
 from analysis.statistics.equality import are_equal, subtract
 from analysis.statistics.estimates import Estimate, finite
+from analysis.statistics.summary import LEVEL, Floats
 
 
 def probability_of_improvement(

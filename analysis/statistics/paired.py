@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr
 
-from analysis.aggregate import Floats, moments
 from analysis.statistics.equality import are_equal, subtract
+from analysis.statistics.summary import Floats, moments
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 import scipy.stats
 from scipy.special import stdtrit
 
-from analysis.aggregate import LEVEL
 from analysis.statistics.estimates import check_level
+from analysis.statistics.summary import LEVEL
 
 POWER = 0.8
 MOST = 10_000

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from analysis.aggregate import Floats
 from analysis.statistics.equality import RELATIVE
+from analysis.statistics.summary import Floats
 
 
 def performance_profile(costs: npt.ArrayLike, factors: npt.ArrayLike) -> Floats:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri, stdtrit
 
-from analysis.aggregate import LEVEL, Floats
+from analysis.statistics.summary import LEVEL, Floats
 
 IMAGES = 359
 METHODS = (2, 15)

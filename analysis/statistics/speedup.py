@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from analysis.aggregate import LEVEL, Floats
 from analysis.statistics.bootstrap import METHOD, RESAMPLES
 from analysis.statistics.equality import are_equal, subtract
 from analysis.statistics.estimates import check_level
+from analysis.statistics.summary import LEVEL, Floats
 
 EXACT, AT_LEAST, AT_MOST, UNKNOWN = "exact", "at least", "at most", "unknown"
 

@@ -14,19 +14,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.load import Results
-from analysis.methods import ONE_EACH
 from analysis.render import CSV_ONLY, MISSING, range_text
-from analysis.statistics.bootstrap import stratified
-from analysis.statistics.estimates import Estimate
-from analysis.statistics.workloads import (
-    WorkloadScore,
-    cost,
-    has_cost,
-    relative_costs,
-    workload_scores,
-)
-from analysis.workloads import (
+from analysis.results.load import Results
+from analysis.results.methods import ONE_EACH
+from analysis.results.suites import (
     NOTHING,
     SUITE_RULE,
     Suite,
@@ -35,6 +26,15 @@ from analysis.workloads import (
     lacks,
     suites,
     trials,
+)
+from analysis.statistics.bootstrap import stratified
+from analysis.statistics.estimates import Estimate
+from analysis.statistics.scores import (
+    WorkloadScore,
+    cost,
+    has_cost,
+    relative_costs,
+    workload_scores,
 )
 
 INDEX = ["workloads", "against", "method"]

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.contest import contests
-from analysis.load import Results
 from analysis.render import MISSING, range_text
+from analysis.results.leaders import contests
+from analysis.results.load import Results
 from analysis.statistics.compare import INCONCLUSIVE
 from analysis.statistics.effort import LEGEND, both
 
@@ -25,7 +25,7 @@ NOTE = LEGEND
 
 
 def build(results: Results) -> pd.DataFrame:
-    """Build the flat table of every contest (see ``contest.contests``)."""
+    """Build the flat table of every contest (see ``leaders.contests``)."""
     rows: dict[tuple[str, str, str, str], list[object]] = {}
     for contest in contests(results):
         leader = contest.names[str(contest.outcome.leader)]

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.grid import Columns, method_grid, row_of, source_of
-from analysis.groups import group_runs, shown_of
-from analysis.load import Results
 from analysis.render import Cell
+from analysis.render.grid import Columns, method_grid, row_of, source_of
+from analysis.results.groups import group_runs, shown_of
+from analysis.results.load import Results
 from analysis.statistics.effort import LEGEND
 
 COLUMNS = ["task", "cost"]

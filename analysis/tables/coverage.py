@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.aggregate import summarize
-from analysis.grid import Columns, method_grid, row_of, source_of
-from analysis.groups import group_runs
-from analysis.load import Results
 from analysis.render import Cell
+from analysis.render.grid import Columns, method_grid, row_of, source_of
+from analysis.results.groups import group_runs
+from analysis.results.load import Results
 from analysis.statistics.effort import LEGEND
+from analysis.statistics.summary import summarize
 
 COLUMNS = ["task", "seeds"]
 NOTE = LEGEND

@@ -16,14 +16,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.aggregate import LEVEL, Floats
-from analysis.load import Results
-from analysis.methods import ONE_EACH, Method
 from analysis.render import CSV_ONLY, MISSING
+from analysis.results.load import Results
+from analysis.results.methods import ONE_EACH, Method
+from analysis.results.suites import NOTHING, SUITE_RULE, Workload, is_doubled, lacks, suites, trials
 from analysis.statistics.compare import INCONCLUSIVE
 from analysis.statistics.improvement import permutation_p, probability_of_improvement
 from analysis.statistics.paired import holm
-from analysis.workloads import NOTHING, SUITE_RULE, Workload, is_doubled, lacks, suites, trials
+from analysis.statistics.summary import LEVEL, Floats
 
 RESAMPLES = 2000  # every pair of runs is compared in each
 INDEX = ["workloads", "against", "method"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.fidelity import ASPECTS, aspects, notes
-from analysis.load import Results
-from analysis.published import read_published, records
-from analysis.shipped import shipped
+from analysis.published.fidelity import ASPECTS, aspects, notes
+from analysis.published.numbers import read_published, records
+from analysis.published.shipped import shipped
+from analysis.results.load import Results
 
 NOTE = """\
 As published: the paper's text states it, and the first recipe of the row runs it so. As released: \

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.fidelity import aspects, notes
-from analysis.load import Results
-from analysis.published import records
-from analysis.published_tables import ours_text, published_text
+from analysis.published.fidelity import aspects, notes
+from analysis.published.numbers import records
+from analysis.published.shipped import shipped
+from analysis.published.tables import ours_text, published_text
+from analysis.published.verdict import COLUMNS, RULE, verdicts
 from analysis.render import CSV_ONLY
-from analysis.shipped import shipped
-from analysis.verdict import COLUMNS, RULE, verdicts
+from analysis.results.load import Results
 
 NOTE = f"""{RULE} As run: what is known of the row's own runs and is not, or not all, what the \
 first recipe here runs; the table published_fidelity has every row's method, model, weights, \

@@ -13,13 +13,13 @@ from dataclasses import replace
 
 import pandas as pd
 
-from analysis.aggregate import summarize
-from analysis.contest import contests
-from analysis.grid import Columns, method_grid, row_of, source_of
-from analysis.groups import group_runs, rows_of, without_row
-from analysis.load import RESULTS, Results
 from analysis.render import Cell
+from analysis.render.grid import Columns, method_grid, row_of, source_of
+from analysis.results.groups import group_runs, rows_of, without_row
+from analysis.results.leaders import contests
+from analysis.results.load import RESULTS, Results
 from analysis.statistics.effort import LEGEND
+from analysis.statistics.summary import summarize
 from analysis.style import metric_label
 
 COLUMNS = ["task", "metric", "result"]

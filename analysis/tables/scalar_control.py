@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.aggregate import summarize
-from analysis.controls import COMMAND, Controlled, controlled
-from analysis.load import RESULTS, Results
 from analysis.render import MISSING, cell_text, range_text
+from analysis.results.controls import COMMAND, Controlled, controlled
+from analysis.results.load import RESULTS, Results
 from analysis.statistics.compare import Comparison, compare_runs, corrected
 from analysis.statistics.effort import both, effort_of
+from analysis.statistics.summary import summarize
 
 INDEX = ["task", "method", "result"]
 COLUMNS = ["tuning", "the method", "its control", "difference", "interval", "n", "p", "outcome"]

@@ -19,14 +19,14 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from analysis.aggregate import Floats
-from analysis.load import Results
-from analysis.methods import ONE_EACH
 from analysis.render import CSV_ONLY, MISSING, number, range_text
+from analysis.results.load import Results
+from analysis.results.methods import ONE_EACH
+from analysis.results.suites import NOTHING, Target, Workload, lacks, target_of, trials, workloads
 from analysis.statistics.compare import INCONCLUSIVE
 from analysis.statistics.speedup import EXACT, SpeedUp, reaches, speed_up
+from analysis.statistics.summary import Floats
 from analysis.style import metric_label
-from analysis.workloads import NOTHING, Target, Workload, lacks, target_of, trials, workloads
 
 AXES = {"step": "in steps", "train_seconds": "in training time"}
 Curves = Mapping[str, tuple[Floats, Floats]]

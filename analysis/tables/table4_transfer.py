@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.load import Results
-from analysis.published_tables import published_table
+from analysis.published.tables import published_table
+from analysis.results.load import Results
 
 
 def build(results: Results) -> pd.DataFrame:

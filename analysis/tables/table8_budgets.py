@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.load import Results
-from analysis.shipped import shipped
+from analysis.published.shipped import shipped
+from analysis.results.load import Results
 
 
 def build(results: Results) -> pd.DataFrame:

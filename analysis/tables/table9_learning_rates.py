@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.groups import group_runs, rows_of
-from analysis.load import Results
+from analysis.published.shipped import shipped
 from analysis.render import Cell
-from analysis.shipped import shipped
+from analysis.results.groups import group_runs, rows_of
+from analysis.results.load import Results
 
 COLUMNS = ["ruleset", "for"]
 NONE = "none"

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.groups import group_runs, rows_of
-from analysis.load import Results
 from analysis.render import MISSING
+from analysis.results.groups import group_runs, rows_of
+from analysis.results.load import Results
 from analysis.statistics.effort import marks_of
 
 INDEX = ["task", "optimizer", "ruleset"]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.aggregate import summarize
-from analysis.grid import Columns, method_grid, row_of, source_of
-from analysis.groups import group_runs
-from analysis.load import RESULTS, Results
 from analysis.render import MISSING
+from analysis.render.grid import Columns, method_grid, row_of, source_of
+from analysis.results.groups import group_runs
+from analysis.results.load import RESULTS, Results
+from analysis.statistics.summary import summarize
 from analysis.style import metric_label
 
 COLUMNS = ["task", "metric", "result"]

@@ -56,7 +56,7 @@ class Limits:
 
 
 def describe(budget: Mapping[str, Any]) -> str:
-    """The budget in words, as tables print it; ``analysis.groups`` reads them back.
+    """The budget in words, as tables print it; ``analysis.results.groups`` reads them back.
 
     Example:
         >>> describe({"epochs": 5})

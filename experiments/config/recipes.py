@@ -28,7 +28,7 @@ from experiments.errors import UserError, first_line, report_user_errors
 
 Config = dict[str, Any]
 
-FILE = commandline.CONF.parent / "analysis" / "recipes.json"
+FILE = commandline.CONF.parent / "analysis" / "published" / "recipes.json"
 ABOUT = "Made from conf/ by `python -m experiments recipes`; not edited by hand."
 KINDS = ("task", "model", "optimizer")
 PROCESSES = "7919"  # a number of processes that a setting has from nowhere else

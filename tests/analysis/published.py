@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from analysis.shipped import KINDS, Recipe, shipped
+from analysis.published.shipped import KINDS, Recipe, shipped
 
 PLAIN = {"command": [], "setting": {}, "typed": {}, "ruleset_file": None, "experiment": None}
 

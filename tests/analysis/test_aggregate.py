@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from analysis.aggregate import GRID_POINTS, Summary, curve, moments, summarize
+from analysis.statistics.summary import GRID_POINTS, Summary, curve, moments, summarize
 
 VALUES = [97.1, 98.4, 96.9, 98.0]
 

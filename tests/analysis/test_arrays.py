@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.arrays import BrokenStudyError, load_study, studies_digest
-from analysis.drawing import draw
-from analysis.load import load_results
+from analysis.report.drawing import draw
+from analysis.results.load import load_results
+from analysis.results.studies import BrokenStudyError, load_study, studies_digest
 
 
 def write_study(runs_dir: Path, study_id: str, finished: str, **arrays: Any) -> Path:

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis import bench
-from analysis.load import load_results
+from analysis.report import bench
+from analysis.results.load import load_results
 
 
 def test_the_records_are_those_of_a_sweep(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis import cache
-from analysis.cache import CACHE, Record, read_records
+from analysis.results import cache
+from analysis.results.cache import CACHE, Record, read_records
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ from analysis.figures import (
     performance_profile,
     scaling_over_gpus,
 )
-from analysis.load import load_results
-from analysis.methods import methods_of
-from analysis.missing import MISSING
+from analysis.plots.missing import MISSING
+from analysis.results.load import load_results
+from analysis.results.methods import methods_of
 from analysis.style import KNOWN
 
 MIB = 2**20

@@ -10,8 +10,8 @@ import pytest
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from analysis.load import load_results
-from analysis.verdict import verdicts
+from analysis.published.verdict import verdicts
+from analysis.results.load import load_results
 from experiments.config import commandline, compose, identity, origin
 
 ROW = ["experiment=table2_cifar10", "model=resnet18_released", "optimizer=adam"]

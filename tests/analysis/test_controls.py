@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.controls import controlled
 from analysis.figures import scalar_control as figure
-from analysis.load import load_results
+from analysis.results.controls import controlled
+from analysis.results.load import load_results
 from analysis.tables import scalar_control as table
 
 METHOD = {0: (90.0, 96.0), 1: (91.0, 97.5), 2: (92.0, 97.0)}

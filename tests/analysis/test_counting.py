@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from analysis.load import load_results
-from analysis.shipped import Recipe, Shipped, shipped
-from analysis.verdict import beside, verdicts
+from analysis.published.shipped import Recipe, Shipped, shipped
+from analysis.published.verdict import beside, verdicts
+from analysis.results.load import load_results
 from tests.analysis.published import PLAIN, identity_of, recipe_of
 
 PAPER, FILE = "batch 256 (paper)", "batch 128 (released file)"

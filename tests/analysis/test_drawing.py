@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from analysis.drawing import draw
-from analysis.load import load_results
-from analysis.missing import FAILED, MISSING, failed_figure, missing_figure
+from analysis.plots.missing import FAILED, MISSING, failed_figure, missing_figure
+from analysis.report.drawing import draw
+from analysis.results.load import load_results
 
 ROOT = Path(__file__).parents[2]
 NAME = "test_metric_vs_epoch"
@@ -40,7 +40,7 @@ def test_the_digest_is_of_the_data_and_the_same_in_every_process(
     write_run("adam", 1)
     results = load_results(runs_dir)
     code = (
-        "import sys; from pathlib import Path; from analysis.load import load_results; "
+        "import sys; from pathlib import Path; from analysis.results.load import load_results; "
         "print(load_results(Path(sys.argv[1])).digest.hex())"
     )
     elsewhere = subprocess.run(

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from analysis import fidelity
-from analysis.load import load_results
-from analysis.published import PERPLEXITY as MEASURE
-from analysis.published import read_published, records
-from analysis.shipped import Shipped, shipped
+from analysis.published import fidelity
+from analysis.published.numbers import PERPLEXITY as MEASURE
+from analysis.published.numbers import read_published, records
+from analysis.published.shipped import Shipped, shipped
+from analysis.published.verdict import verdicts
+from analysis.results.load import load_results
 from analysis.tables import published_fidelity, published_vs_reproduced
-from analysis.verdict import verdicts
 from tests.analysis.published import identity_of, recipe_of
 
 ROWS = records(read_published())

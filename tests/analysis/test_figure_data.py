@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.figure_data import COLUMNS, LARGEST, figure_data
+from analysis.plots.figure_data import COLUMNS, LARGEST, figure_data
 
 
 def test_lines_points_bars_and_images_come_back_as_drawn() -> None:

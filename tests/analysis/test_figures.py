@@ -18,9 +18,9 @@ from analysis.figures import (
     train_loss_vs_step,
     train_loss_vs_train_seconds,
 )
-from analysis.load import load_results
-from analysis.missing import MISSING
-from analysis.report import names_of
+from analysis.plots.missing import MISSING
+from analysis.report.__main__ import names_of
+from analysis.results.load import load_results
 from analysis.style import KNOWN
 
 MODULES = (

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 import analysis.figures
-from analysis import report
-from analysis.load import Results, load_results
-from analysis.missing import FAILED, MISSING
+from analysis.plots.missing import FAILED, MISSING
 from analysis.render import cell_text
+from analysis.report import __main__ as report
+from analysis.results.load import Results, load_results
 from analysis.tables import results as results_table
 from experiments.records.record import CONFIG_FILE, ENVIRONMENT_FILE, SCHEMA, load_run
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from analysis.groups import group_runs, rows_of, shown_of, without_row
-from analysis.load import load_results
+from analysis.results.groups import group_runs, rows_of, shown_of, without_row
+from analysis.results.load import load_results
 
 
 def labels(runs_dir: Path) -> list[str]:
@@ -63,7 +63,7 @@ def test_a_variant_alone_says_what_was_typed_and_is_no_row(write_run: Any, runs_
 def test_of_two_tuned_files_the_one_that_is_there_now_is_the_row(
     write_run: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, now: str
 ) -> None:
-    monkeypatch.setattr("analysis.groups.CONF", tmp_path)
+    monkeypatch.setattr("analysis.results.groups.CONF", tmp_path)
     (tmp_path / "adam.yaml").write_text(now)
     for text, lr in (("the first", 0.1), ("the second", 0.2)):
         file = {"path": "adam.yaml", "sha256": hashlib.sha256(text.encode()).hexdigest()}

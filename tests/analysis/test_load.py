@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.cache import read_records
-from analysis.load import MEASUREMENT_COLUMNS, RUN_COLUMNS, load_results, to_results
+from analysis.results.cache import read_records
+from analysis.results.load import MEASUREMENT_COLUMNS, RUN_COLUMNS, load_results, to_results
 
 
 def test_one_row_a_run_step_and_metric(write_run: Any, runs_dir: Path) -> None:

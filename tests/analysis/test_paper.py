@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from analysis import paper
-from analysis.page import BuiltTable
-from analysis.report import ReportError
+from analysis.report import paper
+from analysis.report.__main__ import ReportError
+from analysis.report.page import BuiltTable
 from analysis.tables import results as table
 
 needs_latex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX is installed")
@@ -66,8 +66,8 @@ def test_what_latex_refuses_is_one_line(
 
 
 def made(runs_dir: Path) -> Any:
-    from analysis.load import load_results
-    from analysis.report import Made
+    from analysis.report.__main__ import Made
+    from analysis.results.load import load_results
 
     results = load_results(runs_dir)
     return Made(results, [BuiltTable("results", "caption", table.build(results))], [])

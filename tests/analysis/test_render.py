@@ -9,8 +9,6 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from analysis.aggregate import Summary
-from analysis.load import NO_RUNS
 from analysis.render import (
     CSV_ONLY,
     MISSING,
@@ -25,7 +23,9 @@ from analysis.render import (
     to_latex,
     to_markdown,
 )
-from analysis.terminal import print_table
+from analysis.render.terminal import print_table
+from analysis.results.load import NO_RUNS
+from analysis.statistics.summary import Summary
 
 EVIL = "a_b & <script>alert(1)</script> 5% $x$ | `y`"
 FULL = Summary(n=3, mean=98.1, std=0.25, low=97.5, high=98.7, expected=3, source={"command": "go"})

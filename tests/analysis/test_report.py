@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import analysis.tables
-from analysis.load import NO_RUNS
-from analysis.report import main, names_of
+from analysis.report.__main__ import main, names_of
+from analysis.results.load import NO_RUNS
 
 ROOT = Path(__file__).parents[2]
 TABLES = names_of(analysis.tables)
@@ -272,7 +272,7 @@ def test_mistakes_are_one_line_and_exit_2(
 
 def test_tables_need_neither_matplotlib_nor_torch(tmp_path: Path) -> None:
     code = (
-        "import sys; from analysis.report import main; code = main(sys.argv[1:]); "
+        "import sys; from analysis.report.__main__ import main; code = main(sys.argv[1:]); "
         "sys.exit(code or 'matplotlib' in sys.modules or 'torch' in sys.modules)"
     )
     arguments = ["--tables-only", "--runs", str(tmp_path), "--out", str(tmp_path / "out")]

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from analysis.aggregate import Summary
-from analysis.load import load_results
 from analysis.render import cell_text
+from analysis.results.load import load_results
+from analysis.statistics.summary import Summary
 from analysis.tables import variants
 from analysis.tables.results import build
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.run_pages import HEIGHT, MARGIN, TOP, WIDTH, polylines
+from analysis.report.run_pages import HEIGHT, MARGIN, TOP, WIDTH, polylines
 
 
 def drawn(epoch: list[float], y: list[float]) -> list[list[tuple[float, float]]]:

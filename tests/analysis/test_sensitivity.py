@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from analysis.figures import test_metric_vs_batch_size, test_metric_vs_learning_rate
-from analysis.load import load_results
-from analysis.missing import MISSING
-from analysis.sensitivity import dependences
+from analysis.plots.missing import MISSING
+from analysis.plots.sensitivity import dependences
+from analysis.results.load import load_results
 from analysis.style import KNOWN
 
 

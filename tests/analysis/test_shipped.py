@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from analysis.conformity import conformity
-from analysis.published import read_published, records
-from analysis.shipped import KINDS, Recipe, from_content, shipped
+from analysis.published.conformity import conformity
+from analysis.published.numbers import read_published, records
+from analysis.published.shipped import KINDS, Recipe, from_content, shipped
 from experiments.config import compose, grids, identity
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,7 +106,7 @@ def test_a_task_has_its_default_setting() -> None:
 
 
 def test_an_argument_that_came_after_a_run_changes_nothing_at_its_neutral_value() -> None:
-    content = json.loads((ROOT / "analysis" / "recipes.json").read_text())
+    content = json.loads((ROOT / "analysis" / "published" / "recipes.json").read_text())
     content["hyperparameters"]["paper/cnn/adam"]["later"] = "mean"
     content["neutral"]["adam"] = {"later": "mean"}
     newer = from_content(content)
@@ -137,8 +137,8 @@ def test_the_verdicts_need_no_configuration(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     script = (
         "from pathlib import Path\n"
-        "from analysis.load import load_results\n"
-        "from analysis.verdict import counts, verdicts\n"
+        "from analysis.results.load import load_results\n"
+        "from analysis.published.verdict import counts, verdicts\n"
         "print(counts(verdicts(load_results(Path('none')))))"
     )
     made = subprocess.run(

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.load import Results, load_results
+from analysis.results.load import Results, load_results
 from analysis.style import KNOWN
 
 FACTOR_FIGURES = ("kronecker_factors", "gershgorin_discs", "eigenvalue_spectra", "factor_fft")

@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import ttest_rel
 
 import analysis.tables
-from analysis import report
-from analysis.load import load_results
 from analysis.render import MISSING, cell_text
+from analysis.report import __main__ as report
+from analysis.results.load import load_results
 from analysis.tables import (
     comparison,
     cost,
@@ -248,7 +248,7 @@ def test_one_method_alone_is_compared_with_nothing(write_run: Any, runs_dir: Pat
     assert comparison.build(load_results(runs_dir)).empty
 
 
-PUBLISHED = {2: 94, 3: 6, 4: 48, 5: 7, 6: 4}  # rows of analysis/published.csv by table
+PUBLISHED = {2: 94, 3: 6, 4: 48, 5: 7, 6: 4}  # rows of analysis/published/published.csv by table
 
 
 @pytest.mark.parametrize("number", PUBLISHED)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import yaml
 
-from analysis import drawing, report, trials
 from analysis.figures import expected_best
-from analysis.load import load_results
-from analysis.missing import MISSING
-from analysis.style import KNOWN
-from analysis.trials import (
+from analysis.plots.missing import MISSING
+from analysis.report import __main__ as report
+from analysis.report import drawing
+from analysis.results import trials
+from analysis.results.load import load_results
+from analysis.results.trials import (
     LEDGER,
     TRIALS_DIR,
     LedgerError,
@@ -24,6 +25,7 @@ from analysis.trials import (
     trials_digest,
     trials_of,
 )
+from analysis.style import KNOWN
 from experiments.tuning import ledger as written
 from experiments.tuning import tune
 from experiments.tuning.tuned_file import LEDGERS

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from analysis.load import load_results
-from analysis.published import read_published
-from analysis.shipped import shipped
-from analysis.verdict import COLUMNS, OUTCOMES, RULE, beside, counts, verdicts
+from analysis.published.numbers import read_published
+from analysis.published.shipped import shipped
+from analysis.published.verdict import COLUMNS, OUTCOMES, RULE, beside, counts, verdicts
+from analysis.results.load import load_results
 from tests.analysis.published import PLAIN, identity_of, recipe_of
 
 ADAM = ("cifar10", "resnet18", "scratch", "adam")  # published: 94.85, std 0.1

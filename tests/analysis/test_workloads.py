@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from analysis.figures import performance_profile
-from analysis.load import load_results
 from analysis.render import MISSING
+from analysis.results.load import load_results
+from analysis.results.suites import Target, suites, target_of, workloads
 from analysis.statistics.speedup import SpeedUp
 from analysis.tables import aggregate_score, improvement_probability, speed_up
-from analysis.workloads import Target, suites, target_of, workloads
 
 PERPLEXITY = {"metric": "perplexity", "higher_is_better": False}
 

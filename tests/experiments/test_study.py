@@ -13,9 +13,9 @@ import torch
 import yaml
 
 import analysis.figures
-from analysis.arrays import load_study
-from analysis.load import load_results
-from analysis.report import names_of
+from analysis.report.__main__ import names_of
+from analysis.results.load import load_results
+from analysis.results.studies import load_study
 from experiments.config import commandline
 from experiments.engine.divergence import DivergedError
 from experiments.engine.loop import Trainer

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from analysis.statistics.best import best
+from analysis.statistics.leader import best
 
 NOISE = [0.0, 0.3, -0.2, 0.1, -0.1, 0.2, -0.3, 0.05]
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis.statistics import simulation
-from analysis.statistics.best import best
+from analysis.statistics.leader import best
 from analysis.statistics.simulation import DRAWN, IMAGES, ROUNDED, UNEQUAL, Setting, decide
 
 

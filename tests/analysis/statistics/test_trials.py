@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.statistics.trials import expected_best, trial_results
+from analysis.statistics.expected_best import expected_best, trial_results
 
 RESULTS = st.lists(st.integers(0, 9).map(float), min_size=1, max_size=5)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis.statistics.workloads import (
+from analysis.statistics.scores import (
     WorkloadScore,
     cost,
     improvement_percent,

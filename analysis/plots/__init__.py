@@ -1,0 +1,1 @@
+"""What figures share: panels, curves, dependences, and what stands where runs are missing."""

@@ -1,0 +1,59 @@
+"""What the figures of Kronecker factors share: the study, the names of the factors, the panels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.plots.missing import missing_figure
+from analysis.plots.panels import RC, note, panels, plain
+from analysis.results.load import Results
+from analysis.results.studies import Arrays, load_study
+
+COMMAND = "make study FIG=kronecker"
+SYMBOLS = {"activation": "H (activations)", "grad": "S (gradients)"}
+CLEAN, NOISY = "#0072B2", "#D55E00"
+SCALES = {
+    "max": "Each factor is divided by its largest diagonal entry.",
+    "minmax": "The entries of each factor are brought to [0, 1] by Min-Max.",
+}
+
+Draw = Callable[[Axes, Arrays, str, int], object]
+
+
+def factor_panels(
+    results: Results, text: str, draw: Draw, *, width: float, height: float, rc: dict[Any, Any]
+) -> Figure:
+    """Draw a panel for each factor and step of the study, a row a factor.
+
+    Args:
+        results: What is drawn from.
+        text: How to read the figure; ``{noise}`` in it is the standard deviation of the noise.
+        draw: Called with the axes, the arrays, the factor's name and the index of the step.
+        width: Of a panel, in inches.
+        height: Of a panel, in inches.
+        rc: Settings of matplotlib.
+    """
+    study = load_study(results.runs_dir, "kronecker")
+    if study is None:
+        return missing_figure(COMMAND)
+    arrays, facts = study
+    steps = arrays["steps"]
+    with mpl.rc_context({**RC, **rc}):
+        figure, axes = panels(2 * len(steps), columns=len(steps), width=width, height=height)
+        for index, ax in enumerate(axes):
+            factor, step = list(SYMBOLS)[index // len(steps)], index % len(steps)
+            ax.set_title(f"{SYMBOLS[factor]}, step {steps[step]:,}", fontsize=12)
+            draw(ax, arrays, factor, step)
+        note(figure, f"{where(facts)} {SCALES[facts['normalization']]} {text}".format(**facts))
+    return figure
+
+
+def where(facts: dict[str, Any]) -> str:
+    """Say what was trained, and which layer is shown."""
+    run = f"{facts['optimizer']} on {facts['task']}, seed {facts['seed']}"
+    return plain(f"Layer {facts['layer']} of {facts['model']}, trained by {run}.")

@@ -1,0 +1,1 @@
+"""The published numbers, how they were run, and a verdict on each: published beside reproduced."""

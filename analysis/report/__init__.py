@@ -1,0 +1,1 @@
+"""The report: every table and figure, as files, as a page and as a paper."""

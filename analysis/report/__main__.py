@@ -1,0 +1,209 @@
+"""Every table and figure from the run records: ``python -m analysis.report --runs runs --out out``.
+
+Writes ``tables/*.{csv,md,tex,html}``, ``figures/*.{png,pdf,svg,csv}`` and ``report.html`` under
+``--out``, and prints the main table, or the one that was asked for. Trains nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import io
+import pkgutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+from rich.console import Console
+from rich.text import Text
+
+import analysis.figures
+import analysis.tables
+from analysis.render import to_csv, to_html, to_latex, to_markdown
+from analysis.render.terminal import print_table
+from analysis.render.write import write_atomic
+from analysis.report.drawing import digest_of, draw
+from analysis.report.page import BuiltTable, DrawnFigure, page, unfinished
+from analysis.results.load import Results, load_results
+from analysis.results.trials import ledger_problems
+
+MAIN = "results"
+"""The table that a terminal shows; the others are in files and on the page."""
+
+VARIANTS = "variants"
+"""Shown beside it where there are some."""
+
+FIRST = [MAIN, VARIANTS, "published_vs_reproduced"]
+"""The tables that page and paper begin with."""
+
+
+class ReportError(Exception):
+    """A mistake of the caller, in one line."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a report was made from, and of."""
+
+    results: Results
+    tables: list[BuiltTable]
+    figures: list[DrawnFigure]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    0; 1 where a figure could not be drawn, which stands in its place and on stderr; or 2 with one
+    line on stderr.
+    """
+    options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without "±" must not end the report
+    try:
+        made = report(
+            Path(options.runs),
+            Path(options.out),
+            tables=not options.figures_only,
+            figures=not options.tables_only,
+            only=options.only,
+        )
+    except ReportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    problems = [figure.problem for figure in made.figures if figure.problem]
+    for problem in problems:
+        print(f"error: cannot draw {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def report(
+    runs_dir: Path,
+    out: Path,
+    *,
+    tables: bool = True,
+    figures: bool = True,
+    only: str | None = None,
+    quiet: bool = False,
+) -> Made:
+    """Read the records and write what was asked for; the page only where everything was.
+
+    Args:
+        runs_dir: Folder of the run records; one that does not exist holds no runs.
+        out: Folder to write to.
+        tables: Whether to write and print the tables.
+        figures: Whether to draw the figures.
+        only: Name of the single table or figure to make.
+        quiet: Whether to print nothing on standard output.
+
+    Returns:
+        What was made.
+
+    Raises:
+        ReportError: If a folder cannot be read or written, or ``only`` is not known.
+    """
+    table_names = names_of(analysis.tables) if tables else []
+    figure_names = names_of(analysis.figures) if figures else []
+    if only is not None:
+        known = [*table_names, *figure_names]
+        if only not in known:
+            raise ReportError(
+                f"Unknown table or figure: {only}. Must be one of: {', '.join(known)}."
+            )
+        table_names = [name for name in table_names if name == only]
+        figure_names = [name for name in figure_names if name == only]
+    results = _load(runs_dir)
+    for line in results.broken:
+        print(f"warning: {line}", file=sys.stderr)
+    table_names.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    built = [_table(name, results) for name in table_names]
+    try:
+        for table in built:
+            _write_table(table, out / "tables")
+        digest = digest_of(results) if figure_names else b""
+        drawn = [_figure(name, results, out / "figures", digest) for name in figure_names]
+        if tables and figures and only is None:
+            write_atomic(out / "report.html", page(results, built, drawn).encode())
+    except OSError as error:
+        raise ReportError(f"cannot write {error.filename or out}: {error.strerror}") from None
+    if not quiet:
+        _print(results, built, out)
+    return Made(results, built, drawn)
+
+
+def names_of(package: ModuleType) -> list[str]:
+    """Names of the modules in a package of tables or figures."""
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def _load(runs_dir: Path) -> Results:
+    if runs_dir.exists() and not runs_dir.is_dir():
+        raise ReportError(f"--runs is not a folder: {runs_dir}")
+    try:
+        results = load_results(runs_dir)
+    except OSError as error:
+        raise ReportError(f"cannot read {runs_dir}: {error.strerror}") from None
+    return replace(results, broken=(*results.broken, *ledger_problems(results)))
+
+
+def _write_table(table: BuiltTable, folder: Path) -> None:
+    write_atomic(folder / f"{table.name}.csv", to_csv(table.frame).encode())
+    write_atomic(folder / f"{table.name}.md", to_markdown(table.frame, table.caption).encode())
+    write_atomic(folder / f"{table.name}.tex", to_latex(table.frame, table.caption).encode())
+    write_atomic(folder / f"{table.name}.html", str(to_html(table.frame)).encode())
+
+
+def _table(name: str, results: Results) -> BuiltTable:
+    module = importlib.import_module(f"analysis.tables.{name}")
+    caption = f"{_caption(module.__name__)} {getattr(module, 'NOTE', '')}".strip()
+    return BuiltTable(name, caption, module.build(results))
+
+
+def _figure(name: str, results: Results, folder: Path, digest: bytes) -> DrawnFigure:
+    module = f"analysis.figures.{name}"
+    drawn = draw(name, results, folder, digest)
+    data = folder.joinpath(f"{name}.csv").read_bytes()
+    return DrawnFigure(name, _caption(module), drawn.png, data, _source(module), drawn.problem)
+
+
+def _source(module: str) -> str:
+    """The module's text; importing a figure would import matplotlib."""
+    path = Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py")
+    return path.read_text(encoding="utf-8")
+
+
+def _caption(module: str) -> str:
+    """The module's docstring."""
+    text = ast.get_docstring(ast.parse(_source(module)))
+    return " ".join((text or module).split()).replace("``", "")
+
+
+def _print(results: Results, tables: Sequence[BuiltTable], out: Path) -> None:
+    console = Console(highlight=False)
+    for table in tables:
+        beside = table.name == VARIANTS and not table.frame.empty
+        if len(tables) == 1 or table.name == MAIN or beside:
+            print_table(table.frame, table.caption, console)
+    for run in unfinished(results).to_dict("records"):
+        reason = f": {run['reason']}" if run["reason"] else ""
+        place = f"{run['title']}, {run['label']}, seed {run['seed']} ({run['folder']})"
+        console.print(Text(f"{str(run['status']).replace('_', ' ')}: {place}{reason}"))
+    console.print(Text(f"Written to {out}/"), soft_wrap=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m analysis.report", description=__doc__)
+    parser.add_argument("--runs", default="runs", help="folder of the run records")
+    parser.add_argument("--out", default="out", help="folder to write to")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--tables-only", action="store_true", help="write and print tables only")
+    which.add_argument("--figures-only", action="store_true", help="draw figures only")
+    parser.add_argument("--only", metavar="NAME", help="one table or figure, by its name")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""Which runs belong together, what they are called, and the command that makes them.
+
+A *group* is a configuration without its seed (``group_id``); a *block* is what methods are compared
+within, one setting (``settings``). In a block the *row* of a method is the configuration
+that its ruleset gives. Every other configuration of it is a *variant*: typed by somebody who may
+have seen the test results, so it is shown without a verdict, and in the way of no row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.results.settings import differences, setting_titles, value_text
+from analysis.statistics.effort import effort_of
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+BLOCK = ("task", "tokenization", "model", "setting", "budget")
+METHOD = ["block", "optimizer", "ruleset", "control"]
+GROUP_COLUMNS = (
+    "group_id",
+    "block",
+    *BLOCK,
+    "title",
+    "optimizer",
+    "family",
+    "ruleset",
+    "control",
+    "effort",
+    "label",
+    "is_row",
+    "metric",
+    "higher_is_better",
+    "expected",
+    "run_ids",
+    "command",
+    "hyperparameters",
+    "control_of",
+)
+
+
+def group_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """Name the groups of runs.
+
+    Args:
+        runs: The run-level frame of ``load.Results``.
+
+    Returns:
+        One row a group (``GROUP_COLUMNS``), by block, label and ruleset. ``title`` names the block;
+        ``label`` names the method, a variant with what it has otherwise than the others;
+        ``is_row`` tells the method's row from its variants; ``effort`` is the tuning behind the
+        hyperparameters; ``expected`` counts the seeds that any row of the block has, or
+        any variant where the block has none.
+    """
+    if runs.empty:
+        return pd.DataFrame(columns=list(GROUP_COLUMNS))
+    shared = ["group_id", "block", *BLOCK, "optimizer", "family", "ruleset", "control"]
+    own = ["metric", "higher_is_better", "control_of", "hyperparameters", "origin", "tuning"]
+    groups = runs.drop_duplicates("group_id")[[*shared, *own]].copy()
+    titles = setting_titles(runs)
+    groups["title"] = [titles[block] for block in groups["block"]]
+    groups["is_row"] = _rows(groups)
+    groups["label"] = _labels(groups)
+    members = dict(list(runs.groupby("group_id")))
+    groups["expected"] = _expected(groups, members)
+    efforts = [effort_of(members[key]) for key in groups["group_id"]]
+    groups["effort"] = pd.Series(efforts, index=groups.index, dtype=object)
+    groups["run_ids"] = [" ".join(members[key]["run_id"]) for key in groups["group_id"]]
+    groups["command"] = [command(members[key]) for key in groups["group_id"]]
+    order = ["title", "label", "ruleset", "group_id"]
+    return groups.sort_values(order).reset_index(drop=True)[list(GROUP_COLUMNS)]
+
+
+def rows_of(groups: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows of the methods, in the order of ``group_runs``."""
+    return groups[groups["is_row"].astype(bool)]
+
+
+def shown_of(groups: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows of each block; of a block that has none, its variants."""
+    has_row = groups["block"].isin(rows_of(groups)["block"])
+    return groups[groups["is_row"].astype(bool) | ~has_row]
+
+
+def without_row(groups: pd.DataFrame) -> pd.DataFrame:
+    """One line, under the method's plain name, for each method that has variants but no row."""
+    has_row = groups.groupby(METHOD)["is_row"].transform("any").astype(bool)
+    return groups[~has_row].drop_duplicates(METHOD).assign(label=lambda rows: rows["optimizer"])
+
+
+def command(runs: pd.DataFrame) -> str:
+    """The command that makes these runs: one run, or several that differ in their seed only.
+
+    Empty where the record does not tell it (it is older than the schema that does).
+    """
+    origin = runs.iloc[0]["origin"]
+    if not origin:
+        return ""
+    seeds = ",".join(str(seed) for seed in runs["seed"])
+    sweep = ["-m"] if len(runs) > 1 else []
+    control = runs.iloc[0]["control"]
+    # A sweep of controls runs what they control too; by itself it is one of the two.
+    typed = [item for item in origin["command"] if not item.startswith("control=")]
+    typed += [f"control={control}"] if control else []
+    return shlex.join(["python", "-m", "experiments.train", *sweep, *typed, f"seed={seeds}"])
+
+
+def _rows(groups: pd.DataFrame) -> list[bool]:
+    """Which groups are the rows of their methods: of each at most one."""
+    row = dict.fromkeys(groups.index, False)
+    for _, alike in groups.groupby(METHOD):
+        candidates = [index for index in alike.index if not _is_typed(alike.loc[index])]
+        if len(candidates) > 1:  # a ruleset's file was renewed: the one that is there now counts
+            candidates = [index for index in candidates if _is_of_now(alike.loc[index])]
+        if len(candidates) == 1:
+            row[candidates[0]] = True
+    return list(row.values())
+
+
+def _is_typed(group: pd.Series) -> bool:
+    """Whether somebody gave an argument of the optimizer that its ruleset does not give."""
+    if group["origin"]:
+        return bool(group["origin"]["typed"])
+    chosen = (group["tuning"] or {}).get("chosen") or {}  # a record from before there was an origin
+    return any(group["hyperparameters"].get(key) != value for key, value in chosen.items())
+
+
+def _is_of_now(group: pd.Series) -> bool:
+    origin: dict[str, Any] = group["origin"]
+    file = origin.get("ruleset_file") if origin else None
+    return file is not None and _digest(CONF / file["path"]) == file["sha256"]
+
+
+@cache
+def _digest(path: Path) -> str:
+    """Sha256 of a file; empty where it is gone. A file that changes meanwhile is not seen."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _expected(groups: pd.DataFrame, members: dict[Any, pd.DataFrame]) -> list[int]:
+    seeds: dict[str, set[int]] = {}
+    for _, group in shown_of(groups).iterrows():
+        seeds.setdefault(group["block"], set()).update(members[group["group_id"]]["seed"])
+    return [len(seeds[block]) for block in groups["block"]]
+
+
+def _labels(groups: pd.DataFrame) -> list[str]:
+    labels = dict.fromkeys(groups.index, "")
+    for (_, optimizer, _, control), alike in groups.groupby(METHOD):
+        what = [f"{control} control"] if control else []
+        parts = differences(list(alike["hyperparameters"]))
+        names = [
+            _named(optimizer, what if group["is_row"] else [*what, *_told(group, part)])
+            for (_, group), part in zip(alike.iterrows(), parts, strict=True)
+        ]
+        counts = Counter(names)
+        for index, name, group_id in zip(alike.index, names, alike["group_id"], strict=True):
+            # Of one configuration by all that is recorded, as by two versions of the code.
+            labels[index] = name if counts[name] == 1 else f"{name} [{group_id[:6]}]"
+    return list(labels.values())
+
+
+def _told(variant: pd.Series, part: str) -> list[str]:
+    """What a variant is called by: what was typed, else what it has otherwise than its like."""
+    typed = (variant["origin"] or {}).get("typed")
+    text = ", ".join(f"{key}={value_text(value)}" for key, value in (typed or {}).items())
+    return [text or part] if text or part else []
+
+
+def _named(name: object, told: list[str]) -> str:
+    return f"{name} ({', '.join(told)})" if told else str(name)
+
+
+def blocks(groups: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The groups of each block, by title."""
+    for title, block in groups.groupby("title", sort=True):
+        yield str(title), block

@@ -1,0 +1,224 @@
+"""Run records to one row a run, and a curve a run and metric."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.results.cache import Floats, Record, read_records
+from analysis.results.settings import setting_key
+
+IDENTITY = (
+    "task",
+    "tokenization",
+    "model",
+    "setting",
+    "optimizer",
+    "family",
+    "ruleset",
+    "budget",
+    "seed",
+    "group_id",
+    "metric",
+    "higher_is_better",
+    "unit",
+    "validation",
+    "schedule",
+    "batch_size",
+    "precision",
+    "published_as",
+    "tuning",
+    "control",
+    "control_of",
+    "protocol",
+    "origin",
+)
+COSTS = {  # column: where the record has it
+    "steps": ("progress", "step"),
+    "train_seconds": ("progress", "train_seconds"),
+    "evaluation_seconds": ("progress", "evaluation_seconds"),  # of the test set; not in the other
+    "parameters": ("summary", "parameters"),
+    "state_bytes": ("summary", "state_bytes"),
+    "peak_memory_bytes": ("summary", "peak_memory_bytes"),
+    "left_alone_percent": ("summary", "left_alone_percent"),
+}
+RESULTS = ("final", "best_test")
+RUN_COLUMNS = (
+    "run_id",
+    "folder",
+    "status",
+    "reason",
+    *IDENTITY,
+    "block",
+    "hyperparameters",
+    *RESULTS,
+    "final_epoch",
+    *COSTS,
+)
+MEASUREMENT_COLUMNS = ("run_id", "step", "epoch", "train_seconds", "metric", "value")
+NO_RUNS = "No runs to show yet. `make sweep OPT=adafisher` makes some."
+AXES = MEASUREMENT_COLUMNS[1:4]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What every table and figure is built from.
+
+    Attributes:
+        runs: One row a run (``RUN_COLUMNS``), in order of task, model, optimizer and seed.
+            ``tuning`` is the effort behind the hyperparameters, or None. A run with a loss or a
+            value of its metric that is not finite has ``diverged``, also where its record says
+            that it is done.
+        curves: For each run id its measurements, a column ``[rows]`` each; NaN where there is none,
+            infinite where it is not finite.
+        broken: One line for each record that could not be read in full, and one for all that are
+            older than the protocol.
+        runs_dir: Folder that the records are in, for what lies beside them.
+    """
+
+    runs: pd.DataFrame
+    curves: Mapping[str, Mapping[str, Floats]]
+    broken: tuple[str, ...] = ()
+    runs_dir: Path | None = None
+
+    @cached_property
+    def measurements(self) -> pd.DataFrame:
+        """One row a run, step and metric (``MEASUREMENT_COLUMNS``): tidy, and large."""
+        parts = [
+            pd.DataFrame({**axes, "metric": metric, "value": values})[~np.isnan(values)]
+            for run_id, columns in self.curves.items()
+            for axes in [{"run_id": run_id, **{axis: columns.get(axis, np.nan) for axis in AXES}}]
+            for metric, values in columns.items()
+            if metric not in AXES
+        ]
+        if not parts:
+            return pd.DataFrame(columns=list(MEASUREMENT_COLUMNS))
+        return pd.concat(parts, ignore_index=True)[list(MEASUREMENT_COLUMNS)]
+
+    def series(self, run_ids: Sequence[str], metric: str, axis: str) -> list[tuple[Floats, Floats]]:
+        """Pick each run's curve of ``metric`` against ``axis``; runs without one are left out.
+
+        Returns:
+            For each run ``x`` and ``y``, both ``[points]``, ascending in ``x``; ``y`` is NaN where
+            what was measured is not finite.
+        """
+        drawn = (_series(self.curves.get(run_id, {}), metric, axis) for run_id in run_ids)
+        return [pair for pair in drawn if pair is not None]
+
+    def series_by_run(self, metric: str, axis: str) -> dict[str, tuple[Floats, Floats]]:
+        """Pick the curves of all runs that have one, by run id; see ``series``."""
+        drawn = {run_id: _series(of, metric, axis) for run_id, of in self.curves.items()}
+        return {run_id: pair for run_id, pair in drawn.items() if pair is not None}
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Digest of everything that a figure may show; the same in every process."""
+        digest = hashlib.sha256()
+        for run_id, columns in self.curves.items():
+            for name, values in columns.items():
+                digest.update(f"{run_id}/{name}:{len(values)}:".encode())
+                digest.update(values.tobytes())
+        digest.update(self.runs.to_json(orient="records", double_precision=15).encode())
+        return digest.digest()
+
+
+def _series(columns: Mapping[str, Floats], metric: str, axis: str) -> tuple[Floats, Floats] | None:
+    if metric not in columns or axis not in columns:
+        return None
+    x, y = columns[axis], columns[metric]
+    kept = np.isfinite(x) & ~np.isnan(y)
+    order = np.argsort(x[kept], kind="stable")
+    y = np.where(np.isfinite(y), y, np.nan)
+    return (x[kept][order], y[kept][order]) if order.size else None
+
+
+def load_results(runs_dir: Path) -> Results:
+    """Read every record under ``runs_dir``; a folder that does not exist holds no runs."""
+    records, broken = read_records(runs_dir)
+    return to_results(records, broken, runs_dir)
+
+
+def to_results(
+    records: Sequence[Record], broken: Sequence[str] = (), runs_dir: Path | None = None
+) -> Results:
+    """Turn records into frames and curves; the order of ``records`` does not matter."""
+    records = sorted(records, key=_sort_key)
+    notes = [*broken, *(record.head["problem"] for record in records if record.head["problem"])]
+    frame = pd.DataFrame([_run_row(record.head) for record in records], columns=list(RUN_COLUMNS))
+    for at, record in enumerate(records):
+        if record.head["status"] == "done" and (lost := _not_finite(record)):
+            frame.loc[at, ["status", "reason"]] = "diverged", lost
+            notes.append(f"{record.head['folder']}: done, but {lost}: counts as diverged")
+    empty_handed = frame[(frame["status"] == "done") & frame["final"].isna()]
+    notes += [
+        f"{row.folder}: done, but without a finite test_{row.metric}"
+        for row in empty_handed.itertuples()
+    ]
+    notes += _without_protocol(frame)
+    curves = {record.run_id: record.columns for record in records}
+    return Results(frame, curves, tuple(notes), runs_dir)
+
+
+def _without_protocol(runs: pd.DataFrame) -> list[str]:
+    """One line on all records from before there was a protocol, with what is to be done."""
+    count = sum(not protocol for protocol in runs["protocol"])
+    if not count:
+        return []
+    # Without their folder: where the records lie changes no page.
+    return [
+        f"{count} of {len(runs)} records are older than the protocol of a run, and join no "
+        "published row: `python -m experiments migrate runs_dir=FOLDER` adds it to those that "
+        "have their config.yaml"
+    ]
+
+
+def _not_finite(record: Record) -> str:
+    """Name the first loss, or value of the run's own metric, that is not finite; empty for none."""
+    metrics = ["train_loss"]
+    for split in ("validation", "test"):
+        metrics += [f"{split}_loss", f"{split}_{record.head['identity']['metric']}"]
+    found = [
+        (int(np.flatnonzero(lost)[0]), metric)
+        for metric in metrics
+        if (lost := np.isinf(record.columns.get(metric, np.empty(0)))).any()
+    ]
+    if not found:
+        return ""
+    row, metric = min(found)
+    step = record.columns["step"][row] if "step" in record.columns else row + 1
+    return f"{metric} is not finite at step {step:g}"
+
+
+def _sort_key(record: Record) -> tuple[str, ...]:
+    keys = ("task", "model", "budget", "optimizer", "ruleset", "group_id")
+    identity = record.head["identity"]
+    # Seeds sort as numbers, and the id makes the order total.
+    return (
+        *(str(identity.get(key)) for key in keys),
+        f"{identity['seed']!s:>20}",
+        record.run_id,
+    )
+
+
+def _run_row(head: Mapping[str, Any]) -> dict[str, object]:
+    identity = head["identity"]
+    row: dict[str, object] = {key: identity.get(key) for key in IDENTITY}
+    row |= {key: head[key] for key in ("run_id", "folder", "status", *RESULTS, "final_epoch")}
+    row["reason"] = head["reason"] or ""
+    # A run of images has no tokenization, few are controls; a text column has no room for None.
+    for key in ("setting", "tokenization", "control", "control_of"):
+        row[key] = identity.get(key) or ""
+    for key in ("published_as", "protocol", "origin"):
+        row[key] = identity.get(key) or {}
+    row["block"] = setting_key(row)
+    row |= {column: head[part].get(key) for column, (part, key) in COSTS.items()}
+    row["family"] = identity.get("family") or identity["optimizer"]
+    row["hyperparameters"] = identity.get("hyperparameters") or {}
+    return row

@@ -1,0 +1,80 @@
+"""Methods across tasks: the one that others are measured by, and one number a method and task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.results.groups import group_runs, rows_of
+from analysis.results.load import Results
+from analysis.style import Style, style_of
+
+REFERENCES = ("adamw", "adam", "sgd")  # in order of preference
+ONE_EACH = "A method is shown as its ruleset has it; variants (another rate, say) are not."
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method in one block of comparable runs.
+
+    Attributes:
+        title: The block.
+        name: The method, by the same name in every block.
+        optimizer: Its optimizer, as in ``conf/optimizer/``.
+        style: Colour, dash and marker, the same in every block.
+        runs: Its rows of the run-level frame.
+    """
+
+    title: str
+    name: str
+    optimizer: str
+    style: Style
+    runs: pd.DataFrame
+
+    @property
+    def done(self) -> pd.DataFrame:
+        """The runs that ended ``done``."""
+        return self.runs[self.runs["status"] == "done"]
+
+
+def methods_of(results: Results) -> dict[str, list[Method]]:
+    """List the rows of each block, by name: one for each optimizer, ruleset and control."""
+    groups = rows_of(group_runs(results.runs))
+    runs = {str(group_id): part for group_id, part in results.runs.groupby("group_id")}
+    several_rulesets = groups["ruleset"].nunique() > 1
+    found: dict[str, list[Method]] = {}
+    for _, group in groups.sort_values(["title", "optimizer", "ruleset", "control"]).iterrows():
+        name = group["optimizer"] + (f", {group['ruleset']}" if several_rulesets else "")
+        name += f" ({group['control']} control)" if group["control"] else ""
+        variant = "" if name == group["optimizer"] else name
+        found.setdefault(group["title"], []).append(
+            Method(
+                title=group["title"],
+                name=name,
+                optimizer=group["optimizer"],
+                style=style_of(group["optimizer"], group["family"], variant),
+                runs=runs[group["group_id"]],
+            )
+        )
+    return found
+
+
+def reference_of(methods: list[Method]) -> Method | None:
+    """Pick what the others are measured by: AdamW, else Adam, else SGD, else nothing.
+
+    Of several rulesets it is the one with most finished runs, and of equals the first by name.
+    """
+    for optimizer in REFERENCES:
+        alike = [method for method in methods if method.optimizer == optimizer and len(method.done)]
+        if alike:
+            return max(alike, key=lambda method: len(method.done))
+    return None
+
+
+def final_means(methods: Sequence[Method]) -> Mapping[str, float]:
+    """Mean final result over the finished seeds of each method that has one, by its name."""
+    means = {method.name: method.done["final"].astype(float).mean() for method in methods}
+    return {name: float(mean) for name, mean in means.items() if np.isfinite(mean)}

@@ -1,0 +1,200 @@
+"""The trials of tuning studies: their records beside the runs, else the ledger of a tuned file.
+
+A study's runs are under ``.tuning/`` where the runs lie. What it found is also in the ledger,
+``conf/tuned/<task>/ledgers/<optimizer>.yaml``; that is read for the runs whose record tells of that
+very study, so that trials which were made elsewhere can be shown too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from analysis.results.cache import read_records
+from analysis.results.groups import BLOCK
+from analysis.results.load import Results, to_results
+from analysis.statistics.expected_best import trial_results
+from analysis.statistics.summary import Floats
+from experiments.records.record import METRICS_FILE, STATUS_FILE, roots
+
+TRIALS_DIR = Path(".tuning")
+TUNED = Path(__file__).resolve().parents[2] / "conf" / "tuned"
+"""What tuning has found: data, in a folder a task."""
+UNFINISHED = ("running", "interrupted")
+LEDGER = 1
+"""Version of the ledgers that are read."""
+
+
+class LedgerError(ValueError):
+    """A ledger that cannot be read; the message is one line that names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """All trials of one method on one task, each of one budget.
+
+    Attributes:
+        title: Task, model and budget.
+        optimizer: The method.
+        family: Lends it its colour.
+        metric: What is measured, as ``validation_accuracy_percent``.
+        higher_is_better: Its direction.
+        values: The best result of each trial, ``[trials]``; NaN where it has none.
+    """
+
+    title: str
+    optimizer: str
+    family: str
+    metric: str
+    higher_is_better: bool
+    values: Floats
+
+
+def trials_of(results: Results) -> list[Trials]:
+    """Find the trials beside the runs, and the ledgers of tuned runs for what is not there."""
+    found = {
+        (trials.title, trials.optimizer): trials
+        for source in (_ledgers(results), _recorded(results.runs_dir))
+        for trials in source
+    }
+    return [found[key] for key in sorted(found)]
+
+
+def ledger_problems(results: Results) -> tuple[str, ...]:
+    """One line for each ledger of tuned runs that is there and cannot be read."""
+    found = []
+    for task, optimizer in sorted(_tuned(results)):
+        try:
+            read_ledger(task, optimizer)
+        except LedgerError as error:
+            found.append(str(error))
+    return tuple(found)
+
+
+def trials_digest(runs_dir: Path | None) -> bytes:
+    """Digest of all that ``trials_of`` reads besides the runs."""
+    digest = hashlib.sha256()
+    paths = sorted(TUNED.glob("*/ledgers/*.yaml"))
+    for root in [] if runs_dir is None else roots(runs_dir):
+        for name in (STATUS_FILE, METRICS_FILE):
+            paths += sorted((root / TRIALS_DIR).glob(f"*/{name}"))
+    for path in paths:
+        digest.update("/".join(path.parts[-3:]).encode() + path.read_bytes())
+    return digest.digest()
+
+
+def _recorded(runs_dir: Path | None) -> Iterator[Trials]:
+    # What is no record there (a study's own folder) is none of the report's concern.
+    records = {
+        record.run_id: record
+        for root in ([] if runs_dir is None else roots(runs_dir))
+        for record in read_records(root / TRIALS_DIR)[0]
+    }
+    loaded = to_results(list(records.values()))
+    ended = loaded.runs[~loaded.runs["status"].isin(UNFINISHED)]
+    for _, runs in ended.groupby([*BLOCK, "optimizer"], sort=True):
+        first = runs.iloc[0]
+        metric, higher = f"validation_{first['metric']}", bool(first["higher_is_better"])
+        curves = loaded.series_by_run(metric, "step")
+        values = trial_results(runs, curves, higher_is_better=higher)
+        title = _title(first, first["budget"])
+        yield Trials(title, first["optimizer"], first["family"], metric, higher, values)
+
+
+def _ledgers(results: Results) -> Iterator[Trials]:
+    for (task, optimizer), runs in _tuned(results).items():
+        try:
+            ledger = read_ledger(task, optimizer)
+        except LedgerError:  # `ledger_problems` tells of it
+            continue
+        for _, block in runs.groupby(list(BLOCK), sort=True):
+            first = block.iloc[0]
+            # The file may have been made anew since the run.
+            if not ledger or not _is_of(first["tuning"], ledger["tuning"]):
+                continue
+            yield Trials(
+                _title(first, ledger["tuning"]["budget"]),
+                first["optimizer"],
+                first["family"],
+                ledger["tuning"]["spread"]["metric"],
+                bool(first["higher_is_better"]),
+                np.array([trial["score"] for trial in ledger["trials"]], dtype=np.float64),
+            )
+
+
+def _tuned(results: Results) -> dict[tuple[str, str], pd.DataFrame]:
+    """The runs with tuned hyperparameters, by task and optimizer."""
+    runs = results.runs[results.runs["ruleset"] == "tuned"]
+    return {
+        (str(task), str(optimizer)): part
+        for (task, optimizer), part in runs.groupby(["task", "optimizer"], sort=True)
+    }
+
+
+def _is_of(recorded: Any, study: Mapping[str, Any]) -> bool:
+    """Whether a run's record tells of this study."""
+    return isinstance(recorded, Mapping) and all(
+        key in recorded and recorded[key] == value for key, value in study.items()
+    )
+
+
+def ledger_path(task: str, optimizer: str) -> Path:
+    """Where the ledger of a tuned file lies."""
+    return TUNED / task / "ledgers" / f"{optimizer}.yaml"
+
+
+def read_ledger(task: str, optimizer: str) -> dict[str, Any]:
+    """Read the ledger of a method on a task; empty where nothing was tuned.
+
+    Returns:
+        ``tuning``, the effort as runs record it, and ``trials``, each with its ``score``: the
+        validation result that it was judged by, None where it has none.
+
+    Raises:
+        LedgerError: If it is of another version, or damaged, or not there for a tuned file.
+    """
+    path = ledger_path(task, optimizer)
+
+    def fault(what: str) -> LedgerError:
+        return LedgerError(
+            f"{path.relative_to(TUNED.parents[1])}: {what}; its trials are left out. "
+            f"`make tune OPT={optimizer} TASK={task}` writes it anew."
+        )
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if path.parents[1].joinpath(path.name).is_file():
+            raise fault("missing, as of an older version that kept it as a comment") from None
+        return {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        raise fault("not readable as YAML") from None
+    version = found.get("ledger") if isinstance(found, dict) else None
+    if version != LEDGER:
+        raise fault(f"ledger is {version!r}, this version reads {LEDGER}")
+    if not _is_whole(found):
+        raise fault("damaged")
+    return dict(found)
+
+
+def _is_whole(ledger: Mapping[str, Any]) -> bool:
+    try:
+        tuning = ledger["tuning"]
+        scores = np.array([trial["score"] for trial in ledger["trials"]], dtype=np.float64)
+        texts = (tuning["budget"], tuning["spread"]["metric"])
+        return scores.size == tuning["trials"] and all(isinstance(text, str) for text in texts)
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def _title(run: pd.Series, budget: str) -> str:
+    names = [run["task"], run["tokenization"], run["model"]]
+    setting = run["setting"] if run["setting"] not in ("scratch", "") else ""
+    return f"{', '.join(name for name in [*names, setting] if name)}: trials of {budget}"
