@@ -61,11 +61,10 @@ from adafisher.hooks import (
     remove,
     remove_dead,
 )
-from adafisher.layer import Call, Layer
+from adafisher.layer import Call, Layer, is_sharded
 from adafisher.layers import find_rule
 from adafisher.passes import Pass
 from adafisher.reads import FirstPass
-from adafisher.sharding import is_sharded
 
 
 class Capture:
