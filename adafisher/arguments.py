@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from adafisher.fisher import CONSTANT_FACTORS
-from adafisher.layers import NORM_LAYERS
+from adafisher.layers.registry import NORM_LAYERS
 
 _CHOICES = {
     "normalize": ("after", "before"),

@@ -61,8 +61,8 @@ from adafisher.hooks import (
     remove,
     remove_dead,
 )
-from adafisher.layer import Call, Layer, is_sharded
-from adafisher.layers import find_rule
+from adafisher.layers.layer import Call, Layer, is_sharded
+from adafisher.layers.registry import find_rule
 from adafisher.passes import Pass
 from adafisher.reads import FirstPass
 
@@ -84,7 +84,7 @@ class Capture:
 
         Args:
             model: Model to watch.
-            norm_layers: Form of the norm-layer factors, see ``layers.find_rule``.
+            norm_layers: Form of the norm-layer factors, see ``registry.find_rule``.
             embeddings: Whether embeddings have factors.
         """
         self.model = model

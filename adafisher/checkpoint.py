@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adafisher.arguments import as_number
 from adafisher.factors import factor_dtype
-from adafisher.layer import Layer, Pool
+from adafisher.layers.layer import Layer, Pool
 
 FACTORS = ("activation_diag", "grad_diag")
 SUMS = ("activation_sum", "grad_sum")

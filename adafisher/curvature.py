@@ -16,8 +16,8 @@ from adafisher.capture import Capture
 from adafisher.coverage import warn_dropped, warn_partial, warn_unseen
 from adafisher.distributed import Synchronizer
 from adafisher.fisher import CurvatureTerm, join_terms
-from adafisher.layer import Layer
-from adafisher.layers import Factors
+from adafisher.layers.layer import Layer
+from adafisher.layers.rule import Factors
 from adafisher.scaling import Scale, divide
 from adafisher.sharding import shard_terms
 

@@ -15,7 +15,7 @@ from torch.nn.modules import module as torch_module
 from torch.utils.hooks import RemovableHandle
 
 from adafisher.calls import Calls
-from adafisher.layer import Layer
+from adafisher.layers.layer import Layer
 
 
 class Watcher(Protocol):

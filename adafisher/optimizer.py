@@ -31,7 +31,7 @@ from adafisher.groups import (
     take_momentum,
     undecayed,
 )
-from adafisher.layers import SUPPORTED
+from adafisher.layers.registry import SUPPORTED
 from adafisher.reasons import looked_up, reasons
 from adafisher.scaling import LossScale, Scale, unscale_
 from adafisher.sharding import check_shards, local, mesh_group, place_like

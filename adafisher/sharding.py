@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from adafisher.fisher import CurvatureTerm
-from adafisher.layer import is_sharded
+from adafisher.layers.layer import is_sharded
 
 
 def local(tensor: Tensor) -> Tensor:

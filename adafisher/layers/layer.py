@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adafisher.fisher import update_average_
-from adafisher.rule import Factors, LayerRule
+from adafisher.layers.rule import Factors, LayerRule
 
 
 @dataclass(eq=False, repr=False)  # a layer's pool leads back to the layer
