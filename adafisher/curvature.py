@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from adafisher import checkpoint
 from adafisher.arguments import FactorOptions
 from adafisher.batched import all_finite, min_max_all
-from adafisher.capture import Capture
+from adafisher.capture.capture import Capture
 from adafisher.coverage import warn_dropped, warn_partial, warn_unseen
 from adafisher.distributed import Synchronizer
 from adafisher.fisher import CurvatureTerm, join_terms

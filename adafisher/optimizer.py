@@ -18,7 +18,7 @@ from adafisher.arguments import (
     check_model,
     check_not_differentiable,
 )
-from adafisher.calls import refuse_capture
+from adafisher.capture.calls import refuse_capture
 from adafisher.coverage import Coverage, warn_uncovered
 from adafisher.curvature import Curvature
 from adafisher.groups import (

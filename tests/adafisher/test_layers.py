@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from adafisher import AdaFisher, register_layer
-from adafisher.calls import overrides_forward
+from adafisher.capture.calls import overrides_forward
 from adafisher.layers import registry
 from tests.reference import ReferenceAdaFisher
 

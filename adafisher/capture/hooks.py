@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.utils.hooks import RemovableHandle
 
-from adafisher.calls import Calls
+from adafisher.capture.calls import Calls
 from adafisher.layers.layer import Layer
 
 

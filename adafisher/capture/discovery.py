@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from adafisher.calls import overrides_forward
+from adafisher.capture.calls import overrides_forward
 from adafisher.layers.layer import Layer
 from adafisher.layers.registry import find_rule
 
