@@ -2,7 +2,7 @@
 
 from adafisher.by_name import get_optimizer_state_dict, set_optimizer_state_dict
 from adafisher.decoupled import AdaFisherW
-from adafisher.layers import register_layer
+from adafisher.layers.registry import register_layer
 from adafisher.optimizer import AdaFisher
 
 __all__ = [

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from adafisher.fisher import CONSTANT_FACTORS
-from adafisher.layers import NORM_LAYERS
+from adafisher.layers.registry import NORM_LAYERS
+from adafisher.scalars import check_number
 
 _CHOICES = {
     "normalize": ("after", "before"),
@@ -90,14 +90,6 @@ def check_group(group: Mapping[str, Any]) -> None:
             raise ValueError(f"Invalid {name}: {group[name]!r}. Must be True or False.")
 
 
-def as_number(value: Any) -> Any:
-    """The number that a tensor of one element or a scalar of NumPy holds; all else as it is."""
-    holds_one = isinstance(value, Tensor) and value.numel() == 1
-    if holds_one or (hasattr(value, "item") and getattr(value, "ndim", None) == 0):
-        return value.item()
-    return value
-
-
 def check_not_differentiable(differentiable: object) -> None:
     """Refuse to differentiate through the step.
 
@@ -171,34 +163,3 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
     if len(items) != 2:
         raise ValueError(f"Invalid {name}: {value!r}. Must be two numbers.")
     return items[0], items[1]
-
-
-def check_number(
-    name: str,
-    value: Any,
-    *,
-    low: float | None = None,
-    above: float | None = None,
-    high: float | None = None,
-    below: float | None = None,
-) -> None:
-    """Raise unless ``value`` is a finite number with ``low <=, above <, <= high, < below``."""
-    value = as_number(value)
-    bounds = [
-        f"{sign} {bound:g}"
-        for sign, bound in ((">=", low), (">", above), ("<=", high), ("<", below))
-        if bound is not None
-    ]
-    valid = (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and (low is None or value >= low)
-        and (above is None or value > above)
-        and (high is None or value <= high)
-        and (below is None or value < below)
-    )
-    if not valid:
-        raise ValueError(
-            f"Invalid {name}: {value!r}. Must be a finite number {' and '.join(bounds)}."
-        )

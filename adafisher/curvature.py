@@ -11,15 +11,15 @@ from torch.nn.parameter import is_lazy
 
 from adafisher import checkpoint
 from adafisher.arguments import FactorOptions
-from adafisher.batched import all_finite, min_max_all
-from adafisher.capture import Capture
+from adafisher.capture.capture import Capture
 from adafisher.coverage import warn_dropped, warn_partial, warn_unseen
-from adafisher.distributed import Synchronizer
+from adafisher.execution.batched import all_finite, min_max_all
+from adafisher.execution.distributed import Synchronizer
+from adafisher.execution.scaling import Scale, divide
+from adafisher.execution.sharding import shard_terms
 from adafisher.fisher import CurvatureTerm, join_terms
-from adafisher.layer import Layer
-from adafisher.layers import Factors
-from adafisher.scaling import Scale, divide
-from adafisher.sharding import shard_terms
+from adafisher.layers.layer import Layer
+from adafisher.layers.rule import Factors
 
 
 class Curvature:

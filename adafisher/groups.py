@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from adafisher.arguments import as_number, check_number
+from adafisher.scalars import as_number, check_number
 
 # Torch's cyclic schedulers look for this name, and write under it.
 ALIAS_OF_BETA = "momentum"

@@ -18,9 +18,12 @@ from adafisher.arguments import (
     check_model,
     check_not_differentiable,
 )
-from adafisher.calls import refuse_capture
+from adafisher.capture.calls import refuse_capture
 from adafisher.coverage import Coverage, warn_uncovered
 from adafisher.curvature import Curvature
+from adafisher.execution.scaling import LossScale, Scale, unscale_
+from adafisher.execution.sharding import check_shards, local, mesh_group, place_like
+from adafisher.execution.stepper import Rule, Stepper, Update
 from adafisher.groups import (
     ALIAS_OF_BETA,
     check_gradients,
@@ -31,12 +34,9 @@ from adafisher.groups import (
     take_momentum,
     undecayed,
 )
-from adafisher.layers import SUPPORTED
+from adafisher.layers.registry import SUPPORTED
 from adafisher.reasons import looked_up, reasons
-from adafisher.scaling import LossScale, Scale, unscale_
-from adafisher.sharding import check_shards, local, mesh_group, place_like
 from adafisher.stats import CurvatureStats, curvature_stats, form_fisher_diag
-from adafisher.update import Rule, Stepper, Update
 
 
 class AdaFisher(torch.optim.Optimizer):
@@ -99,7 +99,7 @@ class AdaFisher(torch.optim.Optimizer):
     it is cleared, by whomever. ``torch.autograd.grad`` brings none; nor do gradients that are set
     by hand from it, whose layers keep their last estimate: ``loss.backward(inputs=params)`` does. A
     gradient penalty is a part of the loss that it is trained with. Passes through one graph count
-    as one of the sum. ``capture`` has the details.
+    as one of the sum. ``capture.capture`` has the details.
 
     Refused, with the reason in the message: ``differentiable=True`` and sparse gradients; passes
     under ``torch.func`` transforms, and ``torch.jit.script``, before ``close()`` (to export or
@@ -120,7 +120,7 @@ class AdaFisher(torch.optim.Optimizer):
     Distributed: the optimizer is built on the model itself, which is then wrapped in
     ``DistributedDataParallel``; ``fully_shard`` comes before the optimizer. Rows are pooled at
     ``step``, so that ``no_sync`` needs nothing more. Gradients have to be averaged, not summed,
-    for the numbers of one process. ``distributed`` says why they are the same. For
+    for the numbers of one process. ``execution.distributed`` says why they are the same. For
     ``torch.distributed.checkpoint`` there are ``get_`` and ``set_optimizer_state_dict`` here, as
     torch's own drop the curvature (``by_name``).
 

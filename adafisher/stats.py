@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from adafisher.curvature import Curvature
+from adafisher.execution.sharding import local
 from adafisher.factors import factor_dtype
 from adafisher.fisher import CurvatureTerm
-from adafisher.sharding import local
 
 _SAMPLE = 1 << 20  # entries of a parameter that are sorted; of larger ones every n-th
 _LEVELS = (0.01, 0.5, 0.99)

@@ -40,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 def test_the_wheel_holds_the_optimizer_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    sources = {f"adafisher/{path.name}" for path in (ROOT / "adafisher").glob("*.py")}
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "adafisher").rglob("*.py")}
     assert packed == sources | {"adafisher/py.typed"}
     assert any(name.endswith("/LICENSE") for name in wheel.namelist())
 

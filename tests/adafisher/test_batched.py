@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adafisher.batched import all_finite, min_max_all
+from adafisher.execution.batched import all_finite, min_max_all
 from adafisher.fisher import min_max
 
 

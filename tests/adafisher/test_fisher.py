@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from adafisher.execution.stepper import Rule, Stepper, Update
 from adafisher.fisher import join_terms, min_max, precondition_
-from adafisher.update import Rule, Stepper, Update
 
 EPSILON = torch.finfo(torch.float64).eps
 

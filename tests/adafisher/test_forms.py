@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adafisher import AdaFisher
-from adafisher.layers import find_rule
+from adafisher.layers.registry import find_rule
 
 DAMPING = 1e-3
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adafisher import AdaFisher, layers, register_layer
-from adafisher.calls import overrides_forward
+from adafisher import AdaFisher, register_layer
+from adafisher.capture.calls import overrides_forward
+from adafisher.layers import registry
 from tests.reference import ReferenceAdaFisher
 
 
@@ -53,8 +54,8 @@ class Identified(nn.GroupNorm):
 
 
 @pytest.fixture(autouse=True)
-def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "_REGISTERED", {})
+def nothing_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_REGISTERED", {})
 
 
 def test_unregistered_layer_is_not_supported() -> None:
@@ -127,8 +128,8 @@ def test_bad_registrations() -> None:
 
 def test_sync_batch_norm_has_the_rule_of_batch_norm() -> None:
     module = nn.SyncBatchNorm(4)
-    found = layers.find_rule(module, "per_channel")
-    plain = layers.find_rule(nn.BatchNorm2d(4), "per_channel")
+    found = registry.find_rule(module, "per_channel")
+    plain = registry.find_rule(nn.BatchNorm2d(4), "per_channel")
     assert found is not None
     assert plain is not None
     assert found.rule == plain.rule

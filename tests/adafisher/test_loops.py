@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint_sequential
 from torch.utils.data import DataLoader, TensorDataset
 
 from adafisher import AdaFisher, AdaFisherW
-from adafisher.calls import refuse_capture
+from adafisher.capture.calls import refuse_capture
 from tests.adafisher.side_by_side import SideBySide
 from tests.cases import BY_ID, loss_of
 

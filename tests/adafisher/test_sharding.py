@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import Replicate, Shard
 
-from adafisher.sharding import shard_terms
+from adafisher.execution.sharding import shard_terms
 
 
 @dataclass

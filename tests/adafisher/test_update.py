@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from adafisher import AdaFisher, AdaFisherW, fused, update
+from adafisher import AdaFisher, AdaFisherW
+from adafisher.execution import fused
+from adafisher.execution.stepper import Rule, Stepper, Update
 from tests.cases import BY_ID, CASES, Case, loss_of
 
 pytestmark = [
@@ -108,10 +110,10 @@ def test_groups_of_their_own_are_batched_apart() -> None:
 
 @pytest.mark.parametrize("foreach", [None, True, False])
 def test_an_empty_parameter_is_left_alone(foreach: bool | None) -> None:
-    rule = update.Rule(beta=0.9, coupled_decay=0.0, shrink=0.0, damping=0.1, maximize=False)
+    rule = Rule(beta=0.9, coupled_decay=0.0, shrink=0.0, damping=0.1, maximize=False)
     empty, term = torch.zeros(0, 3), (torch.rand(0, 1), torch.rand(1, 3))
-    stepper = update.Stepper(foreach=foreach)
-    stepper.run([update.Update(empty, empty, empty, terms, 0.1, rule) for terms in ([term], [])])
+    stepper = Stepper(foreach=foreach)
+    stepper.run([Update(empty, empty, empty, terms, 0.1, rule) for terms in ([term], [])])
     assert not stepper.scratch
 
 

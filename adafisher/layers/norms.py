@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from adafisher import factors
 from adafisher.fisher import CurvatureTerm
-from adafisher.rule import LayerRule
+from adafisher.layers.rule import LayerRule
 
 
 def scale_term(

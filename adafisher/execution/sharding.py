@@ -4,8 +4,8 @@ Every rank holds the whole factors, which are two vectors a layer and whose Min-
 entries, but only its own slice of each parameter, gradient and momentum. As the curvature of entry
 ``(i, j)`` is ``left[i] * right[j]``, a rank steps its shard with the same slice of the two.
 
-A sharded tensor is a ``DTensor``; it is told by its ``device_mesh``, so that nothing of
-``torch.distributed`` is imported by those who do not use it.
+A sharded tensor is a ``DTensor``; it is told by its ``device_mesh`` (``layer.is_sharded``), so that
+nothing of ``torch.distributed`` is imported by those who do not use it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from adafisher.fisher import CurvatureTerm
-
-
-def is_sharded(tensor: Any) -> bool:
-    """Whether a tensor is spread over the ranks of a device mesh."""
-    return hasattr(tensor, "device_mesh")
+from adafisher.layers.layer import is_sharded
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -46,10 +46,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from adafisher.calls import in_transform, refuse_capture
-from adafisher.clearing import cleared, mark
-from adafisher.discovery import find_layers
-from adafisher.hooks import (
+from adafisher.capture.calls import in_transform, refuse_capture
+from adafisher.capture.clearing import cleared, mark
+from adafisher.capture.discovery import find_layers
+from adafisher.capture.hooks import (
     Enter,
     ForwardHook,
     Lead,
@@ -61,11 +61,10 @@ from adafisher.hooks import (
     remove,
     remove_dead,
 )
-from adafisher.layer import Call, Layer
-from adafisher.layers import find_rule
-from adafisher.passes import Pass
-from adafisher.reads import FirstPass
-from adafisher.sharding import is_sharded
+from adafisher.capture.passes import Pass
+from adafisher.capture.reads import FirstPass
+from adafisher.layers.layer import Call, Layer, is_sharded
+from adafisher.layers.registry import find_rule
 
 
 class Capture:
@@ -85,7 +84,7 @@ class Capture:
 
         Args:
             model: Model to watch.
-            norm_layers: Form of the norm-layer factors, see ``layers.find_rule``.
+            norm_layers: Form of the norm-layer factors, see ``registry.find_rule``.
             embeddings: Whether embeddings have factors.
         """
         self.model = model

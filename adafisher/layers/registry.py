@@ -11,27 +11,17 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor, nn
 
 from adafisher import factors
-from adafisher.affine import (
+from adafisher.fisher import CurvatureTerm
+from adafisher.layers.affine import (
     AFFINE_RULES,
     EMBEDDING,
     EMBEDDING_BAG,
     affine_term,
     transposed_term,
 )
-from adafisher.fisher import CurvatureTerm
-from adafisher.forms import known
-from adafisher.norms import NORM_RULES, scale_term
-from adafisher.rule import Factors, LayerRule
-
-__all__ = [
-    "NORM_LAYERS",
-    "SUPPORTED",
-    "Factors",
-    "Found",
-    "LayerRule",
-    "find_rule",
-    "register_layer",
-]
+from adafisher.layers.forms import known
+from adafisher.layers.norms import NORM_RULES, scale_term
+from adafisher.layers.rule import LayerRule
 
 NORM_LAYERS = tuple(NORM_RULES)
 SUPPORTED = (

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from adafisher import factors
 from adafisher.fisher import CurvatureTerm
-from adafisher.rule import Factors, LayerRule
+from adafisher.layers.rule import Factors, LayerRule
 
 
 def affine_term(

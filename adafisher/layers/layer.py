@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adafisher.fisher import update_average_
-from adafisher.rule import Factors, LayerRule
-from adafisher.sharding import is_sharded
+from adafisher.layers.rule import Factors, LayerRule
 
 
 @dataclass(eq=False, repr=False)  # a layer's pool leads back to the layer
@@ -198,6 +197,11 @@ class Layer:
         if self.activation_diag is None or self.grad_diag is None:
             return None
         return self.activation_diag, self.grad_diag
+
+
+def is_sharded(tensor: Any) -> bool:
+    """Whether a tensor is spread over the ranks of a device mesh."""
+    return hasattr(tensor, "device_mesh")
 
 
 def _add_ragged(a: Tensor, b: Tensor) -> Tensor:

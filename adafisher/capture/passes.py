@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adafisher.layer import Call, Layer
+from adafisher.layers.layer import Call, Layer
 
 
 class Pass:

@@ -39,9 +39,9 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from adafisher.affine import AFFINE_RULES, LINEAR, transposed_term
-from adafisher.norms import CHANNEL_RULES, NORM_RULES, TRAILING_RULES
-from adafisher.rule import LayerRule
+from adafisher.layers.affine import AFFINE_RULES, LINEAR, transposed_term
+from adafisher.layers.norms import CHANNEL_RULES, NORM_RULES, TRAILING_RULES
+from adafisher.layers.rule import LayerRule
 
 
 class Known(NamedTuple):

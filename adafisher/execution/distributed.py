@@ -26,8 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch import distributed as dist
 
-from adafisher.layer import Layer
-from adafisher.sharding import is_sharded
+from adafisher.layers.layer import Layer, is_sharded
 
 _Kind = tuple[torch.Size, torch.dtype]
 

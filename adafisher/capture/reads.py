@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from adafisher.layer import Layer
+from adafisher.layers.layer import Layer
 
 
 class FirstPass:

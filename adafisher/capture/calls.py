@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from adafisher.rule import LayerRule
+from adafisher.layers.rule import LayerRule
 
 See = Callable[[Any, Tensor, Tensor, Any], None]
 

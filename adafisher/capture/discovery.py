@@ -15,9 +15,9 @@ from typing import Any
 
 from torch import nn
 
-from adafisher.calls import overrides_forward
-from adafisher.layer import Layer
-from adafisher.layers import find_rule
+from adafisher.capture.calls import overrides_forward
+from adafisher.layers.layer import Layer
+from adafisher.layers.registry import find_rule
 
 # Its encoder layer names all of its weights, but for a path of inference alone.
 _CALLS_ITS_LAYERS = "torch.nn.modules.transformer"
@@ -31,7 +31,7 @@ def find_layers(
     Args:
         model: Any model.
         known: Modules to leave out.
-        norm_layers: Form of the norm-layer factors, see ``layers.find_rule``.
+        norm_layers: Form of the norm-layer factors, see ``registry.find_rule``.
         embeddings: Whether embeddings have factors.
 
     Yields:

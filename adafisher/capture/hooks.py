@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.utils.hooks import RemovableHandle
 
-from adafisher.calls import Calls
-from adafisher.layer import Layer
+from adafisher.capture.calls import Calls
+from adafisher.layers.layer import Layer
 
 
 class Watcher(Protocol):

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from adafisher.layer import Layer
+from adafisher.layers.layer import Layer
 
 
 def mark(grad: Tensor) -> tuple[int, int]:

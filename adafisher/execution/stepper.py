@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from adafisher.execution.fused import FusedStep, Matrices, Scalars, as_matrices
 from adafisher.factors import factor_dtype
 from adafisher.fisher import CurvatureTerm, precondition_, update_momentum_
-from adafisher.fused import FusedStep, Matrices, Scalars, as_matrices
 
 _BLOCK_ELEMENTS = 1 << 19  # 2 MiB in float32: fewer calls than 1 MiB, and still within the cache
 _SMALL_ELEMENTS = 1 << 14  # below, a batched call costs less than the parameter's own

@@ -1,0 +1,1 @@
+"""Which layers have curvature, and which form each gives to its factors and its diagonal."""
