@@ -3,11 +3,9 @@
 import json
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
-from experiments.config import identity
 from experiments.engine.build import build
 from experiments.engine.loop import Trainer
 from experiments.records.schema import METRICS_FILE, load_run
@@ -31,7 +29,7 @@ def quarter_seconds(monkeypatch):
 
 
 def record_of(config):
-    return load_run(Path(config["runs_dir"]) / identity.run_id(config))
+    return load_run(config.runs_dir / config.run_id)
 
 
 def test_a_training_time_ends_with_the_step_that_reaches_it(make_config):
@@ -78,7 +76,7 @@ def test_the_schedule_of_a_training_time_anneals_over_it(make_config):
     ids=["train_seconds", "target"],
 )
 def test_a_stopped_run_ends_like_an_unbroken_one(make_config, monkeypatch, overrides):
-    unbroken = make_config(*overrides, "runs_dir=" + make_config()["runs_dir"] + "-unbroken")
+    unbroken = make_config(*overrides, f"runs_dir={make_config().runs_dir}-unbroken")
     run.execute(unbroken)
     config = make_config(*overrides)
     step = Trainer._step
@@ -177,7 +175,7 @@ def test_a_checkpoint_from_before_targets_is_read(make_config):
 def test_a_resumed_run_has_no_row_twice(make_config):
     config = make_config("budget=train_seconds", "budget.train_seconds=1")
     run.execute(config)
-    path = Path(config["runs_dir"]) / identity.run_id(config) / METRICS_FILE
+    path = config.runs_dir / config.run_id / METRICS_FILE
     before = path.read_bytes()
     assert run.execute(config).skipped
     assert path.read_bytes() == before

@@ -3,14 +3,12 @@
 import functools
 import os
 import signal
-from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from experiments import seeding
-from experiments.config import identity
 from experiments.engine import compute
 from experiments.engine.build import build
 from experiments.engine.loop import Trainer
@@ -18,6 +16,7 @@ from experiments.errors import UserError
 from experiments.records.schema import load_run
 from experiments.run import control, run
 from experiments.studies import watched
+from tests.configs import GONE, changed
 
 SCALE = 65536.0  # what torch begins with, and the released trainer
 COUNT = 12
@@ -121,7 +120,7 @@ def test_a_stopped_run_ends_like_an_unbroken_one(make_config, monkeypatch):
     scaler = functools.partial(torch.amp.GradScaler, growth_interval=1)
     monkeypatch.setattr(torch.amp, "GradScaler", scaler)
     arguments = ("optimizer=adahessian", f"loss_scale={SCALE}", "budget.steps=8")
-    unbroken = make_config(*arguments, "runs_dir=" + make_config()["runs_dir"] + "-unbroken")
+    unbroken = make_config(*arguments, f"runs_dir={make_config().runs_dir}-unbroken")
     run.execute(unbroken)
     config, step = make_config(*arguments), Trainer._step
 
@@ -134,7 +133,7 @@ def test_a_stopped_run_ends_like_an_unbroken_one(make_config, monkeypatch):
         patch.setattr(Trainer, "_step", signalled)
         assert run.execute(config).status == "interrupted"
     assert run.execute(config).status == "done"
-    records = [load_run(Path(one["runs_dir"]) / identity.run_id(one)) for one in (config, unbroken)]
+    records = [load_run(one.runs_dir / one.run_id) for one in (config, unbroken)]
     rows = [
         [{k: v for k, v in row.items() if k != "train_seconds"} for row in record.rows]
         for record in records
@@ -145,12 +144,12 @@ def test_a_stopped_run_ends_like_an_unbroken_one(make_config, monkeypatch):
 
 def test_a_run_without_it_has_the_id_that_it_had(make_config):
     config = make_config()
-    assert config["loss_scale"] is None
-    before = {key: value for key, value in config.items() if key != "loss_scale"}
-    assert identity.run_id(before) == identity.run_id(config)
+    assert config.loss_scale is None
+    before = changed(config, {"loss_scale": GONE})
+    assert before.run_id == config.run_id
     compute.resolve(before)
-    scaled = {identity.run_id(make_config(f"loss_scale={scale}")) for scale in (65536, 65536.0, 1)}
-    assert len(scaled | {identity.run_id(config)}) == 3
+    scaled = {make_config(f"loss_scale={scale}").run_id for scale in (65536, 65536.0, 1)}
+    assert len(scaled | {config.run_id}) == 3
 
 
 @pytest.mark.parametrize(
@@ -168,14 +167,14 @@ def test_a_run_without_it_has_the_id_that_it_had(make_config):
 )
 def test_what_cannot_be_is_refused(make_config, overrides, message):
     config = make_config("optimizer=adafisher", *overrides)
-    check = control.check if config["control"] else compute.resolve
+    check = control.check if config.control else compute.resolve
     with pytest.raises(UserError, match=message):
         check(config)
 
 
 def test_a_closure_and_a_split_model_are_refused(make_config, monkeypatch):
     config = make_config("loss_scale=2")
-    config["optimizer"]["needs"] |= {"closure": True}
+    config = changed(config, {"optimizer.suite.needs.closure": True})
     with pytest.raises(UserError, match="not with loss_scale, as a scaler takes no closure"):
         compute.resolve(config)
     monkeypatch.setenv("RANK", "0")

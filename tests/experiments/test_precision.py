@@ -7,7 +7,6 @@ import signal
 import pytest
 import torch
 
-from experiments.config import identity
 from experiments.engine import compute
 from experiments.engine.build import build
 from experiments.engine.loop import Trainer
@@ -15,13 +14,14 @@ from experiments.engine.precision import Precision
 from experiments.errors import UserError
 from experiments.records.schema import load_runs
 from experiments.run import run
+from tests.configs import changed
 
 # The compiler asks every tensor for its gradient, and hides the warning but not from "error".
 COMPILING = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 
 
 def rows_of(config):
-    (found,), _ = load_runs(run.Path(config["runs_dir"]))
+    (found,), _ = load_runs(config.runs_dir)
     return [{k: v for k, v in row.items() if k != "train_seconds"} for row in found.rows]
 
 
@@ -88,7 +88,7 @@ def test_a_stopped_fp16_run_ends_like_an_unbroken_one(make_config, monkeypatch):
     # A scale that changes in every step.
     scaler = functools.partial(torch.amp.GradScaler, growth_interval=1)
     monkeypatch.setattr(torch.amp, "GradScaler", scaler)
-    unbroken = make_config(*arguments, "runs_dir=" + make_config()["runs_dir"] + "-unbroken")
+    unbroken = make_config(*arguments, f"runs_dir={make_config().runs_dir}-unbroken")
     run.execute(unbroken)
     config, step = make_config(*arguments), Trainer._step
 
@@ -178,7 +178,7 @@ def test_channels_last_needs_images(make_config):
             "keep_gradients",
             ["loss_scale=2"],
             1,
-            "not with loss_scale and needs.keep_gradients=true",
+            "not with loss_scale and optimizer.suite.needs.keep_gradients=true",
         ),
         ("keep_gradients", ["distributed=fsdp"], 2, "needs.keep_gradients=true, as they are split"),
         ("keep_gradients", ["optimizer=adahessian"], 1, "keep_gradients=true, as its gradients"),
@@ -194,7 +194,7 @@ def test_a_method_is_refused_by_its_flags(
     monkeypatch.setenv("WORLD_SIZE", str(launch))
     config = make_config(*overrides)
     if flag is not None:
-        config["optimizer"]["needs"] |= {flag: True}
+        config = changed(config, {f"optimizer.suite.needs.{flag}": True})
     with pytest.raises(UserError, match=message):
         compute.resolve(config)
 
@@ -205,8 +205,8 @@ def test_without_such_a_flag_nothing_is_refused(make_config):
 
 
 def test_the_id_is_of_what_is_computed_and_not_of_who_computes_it(make_config):
-    plain = identity.run_id(make_config())
-    changed = {identity.run_id(make_config(f"precision={name}")) for name in ("bf16", "fp16")}
-    changed |= {identity.run_id(make_config("compile=true"))}
+    plain = make_config().run_id
+    changed = {make_config(f"precision={name}").run_id for name in ("bf16", "fp16")}
+    changed |= {make_config("compile=true").run_id}
     assert len(changed | {plain}) == 4
-    assert identity.run_id(make_config("distributed=fsdp")) == plain
+    assert make_config("distributed=fsdp").run_id == plain
