@@ -23,7 +23,8 @@ from adafisher.coverage import Coverage, warn_uncovered
 from adafisher.curvature import Curvature
 from adafisher.execution.scaling import LossScale, Scale, unscale_
 from adafisher.execution.sharding import check_shards, local, mesh_group, place_like
-from adafisher.execution.stepper import Rule, Stepper, Update
+from adafisher.execution.step import Hyperparameters, Update, form_fisher_diag
+from adafisher.execution.stepper import Stepper
 from adafisher.groups import (
     ALIAS_OF_BETA,
     check_gradients,
@@ -36,7 +37,7 @@ from adafisher.groups import (
 )
 from adafisher.layers.registry import SUPPORTED
 from adafisher.reasons import looked_up, reasons
-from adafisher.stats import CurvatureStats, curvature_stats, form_fisher_diag
+from adafisher.stats import CurvatureStats, curvature_stats
 
 
 class AdaFisher(torch.optim.Optimizer):
@@ -450,7 +451,7 @@ class AdaFisher(torch.optim.Optimizer):
         terms = self._curvature.terms(whole)
         if not terms and whole in self._curvature.owners:
             self._identity_steps[name] = self._identity_steps.get(name, 0) + 1
-        rule = Rule(
+        hyper = Hyperparameters(
             beta=beta,
             coupled_decay=0.0 if self._decoupled else decay,
             shrink=lr * decay if self._decoupled else 0.0,
@@ -458,7 +459,7 @@ class AdaFisher(torch.optim.Optimizer):
             maximize=group["maximize"],
         )
         step_size = lr / (1.0 - beta ** state["step"])
-        return Update(param, grad, exp_avg, terms, step_size, rule)
+        return Update(param, grad, exp_avg, terms, step_size, hyper)
 
     def _without_decay(self) -> set[Tensor]:
         if self._undecayed is None:  # not earlier: a lazy layer has no shapes before it is called

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adafisher.curvature import Curvature
 from adafisher.execution.sharding import local
-from adafisher.factors import factor_dtype
+from adafisher.execution.step import form_fisher_diag
 from adafisher.fisher import CurvatureTerm
 
 _SAMPLE = 1 << 20  # entries of a parameter that are sorted; of larger ones every n-th
@@ -110,27 +110,6 @@ def curvature_stats(
         memory_bytes=memory_bytes(tensor for tensors in held.values() for tensor in tensors),
     )
     return CurvatureStats(overall, layers)
-
-
-@torch.no_grad()
-def form_fisher_diag(param: Tensor, terms: Sequence[CurvatureTerm], *, damping: float) -> Tensor:
-    """Form ``F = mean_i left_i * right_i + damping`` of a parameter.
-
-    Args:
-        param: Parameter, any shape.
-        terms: One pair for every layer that it belongs to, at least one.
-        damping: Added to the diagonal.
-
-    Returns:
-        The diagonal, shaped as ``param``.
-    """
-    shape = param.shape
-    if terms[0][0].dim() > param.dim():
-        shape = param.unflatten(0, terms[0][0].shape[:2]).shape
-    fisher_diag = torch.zeros(shape, dtype=factor_dtype(param.dtype), device=param.device)
-    for left, right in terms:
-        fisher_diag.addcmul_(left, right)
-    return fisher_diag.div_(len(terms)).add_(damping).view(param.shape)
 
 
 @torch.no_grad()

@@ -15,44 +15,14 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from adafisher.execution.step import SCALARS, fused_step_
 from adafisher.factors import factor_dtype
 
 Matrices = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-Scalars = tuple[float, ...]
 
-SCALARS = ("beta", "coupled_decay", "keep", "sign", "step_size", "damping")
 CALL_SIZE = 8  # matrices of a call; what is missing is filled up
 _ARGUMENTS = 5
 _MIN_SIDE = 2  # sides of 0 and 1 are constants to the compiler, and would compile it again
-
-
-def fused_step_(
-    param: Tensor,
-    grad: Tensor,
-    exp_avg: Tensor,
-    left: Tensor,
-    right: Tensor,
-    scalars: Tensor,
-) -> None:
-    """The step of a matrix, in place.
-
-        m <- beta m + (1 - beta) (sign g + coupled theta)
-        theta <- keep theta - step_size m / (left right + damping)
-
-    Args:
-        param: ``theta``, ``[rows, columns]``.
-        grad: ``g``, ``[rows, columns]``.
-        exp_avg: ``m``, ``[rows, columns]``.
-        left: ``[rows, 1]``.
-        right: ``[1, columns]``.
-        scalars: ``SCALARS``, one entry each; ``sign`` is -1 to ascend, ``keep`` what decoupled
-            weight decay leaves.
-    """
-    beta, coupled, keep, sign, step_size, damping = scalars.unbind()
-    direction = sign * grad + coupled * param
-    momentum = exp_avg + (1.0 - beta) * (direction - exp_avg)
-    exp_avg.copy_(momentum)
-    param.copy_(keep * param - step_size * momentum / (left * right + damping))
 
 
 def as_matrices(
@@ -129,7 +99,7 @@ class FusedStep:
         """Compile nothing yet."""
         self.failure: str | None = None
 
-    def __call__(self, matrices: Sequence[Matrices], scalars: Sequence[Scalars]) -> bool:
+    def __call__(self, matrices: Sequence[Matrices], scalars: Sequence[tuple[float, ...]]) -> bool:
         """Take the steps of matrices of one device and dtype.
 
         Args:
