@@ -1,18 +1,21 @@
-"""How far the curvature spreads, and what step it leaves: read on demand, kept nowhere."""
+"""What is read on demand and kept nowhere: who has curvature, its spread, the step it leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
+from adafisher.coverage import Coverage
 from adafisher.curvature import Curvature
 from adafisher.execution.sharding import local
 from adafisher.execution.step import form_fisher_diag
 from adafisher.fisher import CurvatureTerm
+from adafisher.reasons import looked_up, reasons
 
 _SAMPLE = 1 << 20  # entries of a parameter that are sorted; of larger ones every n-th
 _LEVELS = (0.01, 0.5, 0.99)
@@ -79,6 +82,36 @@ class Entries:
     high: float
     step_sum: float
     count: int
+
+
+def coverage_of(
+    parameters: Iterable[tuple[dict[str, Any], str, Tensor]],
+    curvature: Curvature,
+    *,
+    names: Mapping[Tensor, str],
+) -> Coverage:
+    """Gather which parameters of an optimizer have curvature.
+
+    Args:
+        parameters: Group, name and parameter of everything that is optimized.
+        curvature: Says which have it.
+        names: Of all parameters of the model.
+    """
+    owners, capture = curvature.owners, curvature.capture
+    params = {name: param for _, name, param in parameters}
+    why = reasons(capture.model, {param for param in params.values() if param not in owners})
+    tables = looked_up(capture.model)
+    layers = capture.layers.items()
+    return Coverage(
+        curvature=tuple(name for name, param in params.items() if param in owners),
+        identity=tuple(name for name, param in params.items() if param not in owners),
+        identity_steps=dict(curvature.identity_steps),
+        dropped={name: layer.dropped for name, layer in layers if layer.dropped},
+        partial=tuple(names[param] for param in capture.first.partial or ()),
+        reasons={name: why[param] for name, param in params.items() if param in why},
+        elements={name: 0 if is_lazy(param) else param.numel() for name, param in params.items()},
+        embeddings=tuple(name for name, param in params.items() if param in tables),
+    )
 
 
 def curvature_stats(

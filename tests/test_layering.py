@@ -23,7 +23,7 @@ PURE = ("adafisher.fisher", "adafisher.factors", "adafisher.reference")
 ORDERS = {
     "analysis": "report | tables figures | plots | published"
     " | render | results | statistics | style",
-    "adafisher": "by_name decoupled | optimizer | stats | curvature"
+    "adafisher": "by_name | optimizer | stats | curvature"
     " | checkpoint arguments groups | capture execution | layers"
     " | factors fisher coverage reasons scalars reference",
 }
