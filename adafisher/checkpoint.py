@@ -53,7 +53,7 @@ def by_position(state: dict[Any, dict[str, Any]]) -> dict[int, dict[str, Any]]:
 
 
 def pack_layer(layer: Layer) -> dict[str, Any]:
-    """State of a layer: its kind, counters, running factors and pooled rows."""
+    """Pack the state of a layer: its kind, counters, running factors and pooled rows."""
     pool = layer.pool.settled()
     packed: dict[str, Any] = {"kind": _kind(layer), "dropped": layer.dropped, "rows": pool.rows}
     tensors = {name: getattr(layer, name) for name in FACTORS}

@@ -56,7 +56,7 @@ class Curvature:
         return self.capture.owners
 
     def terms(self, param: Tensor) -> list[CurvatureTerm]:
-        """Curvature of a parameter as of the last refresh; empty where there is no estimate."""
+        """Give the curvature of a parameter as of the last refresh; empty without an estimate."""
         return self._terms.get(param, [])
 
     def count_identity(self, name: str, param: Tensor) -> None:
@@ -65,7 +65,7 @@ class Curvature:
             self.identity_steps[name] = self.identity_steps.get(name, 0) + 1
 
     def tensors(self, layer: Layer) -> list[Tensor | None]:
-        """All that is kept for a layer: averages, waiting rows, and the terms of its parameters."""
+        """List what is kept for a layer: averages, waiting rows, the terms of its parameters."""
         kept = [layer.activation_diag, layer.grad_diag]
         kept += [layer.pool.activation_sum, layer.pool.grad_sum]
         return kept + [t for _, param in layer.roles() for pair in self.terms(param) for t in pair]
@@ -122,7 +122,7 @@ class Curvature:
         self._arm()
 
     def state(self) -> dict[str, Any]:
-        """Everything that a restored run needs; holds the live tensors."""
+        """Give everything that a restored run needs; holds the live tensors."""
         layers = self.capture.layers.items()
         return {
             "step": self.step_count,
@@ -148,7 +148,7 @@ class Curvature:
             warn(names)
 
     def _is_plain(self, layer: Layer) -> bool:
-        """Whether a parameter of the layer is stepped without curvature."""
+        """Tell whether a parameter of the layer is stepped without curvature."""
         tracked = self.capture.tracked
         return any(
             param.grad is not None and param in tracked and not self.terms(param)

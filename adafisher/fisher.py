@@ -18,7 +18,7 @@ _CONSTANT_ULPS = 16
 
 
 def min_max(x: Tensor, eps: float = 0.0, constant_factor: str = "ones") -> Tensor:
-    """Min-Max normalisation over all entries.
+    """Normalise by Min-Max over all entries.
 
         x' = (x - min x) / (max x - min x + eps)
 
@@ -40,7 +40,7 @@ def min_max(x: Tensor, eps: float = 0.0, constant_factor: str = "ones") -> Tenso
 def min_max_between(
     x: Tensor, low: Tensor, high: Tensor, eps: float, constant_factor: str
 ) -> Tensor:
-    """``min_max`` with the extremes given, which broadcast to ``x``."""
+    """Take ``min_max`` with the extremes given, which broadcast to ``x``."""
     spread = high - low
     scaled = (x - low) / (spread + eps)
     if constant_factor == "zeros" and eps > 0.0:
@@ -50,7 +50,7 @@ def min_max_between(
 
 
 def update_average_(average: Tensor, estimate: Tensor, gammas: tuple[float, float]) -> Tensor:
-    """Running average of a factor, in place: ``gamma_1 * average + (1 - gamma_2) * estimate``.
+    """Update a running average in place: ``gamma_1 * average + (1 - gamma_2) * estimate``.
 
     The two coefficients need not sum to one: Min-Max removes the scale.
 

@@ -16,7 +16,7 @@ ALIAS_OF_BETA = "momentum"
 
 
 def stored(group: dict[str, Any]) -> dict[str, Any]:
-    """A group as it is kept: plain numbers, but for a tensor ``lr``, which is read at each step."""
+    """Give a group as it is kept: plain numbers, but a tensor ``lr``, which each step reads."""
     return {
         name: value
         if name == "params" or (name == "lr" and isinstance(value, Tensor))
@@ -27,7 +27,7 @@ def stored(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of a group as they are now, after ``take_momentum``.
+    """Read the numbers of a group as they are now, after ``take_momentum``.
 
     Args:
         group: Group of an optimizer.
@@ -55,7 +55,7 @@ def take_momentum(group: dict[str, Any]) -> None:
 
 
 def sparse_weights(model: nn.Module) -> set[Tensor]:
-    """Weights that are known to get sparse gradients: of embeddings with ``sparse=True``."""
+    """Find weights that are known to get sparse gradients: of embeddings with ``sparse=True``."""
     return {
         module.weight
         for module in model.modules()
@@ -146,7 +146,7 @@ class ModelParameters:
 
 
 def undecayed(model: nn.Module) -> set[Tensor]:
-    """Parameters that ``decay_norms_and_biases=False`` takes out of weight decay.
+    """Find the parameters that ``decay_norms_and_biases=False`` takes out of weight decay.
 
     Args:
         model: Any model.

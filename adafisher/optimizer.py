@@ -267,18 +267,18 @@ class AdaFisher(torch.optim.Optimizer):
         return not self._loss_scale.is_function
 
     def coverage(self) -> Coverage:
-        """Which of the optimizer's parameters have curvature; costs nothing when not called."""
+        """Tell which parameters have curvature; costs nothing when not called."""
         return coverage_of(self._each(), self._curvature, names=self._model_parameters.names)
 
     def curvature_stats(self) -> CurvatureStats:
-        """Spread of ``F / damping``, effective step, dropped estimates and memory of the factors.
+        """Measure spread of ``F / damping``, effective step, dropped estimates and factor memory.
 
         It is computed when called, a parameter at a time, and waits for the device.
         """
         return curvature_stats(self._each(), self._curvature)
 
     def fisher_diag(self, param: Tensor) -> Tensor | None:
-        """``F`` with the damping, as the last step divided by it; formed when called.
+        """Form ``F`` with the damping, as the last step divided by it.
 
         Args:
             param: A parameter of the optimizer; of a sharded one, this rank's part counts.
@@ -302,13 +302,13 @@ class AdaFisher(torch.optim.Optimizer):
         self._curvature.capture.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy or a pickle takes along: the layers, and so the model, with the factors."""
+        """Give what a copy or a pickle takes along: the layers, so the model, and the factors."""
         own = ("_model_parameters", "_curvature", "_loss_scale", "_stepper")
         state: dict[str, Any] = super().__getstate__()
         return state | {name: getattr(self, name) for name in own}
 
     def state_dict(self) -> dict[str, Any]:
-        """A snapshot as plain tensors and numbers; later steps do not change it.
+        """Take a snapshot as plain tensors and numbers; later steps do not change it.
 
         Rows that are pooled for the next step are part of it, gradients are not.
 
@@ -341,7 +341,7 @@ class AdaFisher(torch.optim.Optimizer):
         self._curvature.load_state(curvature)
 
     def live_state(self) -> dict[str, Any]:
-        """As ``state_dict``, with the tensors themselves, which later steps change."""
+        """Give ``state_dict`` with the tensors themselves, which later steps change."""
         self._curvature.capture.drop_cleared(loaded=False)
         for group in self.param_groups:
             take_momentum(group)

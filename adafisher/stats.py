@@ -209,6 +209,6 @@ def spread(parts: Iterable[Entries | None], *, dropped: int, memory_bytes: int) 
 
 
 def memory_bytes(tensors: Iterable[Any]) -> int:
-    """Bytes of the memory behind some tensors, each piece counted once; None is skipped."""
+    """Count the bytes behind some tensors, each piece of memory once; None is skipped."""
     storages = [t.untyped_storage() for t in tensors if t is not None]
     return sum({s.data_ptr(): s.nbytes() for s in storages}.values())

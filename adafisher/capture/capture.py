@@ -130,7 +130,7 @@ class Capture:
             self.owners.setdefault(param, []).append((layer, role))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the hooks, which belong to this model, and the passes under way."""
+        """Leave out the hooks, which belong to this model, and the passes under way."""
         own = ("close", "_handles", "_passes", "_lock", "_whole")
         state = {key: value for key, value in vars(self).items() if key not in own}
         return state | {"_closed": not self.close.alive}
@@ -209,7 +209,7 @@ class Capture:
             remove(self._whole)
 
     def uncalled(self) -> list[Layer]:
-        """Layers of which no call was pooled though a parameter has a gradient."""
+        """Give the layers of which no call was pooled though a parameter has a gradient."""
         if not self.close.alive:  # then none are pooled, as asked for
             return []
         return [
@@ -220,7 +220,7 @@ class Capture:
         ]
 
     def wants(self, layer: Layer) -> bool:
-        """Whether a tracked parameter of the layer is being trained in this step."""
+        """Tell whether a tracked parameter of the layer is being trained in this step."""
         return self.armed and any(
             param.requires_grad and param in self.tracked for _, param in layer.roles()
         )
@@ -296,7 +296,7 @@ class Capture:
                     layer.pool.marks[param] = mark(param.grad)
 
     def _reaches(self, layer: Layer, module: nn.Module) -> bool:
-        """Whether a gradient can come from this call to the layer's parameters; waits for it."""
+        """Tell whether a gradient can come from this call to the parameters, and wait for it."""
         for i, (role, param) in enumerate(layer.roles()):
             holder: Any = param
             now = getattr(module, layer.attribute(role), None)
@@ -325,14 +325,14 @@ class Capture:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """The rows of a nested tensor, one sample after another; any other tensor as it is."""
+    """Take the rows of a nested tensor, one sample after another; any other tensor as it is."""
     if not x.is_nested:
         return x
     return x.values() if x.layout is torch.jagged else torch.cat(x.unbind())
 
 
 def _own_tensor(output: Tensor) -> Tensor:
-    """The tensor to hook. A change in place of a view unhooks the view, but not what it views."""
+    """Give the tensor to hook. A change in place unhooks a view, but not what it views."""
     base = None if output.is_nested else output._base
     if (
         base is not None

@@ -18,13 +18,13 @@ from adafisher.layers.layer import Layer
 
 
 def mark(grad: Tensor) -> tuple[int, int]:
-    """What changes when a gradient is replaced or changed in place."""
+    """Give what changes when a gradient is replaced or changed in place."""
     return id(grad), grad._version
 
 
 @torch.no_grad()
 def cleared(layers: Iterable[Layer]) -> list[Layer]:
-    """Layers with rows whose gradients are gone.
+    """Find layers with rows whose gradients are gone.
 
     Args:
         layers: Any layers. Of sharded ones a gradient zeroed in place is not found out, as a
@@ -54,7 +54,7 @@ def cleared(layers: Iterable[Layer]) -> list[Layer]:
 
 
 def _start_empty(grads: list[Tensor]) -> list[bool]:
-    """Whether the first slice of each is zero; each kind of device and dtype is waited for once."""
+    """Tell whether the first slice of each is zero; each device and dtype is waited for once."""
     kinds: dict[tuple[torch.device, torch.dtype], list[int]] = {}
     for i, grad in enumerate(grads):
         kinds.setdefault((grad.device, grad.dtype), []).append(i)

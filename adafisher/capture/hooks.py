@@ -28,7 +28,7 @@ class Watcher(Protocol):
     armed: bool
 
     def wants(self, layer: Layer) -> bool:
-        """Whether rows of the layer are wanted in this step."""
+        """Tell whether rows of the layer are wanted in this step."""
 
     def watch(
         self, layer: Layer, x: Tensor, output: Tensor, *, module: nn.Module, call: Any = None
@@ -36,17 +36,17 @@ class Watcher(Protocol):
         """Take note of a call of the layer."""
 
     def begin_whole(self) -> None:
-        """A forward pass of the whole model begins."""
+        """Hear that a forward pass of the whole model begins."""
 
     def end_whole(self, output: Any) -> None:
-        """It ends with this output."""
+        """Hear that it ends with this output."""
 
     def reach(self, param: Tensor) -> None:
-        """A gradient has reached the parameter."""
+        """Hear that a gradient has reached the parameter."""
 
 
 def is_recorded() -> bool:
-    """Whether the model is being exported or traced: what hooks do would become a part of it."""
+    """Tell whether the model is exported or traced: what hooks do would become a part of it."""
     return torch.compiler.is_exporting() or torch.jit.is_tracing()
 
 
@@ -149,7 +149,7 @@ class FirstOfAll(Hook):
             hooks.move_to_end(self._handle.id, last=False)
 
     def is_first(self) -> bool:
-        """Whether it sees the output before all others."""
+        """Tell whether it sees the output before all others."""
         first = next(iter(torch_module._global_forward_hooks), None)
         return self._handle is not None and first == self._handle.id
 
@@ -310,7 +310,7 @@ def _outside_of_the_graph(function: Callable[..., None], *args: Any) -> None:
 
 
 def _own(module: nn.Module) -> list[int]:
-    """Keys of the forward hooks that compute the module's output in its place."""
+    """Give the keys of the forward hooks that compute the module's output in its place."""
     hooks = module._forward_hooks
     return [key for key, hook in hooks.items() if getattr(hook, "computes_output", False)]
 

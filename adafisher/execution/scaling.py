@@ -100,7 +100,7 @@ def unscale_(params: Iterable[Tensor], scale: Tensor) -> None:
 
 
 def divide(grad_diag: Tensor, scale: Scale) -> Tensor:
-    """``grad_diag`` as it is at scale 1."""
+    """Give ``grad_diag`` as it is at scale 1."""
     if isinstance(scale, Tensor):
         return grad_diag / scale.to(grad_diag).square()
     return grad_diag if scale == 1.0 else grad_diag / scale**2

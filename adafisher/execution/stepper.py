@@ -40,7 +40,7 @@ class Stepper:
     _fused_step: FusedStep = field(default_factory=FusedStep)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Scratch memory and compiled code belong to the process; a copy makes its own."""
+        """Leave out scratch memory and compiled code, which belong to the process."""
         return {"foreach": self.foreach, "fused": self.fused}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ class Stepper:
         return self.foreach is True or update.param.numel() <= _SMALL_ELEMENTS
 
     def _matrices(self, update: Update) -> Matrices | None:
-        """What the compiled step takes, or None where it is not wanted or not possible."""
+        """Give what the compiled step takes, or None where it is not wanted or not possible."""
         param, grad, exp_avg, terms = update[:4]
         wanted = param.is_cuda if self.fused is None else self.fused
         if not wanted or len(terms) != 1:
@@ -88,7 +88,7 @@ class Stepper:
         return as_matrices(param, grad, exp_avg, *terms[0])
 
     def _step_blocks(self, update: Update) -> None:
-        """One parameter, a block of rows at a time."""
+        """Step one parameter, a block of rows at a time."""
         param, grad, exp_avg, terms = _rows(update)
         rows = _block_rows(param)
         buffer = self._buffer(param, rows) if terms else param
@@ -104,7 +104,7 @@ class Stepper:
             )
 
     def _buffer(self, param: Tensor, rows: int) -> Tensor:
-        """Memory for the denominators of a block, shared by all of this device and dtype."""
+        """Give memory for the denominators of a block, one for each device and dtype."""
         key = (param.device, factor_dtype(param.dtype))
         block = param[:rows] if param.dim() else param
         extents = zip(block.shape, block.stride(), strict=True)
@@ -116,7 +116,7 @@ class Stepper:
 
 
 def _rows(update: Update) -> tuple[Tensor, Tensor, Tensor, list[CurvatureTerm]]:
-    """The tensors of an update, in the grouped view if its terms have that."""
+    """Give the tensors of an update, in the grouped view if its terms have that."""
     param, grad, exp_avg, terms = update[:4]
     if not terms:
         return param, grad, exp_avg, terms
@@ -137,7 +137,7 @@ def _rows(update: Update) -> tuple[Tensor, Tensor, Tensor, list[CurvatureTerm]]:
 
 
 def _block_rows(param: Tensor) -> int:
-    """Rows of a block. An accelerator takes the whole tensor: there a launch costs more."""
+    """Choose the rows of a block. An accelerator takes all of them: there a launch costs more."""
     if param.dim() == 0:
         return 1
     if param.device.type != "cpu":
@@ -146,7 +146,7 @@ def _block_rows(param: Tensor) -> int:
 
 
 def _split(x: Tensor, rows: int, param: Tensor) -> Sequence[Tensor]:
-    """Blocks of ``rows`` along the first axis; what broadcasts along it stands in each."""
+    """Cut blocks of ``rows`` along the first axis; what broadcasts along it stands in each."""
     if param.dim() == 0 or rows >= param.shape[0]:
         return (x,)
     if x.shape[0] == 1:

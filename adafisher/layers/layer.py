@@ -34,7 +34,7 @@ class Call:
     grad: Tensor | None = None
 
     def grad_sum(self) -> Tensor:
-        """Statistic of the summed output gradient."""
+        """Take the statistic of the summed output gradient."""
         assert self.grad is not None
         return self.layer.rule.grad_sum(self.source, self.grad)
 
@@ -95,7 +95,7 @@ class Pool:
             self._close(call)
 
     def settled(self) -> Pool:
-        """The same rows with every call in the sums; this pool stays as it is."""
+        """Give the same rows with every call in the sums; this pool stays as it is."""
         if not self.open:
             return self
         pool = replace(self, open={})
@@ -105,7 +105,7 @@ class Pool:
         return pool
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what belongs to this model's graphs and gradients."""
+        """Leave out what belongs to this model's graphs and gradients."""
         return vars(self.settled()) | {"marks": {}}
 
     def abandon(self) -> None:
@@ -160,16 +160,16 @@ class Layer:
         self.holders: list[Tensor | None] = [None] * len(self._roles)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the rule, which is made of functions; the capture finds it again."""
+        """Leave out the rule, which is made of functions; the capture finds it again."""
         state = {key: value for key, value in vars(self).items() if key != "rule"}
         return state | {"holders": [None] * len(self._roles)}
 
     def roles(self) -> list[tuple[str, nn.Parameter]]:
-        """Parameters that get curvature from this layer, with their role."""
+        """List the parameters that get curvature from this layer, with their role."""
         return self._roles
 
     def attribute(self, role: str) -> str:
-        """Name of the module's attribute in a role."""
+        """Name the module's attribute in a role."""
         name: str = getattr(self.rule, role)
         return name
 
@@ -179,7 +179,7 @@ class Layer:
         self.pool = Pool()
 
     def estimate(self) -> Factors:
-        """Factors of the pooled rows, of which there must be some."""
+        """Give the factors of the pooled rows, of which there must be some."""
         pool = self.pool.settled()
         assert pool.activation_sum is not None
         assert pool.grad_sum is not None
@@ -193,19 +193,19 @@ class Layer:
         update_average_(self.grad_diag, estimate[1], gammas)
 
     def averages(self) -> Factors | None:
-        """The running averages, or None before the first estimate."""
+        """Give the running averages, or None before the first estimate."""
         if self.activation_diag is None or self.grad_diag is None:
             return None
         return self.activation_diag, self.grad_diag
 
 
 def is_sharded(tensor: Any) -> bool:
-    """Whether a tensor is spread over the ranks of a device mesh."""
+    """Tell whether a tensor is spread over the ranks of a device mesh."""
     return hasattr(tensor, "device_mesh")
 
 
 def _add_ragged(a: Tensor, b: Tensor) -> Tensor:
-    """Sum of two statistics; a released-code layer norm has one entry a token, so lengths vary."""
+    """Add two statistics; a released-code layer norm has one entry a token, so lengths vary."""
     if a.shape != b.shape:
         length = max(a.numel(), b.numel())
         a, b = (F.pad(t, (0, length - t.numel())) for t in (a, b))

@@ -49,7 +49,7 @@ class Found(NamedTuple):
 
 
 def find_rule(module: nn.Module, norm_layers: str, embeddings: bool = False) -> Found | None:
-    """The rule of a module, or None where it has no curvature.
+    """Find the rule of a module, or None where it has no curvature.
 
     Args:
         module: Any module.
