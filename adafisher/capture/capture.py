@@ -50,18 +50,16 @@ from adafisher.capture.calls import in_transform, refuse_capture
 from adafisher.capture.clearing import cleared, mark
 from adafisher.capture.discovery import find_layers
 from adafisher.capture.hooks import (
-    Enter,
     ForwardHook,
     Lead,
-    Leave,
     Reached,
-    Reader,
     WholeBegin,
     WholeEnd,
     remove,
     remove_dead,
 )
 from adafisher.capture.passes import Pass
+from adafisher.capture.readers import Enter, Leave, Reader
 from adafisher.capture.reads import FirstPass
 from adafisher.layers.layer import Call, Layer, is_sharded
 from adafisher.layers.registry import find_rule
