@@ -70,9 +70,9 @@ def unpack_layer(layer: Layer, packed: dict[str, Any]) -> None:
     for name in FACTORS:
         setattr(layer, name, found.get(name))
     layer.clear()
-    # Landed: rows that come without their gradients are dropped when the next ones come.
+    # Accumulated: rows that come without their gradients are dropped when the next ones come.
     layer.pool = Pool(
-        found.get("activation_sum"), found.get("grad_sum"), rows=packed["rows"], landed=True
+        found.get("activation_sum"), found.get("grad_sum"), rows=packed["rows"], accumulated=True
     )
 
 

@@ -15,7 +15,7 @@ from adafisher.scalars import as_number, check_number
 ALIAS_OF_BETA = "momentum"
 
 
-def stored(group: dict[str, Any]) -> dict[str, Any]:
+def plain_group(group: dict[str, Any]) -> dict[str, Any]:
     """Give a group as it is kept: plain numbers, but a tensor ``lr``, which each step reads."""
     return {
         name: value

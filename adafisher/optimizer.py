@@ -30,8 +30,8 @@ from adafisher.groups import (
     ModelParameters,
     check_gradients,
     each_parameter,
+    plain_group,
     sparse_weights,
-    stored,
     take_momentum,
 )
 from adafisher.layers.registry import SUPPORTED
@@ -158,7 +158,7 @@ class AdaFisher(torch.optim.Optimizer):
             patch_mean=patch_mean,
             constant_factor=constant_factor,
         )
-        defaults = stored(
+        defaults = plain_group(
             {
                 "lr": lr,
                 "beta": beta,
@@ -196,7 +196,7 @@ class AdaFisher(torch.optim.Optimizer):
             ValueError: A hyperparameter is out of range or belongs to the whole optimizer, or a
                 parameter is not of the model or given twice.
         """
-        group = stored(param_group)
+        group = plain_group(param_group)
         check_group({**self.defaults, **group})
         given = group["params"]
         if not isinstance(given, set):  # torch refuses a set, whose order changes between runs

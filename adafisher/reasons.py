@@ -48,7 +48,7 @@ def reasons(model: nn.Module, identity: Collection[Tensor]) -> dict[Tensor, str]
     return found
 
 
-def looked_up(model: nn.Module) -> set[Tensor]:
+def embedding_tables(model: nn.Module) -> set[Tensor]:
     """Find parameters of embeddings alone: a head that shares one is not counted apart.
 
     Args:

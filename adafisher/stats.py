@@ -15,7 +15,7 @@ from adafisher.curvature import Curvature
 from adafisher.execution.sharding import local
 from adafisher.execution.step import form_fisher_diag
 from adafisher.fisher import CurvatureTerm
-from adafisher.reasons import looked_up, reasons
+from adafisher.reasons import embedding_tables, reasons
 
 _SAMPLE = 1 << 20  # entries of a parameter that are sorted; of larger ones every n-th
 _LEVELS = (0.01, 0.5, 0.99)
@@ -100,7 +100,7 @@ def coverage_of(
     owners, capture = curvature.owners, curvature.capture
     params = {name: param for _, name, param in parameters}
     why = reasons(capture.model, {param for param in params.values() if param not in owners})
-    tables = looked_up(capture.model)
+    tables = embedding_tables(capture.model)
     layers = capture.layers.items()
     return Coverage(
         curvature=tuple(name for name, param in params.items() if param in owners),

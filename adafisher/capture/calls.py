@@ -60,7 +60,7 @@ def overrides_forward(module: nn.Module, base: type[nn.Module]) -> bool:
     )
 
 
-class Calls(TorchFunctionMode):
+class FunctionalCallMode(TorchFunctionMode):
     """Reports the functional calls of some layers while it is entered."""
 
     def __init__(self, layers: Iterable[Any], see: See) -> None:

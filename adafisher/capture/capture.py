@@ -7,8 +7,8 @@ they pass four places.
    afterwards can reach it and no activation is kept alive. What counts is what goes into the
    layer's own ``forward`` and comes out of it, whichever hooks change it before or afterwards.
 2. A tensor hook on the output sees the gradient there, even if the output is changed in place
-   afterwards (the reason that f-dangel/singd gives for tensor hooks), and lays the rows down with
-   the backward pass (``Pass``). Autograd alone holds that, so that rows die with their pass.
+   afterwards (the reason that f-dangel/singd gives for tensor hooks), and queues the rows with the
+   backward pass (``Pass``). Autograd alone holds that, so that rows die with their pass.
 3. The hook on the parameter, called when a gradient has been added to ``.grad``, moves the rows
    that this pass has of the parameter's layers into their pools. A pass that leaves no gradient
    leaves no rows: one without a backward, ``torch.autograd.grad``, ``backward(inputs=...)`` of
@@ -47,19 +47,19 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from adafisher.capture.calls import in_transform, refuse_capture
-from adafisher.capture.clearing import cleared, mark
+from adafisher.capture.clearing import cleared, grad_version
 from adafisher.capture.discovery import find_layers
 from adafisher.capture.hooks import (
+    AccumulateGradHook,
     ForwardHook,
-    Lead,
-    Reached,
-    WholeBegin,
-    WholeEnd,
+    ModelForwardHook,
+    ModelPreHook,
+    ReorderPreHook,
     remove,
     remove_dead,
 )
 from adafisher.capture.passes import Pass
-from adafisher.capture.readers import Enter, Leave, Reader
+from adafisher.capture.reader_hooks import Reader, ReaderForwardHook, ReaderPreHook
 from adafisher.capture.reads import FirstPass
 from adafisher.layers.layer import Call, Layer, is_sharded
 from adafisher.layers.registry import find_rule
@@ -157,8 +157,8 @@ class Capture:
         self._whole: list[RemovableHandle] = []
         if self.first.partial is None:
             self._whole = [
-                self.model.register_forward_pre_hook(WholeBegin(self)),
-                self.model.register_forward_hook(WholeEnd(self)),
+                self.model.register_forward_pre_hook(ModelPreHook(self)),
+                self.model.register_forward_hook(ModelForwardHook(self)),
             ]
             self._handles += self._whole
         # The model must not keep a dropped optimizer alive, nor go on computing for it.
@@ -170,12 +170,17 @@ class Capture:
         for module, layer in hooked:
             hook = ForwardHook(self, layer)
             handle = module.register_forward_hook(hook, with_kwargs=True, prepend=True)
-            self._handles += [handle, module.register_forward_pre_hook(Lead(hook, handle.id))]
+            self._handles += [
+                handle,
+                module.register_forward_pre_hook(ReorderPreHook(hook, handle.id)),
+            ]
         for module, layers in read.items():
             reader = Reader(self, layers)
             self._handles += [
-                module.register_forward_pre_hook(Enter(reader)),
-                module.register_forward_hook(Leave(reader), prepend=True, always_call=True),
+                module.register_forward_pre_hook(ReaderPreHook(reader)),
+                module.register_forward_hook(
+                    ReaderForwardHook(reader), prepend=True, always_call=True
+                ),
             ]
 
     def clear(self) -> None:
@@ -192,15 +197,15 @@ class Capture:
         """
         with self._lock:
             layers = self.layers.values()
-            for layer in cleared(own for own in layers if loaded or own.pool.marks):
+            for layer in cleared(own for own in layers if loaded or own.pool.versions):
                 layer.clear()
 
-    def begin_whole(self) -> None:
+    def begin_model_forward(self) -> None:
         """Begin a forward pass of the whole model, until one has been looked at."""
         if self.armed and torch.is_grad_enabled():
             self.first.begin()
 
-    def end_whole(self, output: Any) -> None:
+    def end_model_forward(self, output: Any) -> None:
         """End it, with what the model returned."""
         self.first.end(output, self.layers.values())
         if self.first.partial is not None:
@@ -254,13 +259,13 @@ class Capture:
             capture = capture_ref()
             if capture is not None and capture.wants(layer):
                 grad = grad.detach()
-                capture.lay_down(seen, _rows(grad) if shape is None else grad.view(shape))
+                capture.queue_rows(seen, _rows(grad) if shape is None else grad.view(shape))
 
         _own_tensor(output).register_hook(on_grad)
 
     @torch.no_grad()
-    def lay_down(self, call: Call, grad: Tensor) -> None:
-        """Lay the rows of a call down with the backward pass that is under way.
+    def queue_rows(self, call: Call, grad: Tensor) -> None:
+        """Queue the rows of a call with the backward pass that is under way.
 
         Args:
             call: The call.
@@ -278,7 +283,7 @@ class Capture:
         with self._lock:
             current.waiting.setdefault(call.layer, []).append((call, grad, is_sum))
 
-    def reach(self, param: Tensor) -> None:
+    def pool_rows(self, param: Tensor) -> None:
         """Pool the rows of the layers of a parameter that a gradient has just reached."""
         with self._lock:
             current = self._passes.get(torch._C._current_graph_task_id())
@@ -290,8 +295,8 @@ class Capture:
                 if layer.is_sharded and current is not None:
                     current.sharded.add(layer)
                 elif param.grad is not None:
-                    layer.pool.landed = True
-                    layer.pool.marks[param] = mark(param.grad)
+                    layer.pool.accumulated = True
+                    layer.pool.versions[param] = grad_version(param.grad)
 
     def _reaches(self, layer: Layer, module: nn.Module) -> bool:
         """Tell whether a gradient can come from this call to the parameters, and wait for it."""
@@ -315,7 +320,9 @@ class Capture:
 
     def _wait_for(self, holder: Tensor, layer: Layer, position: int) -> None:
         with self._lock:
-            handle = holder.register_post_accumulate_grad_hook(Reached(self, layer, position))
+            handle = holder.register_post_accumulate_grad_hook(
+                AccumulateGradHook(self, layer, position)
+            )
             hooks: Any = holder._post_accumulate_grad_hooks
             for key in [key for key in hooks if key != handle.id]:
                 hooks[key] = hooks.pop(key)  # behind ours: others may step and clear within theirs

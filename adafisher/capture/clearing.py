@@ -17,7 +17,7 @@ from torch import Tensor
 from adafisher.layers.layer import Layer
 
 
-def mark(grad: Tensor) -> tuple[int, int]:
+def grad_version(grad: Tensor) -> tuple[int, int]:
     """Give what changes when a gradient is replaced or changed in place."""
     return id(grad), grad._version
 
@@ -37,10 +37,11 @@ def cleared(layers: Iterable[Layer]) -> list[Layer]:
             continue
         held = [(param, param.grad) for _, param in layer.roles() if param.grad is not None]
         if not held:
-            if layer.pool.landed:
+            if layer.pool.accumulated:
                 gone.append(layer)
         elif not layer.is_sharded and all(
-            layer.pool.marks.get(param, mark(grad)) != mark(grad) for param, grad in held
+            layer.pool.versions.get(param, grad_version(grad)) != grad_version(grad)
+            for param, grad in held
         ):
             touched.append((layer, [grad for _, grad in held]))
     starts = [min(grads, key=Tensor.numel) for _, grads in touched]

@@ -33,13 +33,13 @@ class Watcher(Protocol):
     ) -> None:
         """Take note of a call of the layer."""
 
-    def begin_whole(self) -> None:
+    def begin_model_forward(self) -> None:
         """Hear that a forward pass of the whole model begins."""
 
-    def end_whole(self, output: Any) -> None:
+    def end_model_forward(self, output: Any) -> None:
         """Hear that it ends with this output."""
 
-    def reach(self, param: Tensor) -> None:
+    def pool_rows(self, param: Tensor) -> None:
         """Hear that a gradient has reached the parameter."""
 
 
@@ -77,7 +77,7 @@ class ForwardHook(Hook):
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
         """See a call of the layer, unless that was seen before the global hooks."""
-        if torch_module._global_forward_hooks and first_of_all.is_first() and not _own(module):
+        if torch_module._global_forward_hooks and global_hook.is_first() and not _own(module):
             return
         self.see(module, args, kwargs, output)
 
@@ -118,7 +118,7 @@ class ForwardHook(Hook):
 
 
 @dataclass(frozen=True)
-class Lead(Hook):
+class ReorderPreHook(Hook):
     """Pre-forward hook that puts a forward hook before those that may change the output."""
 
     hook: ForwardHook
@@ -135,14 +135,14 @@ class Lead(Hook):
                 for key in reversed(first):
                     hooks.move_to_end(key, last=False)
         if torch_module._global_forward_hooks:
-            first_of_all.lead()
+            global_hook.lead()
 
     def is_dead(self) -> bool:
         """Tell whether what it leads is a copy."""
         return self.hook.is_dead()
 
 
-class FirstOfAll(Hook):
+class GlobalForwardHook(Hook):
     """Global forward hook, there only beside those of others, which come before a module's own."""
 
     def __init__(self) -> None:
@@ -181,10 +181,10 @@ class FirstOfAll(Hook):
             torch_module._global_forward_hooks_with_kwargs.pop(self._handle.id, None)
 
 
-first_of_all = FirstOfAll()
+global_hook = GlobalForwardHook()
 
 
-class WholeBegin(Hook):
+class ModelPreHook(Hook):
     """Pre-forward hook of the whole model."""
 
     def __init__(self, capture: Watcher) -> None:
@@ -196,7 +196,7 @@ class WholeBegin(Hook):
             return
         capture = self._capture()
         if capture is not None:
-            capture.begin_whole()
+            capture.begin_model_forward()
 
     def is_dead(self) -> bool:
         """Tell whether it is a copy."""
@@ -209,7 +209,7 @@ class WholeBegin(Hook):
         self._capture = nothing
 
 
-class WholeEnd(WholeBegin):
+class ModelForwardHook(ModelPreHook):
     """Forward hook of the whole model."""
 
     def __call__(self, _module: nn.Module, _args: Any, output: Any = None) -> None:
@@ -218,10 +218,10 @@ class WholeEnd(WholeBegin):
             return
         capture = self._capture()
         if capture is not None:
-            capture.end_whole(output)
+            capture.end_model_forward(output)
 
 
-class Reached:
+class AccumulateGradHook:
     """Hook on a parameter, called after its gradient has been accumulated."""
 
     def __init__(self, capture: Watcher, layer: Layer, position: int) -> None:
@@ -233,7 +233,7 @@ class Reached:
         """Count the rows that gave the gradient."""
         capture, layer = self._capture(), self._layer()
         if capture is not None and capture.armed and layer is not None:
-            capture.reach(layer.roles()[self._position][1])
+            capture.pool_rows(layer.roles()[self._position][1])
 
 
 @torch._disable_dynamo

@@ -44,7 +44,7 @@ from adafisher.layers.norms import CHANNEL_RULES, NORM_RULES, TRAILING_RULES
 from adafisher.layers.rule import LayerRule
 
 
-class Known(NamedTuple):
+class FormMatch(NamedTuple):
     """What the table says of a module.
 
     Attributes:
@@ -74,7 +74,7 @@ class Form:
     rule: Callable[[str], LayerRule]
 
 
-def known(module: nn.Module, norm_layers: str) -> Known | None:
+def match_form(module: nn.Module, norm_layers: str) -> FormMatch | None:
     """Look a module up in the table; None where it is not there.
 
     Args:
@@ -88,7 +88,7 @@ def known(module: nn.Module, norm_layers: str) -> Known | None:
     for form in FORMS:
         base = _named(form.names, module)
         if base is not None and form.holds(module):
-            return Known(form.rule(norm_layers), base, is_call=True)
+            return FormMatch(form.rule(norm_layers), base, is_call=True)
     return None
 
 
@@ -207,4 +207,4 @@ _BUILT_IN = (nn.Embedding, nn.EmbeddingBag)
 _BUILT_IN += tuple(kind for kind, _ in [*AFFINE_RULES, *NORM_RULES["per_channel"]])
 _STANDARDISED_NAMES = r"(Scaled)?StdConv2d(Same)?|WeightStandardizedConv2d"
 _CONV2D = next(rule for kind, rule in AFFINE_RULES if kind is nn.Conv2d)
-_STANDARDISED = Known(replace(_CONV2D, is_computed=True), nn.Conv2d, is_call=False)
+_STANDARDISED = FormMatch(replace(_CONV2D, is_computed=True), nn.Conv2d, is_call=False)

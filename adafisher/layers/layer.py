@@ -52,8 +52,8 @@ class Pool:
         rows: Rows of all calls.
         open: Calls that are not in the two sums yet.
         called: Whether there was a call, be it of no rows.
-        landed: Whether the gradients are in ``.grad``; not yet while FSDP keeps them to itself.
-        marks: Each parameter's gradient as the last backward pass left it, see ``mark``.
+        accumulated: Whether the gradients are in ``.grad``; not yet while FSDP keeps them.
+        versions: ``clearing.grad_version`` of each parameter as the last backward pass left it.
     """
 
     activation_sum: Tensor | None = None
@@ -61,8 +61,8 @@ class Pool:
     rows: int = 0
     open: dict[Call, None] = field(default_factory=dict)
     called: bool = False
-    landed: bool = False
-    marks: dict[Tensor, tuple[int, int]] = field(default_factory=dict)
+    accumulated: bool = False
+    versions: dict[Tensor, tuple[int, int]] = field(default_factory=dict)
 
     @torch.no_grad()
     def take(self, call: Call, grad: Tensor, *, is_sum: bool, keeps_graph: bool) -> None:
@@ -106,9 +106,9 @@ class Pool:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to this model's graphs and gradients."""
-        return vars(self.settled()) | {"marks": {}}
+        return vars(self.settled()) | {"versions": {}}
 
-    def abandon(self) -> None:
+    def release(self) -> None:
         """Let go of the output gradients of open calls, or they live as long as the graph."""
         for call in self.open:
             call.pool = call.grad = None
@@ -175,7 +175,7 @@ class Layer:
 
     def clear(self) -> None:
         """Forget the rows."""
-        self.pool.abandon()
+        self.pool.release()
         self.pool = Pool()
 
     def estimate(self) -> Factors:

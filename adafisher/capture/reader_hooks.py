@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adafisher.capture.calls import Calls
+from adafisher.capture.calls import FunctionalCallMode
 from adafisher.capture.hooks import Hook, Watcher, is_recorded, nothing, outside_of_the_graph
 from adafisher.layers.layer import Layer
 
@@ -35,7 +35,7 @@ class Reader:
             and not entered
             and any(capture.wants(layer) for layer in layers)
         ):
-            calls = Calls(layers, self._see)
+            calls = FunctionalCallMode(layers, self._see)
             calls.__enter__()
         entered.append(calls)
 
@@ -66,11 +66,11 @@ class _Entered(threading.local):
     """The calls of a module that are under way, of each thread its own."""
 
     def __init__(self) -> None:
-        self.entered: list[Calls | None] = []
+        self.entered: list[FunctionalCallMode | None] = []
 
 
 @dataclass(frozen=True)
-class Enter(Hook):
+class ReaderPreHook(Hook):
     """Pre-forward hook of a reader."""
 
     reader: Reader
@@ -90,7 +90,7 @@ class Enter(Hook):
 
 
 @dataclass(frozen=True)
-class Leave(Hook):
+class ReaderForwardHook(Hook):
     """Forward hook of a reader, called also after an exception."""
 
     reader: Reader
