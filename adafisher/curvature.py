@@ -34,7 +34,7 @@ class Curvature:
     """
 
     def __init__(self, model: nn.Module, options: FactorOptions, process_group: Any = None) -> None:
-        """Hook the supported layers of ``model``.
+        """Register hooks on the supported layers of ``model``.
 
         Args:
             model: Model to watch.

@@ -134,7 +134,7 @@ class Capture:
         return state | {"_closed": not self.close.alive}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Hook the model that came along, copied or unpickled."""
+        """Register hooks on the model that came along, copied or unpickled."""
         closed = state.pop("_closed")
         vars(self).update(state)
         for layer in self.layers.values():
