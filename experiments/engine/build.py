@@ -22,6 +22,7 @@ from experiments.errors import UserError, first_line
 from experiments.models import transfer
 from experiments.optimizers.scalar_control import ScalarControl
 from experiments.records.calibration import Calibration
+from experiments.tasks import few_samples
 from experiments.tasks.task import Task
 
 # Keys of a section that the suite reads itself and the built object never sees.
@@ -155,6 +156,7 @@ def build_task(config: Mapping[str, Any]) -> Task:
         cache_dir=Path(config["cache_dir"]),
         **text,
     )
+    task = few_samples.limited(task, config.get("debug"))
     return task if config.get("evaluate_test", True) else task.without_test()
 
 

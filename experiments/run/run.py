@@ -56,7 +56,8 @@ def execute(config: Mapping[str, Any], *, position: str = "") -> Outcome:
             settled_as: Outcome | None = world.tell(None)
             return settled_as or attempted()
         with folder.lock(on_wait=lambda: display.line("another process has this run; waiting")):
-            earlier = settled(folder, retry=config["retry"], notify=display.line)
+            anew = config.get("debug") is not None
+            earlier = settled(folder, retry=config["retry"], notify=display.line, anew=anew)
             outcome = earlier and Outcome(
                 folder.run_id, identity.label(config), *earlier, skipped=True
             )
