@@ -28,7 +28,10 @@ _GROUPS = (
     "ruleset",
     "family",
     "experiment",
+    "debug",
 )
+# Of runs that are to be looked at; what begins with a dot is no result to any reader.
+DEBUG_DIR = ".debug"
 
 
 def resolve(config: DictConfig) -> RunConfig:
@@ -46,6 +49,8 @@ def resolve(config: DictConfig) -> RunConfig:
         raise UserError(f"config: {first_line(error)}") from error
     for key in FOLDERS:
         plain[key] = str(Path(str(plain[key])).expanduser().absolute())
+    if plain["debug"] is not None:
+        plain["runs_dir"] = str(Path(plain["runs_dir"]) / DEBUG_DIR)
     if plain["deterministic"] is True and plain["threads"] is None:
         # The last bits of a sum depend on the threads that share it, and a sweep divides the cores.
         plain["threads"] = 1

@@ -257,6 +257,7 @@ class RunConfig:
     recipe: str | None = None
     grids: list[Any] | None = None
     origin: dict[str, Any] | None = None
+    debug: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, values: Values) -> "RunConfig":

@@ -22,6 +22,7 @@ from experiments.errors import UserError, first_line
 from experiments.models import transfer
 from experiments.optimizers.scalar_control import ScalarControl
 from experiments.records.calibration import Calibration
+from experiments.tasks import few_samples
 from experiments.tasks.task import Task
 
 
@@ -125,6 +126,7 @@ def build_task(config: RunConfig) -> Task:
         cache_dir=config.cache_dir,
         **text,
     )
+    task = few_samples.limited(task, config.debug)
     return task if config.evaluate_test else task.without_test()
 
 

@@ -9,7 +9,7 @@ import torch
 
 from experiments.config import rulesets
 from experiments.config.run_config import RunConfig
-from experiments.engine import checkpoint, failures
+from experiments.engine import checkpoint, failures, profiling
 from experiments.engine.build import build, build_task
 from experiments.engine.built import Built
 from experiments.engine.compute import pick_device
@@ -129,7 +129,16 @@ class _Training:
         self.stop = signals.StopRequest()
         self.rows: list[dict[str, Any]] = []
         self.trainer = Trainer(
-            built, seed=config.seed, on_step=display.step, stop_requested=self.stop
+            built,
+            seed=config.seed,
+            on_step=profiling.watch(
+                config.debug,
+                built,
+                folder=record.folder.path,
+                on_step=display.step,
+                tell=display.line,
+            ),
+            stop_requested=self.stop,
         )
 
     def resume(self, remarks: list[str]) -> None:

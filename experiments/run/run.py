@@ -55,7 +55,8 @@ def execute(config: RunConfig | Values, *, position: str = "") -> Outcome:
             settled_as: Outcome | None = world.tell(None)
             return settled_as or attempted()
         with folder.lock(on_wait=lambda: display.line("another process has this run; waiting")):
-            earlier = settled(folder, retry=config.retry, notify=display.line)
+            anew = config.debug is not None
+            earlier = settled(folder, retry=config.retry, notify=display.line, anew=anew)
             outcome = earlier and Outcome(folder.run_id, config.label, *earlier, skipped=True)
             world.tell(outcome)
             if outcome is not None:

@@ -62,8 +62,11 @@ def execute_job(config: RunConfig, sweep: Sweep, *, number: int) -> None:
     folder = RunFolder(config.runs_dir, config.run_id)
     label = config.label
     display = Display(f"{position} {label}")
+    anew = config.debug is not None
     earlier = (
-        None if folder.is_locked() else settled(folder, retry=config.retry, notify=display.line)
+        None
+        if folder.is_locked()
+        else settled(folder, retry=config.retry, notify=display.line, anew=anew)
     )
     if earlier is not None:
         _note(shared, config, number, Outcome(folder.run_id, label, *earlier, skipped=True))

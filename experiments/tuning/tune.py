@@ -57,6 +57,8 @@ def tune(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[st
         ]
     )
     config = compose.composed([item for item in base if not item.startswith("hydra")])
+    if config.debug is not None:
+        raise UserError("Invalid debug: a trial is a whole run. Leave it out.")
     if config.task.arguments.get("validation_fraction") == 0:
         raise UserError(
             "Invalid task.validation_fraction: 0. Must be > 0: tuning never looks at the test set."
