@@ -173,10 +173,10 @@ wandb-sync: setup
 
 ## Measure costs as ratios to a peer in the same process; out/bench/ gets the numbers.
 ## Variables: OUT ARGS
-## Example:   make bench ARGS='adafisher --models resnet18 --batches 128,256 --threads 2'
+## Example:   make bench ARGS='part=adafisher models=resnet18 batches=128,256 threads=2'
 bench: setup
 	@echo "Bench: ratios to a peer in the same process."
-	@$(python) -m experiments.bench $(ARGS) --out $(call quote,$(OUT))
+	@$(python) -m experiments bench $(call override,out,$(OUT)) $(ARGS)
 
 ## Load and aggregate 10,000 made-up runs; fails beyond 20 seconds or 2 GB.
 ## Variables: ARGS

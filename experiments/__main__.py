@@ -1,9 +1,17 @@
-"""Every command of the suite but the training: ``python -m experiments VERB [key=value ...]``."""
+"""The command line: ``python -m experiments VERB key=value ...``.
 
-import runpy
-import sys
+A verb is a module with ``main``, which takes the words behind the verb and gives the exit code.
+"""
+
+import importlib
+from collections.abc import Sequence
+
+from experiments.config import arguments
+from experiments.config.nearest import nearest
+from experiments.errors import UserError
 
 VERBS = {
+    "bench": "experiments.bench.bench",
     "calibration": "experiments.timing.calibration",
     "data": "experiments.tasks.fetch",
     "golden": "experiments.replay.golden",
@@ -20,16 +28,26 @@ VERBS = {
 }
 
 
-def main() -> None:
-    """Run the command's module as Python would, with the arguments that are left."""
-    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+def main(words: Sequence[str]) -> int:
+    """Run a command.
+
+    Args:
+        words: The verb, and what its module takes.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: If there is no such verb, or it refuses what it was given.
+    """
+    if not words:
+        raise UserError(f"Missing command. Must be one of: {', '.join(VERBS)}.")
+    verb, *rest = words
     if verb not in VERBS:
-        known = ", ".join(VERBS)
-        print(f"error: Unknown command: {verb!r}. Must be one of: {known}.", file=sys.stderr)
-        sys.exit(2)
-    del sys.argv[1]
-    runpy.run_module(VERBS[verb], run_name="__main__", alter_sys=True)
+        raise UserError(f"Unknown command: {verb!r}. {nearest(verb, VERBS)}")
+    code: int = importlib.import_module(VERBS[verb]).main(rest)
+    return code
 
 
 if __name__ == "__main__":
-    main()
+    arguments.command(main)

@@ -85,15 +85,10 @@ def test_missing_studies_run_before_the_figures_where_asked(
 
 
 def test_bench(ready: Checkout) -> None:
-    assert (
-        ready.make("bench", "OUT=my out", "ARGS=adafisher --quick --models resnet18").returncode
-        == 0
-    )
+    given = ready.make("bench", "OUT=my out", "ARGS=part=adafisher quick=true")
+    assert given.returncode == 0
     (program,) = ready.programs()
-    assert program == [
-        *("-m", "experiments.bench", "adafisher", "--quick", "--models", "resnet18"),
-        *("--out", "my out"),
-    ]
+    assert program == ["-m", "experiments", "bench", 'out="my out"', "part=adafisher", "quick=true"]
 
 
 @pytest.mark.parametrize(

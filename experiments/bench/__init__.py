@@ -1,1 +1,1 @@
-"""Measurements of cost, as ratios to a peer in one process: `python -m experiments.bench`."""
+"""Measurements of cost, as ratios to a peer in one process: `python -m experiments bench`."""

@@ -1,12 +1,12 @@
-"""What AdaFisher costs beside AdamW: `python -m experiments.bench adafisher --models resnet18`.
+"""What AdaFisher costs beside AdamW: `python -m experiments bench part=adafisher models=resnet18`.
 
 Times are ratios to `torch.optim.AdamW(fused=True)` in the same round. A refresh every 100 steps is
 the step without a refresh, plus a hundredth of what a refresh adds.
 """
 
-import argparse
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from experiments.bench.interleaved import Contender, Problem, Seconds, measure
+from experiments.bench.options import BenchOptions
 from experiments.config.commandline import CONF
 from experiments.config.run_config import Method
 from experiments.engine.build import build_optimizer
@@ -147,16 +148,29 @@ HEADS = {
 }
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this part."""
-    parser.add_argument("--models", default="resnet18,gpt1_mini,vit_s16", help="names, by commas")
-    parser.add_argument("--batches", help="batch sizes, by commas; default: by model and device")
-    parser.add_argument("--steps", type=int, default=10, help="training steps of each [10]")
-    parser.add_argument("--calls", type=int, default=50, help="calls of step() alone [50]")
-    parser.add_argument("--fused", action="store_true", help="compile AdaFisher's step as well")
+@dataclass(frozen=True)
+class AdaFisherBench(BenchOptions):
+    """What is measured of AdaFisher.
+
+    Attributes:
+        models: Names.
+        batches: Batch sizes; null: by model and device.
+        steps: Training steps of each.
+        calls: Calls of ``step`` alone.
+        fused: Whether to compile AdaFisher's step as well.
+    """
+
+    models: tuple[str, ...] = ("resnet18", "gpt1_mini", "vit_s16")
+    batches: str | None = None
+    steps: int = 10
+    calls: int = 50
+    fused: bool = False
 
 
-def run(options: argparse.Namespace, device: torch.device) -> Iterator[dict[str, Any]]:
+OPTIONS = AdaFisherBench
+
+
+def run(options: AdaFisherBench, device: torch.device) -> Iterator[dict[str, Any]]:
     """Measure every model at every batch size.
 
     Raises:
@@ -165,11 +179,11 @@ def run(options: argparse.Namespace, device: torch.device) -> Iterator[dict[str,
     defaults = BATCHES["cuda" if device.type == "cuda" else "cpu"]
     steps, calls = (3, 5) if options.quick else (options.steps, options.calls)
     if min(steps, calls) < 2:
-        raise UserError(f"Invalid --steps or --calls: {min(steps, calls)}. Must be >= 2.")
-    chosen, names = options.models.split(","), sorted(defaults)
+        raise UserError(f"Invalid steps or calls: {min(steps, calls)}. Must be >= 2.")
+    chosen, names = options.models, sorted(defaults)
     for name in chosen:
         if name not in names:
-            raise UserError(f"Invalid --models: {name!r}. Must be of {', '.join(names)}.")
+            raise UserError(f"Invalid models: {name!r}. Must be of {', '.join(names)}.")
     batches = _sizes(options.batches) if options.batches else None
     for name in chosen:
         if name == "vit_s16" and find_spec("timm") is None:
@@ -208,5 +222,5 @@ def _typical(seconds: list[Seconds]) -> str:
 def _sizes(text: str) -> list[int]:
     sizes = [int(part) if part.isdecimal() else 0 for part in text.split(",")]
     if min(sizes) < 1:
-        raise UserError(f"Invalid --batches: {text!r}. Must be whole numbers >= 1, by commas.")
+        raise UserError(f"Invalid batches: {text!r}. Must be whole numbers >= 1, by commas.")
     return sizes

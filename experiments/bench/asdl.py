@@ -1,16 +1,15 @@
-"""What our K-FAC, EKFAC and Shampoo cost beside ASDL's: `python -m experiments.bench asdl`.
+"""What our K-FAC, EKFAC and Shampoo cost beside ASDL's: `python -m experiments bench part=asdl`.
 
 ASDL (PyPI: asdfghjkl) is the library of the AdaFisher authors' K-FAC and Shampoo runs. Every round
 gives one training step to each contender, with one batch. A ratio is the contender's time over full
 refresh intervals divided by the AdamW (foreach) time of the same rounds; CPU time on a CPU.
 """
 
-import argparse
 import copy
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments.bench.interleaved import Problem
+from experiments.bench.options import BenchOptions
 from experiments.errors import UserError
 from experiments.models import resnet
 from experiments.models.gpt import GPT
@@ -49,32 +49,43 @@ class Contestant(NamedTuple):
     model: nn.Module
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this part."""
-    parser.add_argument("--models", default=",".join(PROBLEMS), help="names, by commas")
-    parser.add_argument("--intervals", type=int, default=2, help="full intervals to measure [2]")
-    parser.add_argument("--methods", help="names, by commas; default: all")
+@dataclass(frozen=True)
+class ASDLBench(BenchOptions):
+    """What is measured beside ASDL.
+
+    Attributes:
+        models: Names.
+        intervals: Full intervals to measure.
+        methods: Names; null: all.
+    """
+
+    models: tuple[str, ...] = tuple(PROBLEMS)
+    intervals: int = 2
+    methods: tuple[str, ...] | None = None
 
 
-def run(options: argparse.Namespace, device: torch.device) -> Iterator[dict[str, Any]]:
+OPTIONS = ASDLBench
+
+
+def run(options: ASDLBench, device: torch.device) -> Iterator[dict[str, Any]]:
     """Measure every model.
 
     Raises:
         UserError: If an option is out of range.
     """
-    for name in (chosen := options.models.split(",")):
+    for name in (chosen := options.models):
         if name not in PROBLEMS:
-            raise UserError(f"Invalid --models: {name!r}. Must be of {', '.join(PROBLEMS)}.")
+            raise UserError(f"Invalid models: {name!r}. Must be of {', '.join(PROBLEMS)}.")
     if options.intervals < 1:
-        raise UserError(f"Invalid --intervals: {options.intervals}. Must be >= 1.")
+        raise UserError(f"Invalid intervals: {options.intervals}. Must be >= 1.")
     makers = MAKERS
     if find_spec("asdl") is None:
         print("\nASDL's rows: skipped, asdfghjkl is not installed.")
         makers = {name: maker for name, maker in makers.items() if not name.endswith("asdl")}
     if options.methods:
-        for name in (wanted := options.methods.split(",")):
+        for name in (wanted := options.methods):
             if name not in makers:
-                raise UserError(f"Invalid --methods: {name!r}. Must be of {', '.join(makers)}.")
+                raise UserError(f"Invalid methods: {name!r}. Must be of {', '.join(makers)}.")
         makers = {name: maker for name, maker in makers.items() if name in wanted}
     for name in chosen:
         contest = problem(name, 2 if options.quick else PROBLEMS[name], device)

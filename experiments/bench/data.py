@@ -1,4 +1,4 @@
-"""What reading data costs the training loop: `python -m experiments.bench data --batch 128`.
+"""What reading data costs the training loop: `python -m experiments bench part=data batch=128`.
 
 The loop of the suite trains ResNet-18 on images of the shape of CIFAR-10, in turn from four
 sources: the suite's split with crop, flip and Cutout; one batch that is there already; and a plain
@@ -6,18 +6,19 @@ sources: the suite's split with crop, flip and Cutout; one batch that is there a
 no time depends on them. Times of one round are compared with each other only.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import resource
 import statistics
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from experiments.bench import sources
+from experiments.bench.options import BenchOptions
 from experiments.bench.sources import Pictures, PlainLoader, RepeatedBatch
 from experiments.config import compose
 from experiments.engine.build import build
@@ -116,16 +117,29 @@ def compare(built: Built, task: Mapping[str, Any], *, rounds: int, steps: int) -
     }
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this part."""
-    parser.add_argument("--model", default="resnet18", help="name in conf/model [resnet18]")
-    parser.add_argument("--optimizer", default="sgd", help="name in conf/optimizer [sgd]")
-    parser.add_argument("--batch", type=int, help="images a step [256; on a CPU 32]")
-    parser.add_argument("--steps", type=int, help="steps of each turn [100; on a CPU 4]")
-    parser.add_argument("--rounds", type=int, default=8, help="turns of each source [8]")
+@dataclass(frozen=True)
+class DataBench(BenchOptions):
+    """What is measured of reading data.
+
+    Attributes:
+        model: Name in ``conf/model``.
+        optimizer: Name in ``conf/optimizer``.
+        batch: Images a step; null: 256, on a CPU 32.
+        steps: Steps of each turn; null: 100, on a CPU 4.
+        rounds: Turns of each source.
+    """
+
+    model: str = "resnet18"
+    optimizer: str = "sgd"
+    batch: int | None = None
+    steps: int | None = None
+    rounds: int = 8
 
 
-def run(options: argparse.Namespace, device: torch.device) -> Iterator[dict[str, Any]]:
+OPTIONS = DataBench
+
+
+def run(options: DataBench, device: torch.device) -> Iterator[dict[str, Any]]:
     """Measure one model at one batch size.
 
     Raises:
@@ -139,9 +153,9 @@ def run(options: argparse.Namespace, device: torch.device) -> Iterator[dict[str,
         batch, steps, rounds = 2, 2, 2
     for key, value, least in (("batch", batch, 1), ("steps", steps, 1), ("rounds", rounds, 2)):
         if value < least:
-            raise UserError(f"Invalid --{key}: {value}. Must be >= {least}.")
+            raise UserError(f"Invalid {key}: {value}. Must be >= {least}.")
     if (WARM_UP + steps) * batch > sources.COUNT:
-        raise UserError(f"Invalid --steps: {steps}. A pass has {sources.COUNT // batch - WARM_UP}.")
+        raise UserError(f"Invalid steps: {steps}. A pass has {sources.COUNT // batch - WARM_UP}.")
     config = compose.composed(
         [
             *("task=cifar10_jpeg", f"model={options.model}", f"optimizer={options.optimizer}"),

@@ -1,4 +1,4 @@
-"""What every method costs beside AdamW: `python -m experiments.bench methods --models resnet18`.
+"""What every method costs beside AdamW: `python -m experiments bench part=methods models=resnet18`.
 
 Each method trains in turn with an AdamW of its own, as conf/optimizer has both. A method that
 refreshes something every few steps is measured over whole periods, so that the mean is what a step
@@ -6,9 +6,9 @@ costs in the long run; where a period is longer than the measurement, the step w
 the step with one are measured apart, and the refresh is charged by its share.
 """
 
-import argparse
 import statistics
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from experiments.bench.adafisher import method_of
 from experiments.bench.adafisher import problem as large_problem
 from experiments.bench.interleaved import Contender, Problem, first_step, measure
+from experiments.bench.options import BenchOptions
 from experiments.config import commandline
 from experiments.config.run_config import Method
 from experiments.engine.build import build_optimizer
@@ -125,21 +126,29 @@ def ratios(contenders: Sequence[Contender], clock: str, *, period: int) -> dict[
     return {"mean": mean, "median": statistics.median(pairs), "slowest": slowest}
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this part."""
-    parser.add_argument("--models", default=",".join(MODELS), help="names, by commas")
-    parser.add_argument("--methods", help="names in conf/optimizer, by commas; default: all")
-    parser.add_argument("--skip", default="", help="methods to leave out, by commas")
-    parser.add_argument("--steps", type=int, default=10, help="training steps at least [10]")
-    parser.add_argument(
-        "--limit",
-        type=float,
-        default=20.0,
-        help="leave a method out whose first step takes more seconds [20]",
-    )
+@dataclass(frozen=True)
+class SuiteBench(BenchOptions):
+    """What is measured of all methods.
+
+    Attributes:
+        models: Names.
+        methods: Names in ``conf/optimizer``; null: all.
+        skip: Methods to leave out.
+        steps: Training steps at least.
+        limit: A method whose first step takes more seconds is left out.
+    """
+
+    models: tuple[str, ...] = tuple(MODELS)
+    methods: tuple[str, ...] | None = None
+    skip: tuple[str, ...] = ()
+    steps: int = 10
+    limit: float = 20.0
 
 
-def run(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
+OPTIONS = SuiteBench
+
+
+def run(options: SuiteBench, device: torch.device) -> Iterator[Row]:
     """Measure every method on every model.
 
     Raises:
@@ -147,12 +156,12 @@ def run(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
     """
     steps = 3 if options.quick else options.steps
     if steps < 2:
-        raise UserError(f"Invalid --steps: {steps}. Must be >= 2.")
+        raise UserError(f"Invalid steps: {steps}. Must be >= 2.")
     known = commandline.choices("optimizer")
-    chosen = _names("--methods", options.methods or ",".join(known), known)
-    skipped = _names("--skip", options.skip, known) if options.skip else []
+    chosen = _names("methods", options.methods or known, known)
+    skipped = _names("skip", options.skip, known)
     batches = BATCHES["cuda" if device.type == "cuda" else "cpu"]
-    for model in _names("--models", options.models, MODELS):
+    for model in _names("models", options.models, MODELS):
         contest = problem(model, 2 if options.quick else batches[model], device)
         print(
             f"\n{model}, batch {len(contest.inputs)}: a training step as a ratio to {REFERENCE}'s "
@@ -167,8 +176,10 @@ def run(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
             method = _method(name)
             first = first_step(contest, partial(build_optimizer, method), method.needs)
             if first.wall > options.limit:
-                reason = f"its first step took {first.wall:.0f} s, more than --limit"
-                print(f"  {name:20}  left out: {reason} {options.limit:g}", flush=True)
+                reason = (
+                    f"its first step took {first.wall:.0f} s, more than limit={options.limit:g}"
+                )
+                print(f"  {name:20}  left out: {reason}", flush=True)
                 yield result | {"left_out": reason, "first_step": first}
                 continue
             result |= compare(contest, method, _method(REFERENCE), steps=steps)
@@ -188,8 +199,7 @@ def _line(result: Row) -> str:
     return f"{cells}{result['state_bytes']:7.2f} {result['peak_bytes']:7.2f}{result['period']:8}"
 
 
-def _names(option: str, text: str, known: Sequence[str]) -> list[str]:
-    names = text.split(",")
+def _names(option: str, names: Sequence[str], known: Sequence[str]) -> Sequence[str]:
     for name in names:
         if name not in known:
             raise UserError(f"Invalid {option}: {name!r}. Must be of {', '.join(known)}.")

@@ -1,40 +1,119 @@
-"""Arguments of the small commands, as `key=value`, where Hydra would be too much."""
+"""What is typed behind a verb, ``key=value ...``, read into a frozen dataclass: the one parser.
 
-import difflib
-from collections.abc import Mapping, Sequence
+The keys of a verb are the fields of its class, and their annotations say what a value must be. What
+is no key of a verb that composes runs is an override of theirs.
+"""
 
-from experiments.errors import UserError
+import sys
+import types
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from experiments.config.nearest import nearest
+from experiments.errors import UserError, report_user_errors
+from experiments.records.outcome import EXIT_CODES
+from experiments.system.log import show_log
+
+T = TypeVar("T")
+
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    Path: "a path",
+    str: "text",
+}
 
 
-def parse(given: Sequence[str], defaults: Mapping[str, str | None]) -> dict[str, str]:
-    """The value of every key, given or by default.
+def command(main: Callable[[Sequence[str]], int], words: Sequence[str] | None = None) -> None:
+    """Run a command, by default with the words of this process, and end it with its exit code.
+
+    A mistake of the user is one line and exit code 2, Ctrl-C a silent 130.
+    """
+    show_log()
+    try:
+        with report_user_errors():
+            code = main(sys.argv[1:] if words is None else words)
+    except KeyboardInterrupt:
+        code = EXIT_CODES["interrupted"]
+    sys.exit(code)
+
+
+def parse(words: Sequence[str], options: type[T], *, further: bool = False) -> tuple[T, list[str]]:
+    """Read what was typed.
 
     Args:
-        given: What was typed; of a repeated key the last counts.
-        defaults: Every key that there is; None where a value must be given.
+        words: Each ``key=value``; of a repeated key the last counts.
+        options: A dataclass; a field without a default must be given.
+        further: Whether there may be other words, the overrides of runs.
+
+    Returns:
+        The options, and the other words.
 
     Raises:
-        UserError: If a key is unknown, a value missing, or a word no ``key=value``.
+        UserError: If a word is no ``key=value``, a key unknown, or a value missing or of another
+            type.
 
     Example:
-        >>> parse(["runs_dir=a b"], {"runs_dir": "runs", "run": "x"})
-        {'runs_dir': 'a b', 'run': 'x'}
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Options:
+        ...     runs_dir: Path = Path("runs")
+        ...     trials: int = 16
+        >>> parse(["runs_dir=a b", "trials=4"], Options)[0]
+        Options(runs_dir=PosixPath('a b'), trials=4)
     """
-    known = ", ".join(defaults)
-    found: dict[str, str | None] = dict(defaults)
-    for word in given:
+    known = {field.name: field for field in fields(options)}  # type: ignore[arg-type]
+    hints = get_type_hints(options)
+    found: dict[str, Any] = {}
+    others: list[str] = []
+    for word in words:
         key, equals, value = word.partition("=")
-        if not equals:
-            raise UserError(f"Invalid argument: {word!r}. Must be key=value, of: {known}.")
-        if key not in defaults:
-            near = difflib.get_close_matches(key, defaults, n=1)
-            hint = f"Did you mean: {near[0]}?" if near else f"Known: {known}."
-            raise UserError(f"Unknown key: {key!r}. {hint}")
-        # The Makefile quotes a folder as Hydra wants it.
-        if len(value) > 1 and value[0] == value[-1] == '"':
-            value = value[1:-1].replace('\\"', '"')
-        found[key] = value
-    for key, default in found.items():
-        if default is None or default == "":
+        if key in known and equals:
+            found[key] = _read(key, _unquoted(value), hints[key])
+        elif further:
+            others.append(word)
+        elif not equals:
+            raise UserError(f"Invalid argument: {word!r}. Must be key=value, of: {_names(known)}.")
+        else:
+            raise UserError(f"Unknown key: {key!r}. {nearest(key, known)}")
+    for key, field in known.items():
+        if found.get(key) == "" or (key not in found and _is_required(field)):
             raise UserError(f"Missing value: {key}. Give it as {key}=<value>.")
-    return {key: value for key, value in found.items() if value is not None}
+    return options(**found), others
+
+
+def _is_required(field: "Field[Any]") -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _names(known: Iterable[str]) -> str:
+    return ", ".join(known) or "none"
+
+
+def _unquoted(value: str) -> str:
+    """The Makefile quotes a folder as Hydra wants it."""
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        return value[1:-1].replace('\\"', '"')
+    return value
+
+
+def _read(key: str, text: str, kind: Any) -> Any:
+    if get_origin(kind) in (types.UnionType, Union):
+        kinds = [one for one in get_args(kind) if one is not type(None)]
+        return (
+            None
+            if text == "null" and len(kinds) < len(get_args(kind))
+            else _read(key, text, kinds[0])
+        )
+    if get_origin(kind) is tuple:
+        items = [item.strip() for item in text.strip("[]").split(",")]
+        return tuple(_read(key, item, get_args(kind)[0]) for item in items)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text]
+        return Path(text).expanduser() if kind is Path and text else kind(text)
+    except (KeyError, ValueError) as error:
+        raise UserError(f"Invalid {key}: {text!r}. Must be {_KINDS[kind]}.") from error

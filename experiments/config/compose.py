@@ -1,8 +1,6 @@
 """One config out of a command line's overrides, by Hydra, as plain values."""
 
-import difflib
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import commandline, values
+from experiments.config.nearest import nearest
 from experiments.config.run_config import FOLDERS, RunConfig
 from experiments.errors import UserError, first_line
 
@@ -109,18 +108,3 @@ def defaults(job: list[str]) -> dict[str, Any]:
 
 def _only_groups(job: list[str]) -> list[str]:
     return [override for override in job if override.partition("=")[0] in _GROUPS]
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Name the known ones that are most like ``name``, or the first forty where none is."""
-    names = list(known)
-    tail = {key.rpartition(".")[2]: key for key in names}
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    near += [
-        tail[match]
-        for match in difflib.get_close_matches(name, tail, n=2)
-        if tail[match] not in near
-    ]
-    if near:
-        return f"Did you mean: {', '.join(near)}?"
-    return f"Known: {', '.join(names[:40])}."

@@ -10,9 +10,9 @@ import itertools
 import json
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from experiments.config import arguments, budget, commandline, grids, identity
 from experiments.config.compositions import Composition, Compositions
 from experiments.config.run_config import RunConfig
 from experiments.config.sourced import sourced
-from experiments.errors import UserError, first_line, report_user_errors
+from experiments.errors import UserError, first_line
 
 Config = dict[str, Any]
 
@@ -269,14 +269,17 @@ def text_of(value: Any, indent: int = 0) -> str:
     return f"{begin}\n{inner}" + f",\n{inner}".join(parts) + f"\n{' ' * indent}{end}"
 
 
-def main() -> None:
-    """Write the file."""
-    with report_user_errors():
-        path = Path(arguments.parse(sys.argv[1:], {"file": str(FILE)})["file"])
-        content = Mapped().content()
-        path.write_text(text_of(content) + "\n", encoding="utf-8")
-        print(f"{path}: {len(content['recipes'])} settings of published tables")
+@dataclass(frozen=True)
+class RecipesOptions:
+    """Where the file is written."""
+
+    file: Path = FILE
 
 
-if __name__ == "__main__":
-    main()
+def main(words: Sequence[str]) -> int:
+    """Write the file; returns the exit code."""
+    options, _ = arguments.parse(words, RecipesOptions)
+    content = Mapped().content()
+    options.file.write_text(text_of(content) + "\n", encoding="utf-8")
+    print(f"{options.file}: {len(content['recipes'])} settings of published tables")
+    return 0

@@ -7,15 +7,14 @@ identical, or within tolerance; 1: different; 2: a mistake in what was asked for
 
 import contextlib
 import math
-import sys
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from experiments.config import arguments
 from experiments.config.lift import lifted
 from experiments.config.run_config import RunConfig
-from experiments.errors import UserError, report_user_errors
+from experiments.errors import UserError
 from experiments.records import strict_json
 from experiments.records.schema import roots
 from experiments.records.store import write_atomic
@@ -29,48 +28,56 @@ GOLDEN = ROOT / "tests" / "golden"
 """Below its ``runs/`` are the records that the repository keeps."""
 _ROUNDING = ("cpu_", "device:", "gpu.", "threads:", "processes.", "packages.torch:")
 """Facts that decide in which order numbers are summed."""
-_ARGUMENTS: dict[str, str | None] = {
-    "run": None,
-    "runs_dir": "runs",
-    "code": "current",
-    "rtol": str(differences.RTOL),
-    "data_dir": "as recorded",
-    "cache_dir": "as recorded",
-}
 
 
-def main() -> None:
-    """Replay the run that the arguments name, print how it compares, and exit accordingly."""
-    with report_user_errors():
-        given = arguments.parse(sys.argv[1:], _ARGUMENTS)
-        rtol = _tolerance(given["rtol"])
-        if given["code"] not in CODES:
-            raise UserError(f"Invalid code: {given['code']!r}. Must be one of: {', '.join(CODES)}.")
-        runs_dir = Path(given["runs_dir"]).expanduser()
-        record = read(_find(given["run"], runs_dir))
-        if not record.run.rows and record.run.status in UNFINISHED:
-            raise UserError(
-                f"run {record.run.run_id} has no measurements (status {record.run.status}): "
-                "nothing can be compared. Run it to its end first."
-            )
-        folders = {
-            key: str(Path(given[key]).expanduser().absolute())
-            for key in ("data_dir", "cache_dir")
-            if given[key] != _ARGUMENTS[key]
-        }
-        print(
-            f"replay of run {record.run.run_id}: {RunConfig.of(lifted(record.config)).label}",
-            flush=True,
+@dataclass(frozen=True)
+class ReplayOptions:
+    """What is replayed, and how.
+
+    Attributes:
+        run: Id of the run.
+        runs_dir: Where it is.
+        code: ``current`` or ``recorded``.
+        rtol: Relative tolerance.
+        data_dir: Where the data are; null: where the record says.
+        cache_dir: Likewise of what is made from them.
+    """
+
+    run: str
+    runs_dir: Path = Path("runs")
+    code: str = "current"
+    rtol: str = str(differences.RTOL)
+    data_dir: Path | None = None
+    cache_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.code not in CODES:
+            raise UserError(f"Invalid code: {self.code!r}. Must be one of: {', '.join(CODES)}.")
+
+
+def main(words: Sequence[str]) -> int:
+    """Replay a run and print how it compares; returns the exit code."""
+    options, _ = arguments.parse(words, ReplayOptions)
+    rtol = _tolerance(options.rtol)
+    record = read(_find(options.run, options.runs_dir))
+    if not record.run.rows and record.run.status in UNFINISHED:
+        raise UserError(
+            f"run {record.run.run_id} has no measurements (status {record.run.status}): "
+            "nothing can be compared. Run it to its end first."
         )
-        replayed = rerun(
-            record,
-            _store(runs_dir),
-            use_recorded_code=given["code"] == "recorded",
-            folders=folders,
-        )
-        found = compare(record, replayed, rtol=rtol)
-        _report(record, replayed, found, rtol=rtol)
-    sys.exit(1 if found.verdict == DIFFERENT else 0)
+    given = {"data_dir": options.data_dir, "cache_dir": options.cache_dir}
+    folders = {key: str(path.absolute()) for key, path in given.items() if path is not None}
+    label = RunConfig.of(lifted(record.config)).label
+    print(f"replay of run {record.run.run_id}: {label}", flush=True)
+    replayed = rerun(
+        record,
+        _store(options.runs_dir),
+        use_recorded_code=options.code == "recorded",
+        folders=folders,
+    )
+    found = compare(record, replayed, rtol=rtol)
+    _report(record, replayed, found, rtol=rtol)
+    return 1 if found.verdict == DIFFERENT else 0
 
 
 def _report(
@@ -156,7 +163,3 @@ def _tolerance(text: str) -> float:
         if 0 <= value < math.inf:
             return value
     raise UserError(f"Invalid rtol: {text!r}. Must be a number >= 0.")
-
-
-if __name__ == "__main__":
-    main()

@@ -10,8 +10,8 @@ named, and removed with ``stale=remove``.
 import json
 import re
 import shutil
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from experiments.config import arguments
 from experiments.config.values import leaves
-from experiments.errors import UserError, report_user_errors
+from experiments.errors import UserError
 from experiments.records.calibration import RUN_FILE
 from experiments.records.schema import (
     CONFIG_FILE,
@@ -45,30 +45,39 @@ _PATH = re.compile(r"(?<![\w.:/~])/[\w.+-]+\S*|~[\w-]*/\S*|\b[A-Za-z]:\\\S*")
 Files = dict[str, bytes]
 
 
-def main() -> int:
+@dataclass(frozen=True)
+class GoldenOptions:
+    """Which records are copied and where to; what becomes of others there: keep or remove."""
+
+    out: Path
+    runs_dir: Path = Path("runs")
+    stale: str = KEEP
+
+    def __post_init__(self) -> None:
+        if self.stale not in (KEEP, REMOVE):
+            raise UserError(f"Invalid stale: {self.stale!r}. Must be one of: keep, remove.")
+        if self.out.resolve() == self.runs_dir.resolve():
+            raise UserError(f"Invalid out: {str(self.out)!r}. Must not be runs_dir.")
+
+
+def main(words: Sequence[str]) -> int:
     """Copy the records of a folder, and say how many; returns the exit code."""
-    with report_user_errors():
-        defaults = {"runs_dir": "runs", "out": None, "stale": KEEP}
-        given = arguments.parse(sys.argv[1:], defaults)
-        if given["stale"] not in (KEEP, REMOVE):
-            raise UserError(f"Invalid stale: {given['stale']!r}. Must be one of: keep, remove.")
-        runs_dir, out = (Path(given[key]).expanduser() for key in ("runs_dir", "out"))
-        if out.resolve() == runs_dir.resolve():
-            raise UserError(f"Invalid out: {given['out']!r}. Must not be runs_dir.")
-        records = _records(runs_dir)
-        runs = {record.run.run_id: _files(record) for record in records}
-        studies = dict(_studies(runs_dir))
-        if not runs and not studies:
-            raise UserError(f"Invalid runs_dir: {given['runs_dir']!r}. There are no records in it.")
-        for name, files in (runs | studies).items():
-            _write(out / name, files)
-        print(f"{len(runs)} runs and {len(studies)} studies copied to {out}")
-        if changed := sum(bool(record.code.get("uncommitted_changes")) for record in records):
-            print(f"note: {changed} runs were made with uncommitted changes, which no copy keeps")
-        for folder in _others(out, {out / name for name in runs | studies}):
-            print(f"{folder}: not in {runs_dir}, {given['stale']}")
-            if given["stale"] == REMOVE:
-                shutil.rmtree(folder)
+    options, _ = arguments.parse(words, GoldenOptions)
+    runs_dir, out = options.runs_dir, options.out
+    records = _records(runs_dir)
+    runs = {record.run.run_id: _files(record) for record in records}
+    studies = dict(_studies(runs_dir))
+    if not runs and not studies:
+        raise UserError(f"Invalid runs_dir: {str(runs_dir)!r}. There are no records in it.")
+    for name, files in (runs | studies).items():
+        _write(out / name, files)
+    print(f"{len(runs)} runs and {len(studies)} studies copied to {out}")
+    if changed := sum(bool(record.code.get("uncommitted_changes")) for record in records):
+        print(f"note: {changed} runs were made with uncommitted changes, which no copy keeps")
+    for folder in _others(out, {out / name for name in runs | studies}):
+        print(f"{folder}: not in {runs_dir}, {options.stale}")
+        if options.stale == REMOVE:
+            shutil.rmtree(folder)
     return 0
 
 
@@ -142,7 +151,3 @@ def _others(out: Path, copied: set[Path]) -> list[Path]:
     """The records in ``out`` that were not copied now."""
     found = [*out.glob(f"[!.]*/{STATUS_FILE}"), *out.glob(f"{STUDIES_DIR}/*/[!.]*/{STUDY_FILE}")]
     return sorted(path.parent for path in found if path.parent not in copied)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

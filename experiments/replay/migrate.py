@@ -5,8 +5,8 @@ ids stay as they are, and a record that cannot be brought up to date stays as it
 """
 
 import contextlib
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.config import arguments, budget, commandline, identity, origin
 from experiments.config.lift import lifted
 from experiments.config.run_config import RunConfig
-from experiments.errors import UserError, report_user_errors
+from experiments.errors import UserError
 from experiments.records.schema import CONFIG_FILE, SCHEMA, Run, load_runs
 from experiments.records.store import RunFolder
 
@@ -76,27 +76,32 @@ def _budget(section: Mapping[str, Any]) -> str:
     return budget.check(section)
 
 
-def main() -> int:
+@dataclass(frozen=True)
+class MigrateOptions:
+    """Where the records are."""
+
+    runs_dir: Path = Path("runs")
+
+
+def main(words: Sequence[str]) -> int:
     """Migrate every record of a folder, and say how many; returns the exit code."""
-    with report_user_errors():
-        given = arguments.parse(sys.argv[1:], {"runs_dir": "runs"})["runs_dir"]
-        folder = Path(given).expanduser()
-        if not folder.is_dir():
-            raise UserError(f"Invalid runs_dir: {given!r}. Must be a folder of run records.")
-        runs, broken = load_runs(folder)
-        old = [run for run in runs if run.schema < SCHEMA]
-        kept: dict[str, list[str]] = {}
-        for run in old:
-            why = _migrated(run)
-            if why is not None:
-                kept.setdefault(why, []).append(run.run_id)
-        left = sum(map(len, kept.values()))
-        print(f"{len(runs)} records: {len(old) - left} migrated, {left} left as they are.")
-        for why, ids in kept.items():
-            more = ", ..." if len(ids) > 1 else ""
-            print(f"{len(ids)} left as they are: {why} ({ids[0]}{more})")
-        for line in broken:
-            print(line)
+    folder = arguments.parse(words, MigrateOptions)[0].runs_dir
+    if not folder.is_dir():
+        raise UserError(f"Invalid runs_dir: {str(folder)!r}. Must be a folder of run records.")
+    runs, broken = load_runs(folder)
+    old = [run for run in runs if run.schema < SCHEMA]
+    kept: dict[str, list[str]] = {}
+    for run in old:
+        why = _migrated(run)
+        if why is not None:
+            kept.setdefault(why, []).append(run.run_id)
+    left = sum(map(len, kept.values()))
+    print(f"{len(runs)} records: {len(old) - left} migrated, {left} left as they are.")
+    for why, ids in kept.items():
+        more = ", ..." if len(ids) > 1 else ""
+        print(f"{len(ids)} left as they are: {why} ({ids[0]}{more})")
+    for line in broken:
+        print(line)
     return 0
 
 
@@ -106,7 +111,3 @@ def _migrated(run: Run) -> str | None:
         return "another process has it"
     with folder.lock():
         return migrate(run)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

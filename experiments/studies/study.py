@@ -17,7 +17,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,11 +30,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.config import commandline, compose, values
+from experiments.config import arguments, commandline, values
 from experiments.config.run_config import FOLDERS, digest, essence
 from experiments.engine.divergence import DivergedError
 from experiments.engine.machine import describe_machine
-from experiments.errors import UserError, report_user_errors
+from experiments.errors import UserError
 from experiments.records import strict_json
 from experiments.records.outcome import EXIT_CODES
 from experiments.records.schema import STUDIES_DIR, STUDY_ARRAYS, STUDY_FILE, roots
@@ -197,29 +197,37 @@ def _yaml(name: str) -> DictConfig:
     return file
 
 
-def _asked_for(arguments: list[str]) -> Iterator[Study]:
-    """The studies on a command line, those of ``study=missing`` that are not there.
+@dataclass(frozen=True)
+class StudyRequest:
+    """Which studies are asked for: names, all, or those that a figure lacks, and where they are."""
+
+    study: tuple[str, ...] = ()
+    figure: str | None = None
+    data_dir: Path = Path("data")
+    runs_dir: Path = Path("runs")
+    cache_dir: Path = Path(".cache")
+
+    def __post_init__(self) -> None:
+        if not any(self.study):
+            known = ", ".join([*names(), ALL, MISSING])
+            raise UserError(f"Missing value: study. Give it as study=<name>, one of: {known}.")
+        if self.figure is not None and self.study != (MISSING,):
+            raise UserError(f"Invalid figure: {self.figure}. Goes with study={MISSING} only.")
+
+
+def _asked_for(words: Sequence[str]) -> Iterator[Study]:
+    """Yield the studies on a command line, those of ``study=missing`` that are not there.
 
     Raises:
         UserError: If an argument is unusable.
     """
-    given = dict(argument.partition("=")[::2] for argument in arguments)
-    if wrong := [argument for argument in arguments if "=" not in argument]:
-        raise UserError(f"Unknown argument: {wrong[0]!r}. Must be of the form key=value.")
-    if not given.get("study"):
-        known = ", ".join([*names(), ALL, MISSING])
-        raise UserError(f"Missing argument: study. Give it as study=<name>, one of: {known}.")
-    places = [item for item in arguments if item.partition("=")[0] in FOLDERS]
-    composed = compose.composed(["tracking=none", *places])
-    folders = {key: composed.values[key] for key in FOLDERS}
-    figure = given.get("figure")
-    if figure is not None and given["study"] != MISSING:
-        raise UserError(f"Invalid figure: {figure}. Goes with study={MISSING} only.")
-    chosen = {ALL: names(), MISSING: missing_studies(Path(folders["runs_dir"]), figure)}
-    asked = given["study"].split(",")
-    own = ("study", "figure", *FOLDERS)
-    overrides = [item for item in arguments if item.partition("=")[0] not in own]
-    for name in dict.fromkeys(name for key in asked for name in chosen.get(key, [key])):
+    request, others = arguments.parse(words, StudyRequest, further=True)
+    if wrong := [word for word in others if "=" not in word]:
+        raise UserError(f"Invalid argument: {wrong[0]!r}. Must be key=value.")
+    folders = {key: str(getattr(request, key).absolute()) for key in FOLDERS}
+    chosen = {ALL: names(), MISSING: missing_studies(request.runs_dir, request.figure)}
+    overrides = commandline.normalise(others)
+    for name in dict.fromkeys(name for key in request.study for name in chosen.get(key, [key])):
         yield prepare(name, overrides, folders)
 
 
@@ -228,32 +236,24 @@ def _tell(study: Study, facts: Mapping[str, Any]) -> None:
         print(f"study {study.name}: {line}", flush=True)
 
 
-def main() -> None:
-    """Measure the studies that were asked for."""
+def main(words: Sequence[str]) -> int:
+    """Measure the studies that were asked for; returns the exit code."""
     failed = False
-    with report_user_errors():
-        studies = list(_asked_for(commandline.normalise(sys.argv[1:])))
-        if not studies:
-            print("study: none is missing", flush=True)
-        for study in studies:
-            if study.is_done():
-                print(f"study {study.name}: done before, {study.folder}", flush=True)
-                stored = strict_json.loads((study.folder / STUDY_FILE).read_text(encoding="utf-8"))
-                _tell(study, stored["facts"])
-                continue
-            print(f"study {study.name}: measuring", flush=True)
-            try:
-                run(study)
-            except DivergedError as error:
-                failed = True
-                print(f"study {study.name}: diverged, {error}; nothing is stored", file=sys.stderr)
-                continue
-            print(f"study {study.name}: stored in {study.folder}", flush=True)
-    sys.exit(EXIT_CODES["diverged"] if failed else 0)
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(EXIT_CODES["interrupted"])
+    studies = list(_asked_for(words))
+    if not studies:
+        print("study: none is missing", flush=True)
+    for study in studies:
+        if study.is_done():
+            print(f"study {study.name}: done before, {study.folder}", flush=True)
+            stored = strict_json.loads((study.folder / STUDY_FILE).read_text(encoding="utf-8"))
+            _tell(study, stored["facts"])
+            continue
+        print(f"study {study.name}: measuring", flush=True)
+        try:
+            run(study)
+        except DivergedError as error:
+            failed = True
+            print(f"study {study.name}: diverged, {error}; nothing is stored", file=sys.stderr)
+            continue
+        print(f"study {study.name}: stored in {study.folder}", flush=True)
+    return EXIT_CODES["diverged"] if failed else 0

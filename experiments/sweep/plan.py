@@ -4,7 +4,6 @@ It composes every job and reads the records; nothing is written, trained or load
 """
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from omegaconf import DictConfig
 
 from experiments.config import commandline, compose, grids
 from experiments.config.run_config import RunConfig
-from experiments.errors import UserError, first_line, report_user_errors
+from experiments.errors import UserError, first_line
 from experiments.records.schema import FAULTS, FINAL_STATUSES, Run
 from experiments.records.states import RunState, run_states
 from experiments.sweep import estimate
@@ -71,12 +70,11 @@ class Plan:
     known: Mapping[estimate.Setting, RunCost]
 
 
-def main() -> None:
+def main(words: Sequence[str]) -> int:
     """Print the jobs, how many of them are done, and what the others will take."""
-    with report_user_errors():
-        typed = [word for word in sys.argv[1:] if word not in ("-m", "--multirun")]
-        for line in report(plan(typed)):
-            print(line)
+    for line in report(plan([word for word in words if word not in ("-m", "--multirun")])):
+        print(line)
+    return 0
 
 
 def plan(overrides: list[str]) -> Plan:
@@ -239,7 +237,3 @@ def _hours(seconds: float | None) -> str:
 
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:.3g} MB"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,30 +1,35 @@
 """What has become of the runs in a folder: `python -m experiments status runs_dir=runs`."""
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from experiments.config import arguments, run_config
-from experiments.errors import report_user_errors
 from experiments.records.schema import Run
 from experiments.records.states import STATES, RunState, run_states
 
 _TEXTS = ("ruleset", "budget", "group_id")
 
 
-def main() -> None:
+@dataclass(frozen=True)
+class StatusOptions:
+    """Where the runs are."""
+
+    runs_dir: Path = Path("runs")
+
+
+def main(words: Sequence[str]) -> int:
     """Print one line a group of seeds, and one for each run that is not done."""
-    with report_user_errors():
-        runs_dir = Path(arguments.parse(sys.argv[1:], {"runs_dir": "runs"})["runs_dir"])
-        found = list(run_states(runs_dir.expanduser()))
+    options, _ = arguments.parse(words, StatusOptions)
+    found = list(run_states(options.runs_dir))
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if not found:
-        console.print(f"no runs in {runs_dir}")
-        return
+        console.print(f"no runs in {options.runs_dir}")
+        return 0
     header, *rows = table(found)
     if console.is_terminal:
         _print_table(console, header, rows)
@@ -34,6 +39,7 @@ def main() -> None:
     console.print(summary(found))
     for line in remarks(found):
         console.print(line)
+    return 0
 
 
 def table(found: Iterable[RunState]) -> list[list[str]]:
@@ -114,7 +120,3 @@ def _print_table(console: Console, header: list[str], rows: list[list[str]]) -> 
     for row in rows:
         shown.add_row(*row)
     console.print(shown, soft_wrap=False)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,43 +1,48 @@
 """Data sets, shown and fetched: `python -m experiments data task=cifar10,mnist data_dir=data`."""
 
-import difflib
 import importlib
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 
-from experiments.config import commandline
-from experiments.errors import UserError, first_line, refusal, report_user_errors
-from experiments.records.outcome import EXIT_CODES
-from experiments.system.log import show_log
+from experiments.config import arguments, commandline
+from experiments.config.nearest import nearest
+from experiments.errors import UserError, refusal
 
 KEYS = ("task", "data_dir")
 
 
-def main() -> None:
+@dataclass(frozen=True)
+class DataOptions:
+    """Which data sets, by their tasks (or all), and where to."""
+
+    task: tuple[str, ...]
+    data_dir: Path = Path("data")
+
+
+def main(words: Sequence[str]) -> int:
     """Provide every data set that was asked for; one that cannot be had does not stop the others.
 
-    The exit code is 2 if one is not there in the end.
+    Returns:
+        The exit code, 2 if one is not there in the end.
     """
-    show_log()
-    with report_user_errors():
-        tasks, data_dir = _parse(sys.argv[1:])
-        modules = {name: _module(name) for name in tasks}
+    options, _ = arguments.parse(commandline.normalise(list(words)), DataOptions)
+    modules = {name: _module(name) for name in options.task}
     failed = False
     for name, module in modules.items():
         try:
-            provide(name, module, data_dir)
+            provide(name, module, options.data_dir.absolute())
         except (UserError, OSError) as error:
             line = refusal(error)
             if line is None:
                 raise
             print(f"error: {name}: {line}", file=sys.stderr, flush=True)
             failed = True
-    sys.exit(2 if failed else 0)
+    return 2 if failed else 0
 
 
 def provide(name: str, module: Any, data_dir: Path) -> None:
@@ -74,38 +79,9 @@ def provide(name: str, module: Any, data_dir: Path) -> None:
     print("  fetched and verified", flush=True)
 
 
-def _parse(arguments: list[str]) -> tuple[list[str], Path]:
-    """Names of the tasks and the data folder."""
-    given: dict[str, Any] = {"data_dir": "data"}
-    try:
-        overrides = OverridesParser.create().parse_overrides(commandline.normalise(arguments))
-    except HydraException as error:
-        raise UserError(first_line(error)) from None
-    for override in overrides:
-        key = override.get_key_element()
-        if key not in KEYS:
-            raise UserError(f"Unknown key: {key!r}. Must be of: {', '.join(KEYS)}.")
-        sweep = override.is_sweep_override()
-        given[key] = list(override.sweep_string_iterator()) if sweep else override.value()
-    names = given.get("task")
-    if not names:
-        raise UserError("Missing argument: task. Give it as task=<names>.")
-    tasks = [str(name) for name in (names if isinstance(names, list) else [names])]
-    return tasks, Path(str(given["data_dir"])).expanduser().absolute()
-
-
 def _module(name: str) -> Any:
     known = commandline.choices("task")
     if name not in known:
-        near = difflib.get_close_matches(name, known, cutoff=0.5)
-        tail = f"Did you mean: {', '.join(near)}?" if near else f"Known: {', '.join(known)}."
-        raise UserError(f"Unknown task: {name!r}. {tail}")
+        raise UserError(f"Unknown task: {name!r}. {nearest(name, known)}")
     section = yaml.safe_load((commandline.CONF / "task" / f"{name}.yaml").read_text("utf-8"))
     return importlib.import_module(section["_target_"].rpartition(".")[0])
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(EXIT_CODES["interrupted"])

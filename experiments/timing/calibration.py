@@ -11,6 +11,7 @@ given, and the time that it took. With `out=FILE` the check goes to that file to
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from hydra import initialize_config_dir
@@ -18,7 +19,7 @@ from omegaconf import OmegaConf
 
 from experiments.config import arguments, budget, commandline
 from experiments.config.run_config import RunConfig
-from experiments.errors import UserError, report_user_errors
+from experiments.errors import UserError
 from experiments.records.calibration import RUN_FILE, Calibration, read
 from experiments.records.outcome import PreparationError
 from experiments.records.schema import FAULTS, FINAL_STATUSES, BrokenRecordError
@@ -205,15 +206,17 @@ def _is_open(config: RunConfig) -> bool:
     return run is None or run.status not in settled
 
 
-def main() -> int:
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """Where the runs are, and a file for the numbers; null: none."""
+
+    runs_dir: Path = Path("runs")
+    out: Path | None = None
+
+
+def main(words: Sequence[str]) -> int:
     """Check the finished runs of a matched training time; returns the exit code."""
     from experiments.timing import calibration_report
 
-    with report_user_errors():
-        given = arguments.parse(sys.argv[1:], {"runs_dir": "runs", "out": NOWHERE})
-        out = None if given["out"] == NOWHERE else Path(given["out"]).expanduser()
-        return calibration_report.main(Path(given["runs_dir"]).expanduser(), out)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    options, _ = arguments.parse(words, CalibrationOptions)
+    return calibration_report.main(options.runs_dir, options.out)

@@ -5,12 +5,13 @@ of job type `report`, the same one at every call for the same runs.
 """
 
 import hashlib
-import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.config import arguments, commandline, compose
 from experiments.config.run_config import RunConfig
-from experiments.errors import UserError, report_user_errors
+from experiments.errors import UserError
 from experiments.records.store import RunFolder
 from experiments.tracking import mirror
 
@@ -68,14 +69,15 @@ def _subject(runs_dir: Path, project: str | None) -> mirror.Subject:
     )
 
 
-def main() -> None:
-    """Mirror one report and say so in one line."""
-    with report_user_errors():
-        typed = commandline.normalise(sys.argv[1:])
-        own = [item for item in typed if item.partition("=")[0] == "out"]
-        out = Path(arguments.parse(own, {"out": "out"})["out"]).expanduser()
-        print(publish(out, compose.composed([item for item in typed if item not in own])))
+@dataclass(frozen=True)
+class PublishOptions:
+    """Where the report is."""
+
+    out: Path = Path("out")
 
 
-if __name__ == "__main__":
-    main()
+def main(words: Sequence[str]) -> int:
+    """Mirror one report and say so in one line; returns the exit code."""
+    options, overrides = arguments.parse(words, PublishOptions, further=True)
+    print(publish(options.out, compose.composed(commandline.normalise(overrides))))
+    return 0

@@ -10,12 +10,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.config import arguments
-from experiments.errors import UserError, report_user_errors
+from experiments.errors import UserError
 from experiments.records.store import RunFolder
 from experiments.tracking import offline, wandb
 from experiments.tracking.mirror import JOB_TYPES
@@ -152,12 +152,14 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def main() -> None:
-    """Upload the runs of one folder and say so in one line."""
-    with report_user_errors():
-        runs_dir = arguments.parse(sys.argv[1:], {"runs_dir": "runs"})["runs_dir"]
-        print(sync(Path(runs_dir).expanduser().absolute()))
+@dataclass(frozen=True)
+class SyncOptions:
+    """Where the runs are."""
+
+    runs_dir: Path = Path("runs")
 
 
-if __name__ == "__main__":
-    main()
+def main(words: Sequence[str]) -> int:
+    """Upload the runs of one folder and say so in one line; returns the exit code."""
+    print(sync(arguments.parse(words, SyncOptions)[0].runs_dir.absolute()))
+    return 0

@@ -1,6 +1,6 @@
 """What is asked of a study, as it is typed: how many trials, with which seeds, proposed by what."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.errors import UserError
@@ -16,12 +16,15 @@ FIRST_SEED = 1000
 TRIALS = 16
 STARTUP = 8
 SAMPLERS = ("grid", *OTHERS)
-KEYS = ("trials", "seeds", "sampler", "startup", "pruner")
 
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """What is asked of each study, apart from the method and the task."""
+    """What is asked of each study, apart from the method and the task.
+
+    Raises:
+        UserError: If a value is none that is allowed.
+    """
 
     trials: int = TRIALS
     seeds: tuple[int, ...] = SEEDS
@@ -29,51 +32,33 @@ class TuneOptions:
     startup: int = STARTUP
     pruner: str = "none"
 
-
-def options_of(given: Mapping[str, str]) -> TuneOptions:
-    """Read what was typed.
-
-    Raises:
-        UserError: If a value is none that is allowed.
-    """
-    typed = given.get("seeds", ",".join(map(str, SEEDS)))
-    seeds = tuple(_whole("seeds", item, least=0) for item in _listed(typed))
-    if len(set(seeds)) < len(seeds):
-        raise UserError(f"Invalid seeds: {typed!r}. Each may stand there once.")
-    if min(seeds) < FIRST_SEED:
-        raise UserError(
-            f"Invalid seeds: {min(seeds)}. Must be >= {FIRST_SEED}: smaller ones are for results, "
-            "and what was chosen by a seed says too much of itself with it."
-        )
-    options = TuneOptions(
-        trials=_whole("trials", given.get("trials", str(TRIALS)), least=1),
-        seeds=seeds,
-        sampler=_choice("sampler", given.get("sampler", "grid"), SAMPLERS),
-        startup=_whole("startup", given.get("startup", str(STARTUP)), least=0),
-        pruner=_choice("pruner", given.get("pruner", "none"), tuple(PRUNERS)),
-    )
-    if options.sampler == "tpe" and options.pruner != "none":
-        raise UserError(
-            f"Invalid pruner: {options.pruner!r}. Must be none with sampler=tpe, which proposes "
-            "trials a few at a time: there is no cohort to be the better half of."
-        )
-    return options
+    def __post_init__(self) -> None:
+        _check_least("trials", self.trials, 1)
+        _check_least("startup", self.startup, 0)
+        _check_choice("sampler", self.sampler, SAMPLERS)
+        _check_choice("pruner", self.pruner, tuple(PRUNERS))
+        if len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"Invalid seeds: {self.seeds}. Each may stand there once.")
+        if min(self.seeds) < FIRST_SEED:
+            raise UserError(
+                f"Invalid seeds: {min(self.seeds)}. Must be >= {FIRST_SEED}: smaller ones are for "
+                "results, and what was chosen by a seed says too much of itself with it."
+            )
+        if self.sampler == "tpe" and self.pruner != "none":
+            raise UserError(
+                f"Invalid pruner: {self.pruner!r}. Must be none with sampler=tpe, which proposes "
+                "trials a few at a time: there is no cohort to be the better half of."
+            )
 
 
-def _listed(text: str) -> list[str]:
-    return [item.strip() for item in text.strip("[]").split(",")]
+def _check_least(key: str, value: int, least: int) -> None:
+    if value < least:
+        raise UserError(f"Invalid {key}: {value}. Must be a whole number >= {least}.")
 
 
-def _whole(key: str, text: str, *, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise UserError(f"Invalid {key}: {text!r}. Must be a whole number >= {least}.")
-    return int(text)
-
-
-def _choice(key: str, text: str, allowed: Sequence[str]) -> str:
-    if text not in allowed:
-        raise UserError(f"Invalid {key}: {text!r}. Must be one of: {', '.join(allowed)}.")
-    return text
+def _check_choice(key: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise UserError(f"Invalid {key}: {value!r}. Must be one of: {', '.join(allowed)}.")
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
@@ -84,6 +69,8 @@ def check_overrides(overrides: Sequence[str]) -> None:
             raise UserError(f"Invalid override: {override}. The seeds of the trials are seeds=.")
         if key == "experiment":
             raise UserError(f"Invalid override: {override}. Name what it sets: task=, budget=, ...")
+        if key.partition(".")[0] == "debug":
+            raise UserError(f"Invalid override: {override}. A trial is a whole run.")
         if key.startswith("optimizer.") and not key.startswith("optimizer.suite.search."):
             name = key.removeprefix("optimizer.")
             raise UserError(

@@ -13,22 +13,22 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
 
-from experiments.config import commandline, compose
+from experiments.config import arguments, commandline, compose
 from experiments.config.run_config import NOT_HASHED, RunConfig
-from experiments.errors import UserError, report_user_errors
-from experiments.records.outcome import EXIT_CODES
+from experiments.errors import UserError
 from experiments.records.schema import load_runs
 from experiments.tuning import ledger, optuna_trials, rungs, space, tuned_file, two_stages
-from experiments.tuning.options import KEYS, TuneOptions, check_overrides, options_of
+from experiments.tuning.options import TuneOptions, check_overrides
 from experiments.tuning.space import Point
 from experiments.tuning.trial_scores import SCORE, Trial, choose
 from experiments.tuning.trial_sweep import TrialSweep
 
 TRIALS_DIR = ".tuning"
-_OWN_KEYS = ("optimizer", "task", *KEYS)
+KEYS = tuple(field.name for field in fields(TuneOptions))
 
 
 def tune(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[str]) -> Path:
@@ -173,26 +173,28 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def main() -> None:
-    """Tune every pair of the optimizers and tasks that were asked for."""
+@dataclass(frozen=True)
+class TuneRequest(TuneOptions):
+    """Which methods are tuned on which tasks, and how."""
+
+    optimizer: tuple[str, ...] = ()
+    task: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for key in ("optimizer", "task"):
+            if not any(getattr(self, key)):
+                raise UserError(f"Missing value: {key}. Give it as {key}=<names>.")
+        super().__post_init__()
+
+
+def main(words: Sequence[str]) -> int:
+    """Tune every pair of the optimizers and tasks that were asked for; returns the exit code."""
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _interrupt)
-    with report_user_errors():
-        arguments = commandline.normalise(sys.argv[1:])
-        given = dict(argument.partition("=")[::2] for argument in arguments)
-        missing = [key for key in ("optimizer", "task") if not given.get(key)]
-        if missing:
-            raise UserError(f"Missing argument: {missing[0]}. Give it as {missing[0]}=<names>.")
-        options = options_of(given)
-        others = [item for item in arguments if item.partition("=")[0] not in _OWN_KEYS]
-        check_overrides(others)
-        for task in given["task"].split(","):
-            for optimizer in given["optimizer"].split(","):
-                print(f"tuned: {tune(optimizer, task, options, others)}", flush=True)
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(EXIT_CODES["interrupted"])
+    request, others = arguments.parse(commandline.normalise(list(words)), TuneRequest, further=True)
+    check_overrides(others)
+    options = TuneOptions(**{key: getattr(request, key) for key in KEYS})
+    for task in request.task:
+        for optimizer in request.optimizer:
+            print(f"tuned: {tune(optimizer, task, options, others)}", flush=True)
+    return 0

@@ -1,11 +1,8 @@
 """The small commands take a folder as the Makefile writes it, whatever it is called."""
 
-import importlib
-import sys
-
 import pytest
 
-from experiments.__main__ import VERBS
+from tests.commands import exit_code
 
 COMMANDS = {
     "status": ("runs_dir", [], None, "no runs in {folder}"),
@@ -20,16 +17,11 @@ COMMANDS = {
 
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("called", ["runs", 'a "b", c'])
-def test_a_quoted_folder_is_the_folder(name, called, tmp_path, monkeypatch, capsys):
+def test_a_quoted_folder_is_the_folder(name, called, tmp_path, capsys):
     key, further, code, told = COMMANDS[name]
     folder = tmp_path / called
     folder.mkdir()
     quoted = str(folder).replace('"', '\\"')
-    monkeypatch.setattr(sys, "argv", [name, f'{key}="{quoted}"', *further])
-    try:
-        ended = importlib.import_module(VERBS[name]).main()
-    except SystemExit as error:
-        ended = error.code
-    assert ended == code
+    assert exit_code(name, f'{key}="{quoted}"', *further) == (code or 0)
     output, errors = capsys.readouterr()
     assert told.format(folder=folder) in output + errors

@@ -1,6 +1,5 @@
 """The command that shows and fetches data sets."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from experiments.errors import UserError
 from experiments.tasks import cifar10, download, imagenet1k, mnist
 from experiments.tasks import fetch as data
 from experiments.tasks.source import Source
+from tests.commands import exit_code
 
 TASKS = commandline.choices("task")
 
@@ -21,10 +21,7 @@ def call(monkeypatch, tmp_path):
     folder = tmp_path / "my data, here"
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["data", *arguments, f'data_dir="{folder}"'])
-        with pytest.raises(SystemExit) as ended:
-            data.main()
-        return ended.value.code, folder
+        return exit_code("data", *arguments, f'data_dir="{folder}"'), folder
 
     return run
 
@@ -116,8 +113,8 @@ def test_imagenet_says_how_to_get_it(call, capsys):
     [
         (["task=cifar"], "Unknown task: 'cifar'. Did you mean: cifar10"),
         (["task=zzzzzz"], "Unknown task: 'zzzzzz'. Known: cifar10, "),
-        ([], "Missing argument: task."),
-        (["task=mnist", "seed=1"], "Unknown key: 'seed'. Must be of: task, data_dir."),
+        ([], "Missing value: task."),
+        (["task=mnist", "seed=1"], "Unknown key: 'seed'. Known: task, data_dir."),
     ],
 )
 def test_mistakes_are_one_line(call, capsys, arguments, message):

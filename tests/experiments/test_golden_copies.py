@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from omegaconf import OmegaConf
 
 from experiments.records.schema import load_run, roots
 from experiments.replay import compare, golden, rerun
+from tests.commands import exit_code
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "tests" / "golden" / "runs"
@@ -37,13 +37,9 @@ def record(runs_dir, recorded):
     return runs_dir / recorded.name
 
 
-def copy(monkeypatch, *arguments):
+def copy(*arguments):
     """The command in this process; returns its exit code."""
-    monkeypatch.setattr(sys, "argv", ["golden", *map(str, arguments)])
-    try:
-        return golden.main()
-    except SystemExit as ended:
-        return ended.code
+    return exit_code("golden", *arguments)
 
 
 def names(folder):
@@ -54,7 +50,7 @@ def test_a_copy_holds_what_is_read_and_nothing_of_the_machine(
     runs_dir, record, tmp_path, monkeypatch, capsys
 ):
     out = tmp_path / "out"
-    assert copy(monkeypatch, f"runs_dir={runs_dir}", f"out={out}") == 0
+    assert copy(f"runs_dir={runs_dir}", f"out={out}") == 0
     assert f"1 runs and 1 studies copied to {out}\n" in capsys.readouterr().out
     files = ("status.json", "metrics.jsonl", "config.yaml", "environment.json", "calibration.json")
     assert names(out) == {
@@ -79,14 +75,12 @@ def test_a_copy_is_replayed_by_its_id_and_left_alone(
     runs_dir, record, tmp_path, monkeypatch, capfd
 ):
     kept, own = tmp_path / "golden" / "runs" / "sweep", tmp_path / "own"
-    copy(monkeypatch, f"runs_dir={runs_dir}", f"out={kept}")
+    copy(f"runs_dir={runs_dir}", f"out={kept}")
     before = {name: (kept / name).read_bytes() for name in names(kept)}
     monkeypatch.setattr(compare, "GOLDEN", tmp_path / "golden")
-    monkeypatch.setattr(sys, "argv", ["replay", f"run={record.name}", f"runs_dir={own}"])
-    with pytest.raises(SystemExit) as ended:
-        compare.main()
+    code = exit_code("replay", f"run={record.name}", f"runs_dir={own}")
     told = capfd.readouterr().out
-    assert ended.value.code == 0, told
+    assert code == 0, told
     assert "environment: no difference" in told
     assert told.splitlines()[-1].startswith("identical: ")
     assert {name: (kept / name).read_bytes() for name in names(kept)} == before
@@ -98,7 +92,7 @@ def test_records_that_are_gone_are_named_and_removed_on_request(
     runs_dir, record, tmp_path, monkeypatch, capsys
 ):
     out = tmp_path / "out"
-    copy(monkeypatch, f"runs_dir={runs_dir}", f"out={out}")
+    copy(f"runs_dir={runs_dir}", f"out={out}")
     (out / record.name).rename(out / "fedcba987654")
     (out / STUDY).rename(out / STUDY.replace("0123", "4567"))
     for name in ("notes", ".studies"):
@@ -106,11 +100,11 @@ def test_records_that_are_gone_are_named_and_removed_on_request(
         (out / name / "kept by hand.txt").write_text("x")
     before = names(out)
     arguments = (f"runs_dir={runs_dir}", f"out={out}")
-    assert copy(monkeypatch, *arguments) == 0
+    assert copy(*arguments) == 0
     told = capsys.readouterr().out
     assert f"{out / 'fedcba987654'}: not in {runs_dir}, keep" in told
     assert before < names(out)
-    assert copy(monkeypatch, *arguments, "stale=remove") == 0
+    assert copy(*arguments, "stale=remove") == 0
     assert {name.split("/")[0] for name in names(out)} == {record.name, ".studies", "notes"}
     assert {path.parent.name for path in out.rglob("study.json")} == {"0123456789ab"}
     assert (out / ".studies" / "kept by hand.txt").exists()
@@ -172,7 +166,7 @@ def test_a_record_that_cannot_be_kept_is_refused_in_one_line_and_nothing_is_writ
 ):
     spoil(record)
     out = tmp_path / "out"
-    assert copy(monkeypatch, f"runs_dir={runs_dir}", f"out={out}") == 2
+    assert copy(f"runs_dir={runs_dir}", f"out={out}") == 2
     errors = capsys.readouterr().err
     assert errors.startswith("error: ")
     assert errors.count("\n") == 1
@@ -194,7 +188,7 @@ def test_a_mistake_is_one_line(runs_dir, tmp_path, monkeypatch, capsys, argument
     places = {"RUNS": str(runs_dir), "OUT": str(tmp_path / "out")}
     for name, place in places.items():
         arguments = [word.replace(f"={name}", f"={place}") for word in arguments]
-    assert copy(monkeypatch, *arguments) == 2
+    assert copy(*arguments) == 2
     errors = capsys.readouterr().err
     assert told in errors
     assert errors.count("\n") == 1

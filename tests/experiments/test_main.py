@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import __main__ as main
+from experiments.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,14 +18,39 @@ def test_every_verb_has_a_command(verb: str) -> None:
     assert callable(importlib.import_module(main.VERBS[verb]).main)
 
 
-@pytest.mark.parametrize("words", [[], ["sweeep"]])
-def test_an_unknown_verb_is_one_line(words: list[str], monkeypatch, capsys) -> None:
-    monkeypatch.setattr(sys, "argv", ["experiments", *words])
-    with pytest.raises(SystemExit) as end:
-        main.main()
-    assert end.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: Unknown command: {''.join(words)!r}. Must be one of: ")
+@pytest.mark.parametrize(
+    "verb", sorted({*main.VERBS} - {"train", "plan", "publish", "study", "tune"})
+)
+def test_an_unknown_key_is_told_with_the_nearest(verb: str) -> None:
+    keys = {"data": "data_dirr=x", "golden": "outt=x", "recipes": "fil=x", "bench": "quik=true"}
+    typed = keys.get(verb, "runs_dirr=x")
+    with pytest.raises(UserError) as refused:
+        main.main([verb, *(["part=adafisher"] if verb == "bench" else []), typed])
+    key = typed.partition("=")[0]
+    assert str(refused.value).startswith(f"Unknown key: {key!r}. Did you mean: {key[:3]}")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ([], "error: Missing command. Must be one of: bench, calibration, "),
+        (["statu"], "error: Unknown command: 'statu'. Did you mean: status"),
+        (["status", "runs"], "error: Invalid argument: 'runs'. Must be key=value, of: runs_dir."),
+        (["replay"], "error: Missing value: run. Give it as run=<value>."),
+        (["tune", "optimizer=adam"], "error: Missing value: task."),
+        (
+            ["tune", "optimizer=adam", "task=digits", "trials=many"],
+            "error: Invalid trials: 'many'. ",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line(words: list[str], line: str) -> None:
+    command = [sys.executable, "-m", "experiments", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    (printed,) = done.stderr.splitlines()
+    assert printed.startswith(line)
 
 
 def test_a_verb_hands_its_arguments_on(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """A plan against records written by hand, whose costs are plain numbers."""
 
-import sys
-
 import pytest
 
 from experiments.config import commandline, grids
@@ -13,6 +11,7 @@ from experiments.sweep import estimate, plan
 from experiments.sweep.estimate import RunCost
 from experiments.system import cores
 from experiments.timing import calibration_key
+from tests.commands import exit_code
 
 SWEEP = ["optimizer=adam,sgd", "seed=0,1", "task=digits", "budget.epochs=20"]
 
@@ -227,11 +226,8 @@ def test_an_experiment_is_planned_as_it_is_swept(tmp_path):
         ("--cfg", "--cfg"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, override, told):
-    monkeypatch.setattr(sys, "argv", ["plan", f"runs_dir={tmp_path}", override])
-    with pytest.raises(SystemExit) as ended:
-        plan.main()
-    assert ended.value.code == 2
+def test_a_mistake_is_one_line(tmp_path, capsys, override, told):
+    assert exit_code("plan", f"runs_dir={tmp_path}", override) == 2
     errors = capsys.readouterr().err
     assert told in errors
     assert errors.count("\n") == 1

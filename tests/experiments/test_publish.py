@@ -2,13 +2,13 @@
 
 import base64
 import json
-import sys
 
 import pytest
 
 from experiments.config import compose
 from experiments.errors import UserError
 from experiments.tracking import offline, publish
+from tests.commands import exit_code
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -79,11 +79,8 @@ def test_a_mirror_that_fails_is_one_line(out, tmp_path, monkeypatch, capsys):
         raise RuntimeError("server\nsaid no")
 
     monkeypatch.setattr("experiments.tracking.wandb.start", start)
-    argv = ["publish", f"out={out}", f"runs_dir={tmp_path / 'runs'}", "tracking=wandb"]
-    monkeypatch.setattr(sys, "argv", argv)
-    with pytest.raises(SystemExit) as exit:
-        publish.main()
-    assert exit.value.code == 2
+    words = (f"out={out}", f"runs_dir={tmp_path / 'runs'}", "tracking=wandb")
+    assert exit_code("publish", *words) == 2
     assert "could not be published: server said no\n" in capsys.readouterr().err
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 from hydra import initialize_config_dir
@@ -10,6 +9,7 @@ from hydra import initialize_config_dir
 from experiments.config import commandline, compose, recipes
 from experiments.config.compositions import Compositions
 from experiments.config.sourced import sourced
+from tests.commands import exit_code
 
 
 @pytest.fixture(scope="module")
@@ -175,10 +175,7 @@ def test_an_experiment_that_does_not_compose_is_one_line(
 ):
     (conf / "experiment" / "table2.yaml").write_text(EXPERIMENT.replace(old, new))
     file = tmp_path / "made.json"
-    monkeypatch.setattr(sys, "argv", ["recipes", f"file={file}"])
-    with pytest.raises(SystemExit) as ended:
-        recipes.main()
-    assert ended.value.code == 2
+    assert exit_code("recipes", f"file={file}") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: conf/experiment/table2.yaml: ")
     assert said in line

@@ -14,6 +14,7 @@ from experiments.errors import UserError
 from experiments.records.schema import PATCH_FILE, load_run
 from experiments.replay import compare, recorded_code, rerun
 from experiments.system import checkout
+from tests.commands import exit_code
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,12 +29,9 @@ def snapshot(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def call(monkeypatch, *arguments):
+def call(*arguments):
     """The command in this process; returns its exit code."""
-    monkeypatch.setattr(sys, "argv", ["replay", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        compare.main()
-    return ended.value.code
+    return exit_code("replay", *arguments)
 
 
 def rewrite(path, change):
@@ -50,7 +48,7 @@ def test_a_replay_is_identical_and_leaves_the_record_alone(record, monkeypatch, 
     OmegaConf.save(mirrored, record / "config.yaml")
     before = snapshot(record)
     runs_dir = record.parent / "own runs"
-    assert call(monkeypatch, f"run={record}", f"runs_dir={runs_dir}") == 0
+    assert call(f"run={record}", f"runs_dir={runs_dir}") == 0
     told, remarks = capfd.readouterr()
     assert "tracking" not in remarks  # a replay has no mirror, whichever the run had
     assert "environment: no difference" in told
@@ -90,7 +88,7 @@ def test_a_difference_is_named_with_what_differs_around_it(record, monkeypatch, 
         environment["code"]["commit"] = "f" * 40
 
     rewrite(record / "environment.json", age)
-    assert call(monkeypatch, f"run={record.name}", f"runs_dir={record.parent}") == 1
+    assert call(f"run={record.name}", f"runs_dir={record.parent}") == 1
     told = capsys.readouterr().out
     assert f"packages.torch: recorded 2.0.0, replayed {metadata.version('torch')}" in told
     assert f"git worktree add --detach {ROOT.parent}/replay-{record.name} {'f' * 40}" in told
@@ -102,7 +100,7 @@ def test_a_difference_is_named_with_what_differs_around_it(record, monkeypatch, 
     assert f"0 of {len(rows)} rows agree before the first difference" in told
     # A tolerance that covers it is the user's to choose.
     shutil.rmtree(record.parent / "replays")
-    assert call(monkeypatch, f"run={record}", "rtol=0.5") == 0
+    assert call(f"run={record}", "rtol=0.5") == 0
     assert "within tolerance: " in capsys.readouterr().out
 
 
@@ -115,7 +113,7 @@ def test_a_run_is_looked_for_in_its_places_and_then_among_the_kept(
     monkeypatch.setattr(compare, "GOLDEN", golden)
     for place in (golden / "runs" / "kept", runs_dir / "a machine"):
         shutil.copytree(record, place / record.name)
-        assert call(monkeypatch, f"run={record.name}", f"runs_dir={runs_dir}") == 0
+        assert call(f"run={record.name}", f"runs_dir={runs_dir}") == 0
         assert f"{place / record.name}\n" in capsys.readouterr().out
         shutil.rmtree(tmp_path / "replays")
 
@@ -159,7 +157,7 @@ def test_an_interrupted_record_is_compared_as_far_as_it_goes(record, monkeypatch
     assert len(rows) > 1
     (record / "metrics.jsonl").write_text(rows[0])
     rewrite(record / "status.json", lambda status: status.update(status="interrupted"))
-    assert call(monkeypatch, f"run={record}") == 0
+    assert call(f"run={record}") == 0
     assert "the record is interrupted; it is compared as far as it goes" in capsys.readouterr().out
 
 
@@ -167,7 +165,7 @@ def test_a_record_of_which_nothing_can_be_compared_is_not_run(record, monkeypatc
     """Else nothing would be found identical to nothing."""
     (record / "metrics.jsonl").unlink()
     rewrite(record / "status.json", lambda status: status.update(status="interrupted"))
-    assert call(monkeypatch, f"run={record}") == 2
+    assert call(f"run={record}") == 2
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
     assert "has no measurements (status interrupted): nothing can be compared" in told[0]
@@ -178,7 +176,7 @@ def test_a_record_of_which_nothing_can_be_compared_is_not_run(record, monkeypatc
 @pytest.mark.parametrize("status", ["diverged", "failed"])
 def test_another_end_is_a_difference(record, monkeypatch, capsys, status):
     rewrite(record / "status.json", lambda s: s.update(status=status, reason="loss is nan"))
-    assert call(monkeypatch, f"run={record}") == 1
+    assert call(f"run={record}") == 1
     assert f"different: status: recorded '{status}" in capsys.readouterr().out
 
 
@@ -195,7 +193,7 @@ def test_another_end_is_a_difference(record, monkeypatch, capsys, status):
 )
 def test_a_mistake_is_one_line(record, monkeypatch, capsys, arguments, told):
     given = [word.replace("RECORD", str(record)) for word in arguments]
-    assert call(monkeypatch, *given) == 2
+    assert call(*given) == 2
     errors = capsys.readouterr().err
     assert errors.startswith("error: ")
     assert told in errors
@@ -206,7 +204,7 @@ def test_a_mistake_is_one_line(record, monkeypatch, capsys, arguments, told):
 @pytest.mark.parametrize("content", [None, "{", "[]"], ids=["missing", "broken", "a list"])
 def test_a_record_that_cannot_be_read_is_refused(record, monkeypatch, capsys, name, content):
     (record / name).unlink() if content is None else (record / name).write_text(content)
-    assert call(monkeypatch, f"run={record}") == 2
+    assert call(f"run={record}") == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -214,7 +212,7 @@ def test_a_replay_that_cannot_run_says_why_and_exits_with_2(record, monkeypatch,
     """The child refuses a value; its line is the one that the user sees."""
     config = (record / "config.yaml").read_text()
     (record / "config.yaml").write_text(config.replace("precision: fp32", "precision: fp31"))
-    assert call(monkeypatch, f"run={record.name}", f"runs_dir={record.parent}") == 2
+    assert call(f"run={record.name}", f"runs_dir={record.parent}") == 2
     assert "error: Invalid precision: 'fp31'." in capfd.readouterr().err
 
 

@@ -9,6 +9,7 @@ import pytest
 from experiments.records.states import run_states
 from experiments.records.store import RunFolder
 from experiments.sweep import status
+from tests.commands import exit_code
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDS = {
@@ -64,8 +65,7 @@ def test_every_state_is_told_from_the_records(tmp_path, write, capsys, monkeypat
         (tmp_path / hidden).mkdir()
     with RunFolder(tmp_path, "held").lock(), RunFolder(tmp_path, "begins").lock():
         found = states(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["status", f"runs_dir={tmp_path}"])
-        status.main()
+        assert exit_code("status", f"runs_dir={tmp_path}") == 0
     assert found == {
         **{state: state for state in ENDS},
         "running": "stale",

@@ -4,7 +4,6 @@ import importlib
 import json
 import math
 import re
-import sys
 from dataclasses import fields
 
 import numpy as np
@@ -23,6 +22,7 @@ from experiments.errors import UserError
 from experiments.records.schema import STUDIES_DIR
 from experiments.studies import fisher_histograms, study
 from experiments.studies.full_factors import FullFactors
+from tests.commands import exit_code
 
 NAMES = study.names()
 SMALL = {
@@ -45,11 +45,9 @@ def call(monkeypatch, tmp_path, capsys):
 
     def run(*arguments):
         folders = [f'runs_dir="{tmp_path / "my runs, here"}"', f"cache_dir={tmp_path / 'cache'}"]
-        monkeypatch.setattr(sys, "argv", ["study", *arguments, *folders])
-        with pytest.raises(SystemExit) as ended:
-            study.main()
+        code = exit_code("study", *arguments, *folders)
         shown = capsys.readouterr()
-        return ended.value.code, shown.out, shown.err
+        return code, shown.out, shown.err
 
     run.runs_dir = tmp_path / "my runs, here"
     return run
@@ -274,9 +272,9 @@ def test_the_id_is_of_what_is_measured():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Missing argument: study. Give it as study=<name>, one of: fisher_histograms,"),
+        ([], "Missing value: study. Give it as study=<name>, one of: fisher_histograms,"),
         (["study=landscap"], "Unknown study: 'landscap'. Must be one of: fisher_histograms,"),
-        (["landscape"], "Unknown argument: 'landscape'. Must be of the form key=value."),
+        (["landscape"], "Invalid argument: 'landscape'. Must be of the form key=value."),
         (["study=landscape", "epoch=3"], "Unknown key: 'epoch'. Of study=landscape there are"),
         (["study=landscape", "epochs=many"], "Value 'many' of type 'str' could not be converted"),
         (["study=landscape", "seed=0,1"], "Invalid seed: seed=0,1. A study takes one value."),

@@ -10,9 +10,10 @@ import yaml
 
 from experiments.errors import UserError
 from experiments.records.schema import load_runs
-from experiments.tuning import options, space, tune, tuned_file, two_stages
+from experiments.tuning import space, tune, tuned_file, two_stages
 from experiments.tuning.options import TuneOptions
 from experiments.tuning.optuna_trials import JOURNAL
+from tests.commands import exit_code
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ["budget=steps", "budget.steps=20"]
@@ -30,11 +31,11 @@ def tuned(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["task=digits"], "Missing argument: optimizer"),
-        ([*METHOD, "trials=0"], "Invalid trials: '0'. Must be a whole number >= 1."),
+        (["task=digits"], "Missing value: optimizer"),
+        ([*METHOD, "trials=0"], "Invalid trials: 0. Must be a whole number >= 1."),
         ([*METHOD, "trials=few"], "Invalid trials: 'few'"),
         ([*METHOD, "seeds=1,x"], "Invalid seeds: 'x'"),
-        ([*METHOD, "seeds=1001,1001"], "Invalid seeds: '1001,1001'"),
+        ([*METHOD, "seeds=1001,1001"], "Invalid seeds: (1001, 1001)"),
         ([*METHOD, "seeds=1000,2"], "Invalid seeds: 2. Must be >= 1000: smaller ones are for"),
         ([*METHOD, "sampler=lhs"], "Invalid sampler: 'lhs'. Must be one of: grid, sobol, tpe"),
         ([*METHOD, "trials=3"], "Invalid trials: 3. Must be >= 4 with sampler=grid"),
@@ -56,23 +57,20 @@ def tuned(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path, arguments, line):
-    monkeypatch.setattr("sys.argv", ["tune", *arguments, f"runs_dir={tmp_path}"])
-    with pytest.raises(SystemExit) as ended:
-        tune.main()
-    assert ended.value.code == 2
+def test_mistakes_are_one_line(capsys, tmp_path, arguments, line):
+    assert exit_code("tune", *arguments, f"runs_dir={tmp_path}") == 2
     told = capsys.readouterr().err
     assert told.startswith(f"error: {line}")
     assert told.count("\n") == 1
 
 
 def test_the_command_in_the_ledger_is_the_one_that_makes_it_again():
-    asked = TuneOptions(trials=4, seeds=(1, 2), sampler="tpe", startup=2)
+    asked = TuneOptions(trials=4, seeds=(2000, 2001), sampler="tpe", startup=2)
     typed = ["model=resnet18", "runs_dir=/tmp/x", "jobs=2", "hydra/launcher=joblib", "retry=true"]
     command = tune._command("adam", "digits", asked, typed)
     assert command == (
         "make tune OPT=adam TASK=digits TRIALS=4 "
-        "ARGS='seeds=1,2 sampler=tpe startup=2 model=resnet18'"
+        "ARGS='seeds=2000,2001 sampler=tpe startup=2 model=resnet18'"
     )
     assert tune._command("adam", "digits", TuneOptions(), []) == (
         "make tune OPT=adam TASK=digits TRIALS=16"
@@ -80,8 +78,7 @@ def test_the_command_in_the_ledger_is_the_one_that_makes_it_again():
 
 
 def test_by_default_sixteen_values_with_three_seeds_apart_from_those_of_results():
-    assert options.options_of({}) == TuneOptions(16, (1000, 1001, 1002), "grid", 8, "none")
-    assert options.options_of({}) == TuneOptions()
+    assert TuneOptions() == TuneOptions(16, (1000, 1001, 1002), "grid", 8, "none")
 
 
 def test_a_seed_that_has_a_result_is_refused(tmp_path, tuned, make_config):
@@ -163,12 +160,14 @@ def test_trials_of_two_hyperparameters_are_pairs_and_the_poorer_half_is_stopped(
 
 
 INTO = """
+import sys
 from pathlib import Path
-from experiments.tuning import tune
+from experiments import __main__
+from experiments.config import arguments
 from experiments.tuning import tuned_file
 tuned_file.TUNED = Path(FOLDER)
 
-tune.main()
+arguments.command(__main__.main, ["tune", *sys.argv[1:]])
 """
 
 

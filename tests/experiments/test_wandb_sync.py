@@ -13,6 +13,7 @@ from experiments.records.store import RunFolder
 from experiments.run import run
 from experiments.tracking import offline, sync
 from experiments.tracking import wandb as mirror
+from tests.commands import exit_code
 from tests.wandb_server import serving
 
 COUNTER = """
@@ -153,10 +154,7 @@ def test_no_login_and_no_server_are_one_line_and_exit_code_2(
     monkeypatch.setattr(mirror, "reachable", lambda host: False)
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)
-    monkeypatch.setattr(sys, "argv", ["wandb_sync", f"runs_dir={tmp_path / 'runs'}"])
-    with pytest.raises(SystemExit) as exit:
-        sync.main()
-    assert exit.value.code == 2
+    assert exit_code("wandb_sync", f"runs_dir={tmp_path / 'runs'}") == 2
     said = capsys.readouterr().err
     assert message in said
     assert "1 log of 1 run wait" in said
@@ -166,10 +164,7 @@ def test_no_login_and_no_server_are_one_line_and_exit_code_2(
 @pytest.mark.parametrize("argument", ["runs=x", "runs_dir=nowhere"])
 def test_mistakes_are_refused(tmp_path, monkeypatch, capsys, argument):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["wandb_sync", argument])
-    with pytest.raises(SystemExit) as exit:
-        sync.main()
-    assert exit.value.code == 2
+    assert exit_code("wandb_sync", argument) == 2
 
 
 def test_wandb_itself_makes_one_run_of_the_logs_of_one(

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from experiments.bench import adafisher as bench
-from experiments.bench.__main__ import main
+from experiments.bench.bench import main
 from experiments.bench.interleaved import Problem, Seconds, measure
 from experiments.errors import UserError
 
@@ -76,9 +76,7 @@ def test_results_are_printed_and_written_with_their_environment(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(bench, "problem", lambda name, batch, device: tiny)
-    main(
-        ["adafisher", "--models", "resnet18", "--quick", "--device", "cpu", "--out", str(tmp_path)]
-    )
+    main(["part=adafisher", "models=resnet18", "quick=true", "device=cpu", f"out={tmp_path}"])
     printed = capsys.readouterr().out
     assert "tiny, batch 4: ratios to adamw fused" in printed
     assert "refresh every 100" in printed
@@ -102,17 +100,17 @@ def test_problems(model: str, output: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--models", "vgg"], "Invalid --models: 'vgg'. Must be of gpt1_mini, resnet18, vit_s16"),
-        (["--batches", "8,x"], "Invalid --batches: '8,x'"),
-        (["--steps", "1"], "Must be >= 2"),
-        (["--threads", "0"], "Invalid --threads: 0. Must be >= 1"),
+        (["models=vgg"], "Invalid models: 'vgg'. Must be of gpt1_mini, resnet18, vit_s16"),
+        (["batches=8,x"], "Invalid batches: '8,x'"),
+        (["steps=1"], "Must be >= 2"),
+        (["threads=0"], "Invalid threads: 0. Must be >= 1"),
     ],
 )
 def test_mistakes_are_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        main(["adafisher", *arguments, "--device", "cpu"])
+        main(["part=adafisher", *arguments, "device=cpu"])
 
 
 def test_an_option_without_its_part_is_refused_in_one_line() -> None:
-    with pytest.raises(UserError, match=r"Unknown part: 'resnet18'\. .*options of a part follow"):
-        main(["--models", "resnet18"])
+    with pytest.raises(UserError, match=r"Missing value: part\. 'models=resnet18' is of one of"):
+        main(["models=resnet18"])

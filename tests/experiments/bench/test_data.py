@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from experiments.bench import sources
-from experiments.bench.__main__ import main
+from experiments.bench.bench import main
 from experiments.errors import UserError
 from experiments.tasks.cifar10 import NORMALIZATION
 
@@ -56,7 +56,7 @@ def test_the_plain_loader_gives_every_image_with_its_label(split, workers: int) 
 def test_the_table_is_printed_and_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["data", "--model", "small_cnn", "--quick", "--device", "cpu", "--out", str(tmp_path)])
+    main(["part=data", "model=small_cnn", "quick=true", "device=cpu", f"out={tmp_path}"])
     printed = capsys.readouterr().out
     names = ["one batch", "suite", "DataLoader, 0 workers", "DataLoader, 2 workers"]
     assert all(f"\n  {name} " in printed for name in names)
@@ -69,12 +69,12 @@ def test_the_table_is_printed_and_written(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--batch", "0"], "Invalid --batch: 0. Must be >= 1"),
-        (["--rounds", "1"], "Invalid --rounds: 1. Must be >= 2"),
-        (["--batch", "8", "--steps", "3"], "Invalid --steps: 3. A pass has 2"),
-        (["--model", "vgg", "--batch", "2"], "Unknown model: 'vgg'"),
+        (["batch=0"], "Invalid batch: 0. Must be >= 1"),
+        (["rounds=1"], "Invalid rounds: 1. Must be >= 2"),
+        (["batch=8", "steps=3"], "Invalid steps: 3. A pass has 2"),
+        (["model=vgg", "batch=2"], "Unknown model: 'vgg'"),
     ],
 )
 def test_mistakes_are_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        main(["data", *arguments, "--device", "cpu"])
+        main(["part=data", *arguments, "device=cpu"])

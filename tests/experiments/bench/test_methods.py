@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from experiments.bench import suite
-from experiments.bench.__main__ import main
+from experiments.bench.bench import main
 from experiments.bench.interleaved import Contender, Problem, Seconds, measure
 from experiments.config import commandline
 from experiments.config.run_config import Needs
@@ -117,10 +117,10 @@ def test_the_table_has_a_row_for_each_method_and_says_who_is_missing(
         return Seconds(50.0 if isinstance(maker(model), torch.optim.SGD) else 0.1, 0.1)
 
     monkeypatch.setattr(suite, "first_step", first_step)
-    arguments = ["methods", "--models", "resnet18", "--methods", "sgd,adam,soap,muon"]
-    main([*arguments, "--skip", "muon", "--quick", "--device", "cpu", "--out", str(tmp_path)])
+    arguments = ["part=methods", "models=resnet18", "methods=sgd,adam,soap,muon"]
+    main([*arguments, "skip=muon", "quick=true", "device=cpu", f"out={tmp_path}"])
     printed = capsys.readouterr().out
-    assert "left out: its first step took 50 s, more than --limit 20" in printed
+    assert "left out: its first step took 50 s, more than limit=20" in printed
     assert "muon" not in printed
     written = json.loads((tmp_path / "bench" / "methods.json").read_text("utf-8"))
     left_out, *measured = written["results"]
@@ -139,12 +139,12 @@ def test_the_character_model_is_the_one_of_the_study() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--models", "vgg"], "Invalid --models: 'vgg'. Must be of resnet18, gpt_char"),
-        (["--methods", "sgd,adm"], "Invalid --methods: 'adm'. Must be of adafisher, "),
-        (["--skip", "adm"], "Invalid --skip: 'adm'"),
-        (["--steps", "1"], "Invalid --steps: 1. Must be >= 2"),
+        (["models=vgg"], "Invalid models: 'vgg'. Must be of resnet18, gpt_char"),
+        (["methods=sgd,adm"], "Invalid methods: 'adm'. Must be of adafisher, "),
+        (["skip=adm"], "Invalid skip: 'adm'"),
+        (["steps=1"], "Invalid steps: 1. Must be >= 2"),
     ],
 )
 def test_mistakes_are_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        main(["methods", *arguments, "--device", "cpu"])
+        main(["part=methods", *arguments, "device=cpu"])
