@@ -1,5 +1,6 @@
-"""Every file and command that the pages of text name is there."""
+"""Every file, function, command and link that the pages of text name is there."""
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments.__main__ import VERBS
+from tests.test_layering import ORDERS
 
 ROOT = Path(__file__).resolve().parents[1]
 # README also names files by what they are called in a folder that it speaks of.
@@ -15,6 +17,8 @@ TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"),
 # Folders that runs, set-up and the user make.
 MADE = ("runs", "out", "data", "DATA", "CACHE", "CHECKOUT", ".venv", "fsdp2_checkpoint")
 PATH = re.compile(r"(?<![\w:/.=-])(?:[\w.<>*-]+/)+[\w.<>*-]*")
+FUNCTION = re.compile(r"`([\w/]+\.py)::([\w.]+)`")
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([\w-]+))?\)")
 PLACEHOLDER = re.compile(r"<|\bNAME\b")
 
 
@@ -55,6 +59,43 @@ def absent_modules(text: str) -> set[str]:
     return absent
 
 
+def names_in(path: Path) -> set[str]:
+    """Functions and classes of a file, and methods as `Class.method`."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            own = [inner for inner in node.body if isinstance(inner, ast.FunctionDef)]
+            found |= {f"{node.name}.{inner.name}" for inner in own}
+    return found
+
+
+def absent_functions(text: str) -> set[str]:
+    """What `path::name` says that is not in its file, or has no file."""
+    return {
+        f"{path}::{name}"
+        for path, name in FUNCTION.findall(text)
+        if not (ROOT / path).is_file() or name not in names_in(ROOT / path)
+    }
+
+
+def absent_links(text: str, page: Path) -> set[str]:
+    """Links to files that are not there, or to headings that those do not have."""
+    absent = set()
+    for path, heading in LINK.findall(text):
+        target = (page.parent / path) if path else page
+        if not target.exists() or (heading and heading not in headings(target.read_text("utf-8"))):
+            absent.add(f"{path}#{heading}")
+    return absent
+
+
+def headings(text: str) -> set[str]:
+    """Headings of a page, as links name them."""
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_every_file_that_a_page_names_is_there(page: Path) -> None:
     assert absent_files(page.read_text("utf-8")) == set()
@@ -65,6 +106,38 @@ def test_every_command_that_a_page_names_is_there(page: Path) -> None:
     text = page.read_text("utf-8")
     assert absent_targets(text) == set()
     assert absent_modules(text) == set()
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda path: path.name)
+def test_every_function_and_link_that_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert absent_functions(text) == set()
+    assert absent_links(text, page) == set()
+
+
+def test_the_page_of_the_architecture_has_every_package_and_the_layers() -> None:
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    packages = {
+        f"`{path.parent.relative_to(ROOT).as_posix()}/`"
+        for top in ORDERS
+        for path in (ROOT / top).rglob("__init__.py")
+    }
+    assert {name for name in packages if name not in page} == set()
+    (block,) = re.findall(r"^```\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    layers = " ".join(f"{package}: {order}" for package, order in ORDERS.items())
+    assert block.split() == layers.split()
+
+
+def test_the_guide_has_every_verb() -> None:
+    page = (ROOT / "docs/guide.md").read_text("utf-8")
+    assert {verb for verb in VERBS if f"`{verb}`" not in page} == set()
+
+
+@pytest.mark.parametrize(
+    ("page", "most"), [("README.md", 120), ("docs/architecture.md", 120), ("docs/records.md", 100)]
+)
+def test_a_page_stays_short(page: str, most: int) -> None:
+    assert len((ROOT / page).read_text("utf-8").splitlines()) <= most
 
 
 def test_what_is_not_there_is_found() -> None:
@@ -81,3 +154,22 @@ def test_what_is_not_there_is_found() -> None:
     assert absent_files(text) == files | {"conf/optimizer/bda*.yaml", "finding/NAME.sh"}
     assert absent_targets(text) == {"swept"}
     assert absent_modules(text) == {"experiments plans", "experiments.tune"}
+
+
+def test_what_a_page_names_wrongly_is_found() -> None:
+    text = (
+        "`tests/test_docs.py::code`, `tests/test_docs.py::codes`, `tests/no.py::code`\n"
+        "`tests/test_layering.py::ORDERS`, `experiments/records/outcome.py::Outcome`\n"
+        "`experiments/records/outcome.py::Outcome.to_line`, `experiments/errors.py::to_line`\n"
+        "[a](README.md), [b](READ.md#x), [c](#here-now), [d](#there), [e](https://example.org/a)\n"
+        "## Here, now\n"
+    )
+    assert absent_functions(text) == {
+        "tests/test_docs.py::codes",
+        "tests/no.py::code",
+        "tests/test_layering.py::ORDERS",
+        "experiments/errors.py::to_line",
+    }
+    assert headings(text) == {"here-now"}
+    page = ROOT / "README.md"
+    assert absent_links(text, page) == {"READ.md#x", "#here-now", "#there"}
