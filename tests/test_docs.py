@@ -1,19 +1,28 @@
 """Every file, function, command and link that the pages of text name is there."""
 
 import ast
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from experiments.__main__ import VERBS
+from experiments.config.run_config import IDENTIFYING, NOT_HASHED, RunConfig
+from experiments.records.schema import load_runs
+from experiments.run.run_record import _NO_PROGRESS
 from tests.test_layering import ORDERS
 
 ROOT = Path(__file__).resolve().parents[1]
 # README also names files by what they are called in a folder that it speaks of.
 PAGES = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+RECORDS = ROOT / "docs/records.md"
+GOLDEN = ROOT / "tests/golden/runs"
 # Folders that runs, set-up and the user make.
 MADE = ("runs", "out", "data", "DATA", "CACHE", "CHECKOUT", ".venv", "fsdp2_checkpoint")
 PATH = re.compile(r"(?<![\w:/.=-])(?:[\w.<>*-]+/)+[\w.<>*-]*")
@@ -140,6 +149,13 @@ def test_a_page_stays_short(page: str, most: int) -> None:
     assert len((ROOT / page).read_text("utf-8").splitlines()) <= most
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda path: path.name)
+def test_no_span_of_code_goes_over_the_end_of_a_line(page: Path) -> None:
+    """A command that does could not be copied, and the checks above would not see it."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert [line for line in prose.splitlines() if line.count("`") % 2] == []
+
+
 def test_what_is_not_there_is_found() -> None:
     text = (
         "`conf/task/digits.yaml`, `conf/task/digit.yaml`, `conf/tasks/<name>.yaml`, `no/where.py`\n"
@@ -173,3 +189,75 @@ def test_what_a_page_names_wrongly_is_found() -> None:
     assert headings(text) == {"here-now"}
     page = ROOT / "README.md"
     assert absent_links(text, page) == {"READ.md#x", "#here-now", "#there"}
+
+
+def section(title: str) -> str:
+    """What docs/records.md says under a heading."""
+    text = RECORDS.read_text("utf-8")
+    return next(part for part in text.split("\n## ")[1:] if part.startswith(title))
+
+
+def keys_of(text: str, head: str) -> set[str]:
+    """What the first cells of the table below the header `head` name."""
+    table = text.partition(f"| {head} |")[2].partition("\n\n")[0].splitlines()[2:]
+    return {key for row in table for key in re.findall(r"`([\w<>]+)`", row.split("|")[1])}
+
+
+def keys(mappings: Iterable[dict[str, Any]]) -> set[str]:
+    return {key for mapping in mappings for key in mapping}
+
+
+def golden(name: str) -> list[dict[str, Any]]:
+    """The mappings of one file of every golden run."""
+    texts = (path.read_text("utf-8") for path in sorted(GOLDEN.glob(f"*/*/{name}")))
+    if name.endswith(".yaml"):
+        return [yaml.load(text, Loader=yaml.CSafeLoader) for text in texts]
+    return [json.loads(text) for text in texts]
+
+
+def test_the_page_of_records_has_the_keys_of_a_status() -> None:
+    statuses, text = golden("status.json"), section("`status.json`")
+    assert keys_of(text, "key") == keys(statuses)
+    identities = [status["identity"] for status in statuses]
+    assert keys_of(text, "key of `identity`") == keys(identities)
+    named = keys_of(text, "key of `progress`, of `summary`")
+    measured = keys(status["progress"] | status["summary"] for status in statuses)
+    assert measured | set(_NO_PROGRESS) <= named
+    # What the golden runs do not have, as their budgets have no use for it.
+    source = (ROOT / "experiments/run/run_summary.py").read_text("utf-8")
+    assert {key for key in named - measured if f'"{key}"' not in source} == set()
+
+
+def test_the_page_of_records_has_the_columns_of_rows() -> None:
+    runs, broken = load_runs(GOLDEN)
+    assert runs
+    assert not broken
+    named = keys_of(section("`metrics.jsonl`"), "column")
+    spelled = {key.replace("<split>", split) for key in named for split in ("validation", "test")}
+    assert spelled == keys(row for run in runs for row in run.rows)
+
+
+def test_the_page_of_records_has_the_keys_of_a_config_and_an_environment() -> None:
+    named = keys_of(section("`config.yaml`"), "key")
+    assert named == {one.name for one in fields(RunConfig)} - {"values"}
+    assert keys(golden("config.yaml")) <= named
+    assert keys_of(section("`environment.json`"), "key") == keys(golden("environment.json"))
+
+
+def test_the_page_of_records_has_the_keys_of_studies_and_tunings() -> None:
+    named = set(code(section("Other files")))
+    studies = [json.loads(p.read_text("utf-8")) for p in GOLDEN.glob("*/.studies/*/*/study.json")]
+    tuned = [yaml.safe_load(p.read_text("utf-8")) for p in ROOT.glob("conf/tuned/*/*.yaml")]
+    ledgers = [yaml.safe_load(p.read_text("utf-8")) for p in ROOT.glob("conf/tuned/*/*/*.yaml")]
+    trials = [trial for ledger in ledgers for trial in ledger["trials"]]
+    efforts = [file["tuning"] for file in tuned]
+    assert all((studies, tuned, ledgers, trials))
+    for mappings in (studies, tuned, ledgers, trials, efforts):
+        assert keys(mappings) - named == set()
+
+
+def test_the_page_of_records_says_what_is_no_part_of_an_id() -> None:
+    named = set(code(section("What an id")))
+    assert {*NOT_HASHED, *IDENTIFYING} - named == set()
+    dotted = {name for name in named if re.fullmatch(r"[a-z]+\.[a-z_]+", name)}
+    assert dotted - set(NOT_HASHED) == {"config.yaml"}
