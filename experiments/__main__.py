@@ -11,12 +11,12 @@ VERBS = {
     "plan": "experiments.sweep.plan",
     "publish": "experiments.tracking.publish",
     "recipes": "experiments.config.recipes",
-    "replay": "experiments.replay.replay",
+    "replay": "experiments.replay.compare",
     "status": "experiments.sweep.status",
     "study": "experiments.studies.study",
     "train": "experiments.train",
     "tune": "experiments.tuning.tune",
-    "wandb_sync": "experiments.tracking.wandb_sync",
+    "wandb_sync": "experiments.tracking.sync",
 }
 
 

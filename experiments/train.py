@@ -15,17 +15,17 @@ from omegaconf import DictConfig
 from experiments.config import commandline, completion, compose, grids, origin
 from experiments.errors import UserError, report_user_errors
 from experiments.records.outcome import EXIT_CODES
-from experiments.records.record import FAULTS
-from experiments.run.display import show_log
-from experiments.sweep import launching, preflight, sweep
-from experiments.system import processes
+from experiments.records.schema import FAULTS
+from experiments.sweep import launchers, preflight, sweep
+from experiments.system import ranks
+from experiments.system.log import show_log
 from experiments.timing import calibration
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 def run(config: DictConfig) -> None:
     """Execute one config here."""
-    with report_user_errors(quiet=not processes.reports()):
+    with report_user_errors(quiet=not ranks.reports()):
         resolved = origin.traced(compose.resolve(config))
         from experiments.run.run import (
             execute,  # loads torch, which a sweep's parent can do without
@@ -34,7 +34,7 @@ def run(config: DictConfig) -> None:
         status = execute(resolved).status
         # A launcher takes every code but 0 for a fault. The first process tells how the run ended,
         # another one that it broke.
-        tells = processes.rank() == 0 or status in FAULTS
+        tells = ranks.rank() == 0 or status in FAULTS
         sys.exit(EXIT_CODES[status] if tells else 0)
 
 
@@ -57,8 +57,8 @@ def main() -> None:
     if arguments.shell_completion and completion.INSTALL in arguments.overrides:
         print(completion.SCRIPT)
         return
-    launching.register()
-    with report_user_errors(quiet=not processes.reports()):
+    launchers.register()
+    with report_user_errors(quiet=not ranks.reports()):
         overrides = commandline.normalise(arguments.overrides)
         options = [item for item in sys.argv[1:] if item not in arguments.overrides]
         sweeps = grids.spelled_out(overrides) if arguments.multirun else [overrides]
@@ -68,9 +68,9 @@ def main() -> None:
             return
         if arguments.cfg and arguments.multirun:
             raise UserError("--cfg shows the config of one run: leave --multirun out.")
-        if processes.count() > 1 and arguments.multirun:
+        if ranks.count() > 1 and arguments.multirun:
             raise UserError("A sweep (-m) does not run under torchrun. Use processes=<n>.")
-        if processes.rank() > 0:  # a mistake is the same everywhere, and the first process says it
+        if ranks.rank() > 0:  # a mistake is the same everywhere, and the first process says it
             compose.composed(overrides)
             GlobalHydra.instance().clear()
             run()
@@ -78,10 +78,10 @@ def main() -> None:
         firsts = [preflight.check(grid) for grid in sweeps]
         first = firsts[0]
         if not arguments.multirun:
-            launching.check_single(first)
+            launchers.check_single(first)
             run()
             return
-        way = launching.of(sweeps[0])
+        launcher = launchers.of(sweeps[0])
         calibration.prepare(sweeps, firsts)
         sizes = [len(commandline.jobs(grid)) for grid in sweeps]
         launches = [[*options, *grid] for grid in sweeps]
@@ -92,7 +92,7 @@ def main() -> None:
                 job_of(context, sum(sizes[:index]))()
 
         code = sweep.run(
-            launch, first, size=sum(sizes), parallel=way.parallel, shown=way.shows_jobs
+            launch, first, size=sum(sizes), parallel=launcher.parallel, shown=launcher.shows_jobs
         )
     sys.exit(code)
 

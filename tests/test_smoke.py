@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.config import commandline
-from experiments.records.record import load_runs
+from experiments.records.schema import load_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("digits", "tinyshakespeare")

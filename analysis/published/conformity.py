@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.published.shipped import BY_METHOD, Method, Recipe, Shipped
+from analysis.published.shipped import BY_METHOD, Recipe, Shipped, ShippedMethod
 
 IGNORED = {
     "setting": "the row has it in its name",
@@ -83,7 +83,9 @@ def conformity(run: Mapping[str, Any], recipe: Recipe, shipped: Shipped) -> Conf
     )
 
 
-def facts_of(recipe: Recipe, method: Method | None, neutral: Mapping[str, Any]) -> dict[str, Any]:
+def facts_of(
+    recipe: Recipe, method: ShippedMethod | None, neutral: Mapping[str, Any]
+) -> dict[str, Any]:
     """All that a method is run with in a recipe, by dotted key; nulls are left out."""
     protocol = dict(recipe.protocol)
     if method is not None and method.epochs is not None:
@@ -93,7 +95,7 @@ def facts_of(recipe: Recipe, method: Method | None, neutral: Mapping[str, Any]) 
 
 
 def _beyond(
-    run: Mapping[str, Any], recipe: Recipe, method: Method | None
+    run: Mapping[str, Any], recipe: Recipe, method: ShippedMethod | None
 ) -> Iterator[tuple[str, str]]:
     """What no value of the protocol tells."""
     cut = run["validation"]

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.published.conformity import Conformity, conformity
-from analysis.published.joining import Key, Near, by_key, near_runs
-from analysis.published.shipped import Method, Recipe, Shipped
+from analysis.published.joining import Candidate, Key, by_key, near_runs
+from analysis.published.shipped import Recipe, Shipped, ShippedMethod
 
 Run = Mapping[str, Any]
 Places = list[int]
@@ -50,7 +50,7 @@ class Counting:
 
     def __init__(self, runs: Sequence[Run], published: pd.DataFrame, shipped: Shipped) -> None:
         self.runs, self.shipped = runs, shipped
-        self._near: dict[Key, list[Near]] = by_key(near_runs(runs, published, shipped))
+        self._near: dict[Key, list[Candidate]] = by_key(near_runs(runs, published, shipped))
 
     def recipes(self, row: Run) -> list[Recipe]:
         """The accepted recipes of a row; where none is shipped, what its runs' experiments say."""
@@ -107,10 +107,10 @@ class Counting:
             if recipes
         ]
 
-    def _at(self, row: Run) -> list[Near]:
+    def _at(self, row: Run) -> list[Candidate]:
         return self._near.get((row["dataset"], row["model"], row["optimizer"], row["setting"]), [])
 
-    def _groups(self, near: Iterable[Near]) -> list[Places]:
+    def _groups(self, near: Iterable[Candidate]) -> list[Places]:
         """Places of the runs of each configuration."""
         grouped: dict[str, Places] = {}
         for one in near:
@@ -183,7 +183,7 @@ def _of_record(run: Run, stated: Mapping[str, Any], row: Run) -> Recipe:
         seeds=(),
         protocol=stated["protocol"],
         methods={
-            run["optimizer"]: Method(
+            run["optimizer"]: ShippedMethod(
                 budget=", ".join(f"{key} {budget[key]}" for key in budget if key != "by_optimizer"),
                 epochs=None,
                 hyperparameters=stated["hyperparameters"],

@@ -79,11 +79,11 @@ def notes(found: Mapping[str, Aspect], *, differences: bool = True) -> str:
         differences: Whether to name what differs too.
     """
 
-    def told(one: Aspect) -> str:
+    def wording(one: Aspect) -> str:
         differs = differences and one.how and one.how != NOT_RUN
         return "; ".join(filter(None, (one.text if differs else "", one.note)))
 
-    return "; ".join(f"{name}: {told(one)}" for name, one in found.items() if told(one))
+    return "; ".join(f"{name}: {wording(one)}" for name, one in found.items() if wording(one))
 
 
 @cache
@@ -131,12 +131,12 @@ def _compared(line: Mapping[str, str], ours: Mapping[str, Mapping[str, str]]) ->
     values = {experiment: facts.get(line["key"], NONE) for experiment, facts in ours.items()}
     here = next(iter(values.values()))
 
-    def told(value: str, source: str) -> str:
+    def wording(value: str, source: str) -> str:
         other = next((name for name, own in values.items() if own == value != here), None)
         return f"{value} ({source}, experiment={other})" if other else f"{value} ({source})"
 
     both = [
-        told(value, source)
+        wording(value, source)
         for value, source in ((paper, "paper"), (released, "released file"))
         if value
     ]

@@ -25,7 +25,7 @@ ROW_COLUMNS = {"task": "dataset", "model": "model", "optimizer": "optimizer"}
 
 
 @dataclass(frozen=True)
-class Near:
+class Candidate:
     """A run that stands near a published row.
 
     Attributes:
@@ -48,7 +48,7 @@ class Near:
 
 def near_runs(
     runs: Sequence[Mapping[str, Any]], rows: pd.DataFrame, shipped: Shipped
-) -> list[Near]:
+) -> list[Candidate]:
     """All runs that stand near a row of ``published.csv``.
 
     Args:
@@ -77,7 +77,7 @@ def near_runs(
                 differs[kind] = f"{word}: {what}"
         if None not in key:
             found.append(
-                Near(
+                Candidate(
                     index,
                     (str(key[0]), str(key[1]), str(key[2]), str(run["setting"])),
                     tuple(differs.values()),
@@ -87,9 +87,9 @@ def near_runs(
     return found
 
 
-def by_key(near: Iterable[Near]) -> dict[Key, list[Near]]:
+def by_key(near: Iterable[Candidate]) -> dict[Key, list[Candidate]]:
     """Group by the row that they stand near."""
-    grouped: dict[Key, list[Near]] = {}
+    grouped: dict[Key, list[Candidate]] = {}
     for one in near:
         grouped.setdefault(one.key, []).append(one)
     return grouped

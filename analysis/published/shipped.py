@@ -20,7 +20,7 @@ BY_METHOD = "by_optimizer"
 
 
 @dataclass(frozen=True)
-class Method:
+class ShippedMethod:
     """What one method is run with in a published setting.
 
     Attributes:
@@ -66,7 +66,7 @@ class Recipe:
     ruleset: str
     seeds: tuple[int, ...]
     protocol: Mapping[str, Any]
-    methods: Mapping[str, Method]
+    methods: Mapping[str, ShippedMethod]
     is_shipped: bool = True
 
     @property
@@ -141,8 +141,8 @@ def from_content(content: Mapping[str, Any]) -> Shipped:
         named = {key: content["sections"][name] for key, name in entry["sections"].items()}
         return {**entry["protocol"], **named}
 
-    def method(entry: Mapping[str, Any], optimizer: str, own: Mapping[str, Any]) -> Method:
-        return Method(
+    def method(entry: Mapping[str, Any], optimizer: str, own: Mapping[str, Any]) -> ShippedMethod:
+        return ShippedMethod(
             budget=own["budget"],
             epochs=protocol(entry)["budget"].get(BY_METHOD, {}).get(optimizer),
             hyperparameters=content["hyperparameters"][own["hyperparameters"]],

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.published.conformity import IGNORED
-from analysis.published.judge import (
+from analysis.published.numbers import ACCURACY, NAMES, PERPLEXITY, read_published, records
+from analysis.published.row_verdicts import (
     DIFFERS,
     INCONCLUSIVE,
     NOT_COMPARABLE,
     NOT_RUN,
     REPRODUCED,
-    Judge,
+    RowVerdicts,
 )
-from analysis.published.numbers import ACCURACY, NAMES, PERPLEXITY, read_published, records
 from analysis.published.shipped import Shipped, shipped
 from analysis.results.load import Results
 from analysis.statistics.equivalence import FEWEST_SEEDS
@@ -96,7 +96,7 @@ def verdicts(
         A row each, in the order of ``published``; columns and their meaning are ``COLUMNS``.
     """
     rows = read_published() if published is None else published
-    judge = Judge(results, rows, shipped() if by is None else by)
+    judge = RowVerdicts(results, rows, shipped() if by is None else by)
     made = pd.DataFrame([judge.verdict(row) for row in records(rows)], columns=list(COLUMNS))
     return made.astype(dict.fromkeys(NUMBERS, float))
 
@@ -118,7 +118,7 @@ def beside(
         numbers as in ``COLUMNS``.
     """
     rows = read_published() if published is None else published
-    judge = Judge(results, rows, shipped() if by is None else by)
+    judge = RowVerdicts(results, rows, shipped() if by is None else by)
     lines = [line for row in records(rows) for line in judge.beside(row)]
     made = pd.DataFrame(lines, columns=list(BESIDE))
     return made.astype(dict.fromkeys(("mean", "std", "low", "high"), float))

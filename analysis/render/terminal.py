@@ -28,8 +28,8 @@ def print_table(table: pd.DataFrame, caption: str, console: Console) -> None:
             part = part.droplevel(list(range(part.columns.nlevels - 1)), axis="columns")
             # What all rows share need not take a column's width from each of them.
             alike = [key for key in part.index.names[1:] if part.index.unique(key).size == 1]
-            told = [f"{key} {part.index.unique(key)[0]}" for key in alike]
-            title = ", ".join(filter(None, [": ".join([name, *shared]), *told]))
+            parts = [f"{key} {part.index.unique(key)[0]}" for key in alike]
+            title = ", ".join(filter(None, [": ".join([name, *shared]), *parts]))
             console.print(_drawn(part.droplevel(alike), title))
     console.print(Text(caption, style="dim"))
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.records.record import SCHEMA
+from experiments.records.schema import SCHEMA
 
 SECONDS, GIGABYTES = 20.0, 2.0
 OPTIMIZERS, TASKS = 10, 20

@@ -14,7 +14,7 @@ from analysis.results.groups import command
 from analysis.results.load import Results
 from analysis.statistics.equality import subtract
 from analysis.style import metric_label
-from experiments.records.record import CONFIG_FILE, ENVIRONMENT_FILE
+from experiments.records.schema import CONFIG_FILE, ENVIRONMENT_FILE
 
 MOST = 1000
 """Runs with a part of their own; more would make a page that no browser opens gladly."""

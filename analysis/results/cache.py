@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments.records.record import (
+from experiments.records.schema import (
     METRICS_FILE,
     STATUS_FILE,
     Run,
@@ -37,7 +37,7 @@ WORTHWHILE = 200  # runs; fewer are read in a moment
 
 
 @dataclass(frozen=True)
-class Record:
+class CachedRecord:
     """A run with its rows as columns.
 
     Attributes:
@@ -56,7 +56,7 @@ class Record:
         return str(self.head["run_id"])
 
 
-def read_records(runs_dir: Path) -> tuple[list[Record], list[str]]:
+def read_records(runs_dir: Path) -> tuple[list[CachedRecord], list[str]]:
     """Read every record under ``runs_dir``, from the cache where it is up to date.
 
     Returns:
@@ -70,7 +70,7 @@ def read_records(runs_dir: Path) -> tuple[list[Record], list[str]]:
     stamps: dict[str, Stamp] = {}
     fresh = 0
 
-    def load(folder: Path) -> Record:
+    def load(folder: Path) -> CachedRecord:
         nonlocal fresh
         stamp = _stamp(folder)
         cached = known.get(name_of(folder))
@@ -89,7 +89,7 @@ def read_records(runs_dir: Path) -> tuple[list[Record], list[str]]:
     return records, broken
 
 
-def to_record(run: Run, folder: str) -> Record:
+def to_record(run: Run, folder: str) -> CachedRecord:
     """Turn the rows of a run into columns.
 
     Args:
@@ -108,7 +108,7 @@ def to_record(run: Run, folder: str) -> Record:
         "problem": run.problem,
         **final_and_best(run.rows, metric, higher),
     }
-    return Record(head, _columns(run.rows))
+    return CachedRecord(head, _columns(run.rows))
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Floats]:
@@ -152,27 +152,30 @@ def _stamp(folder: Path) -> Stamp:
     return stamp
 
 
-def _read_cache(path: Path) -> dict[str, tuple[Stamp, Record]]:
+def _read_cache(path: Path) -> dict[str, tuple[Stamp, CachedRecord]]:
     """The cached records by folder; nothing where the cache is absent, foreign or damaged."""
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             heads, values = json.loads(file["heads"].tobytes()), file["values"]
         if heads["version"] != VERSION:
             return {}
-        found: dict[str, tuple[Stamp, Record]] = {}
+        found: dict[str, tuple[Stamp, CachedRecord]] = {}
         at = 0
         for entry in heads["records"]:
             keys, rows = entry["columns"], entry["rows"]
             block = values[at : at + len(keys) * rows].reshape(len(keys), rows)
             at += block.size
             columns: Mapping[str, Floats] = dict(zip(keys, block, strict=True))
-            found[entry["head"]["folder"]] = entry["stamp"], Record(entry["head"], dict(columns))
+            found[entry["head"]["folder"]] = (
+                entry["stamp"],
+                CachedRecord(entry["head"], dict(columns)),
+            )
         return found if at == values.size else {}
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
         return {}
 
 
-def _write_cache(path: Path, records: Sequence[Record], stamps: Mapping[str, Stamp]) -> None:
+def _write_cache(path: Path, records: Sequence[CachedRecord], stamps: Mapping[str, Stamp]) -> None:
     entries = [
         {
             "head": record.head,

@@ -177,8 +177,8 @@ def _told(variant: pd.Series, part: str) -> list[str]:
     return [text or part] if text or part else []
 
 
-def _named(name: object, told: list[str]) -> str:
-    return f"{name} ({', '.join(told)})" if told else str(name)
+def _named(name: object, named: list[str]) -> str:
+    return f"{name} ({', '.join(named)})" if named else str(name)
 
 
 def blocks(groups: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -14,7 +14,7 @@ from analysis.statistics.leader import Best, best
 
 
 @dataclass(frozen=True)
-class Contest:
+class LeaderComparison:
     """The best of a block against each of the others.
 
     Attributes:
@@ -32,7 +32,7 @@ class Contest:
     outcome: Best
 
 
-def contests(results: Results) -> list[Contest]:
+def leader_comparisons(results: Results) -> list[LeaderComparison]:
     """Compare the rows of the methods within every block in which some run has a result."""
     groups = rows_of(group_runs(results.runs))
     members = dict(list(results.runs.groupby("group_id")))
@@ -47,7 +47,7 @@ def contests(results: Results) -> list[Contest]:
         for result in RESULTS:
             made = best({key: members[key] for key in names}, result=result)
             if made.leader is not None:
-                found.append(Contest(str(title), result, names, efforts, made))
+                found.append(LeaderComparison(str(title), result, names, efforts, made))
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.results.cache import Floats, Record, read_records
+from analysis.results.cache import CachedRecord, Floats, read_records
 from analysis.results.settings import setting_key
 
 IDENTITY = (
@@ -146,7 +146,7 @@ def load_results(runs_dir: Path) -> Results:
 
 
 def to_results(
-    records: Sequence[Record], broken: Sequence[str] = (), runs_dir: Path | None = None
+    records: Sequence[CachedRecord], broken: Sequence[str] = (), runs_dir: Path | None = None
 ) -> Results:
     """Turn records into frames and curves; the order of ``records`` does not matter."""
     records = sorted(records, key=_sort_key)
@@ -179,7 +179,7 @@ def _without_protocol(runs: pd.DataFrame) -> list[str]:
     ]
 
 
-def _not_finite(record: Record) -> str:
+def _not_finite(record: CachedRecord) -> str:
     """Name the first loss, or value of the run's own metric, that is not finite; empty for none."""
     metrics = ["train_loss"]
     for split in ("validation", "test"):
@@ -196,7 +196,7 @@ def _not_finite(record: Record) -> str:
     return f"{metric} is not finite at step {step:g}"
 
 
-def _sort_key(record: Record) -> tuple[str, ...]:
+def _sort_key(record: CachedRecord) -> tuple[str, ...]:
     keys = ("task", "model", "budget", "optimizer", "ruleset", "group_id")
     identity = record.head["identity"]
     # Seeds sort as numbers, and the id makes the order total.

@@ -69,9 +69,9 @@ def setting_titles(runs: pd.DataFrame, *, without: str = "") -> dict[str, str]:
         plain = [run for _, run in settings.iterrows()]
         usual = max(plain, key=lambda run: counts[run["block"]])
         for run in plain:
-            told = [] if run["protocol"] else [UNRECORDED] * bool(settings["protocol"].any())
+            differences = [] if run["protocol"] else [UNRECORDED] * bool(settings["protocol"].any())
             changes = _changes(run, without) if run["origin"] else _unlike(run, usual, without)
-            titles[run["block"]] = ", ".join([str(task), *changes, *told])
+            titles[run["block"]] = ", ".join([str(task), *changes, *differences])
     if without:
         return titles
     twice = {title for title, count in Counter(titles.values()).items() if count > 1}
@@ -84,19 +84,21 @@ def setting_titles(runs: pd.DataFrame, *, without: str = "") -> dict[str, str]:
 def _changes(run: pd.Series, without: str) -> list[str]:
     """What a record says to be no default of its task, in the words of an override."""
     changed: Mapping[str, Any] = run["origin"]["setting"]
-    told: dict[str, None] = {}
+    differences: dict[str, None] = {}
     for key, value in changed.items():
         section = key.partition(".")[0]
         if without and without in (key, key.rpartition(".")[2]):
             continue
         if section == "budget":
             by_method = "by_optimizer" in run["protocol"].get("budget", {})
-            told[f"budget={changed.get('budget')}" if by_method else str(run["budget"])] = None
+            differences[f"budget={changed.get('budget')}" if by_method else str(run["budget"])] = (
+                None
+            )
         elif key in COLUMNS or section == "tokenization":
-            told[str(run[COLUMNS.get(key, section)])] = None
+            differences[str(run[COLUMNS.get(key, section)])] = None
         else:
-            told[f"{key.removeprefix('task.')}={value_text(value)}"] = None
-    return list(told)
+            differences[f"{key.removeprefix('task.')}={value_text(value)}"] = None
+    return list(differences)
 
 
 def _unlike(run: pd.Series, usual: pd.Series, without: str) -> list[str]:

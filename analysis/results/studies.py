@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments.records.record import STUDIES_DIR, roots
+from experiments.records.schema import STUDIES_DIR, STUDY_ARRAYS, STUDY_FILE, roots
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 SCHEMA = 1
-STUDY_FILE, ARRAYS_FILE = "study.json", "arrays.npz"
 
 
 class BrokenStudyError(ValueError):
@@ -41,17 +40,17 @@ def load_study(runs_dir: Path | None, name: str) -> tuple[Arrays, dict[str, Any]
     if not found:
         return None
     described, folder = max(found, key=lambda pair: (pair[0]["finished"], pair[1].name))
-    content = (folder / ARRAYS_FILE).read_bytes() if (folder / ARRAYS_FILE).is_file() else b""
+    content = (folder / STUDY_ARRAYS).read_bytes() if (folder / STUDY_ARRAYS).is_file() else b""
     if hashlib.sha256(content).hexdigest() != described["arrays_sha256"]:
         raise BrokenStudyError(
-            f"{name}/{folder.name}/{ARRAYS_FILE}: damaged. Delete the folder, and measure it again:"
-            f" {described['command']}"
+            f"{name}/{folder.name}/{STUDY_ARRAYS}: damaged. Delete the folder, and measure it "
+            f"again: {described['command']}"
         )
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except (ValueError, zipfile.BadZipFile) as error:
-        raise BrokenStudyError(f"{name}/{folder.name}/{ARRAYS_FILE}: {error}") from error
+        raise BrokenStudyError(f"{name}/{folder.name}/{STUDY_ARRAYS}: {error}") from error
     own = {key: described[key] for key in ("study_id", "command")}
     return arrays, {**described["facts"], **own}
 
@@ -61,7 +60,7 @@ def studies_digest(runs_dir: Path | None) -> bytes:
     digest = hashlib.sha256()
     for path in _files(runs_dir, "*"):
         digest.update(path.read_bytes())  # it holds the checksum of the arrays
-        arrays = path.with_name(ARRAYS_FILE)
+        arrays = path.with_name(STUDY_ARRAYS)
         digest.update(str(arrays.stat().st_size if arrays.is_file() else None).encode())
     return digest.digest()
 

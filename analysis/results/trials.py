@@ -22,7 +22,7 @@ from analysis.results.groups import BLOCK
 from analysis.results.load import Results, to_results
 from analysis.statistics.expected_best import trial_results
 from analysis.statistics.summary import Floats
-from experiments.records.record import METRICS_FILE, STATUS_FILE, roots
+from experiments.records.schema import METRICS_FILE, STATUS_FILE, roots
 
 TRIALS_DIR = Path(".tuning")
 TUNED = Path(__file__).resolve().parents[2] / "conf" / "tuned"

@@ -99,12 +99,12 @@ def over_blocks(efforts: Mapping[str, Effort]) -> str:
     counts = {replace(effort, marks=()).count for effort in efforts.values()}
     if len(counts) > 1:
         return "; ".join(f"{count} on {', '.join(there)}" for count, there in titles.items())
-    told = [counts.pop()]
+    counted = [counts.pop()]
     for mark in MARKS:
         there = [title for title, effort in efforts.items() if mark in effort.marks]
         if there:
-            told.append(mark if len(there) == len(efforts) else f"{mark} on {', '.join(there)}")
-    return ", ".join(told)
+            counted.append(mark if len(there) == len(efforts) else f"{mark} on {', '.join(there)}")
+    return ", ".join(counted)
 
 
 def insufficient(winner: Effort, loser: Effort) -> str:

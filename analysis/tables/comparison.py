@@ -14,7 +14,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.render import MISSING, range_text
-from analysis.results.leaders import contests
+from analysis.results.leaders import leader_comparisons
 from analysis.results.load import Results
 from analysis.statistics.compare import INCONCLUSIVE
 from analysis.statistics.effort import LEGEND, both
@@ -27,7 +27,7 @@ NOTE = LEGEND
 def build(results: Results) -> pd.DataFrame:
     """Build the flat table of every contest (see ``leaders.contests``)."""
     rows: dict[tuple[str, str, str, str], list[object]] = {}
-    for contest in contests(results):
+    for contest in leader_comparisons(results):
         leader = contest.names[str(contest.outcome.leader)]
         effort = contest.efforts[str(contest.outcome.leader)]
         for key, made in contest.outcome.against.items():

@@ -28,8 +28,8 @@ def build(results: Results) -> pd.DataFrame:
     rows = []
     for row in records(read_published()):
         found = aspects(row, shipped())
-        told = {name: found[name].text for name in ASPECTS}
+        texts = {name: found[name].text for name in ASPECTS}
         rows.append(
-            {key: row[key] for key in INDEX} | told | {"note": notes(found, differences=False)}
+            {key: row[key] for key in INDEX} | texts | {"note": notes(found, differences=False)}
         )
     return pd.DataFrame(rows).set_index(INDEX).astype(object)

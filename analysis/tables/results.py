@@ -16,7 +16,7 @@ import pandas as pd
 from analysis.render import Cell
 from analysis.render.grid import Columns, method_grid, row_of, source_of
 from analysis.results.groups import group_runs, rows_of, without_row
-from analysis.results.leaders import contests
+from analysis.results.leaders import leader_comparisons
 from analysis.results.load import RESULTS, Results
 from analysis.statistics.effort import LEGEND
 from analysis.statistics.summary import summarize
@@ -42,7 +42,7 @@ def build(results: Results) -> pd.DataFrame:
     members = dict(list(results.runs.groupby("group_id")))
     carried = {
         (contest.outcome.leader, contest.result)
-        for contest in contests(results)
+        for contest in leader_comparisons(results)
         if contest.outcome.significant
     }
     for _, group in groups.iterrows():

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from experiments.bench import adafisher, asdl, data, methods
-from experiments.engine.execution import DEVICES, pick_device
+from experiments.bench import adafisher, asdl, data, suite
+from experiments.engine.compute import DEVICES, pick_device
+from experiments.engine.machine import describe_machine
 from experiments.errors import UserError, report_user_errors
-from experiments.run import environment
 
 # Each part has `configure(parser)` for its own options and `run(options, device)`, a generator of
 # results as plain data.
-PARTS = {"adafisher": adafisher, "methods": methods, "data": data, "asdl": asdl}
+PARTS = {"adafisher": adafisher, "methods": suite, "data": data, "asdl": asdl}
 PROGRAM = "python -m experiments.bench"
 
 
@@ -62,7 +62,7 @@ def measure(name: str, options: argparse.Namespace) -> None:
 
 def write(path: Path, results: list[dict[str, Any]], device: torch.device) -> None:
     """Write the results with the environment that they were measured in."""
-    described = environment.machine(device)
+    described = describe_machine(device)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"environment": described, "results": results}, indent=1) + "\n")
     print(f"  written: {path}")

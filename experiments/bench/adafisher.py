@@ -14,7 +14,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from experiments.bench.contest import Contender, Problem, Seconds, measure
+from experiments.bench.interleaved import Contender, Problem, Seconds, measure
 from experiments.config.commandline import CONF
 from experiments.engine.build import build_optimizer
 from experiments.errors import UserError

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.bench.contest import Problem
+from experiments.bench.interleaved import Problem
 from experiments.errors import UserError
 from experiments.models import resnet
 from experiments.models.gpt import GPT
@@ -133,7 +133,7 @@ def compare(
         rows[name] = {
             "amortised": sum(kept) / sum(base),
             "median": _median(kept) / typical,
-            "dearest": max(kept) / typical,
+            "slowest": max(kept) / typical,
             "curvature_bytes": held_bytes(contestants[name]),
             "seconds": times,
         }

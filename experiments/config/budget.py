@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.errors import UserError
 
 if TYPE_CHECKING:
-    from experiments.timing.calibration_record import Calibration
+    from experiments.records.calibration import Calibration
 
 KINDS: dict[str, tuple[str, ...]] = {
     "epochs": (),

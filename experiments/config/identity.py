@@ -3,12 +3,9 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from experiments.config import budget
-
-if TYPE_CHECKING:  # the ids are computed where torch need not be loaded
-    from experiments.tasks.task import Task
 
 # Where a run reads and writes, how it is shown, and notes: none of it changes a measurement.
 # Neither does the number of processes, nor how they share the model, but by rounding.
@@ -65,6 +62,26 @@ NULLS = (
 Config = Mapping[str, Any]
 
 
+class Measured(Protocol):
+    """What the identity takes from a task that is built."""
+
+    @property
+    def metric(self) -> str:
+        """Name of what the task is judged by."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more of it is better."""
+
+    @property
+    def unit(self) -> str:
+        """What is counted: images or tokens."""
+
+    @property
+    def validation(self) -> object | None:
+        """The validation split, if there is one."""
+
+
 def run_id(config: Config) -> str:
     """Id of the run: a hash of the resolved config, whatever the order of its keys."""
     return _digest(_essence(config))
@@ -92,7 +109,7 @@ def hashed_hyperparameters(section: Config) -> dict[str, Any]:
     return _without_neutral(hyperparameters(section), "optimizer.", neutral)
 
 
-def describe(config: Config, task: "Task") -> dict[str, Any]:
+def describe(config: Config, task: Measured) -> dict[str, Any]:
     """The identity that goes into the run's status, flat and complete for any table."""
     return {
         "task": config["task"]["name"],

@@ -101,7 +101,7 @@ def remarks(config: Mapping[str, Any]) -> list[str]:
         return []
     optimizer, task = config["optimizer"]["name"], config["task"]["name"]
     found = {"model": config["model"]["name"], "tokenization": identity.tokenization(config)}
-    told = [
+    lines = [
         f"{optimizer} on {task}: tuned with {key}={tuning[key]}, used with {key}={value}"
         for key, value in found.items()
         if key in tuning and tuning[key] != value
@@ -109,5 +109,5 @@ def remarks(config: Mapping[str, Any]) -> list[str]:
     for key, value in (tuning.get("chosen") or {}).items():
         if config["optimizer"].get(key) != value:
             used = config["optimizer"].get(key)
-            told.append(f"{optimizer} on {task}: tuned to {key}={value}, used with {key}={used}")
-    return told
+            lines.append(f"{optimizer} on {task}: tuned to {key}={value}, used with {key}={used}")
+    return lines

@@ -12,17 +12,17 @@ from torch.optim import Optimizer
 
 from experiments import seeding
 from experiments.config import budget
-from experiments.engine import decay, execution, parallel
+from experiments.engine import compute, decay, parallel
 from experiments.engine.built import Built
-from experiments.engine.execution import Execution
+from experiments.engine.compute import Compute
 from experiments.engine.precision import Precision
+from experiments.engine.ranks import Ranks
 from experiments.engine.synced_norm import synchronise
-from experiments.engine.world import World
 from experiments.errors import UserError, first_line
 from experiments.models import transfer
 from experiments.optimizers.scalar_control import ScalarControl
+from experiments.records.calibration import Calibration
 from experiments.tasks.task import Task
-from experiments.timing.calibration_record import Calibration
 
 # Keys of a section that the suite reads itself and the built object never sees.
 SUITE_KEYS = {
@@ -55,7 +55,7 @@ SUITE_KEYS = {
 
 def build(
     config: Mapping[str, Any],
-    world: World | None = None,
+    world: Ranks | None = None,
     *,
     calibration: Calibration | None = None,
     task: Task | None = None,
@@ -73,8 +73,8 @@ def build(
     Raises:
         UserError: If a value is unusable; the message names section, value and bound.
     """
-    world = World() if world is None else world
-    plan = execution.resolve(config)
+    world = Ranks() if world is None else world
+    plan = compute.resolve(config)
     if task is None:
         task = world.together(lambda: build_task(config))
     for split in (task.train, task.validation, task.test):
@@ -121,24 +121,24 @@ def build(
         precision=Precision(plan.precision, plan.device, loss_scale=plan.loss_scale),
         channels_last=channels_last,
         compiled=plan.compiled,
-        way=plan.way,
+        strategy=plan.strategy,
         world=world,
     )
 
 
-def _placed(model: nn.Module, plan: Execution, *, channels_last: bool) -> nn.Module:
+def _placed(model: nn.Module, plan: Compute, *, channels_last: bool) -> nn.Module:
     """The model as the optimizer gets it: on its device, and split if it is to be."""
     model = model.to(plan.device)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
-    if plan.way is not None:
+    if plan.strategy is not None:
         model = synchronise(model, plan.device)
-    return parallel.split(model) if plan.way == "fsdp" else model
+    return parallel.split(model) if plan.strategy == "fsdp" else model
 
 
-def _wrapped(model: nn.Module, plan: Execution) -> Callable[[Tensor], Tensor]:
+def _wrapped(model: nn.Module, plan: Compute) -> Callable[[Tensor], Tensor]:
     """What training calls; the hooks of the optimizer are on the model inside."""
-    forward = parallel.replicate(model, plan.device) if plan.way == "ddp" else model
+    forward = parallel.replicate(model, plan.device) if plan.strategy == "ddp" else model
     return torch.compile(forward) if plan.compiled else forward
 
 

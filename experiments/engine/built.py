@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from experiments.config import budget
 from experiments.engine.precision import Precision
-from experiments.engine.world import World
+from experiments.engine.ranks import Ranks
 from experiments.models import transfer
 from experiments.schedule import Schedule
 from experiments.tasks.task import Task
@@ -38,8 +38,8 @@ class Built:
     precision: Precision
     channels_last: bool
     compiled: bool
-    way: str | None  # how several processes share the model
-    world: World
+    strategy: str | None  # how several processes share the model
+    world: Ranks
 
     @property
     def total_steps(self) -> int | None:

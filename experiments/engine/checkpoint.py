@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from experiments.errors import UserError
-from experiments.records.record import BrokenRecordError
+from experiments.records.schema import BrokenRecordError
 
 
 def dump(run_id: str, state: Mapping[str, Any]) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from experiments.engine.world import World
+from experiments.engine.ranks import Ranks
 
 
 class DivergedError(Exception):
@@ -61,7 +61,7 @@ def check_tensor(name: str, value: Tensor, step: int) -> None:
         raise DivergedError(f"{name} is {found} at step {step}")
 
 
-def check_weights(model: nn.Module, step: int, *, world: World) -> None:
+def check_weights(model: nn.Module, step: int, *, world: Ranks) -> None:
     """Refuse weights that are not finite.
 
     An evaluation need not show them, as of the embedding of a token that it does not hold, and no

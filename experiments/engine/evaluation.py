@@ -56,7 +56,7 @@ def evaluate(built: Built, split: Split) -> dict[str, float]:
 def curvature_columns(built: Built) -> dict[str, float]:
     """What an optimizer with ``curvature_stats`` says of its curvature as a whole."""
     stats = getattr(built.optimizer, "curvature_stats", None)
-    if stats is None or built.way == "fsdp":  # it would be of one part only
+    if stats is None or built.strategy == "fsdp":  # it would be of one part only
         return {}
     columns = stats().overall._asdict()
     return {f"curvature_{k}": value for k, value in columns.items() if math.isfinite(value)}

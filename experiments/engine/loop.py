@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from experiments import seeding
 from experiments.engine import divergence, parallel
-from experiments.engine.backward import backward, differentiable_forward, take_step
 from experiments.engine.built import Built
 from experiments.engine.evaluation import curvature_columns, evaluate, forward
+from experiments.engine.step import backward, differentiable_forward, take_step
 from experiments.tasks.task import IGNORE
 
 Row = dict[str, Any]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-WAYS = ("ddp", "fsdp")
+STRATEGIES = ("ddp", "fsdp")
 
 
 def replicate(model: nn.Module, device: torch.device) -> nn.Module:

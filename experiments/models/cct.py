@@ -83,7 +83,7 @@ class CCT(nn.Module):
         self.positions = nn.Parameter(torch.empty(1, side**2, width))
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
-            Block(
+            CCTBlock(
                 width=width,
                 heads=heads,
                 mlp_width=int(width * mlp_ratio),
@@ -120,7 +120,7 @@ class CCT(nn.Module):
                     nn.init.zeros_(module.bias)
 
 
-class Block(nn.Module):
+class CCTBlock(nn.Module):
     """Self-attention and a GELU network, each with a residual sum.
 
     The second norm acts on the residual sum itself, as in the authors' definition:

@@ -65,7 +65,7 @@ class GPT(nn.Module):
         self.position_embedding = nn.Embedding(context, width)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
-            Block(heads=heads, width=width, mlp_width=mlp_width, norm=norm, dropout=dropout)
+            GPTBlock(heads=heads, width=width, mlp_width=mlp_width, norm=norm, dropout=dropout)
             for _ in range(layers)
         )
         self.final_norm = nn.LayerNorm(width) if norm == "pre" else nn.Identity()
@@ -101,7 +101,7 @@ class GPT(nn.Module):
                 nn.init.zeros_(module.bias)
 
 
-class Block(nn.Module):
+class GPTBlock(nn.Module):
     """Causal self-attention and a GELU network, each with a residual sum and a LayerNorm."""
 
     def __init__(

@@ -50,7 +50,7 @@ class AdaHessian(pytorch_optimizer.AdaHessian):
         ValueError: If a hyperparameter is out of range.
 
     Example:
-        >>> from experiments.engine.backward import (
+        >>> from experiments.engine.step import (
         ...     backward,
         ... )  # silences torch's warning of the cycle
         >>> model = nn.Linear(3, 2)

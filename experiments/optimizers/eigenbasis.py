@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from experiments.optimizers.inverses import Factor
-from experiments.optimizers.kronecker import PATCH_ELEMENTS, input_rows, output_rows
+from experiments.optimizers.kronecker_factors import PATCH_ELEMENTS, input_rows, output_rows
 from experiments.optimizers.symmetric import gram
 
 
-class Call(NamedTuple):
+class LayerCall(NamedTuple):
     """One call of a layer; the first axis of both tensors counts the examples.
 
     Attributes:
@@ -59,7 +59,7 @@ def eigenbasis(factor: Factor) -> Tensor | None:
 
 def second_moments(
     layer: nn.Linear | nn.Conv2d,
-    forwards: Sequence[Sequence[Call]],
+    forwards: Sequence[Sequence[LayerCall]],
     input_basis: Tensor,
     output_basis: Tensor,
 ) -> tuple[Tensor, Tensor]:
@@ -133,14 +133,14 @@ def rescale(
     return matrices / damping + output_basis @ excess @ input_basis.mT
 
 
-def _with_examples(layer: nn.Linear | nn.Conv2d, call: Call) -> Call:
+def _with_examples(layer: nn.Linear | nn.Conv2d, call: LayerCall) -> LayerCall:
     axes = 2 if isinstance(layer, nn.Linear) else 4
-    return call if call.inputs.ndim >= axes else Call(*(side.unsqueeze(0) for side in call))
+    return call if call.inputs.ndim >= axes else LayerCall(*(side.unsqueeze(0) for side in call))
 
 
 def _projected(
     layer: nn.Linear | nn.Conv2d,
-    call: Call,
+    call: LayerCall,
     part: slice,
     input_basis: Tensor,
     output_basis: Tensor,

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from experiments.optimizers.collective import sum_over_ranks
-from experiments.optimizers.eigenbasis import Call, eigenbasis, rescale, second_moments
+from experiments.optimizers.eigenbasis import LayerCall, eigenbasis, rescale, second_moments
 from experiments.optimizers.inverses import Factor
 from experiments.optimizers.kfac import KFAC
 from experiments.optimizers.kfac_preconditioner import KFACPreconditioner
-from experiments.optimizers.layers import Layer
+from experiments.optimizers.preconditioned_layers import PreconditionedLayer
 
 
 class EKFACPreconditioner(KFACPreconditioner):
@@ -45,15 +45,17 @@ class EKFACPreconditioner(KFACPreconditioner):
     def __init__(self, model: nn.Module, **options: Any) -> None:
         super().__init__(model, **options)
         # By layer, then by forward pass and number of examples.
-        self._calls: dict[str, dict[tuple[int, ...], list[Call]]] = defaultdict(dict)
+        self._calls: dict[str, dict[tuple[int, ...], list[LayerCall]]] = defaultdict(dict)
 
-    def _pool(self, layer: Layer, inputs: Tensor, grad: Tensor, forward: int) -> None:
+    def _pool(self, layer: PreconditionedLayer, inputs: Tensor, grad: Tensor, forward: int) -> None:
         super()._pool(layer, inputs, grad, forward)
         # Copies, as the caller may use the memory of its inputs again before the step.
-        call = Call(inputs.clone(), grad.detach().clone())
+        call = LayerCall(inputs.clone(), grad.detach().clone())
         self._calls[layer.name].setdefault((forward, *grad.shape[:1]), []).append(call)
 
-    def _decompose(self, layer: Layer, factors: tuple[Factor, Factor], output_scale: float) -> bool:
+    def _decompose(
+        self, layer: PreconditionedLayer, factors: tuple[Factor, Factor], output_scale: float
+    ) -> bool:
         input_basis, output_basis = (eigenbasis(factor) for factor in factors)
         if input_basis is None or output_basis is None:
             return False

@@ -8,11 +8,15 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from experiments.optimizers.collective import refuse_sharded, share_of_rank, world_size
-from experiments.optimizers.coverage import Coverage, coverage_of
 from experiments.optimizers.inverses import Factor, Inverse, invert_pair, precondition
-from experiments.optimizers.kronecker import sampled_gradient
-from experiments.optimizers.layers import Layer, find_layers, watch_layers
+from experiments.optimizers.kronecker_factors import sampled_gradient
+from experiments.optimizers.left_alone import TransformCoverage, coverage_of
 from experiments.optimizers.pools import Pools
+from experiments.optimizers.preconditioned_layers import (
+    PreconditionedLayer,
+    find_layers,
+    watch_layers,
+)
 from experiments.optimizers.symmetric import pack, stack_length, unpack
 from experiments.optimizers.transform import (
     GradientTransform,
@@ -31,7 +35,7 @@ POSITIONS = ("mean", "sum")
 class _Use(NamedTuple):
     """One call of a layer in a forward pass."""
 
-    layer: Layer
+    layer: PreconditionedLayer
     inputs: Tensor
     edge: GradientEdge
     forward: int  # which forward pass of the step
@@ -130,7 +134,7 @@ class KFACPreconditioner(GradientTransform):
         self._forward = 0  # forward passes of the step that were observed
         self._hooks = watch_layers(self._layers, self._record)
 
-    def coverage(self) -> Coverage:
+    def coverage(self) -> TransformCoverage:
         """Says which parameters have factors, and why not the others."""
         return self._coverage
 
@@ -202,7 +206,7 @@ class KFACPreconditioner(GradientTransform):
         else:
             output.register_hook(lambda grad: self._pool(layer, inputs, grad, forward))
 
-    def _pool(self, layer: Layer, inputs: Tensor, grad: Tensor, forward: int) -> None:
+    def _pool(self, layer: PreconditionedLayer, inputs: Tensor, grad: Tensor, forward: int) -> None:
         self._pools.add(layer, inputs, grad)
 
     def _refresh(self) -> None:
@@ -236,7 +240,7 @@ class KFACPreconditioner(GradientTransform):
         ]
 
     def _refresh_layer(
-        self, layer: Layer, factors: tuple[Factor, Factor], output_scale: float
+        self, layer: PreconditionedLayer, factors: tuple[Factor, Factor], output_scale: float
     ) -> bool:
         """Takes new factors in; ``False`` if they were of no use."""
         if not all(factor.is_finite() for factor in factors):
@@ -258,7 +262,9 @@ class KFACPreconditioner(GradientTransform):
         )
         return first, second
 
-    def _decompose(self, layer: Layer, factors: tuple[Factor, Factor], output_scale: float) -> bool:
+    def _decompose(
+        self, layer: PreconditionedLayer, factors: tuple[Factor, Factor], output_scale: float
+    ) -> bool:
         """Makes the preconditioner of a layer; ``output_scale`` is part of B."""
         inverses = invert_pair(*factors, self.damping)
         if inverses is not None:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from experiments.optimizers.collective import sum_over_ranks, world_size
 from experiments.optimizers.inverses import Factor, RowSum
-from experiments.optimizers.kronecker import input_rows, output_rows
-from experiments.optimizers.layers import Layer
+from experiments.optimizers.kronecker_factors import input_rows, output_rows
+from experiments.optimizers.preconditioned_layers import PreconditionedLayer
 from experiments.optimizers.symmetric import pack, packed_size, unpack
 
 
@@ -26,7 +26,7 @@ class Pools:
         keeps_rows: Whether the sums of few rows may stay rows. Those of several processes do not.
     """
 
-    def __init__(self, layers: Mapping[str, Layer], *, keeps_rows: bool) -> None:
+    def __init__(self, layers: Mapping[str, PreconditionedLayer], *, keeps_rows: bool) -> None:
         self._layers = layers
         self._keeps_rows = keeps_rows
         self._pools: dict[str, _Pool] = {}
@@ -39,7 +39,7 @@ class Pools:
         self._pools.clear()
 
     @torch.no_grad()
-    def add(self, layer: Layer, inputs: Tensor, grad: Tensor) -> None:
+    def add(self, layer: PreconditionedLayer, inputs: Tensor, grad: Tensor) -> None:
         """Takes one call of a layer in: its input and the gradient at its output."""
         if layer.name not in self._pools:
             keeps = self._keeps_rows and world_size() == 1
@@ -71,7 +71,7 @@ class Pools:
 
     def factors(
         self, divisors: list[int], output_scale: float
-    ) -> Iterator[tuple[Layer, tuple[Factor, Factor]]]:
+    ) -> Iterator[tuple[PreconditionedLayer, tuple[Factor, Factor]]]:
         r"""The factors of every layer with rows on some process.
 
         Args:
@@ -97,7 +97,7 @@ class Pools:
             averaged = Factor(inputs / divisor, is_rows=False)
             yield layer, (averaged, Factor(outputs * output_scale, is_rows=False))
 
-    def _summed(self, layer: Layer, size: int, matrix: Tensor | None) -> Tensor:
+    def _summed(self, layer: PreconditionedLayer, size: int, matrix: Tensor | None) -> Tensor:
         """The sum of all processes; one without rows adds zeros."""
         shape = layer.groups, packed_size(size)
         zeros = layer.module.weight.new_zeros(shape, dtype=layer.dtype)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.optimizers.collective import refuse_sharded
-from experiments.optimizers.coverage import Coverage, coverage_of
+from experiments.optimizers.left_alone import TransformCoverage, coverage_of
 from experiments.optimizers.roots import precondition, robust_roots
 from experiments.optimizers.symmetric import pack, packed_gram, stack_length, unpack
 from experiments.optimizers.transform import (
@@ -103,7 +103,7 @@ class ShampooPreconditioner(GradientTransform):
             else:
                 self._params[name] = param
 
-    def coverage(self) -> Coverage:
+    def coverage(self) -> TransformCoverage:
         """Says which parameters have statistics, and why not the others."""
         return coverage_of(self._model, self.left_alone)
 

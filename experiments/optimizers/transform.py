@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.optimizers.coverage import Coverage
+from experiments.optimizers.left_alone import TransformCoverage
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class GradientTransform(ABC):
         """Replaces ``.grad`` of the parameters by the transformed gradient."""
 
     @abstractmethod
-    def coverage(self) -> Coverage:
+    def coverage(self) -> TransformCoverage:
         """Says which parameters it rewrites, and why not the others."""
 
     @abstractmethod
@@ -97,7 +97,7 @@ class PreconditionedSGD(torch.optim.SGD):
         """
         self.transform.observe(logits)
 
-    def coverage(self) -> Coverage:
+    def coverage(self) -> TransformCoverage:
         """Says which parameters the transform rewrites, and why not the others."""
         return self.transform.coverage()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.records import strict_json
-from experiments.records.record import (
+from experiments.records.schema import (
     CHECKPOINT_FILE,
     FAULTS,
     FINAL_STATUSES,

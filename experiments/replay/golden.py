@@ -20,20 +20,21 @@ from omegaconf import OmegaConf
 from experiments.config import arguments
 from experiments.config.values import leaves
 from experiments.errors import UserError, report_user_errors
-from experiments.records.record import (
+from experiments.records.calibration import RUN_FILE
+from experiments.records.schema import (
     CONFIG_FILE,
     ENVIRONMENT_FILE,
     FINAL_STATUSES,
     METRICS_FILE,
     STATUS_FILE,
     STUDIES_DIR,
+    STUDY_ARRAYS,
+    STUDY_FILE,
     load_runs,
     roots,
 )
 from experiments.records.store import write_atomic
-from experiments.replay.replay_run import Record, read
-from experiments.studies.study import ARRAYS_FILE, STUDY_FILE
-from experiments.timing.calibration_record import RUN_FILE
+from experiments.replay.rerun import ReplayedRecord, read
 
 KEEP, REMOVE = "keep", "remove"
 _PRIVATE = ("data_dir", "runs_dir", "cache_dir", "tracking")
@@ -71,7 +72,7 @@ def main() -> int:
     return 0
 
 
-def _records(runs_dir: Path) -> list[Record]:
+def _records(runs_dir: Path) -> list[ReplayedRecord]:
     """Every record, each of a run that is over."""
     runs, broken = load_runs(runs_dir)
     if broken:
@@ -85,16 +86,16 @@ def _records(runs_dir: Path) -> list[Record]:
     return [read(run.path) for run in runs]
 
 
-def _files(record: Record) -> Files:
+def _files(record: ReplayedRecord) -> Files:
     """What is kept of a run, by name."""
     folder = record.run.path
     config = {key: value for key, value in record.config.items() if key not in _PRIVATE}
-    told = {
+    facts = {
         STATUS_FILE: json.loads((folder / STATUS_FILE).read_text(encoding="utf-8")),
         CONFIG_FILE: config,
         ENVIRONMENT_FILE: record.environment,
     }
-    for name, content in told.items():
+    for name, content in facts.items():
         _refuse_paths(f"run {record.run.run_id}: {name}", content)
     copied = (STATUS_FILE, METRICS_FILE, ENVIRONMENT_FILE, RUN_FILE)
     return {
@@ -110,13 +111,13 @@ def _studies(runs_dir: Path) -> Iterator[tuple[str, Files]]:
             name = path.parent.relative_to(root).as_posix()
             try:
                 files = {
-                    file: (path.parent / file).read_bytes() for file in (STUDY_FILE, ARRAYS_FILE)
+                    file: (path.parent / file).read_bytes() for file in (STUDY_FILE, STUDY_ARRAYS)
                 }
-                told = json.loads(files[STUDY_FILE])
+                facts = json.loads(files[STUDY_FILE])
             except (OSError, ValueError) as error:
                 line = " ".join(str(error).split())
                 raise UserError(f"{path.parent} is no study that can be copied: {line}.") from error
-            _refuse_paths(f"{name}/{STUDY_FILE}", told)
+            _refuse_paths(f"{name}/{STUDY_FILE}", facts)
             yield name, files
 
 

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import arguments, budget, commandline, identity, origin
 from experiments.errors import UserError, report_user_errors
-from experiments.records.record import CONFIG_FILE, SCHEMA, Run, load_runs
+from experiments.records.schema import CONFIG_FILE, SCHEMA, Run, load_runs
 from experiments.records.store import RunFolder
 
 Config = dict[str, Any]

@@ -8,24 +8,25 @@ from typing import Any
 import torch
 
 from experiments.config import identity, rulesets
-from experiments.engine import checkpoint
+from experiments.engine import checkpoint, failures
 from experiments.engine.build import build, build_task
 from experiments.engine.built import Built
+from experiments.engine.compute import pick_device
 from experiments.engine.divergence import DivergedError
-from experiments.engine.execution import pick_device
 from experiments.engine.loop import StoppedError, Trainer
-from experiments.engine.world import World
+from experiments.engine.machine import describe_machine
+from experiments.engine.ranks import Ranks
 from experiments.errors import UserError, refusal
-from experiments.optimizers import coverage
+from experiments.optimizers import left_alone
+from experiments.records.calibration import RUN_FILE, Calibration
 from experiments.records.outcome import Outcome
-from experiments.records.record import CHECKPOINT_FILE, ENVIRONMENT_FILE, FAULTS, BrokenRecordError
+from experiments.records.schema import CHECKPOINT_FILE, ENVIRONMENT_FILE, FAULTS, BrokenRecordError
 from experiments.records.store import RunFolder
-from experiments.run import control, environment, faults, run_summary
+from experiments.run import control, environment, run_summary
 from experiments.run.display import Display
 from experiments.run.run_record import RunRecord
-from experiments.system import stopping
+from experiments.system import signals
 from experiments.tasks.task import Task
-from experiments.timing.calibration_record import RUN_FILE, Calibration
 from experiments.tracking.mirror import Mirror, open_mirror, subject_of_run
 
 Config = Mapping[str, Any]
@@ -36,7 +37,7 @@ def attempt(
     config: Config,
     folder: RunFolder,
     display: Display,
-    world: World,
+    world: Ranks,
     *,
     calibrate: Calibrate,
     shows_remarks: bool,
@@ -58,7 +59,7 @@ def attempt(
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
     if world.leads:
-        faults.forget(folder)
+        failures.forget(folder)
     task = world.together(lambda: build_task(config))
     record = RunRecord(folder, config, task, leads=world.leads)
     record.begin()
@@ -75,9 +76,9 @@ def attempt(
         if refusal(error) is not None:
             record.withdraw()
             raise
-        status, reason = faults.end_by(error, folder, world)
+        status, reason = failures.end_by(error, folder, world)
         if world.leads and not (folder.path / ENVIRONMENT_FILE).exists():
-            machine = environment.machine(pick_device(config["device"]))
+            machine = describe_machine(pick_device(config["device"]))
             environment.save(folder, machine, resumed=False)
         record.end(status, reason)
         return _told(
@@ -87,7 +88,7 @@ def attempt(
 
 
 def _build(
-    config: Config, task: Task, folder: RunFolder, world: World, matched: Calibration | None
+    config: Config, task: Task, folder: RunFolder, world: Ranks, matched: Calibration | None
 ) -> tuple[Built, list[str]]:
     """Build the run, and collect what is to be remarked on it."""
     with warnings.catch_warnings(record=True) as caught:
@@ -96,7 +97,7 @@ def _build(
         scales = control.scales(config, folder.path, world, calibration=matched, task=task)
         built = build(config, world, calibration=matched, task=task, scales=scales)
     remarks = [str(warning.message) for warning in caught]
-    remarks += coverage.remarks(config["optimizer"]["name"], built.optimizer, built.model)
+    remarks += left_alone.remarks(config["optimizer"]["name"], built.optimizer, built.model)
     if built.pretrained is not None:
         remarks.append(str(built.pretrained))
     if built.limits.target is not None and built.task.validation is None:
@@ -127,7 +128,7 @@ class _Training:
     ) -> None:
         self.config, self.record, self.built, self.display = config, record, built, display
         self.folder, self.leads, self.matched = record.folder, built.world.leads, matched
-        self.stop = stopping.StopRequest()
+        self.stop = signals.StopRequest()
         self.rows: list[dict[str, Any]] = []
         self.trainer = Trainer(
             built, seed=config["seed"], on_step=display.step, stop_requested=self.stop
@@ -226,12 +227,12 @@ class _Training:
                 self._append(error.row)
                 self._show(error.row, mirror)
             if error.__cause__ is not None:  # other processes may wait for this one
-                return faults.end_by(error, self.folder, self.built.world)
+                return failures.end_by(error, self.folder, self.built.world)
             return "diverged", str(error)
         except OSError:
             raise  # the disk, not the run: nothing more could be recorded
         except Exception as error:
-            return faults.end_by(error, self.folder, self.built.world)
+            return failures.end_by(error, self.folder, self.built.world)
         return "done", None
 
     def _append(self, row: Mapping[str, Any]) -> None:

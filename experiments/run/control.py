@@ -26,20 +26,19 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from experiments.config import budget, identity
-from experiments.engine import decay, divergence
+from experiments.engine import decay, divergence, failures
 from experiments.engine.build import build
 from experiments.engine.built import Built
 from experiments.engine.divergence import DivergedError
 from experiments.engine.loop import Trainer
-from experiments.engine.world import LostProcessError, World
+from experiments.engine.ranks import LostProcessError, Ranks
 from experiments.errors import UserError
 from experiments.optimizers.scalar_control import momentum_direction
+from experiments.records.calibration import Calibration
 from experiments.records.outcome import PreparationError
-from experiments.records.record import ARRAYS_DIR
+from experiments.records.schema import ARRAYS_DIR
 from experiments.records.store import write_atomic
-from experiments.run import faults
 from experiments.tasks.task import Task
-from experiments.timing.calibration_record import Calibration
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +94,7 @@ def source_of(config: Config) -> dict[str, Any]:
 def scales(
     config: Config,
     folder: Path,
-    world: World,
+    world: Ranks,
     *,
     calibration: Calibration | None = None,
     task: Task | None = None,
@@ -134,7 +133,7 @@ def scales(
         reason = f"control=scalar: the method itself diverges: {error}"
         raise PreparationError(reason, status="diverged") from None
     except Exception as error:
-        status, reason = faults.judge(error)
+        status, reason = failures.judge(error)
         reason = f"control=scalar: the method itself fails: {reason}"
         raise PreparationError(reason, status=status) from error
     if world.leads:
@@ -147,7 +146,7 @@ def scales(
 
 def measure(
     config: Config,
-    world: World,
+    world: Ranks,
     *,
     calibration: Calibration | None = None,
     task: Task | None = None,

@@ -1,7 +1,6 @@
 """What a person sees while a run trains: a live bar on a terminal, plain lines elsewhere."""
 
 import contextlib
-import logging
 import os
 import sys
 import time
@@ -20,12 +19,6 @@ PLAIN_VARIABLE = "ADAFISHER_PLAIN"
 
 _LIVE_SECONDS = 0.2
 _PLAIN_SECONDS = 10.0
-
-
-def show_log() -> None:
-    """Show the suite's own remarks on standard error; of the libraries' only warnings."""
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("experiments").setLevel(logging.INFO)
 
 
 def short(value: float, decimals: int) -> str:

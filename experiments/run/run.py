@@ -7,8 +7,8 @@ from typing import Any
 
 from experiments.config import identity
 from experiments.engine import determinism
-from experiments.engine.execution import pick_device
-from experiments.engine.world import LostProcessError, join
+from experiments.engine.compute import pick_device
+from experiments.engine.ranks import LostProcessError, join
 from experiments.errors import UserError
 from experiments.records.outcome import Outcome
 from experiments.records.store import RunFolder, settled

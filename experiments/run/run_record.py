@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from experiments.config import identity
-from experiments.records.record import CONFIG_FILE, STATUS_FILE, Run
+from experiments.records.schema import CONFIG_FILE, STATUS_FILE, Run
 from experiments.records.store import RunFolder
 from experiments.tasks.task import Task
 

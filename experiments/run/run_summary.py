@@ -9,9 +9,9 @@ import torch
 
 from experiments.engine.built import Built
 from experiments.engine.loop import Counters, Row
-from experiments.optimizers.coverage import left_alone_percent
-from experiments.records.record import final_and_best
-from experiments.timing.calibration_record import Calibration
+from experiments.optimizers.left_alone import left_alone_percent
+from experiments.records.calibration import Calibration
+from experiments.records.schema import final_and_best
 
 
 def progress(built: Built, counters: Counters, rows: Sequence[Row]) -> dict[str, Any]:

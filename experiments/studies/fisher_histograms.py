@@ -21,13 +21,20 @@ from experiments.engine import divergence
 from experiments.engine.divergence import DivergedError
 from experiments.errors import UserError
 from experiments.studies import watched
-from experiments.studies.plan import Arrays, Config, Measured, Plan, describe_run, run_config
+from experiments.studies.contract import (
+    Arrays,
+    Config,
+    Measured,
+    StudyPlan,
+    describe_run,
+    run_config,
+)
 
 LARGEST = 100_000  # entries that are kept of a layer; of a larger one evenly spaced ones
 
 
 @dataclass
-class Options:
+class FisherHistogramsOptions:
     """Keys of ``conf/study/fisher_histograms.yaml``."""
 
     run: list[str]
@@ -36,7 +43,9 @@ class Options:
     steps: list[int]
 
 
-def plan(options: Options, overrides: Sequence[str], folders: Mapping[str, str]) -> Plan:
+def plan(
+    options: FisherHistogramsOptions, overrides: Sequence[str], folders: Mapping[str, str]
+) -> StudyPlan:
     """Check the options and compose a run for each method.
 
     Raises:
@@ -53,10 +62,10 @@ def plan(options: Options, overrides: Sequence[str], folders: Mapping[str, str])
     }
     runs = {method: describe_run(config) for method, config in configs.items()}
     essence = {"layers": options.layers, "steps": options.steps, "runs": runs}
-    return Plan(essence, partial(measure, options, configs))
+    return StudyPlan(essence, partial(measure, options, configs))
 
 
-def measure(options: Options, configs: Mapping[str, Config]) -> Measured:
+def measure(options: FisherHistogramsOptions, configs: Mapping[str, Config]) -> Measured:
     """Train each method and keep the diagonals after each of ``options.steps``.
 
     Raises:

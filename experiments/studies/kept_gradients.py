@@ -23,13 +23,13 @@ import numpy as np
 
 from experiments.errors import UserError
 from experiments.studies import watched
-from experiments.studies.plan import Measured, Plan, describe_run, run_config
+from experiments.studies.contract import Measured, StudyPlan, describe_run, run_config
 
 KEEPS = {"cleared": False, "kept": True}
 
 
 @dataclass
-class Options:
+class KeptGradientsOptions:
     """Keys of ``conf/study/kept_gradients.yaml``."""
 
     run: list[str]
@@ -37,7 +37,9 @@ class Options:
     averaged: int
 
 
-def plan(options: Options, overrides: Sequence[str], folders: Mapping[str, str]) -> Plan:
+def plan(
+    options: KeptGradientsOptions, overrides: Sequence[str], folders: Mapping[str, str]
+) -> StudyPlan:
     """Check the options and compose both runs.
 
     Raises:
@@ -54,10 +56,10 @@ def plan(options: Options, overrides: Sequence[str], folders: Mapping[str, str])
     }
     runs = {name: describe_run(config) for name, config in configs.items()}
     essence = {"averaged": options.averaged, "runs": runs}
-    return Plan(essence, partial(measure, options, configs), tell)
+    return StudyPlan(essence, partial(measure, options, configs), tell)
 
 
-def measure(options: Options, configs: Mapping[str, dict[str, Any]]) -> Measured:
+def measure(options: KeptGradientsOptions, configs: Mapping[str, dict[str, Any]]) -> Measured:
     """Train both.
 
     Returns:

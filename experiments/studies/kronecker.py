@@ -24,8 +24,15 @@ from experiments import seeding
 from experiments.engine import divergence
 from experiments.errors import UserError
 from experiments.studies import matrices, watched
+from experiments.studies.contract import (
+    Arrays,
+    Config,
+    Measured,
+    StudyPlan,
+    describe_run,
+    run_config,
+)
 from experiments.studies.full_factors import FullFactors
-from experiments.studies.plan import Arrays, Config, Measured, Plan, describe_run, run_config
 
 NORMALIZATIONS = ("max", "minmax")
 FACTORS = ("activation", "grad")  # H, S
@@ -34,7 +41,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass
-class Options:
+class KroneckerOptions:
     """Keys of ``conf/study/kronecker.yaml``."""
 
     run: list[str]
@@ -47,7 +54,9 @@ class Options:
     picture: int
 
 
-def plan(options: Options, overrides: Sequence[str], folders: Mapping[str, str]) -> Plan:
+def plan(
+    options: KroneckerOptions, overrides: Sequence[str], folders: Mapping[str, str]
+) -> StudyPlan:
     """Check the options and compose the run.
 
     Raises:
@@ -64,10 +73,10 @@ def plan(options: Options, overrides: Sequence[str], folders: Mapping[str, str])
         raise UserError(f"Invalid gammas: {options.gammas}. Must be two numbers.")
     config = run_config([*options.run, *overrides], folders)
     essence = {**vars(options), "run": describe_run(config)}
-    return Plan(essence, partial(measure, options, config))
+    return StudyPlan(essence, partial(measure, options, config))
 
 
-def measure(options: Options, config: Config) -> Measured:
+def measure(options: KroneckerOptions, config: Config) -> Measured:
     """Train the run and look at the factors after each of ``options.steps``.
 
     Raises:
@@ -113,7 +122,9 @@ def measure(options: Options, config: Config) -> Measured:
     return Measured(arrays, facts)
 
 
-def looked_at(matrix: Floats, options: Options, noise: np.random.Generator) -> dict[str, Any]:
+def looked_at(
+    matrix: Floats, options: KroneckerOptions, noise: np.random.Generator
+) -> dict[str, Any]:
     """All that is kept of one factor.
 
     Args:

@@ -34,12 +34,12 @@ from torch.nn import functional as F
 from experiments import seeding
 from experiments.config import compose, identity
 from experiments.engine import build, divergence
-from experiments.engine.backward import backward, take_step
 from experiments.engine.divergence import DivergedError
-from experiments.engine.world import World
+from experiments.engine.ranks import Ranks
+from experiments.engine.step import backward, take_step
 from experiments.errors import UserError
+from experiments.studies.contract import Arrays, Measured, StudyPlan
 from experiments.studies.iris_network import IrisNetwork, iris, place_start, surface, trained
-from experiments.studies.plan import Arrays, Measured, Plan
 
 HELD_AT = ("trained", "initial")
 LEAST = {"epochs": 1, "batch_size": 1, "points": 2, "seed": 0, "held_decay": 0}
@@ -49,7 +49,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass
-class Options:
+class LandscapeOptions:
     """Keys of ``conf/study/landscape.yaml``."""
 
     seed: int
@@ -63,7 +63,9 @@ class Options:
     methods: dict[str, dict[str, Any]]
 
 
-def plan(options: Options, overrides: Sequence[str], folders: Mapping[str, str]) -> Plan:
+def plan(
+    options: LandscapeOptions, overrides: Sequence[str], folders: Mapping[str, str]
+) -> StudyPlan:
     """Check the options and compose every method.
 
     Raises:
@@ -89,7 +91,7 @@ def plan(options: Options, overrides: Sequence[str], folders: Mapping[str, str])
         for name, section in sections.items()
     }
     essence = {**vars(options), "methods": methods}
-    return Plan(essence, partial(measure, options, sections))
+    return StudyPlan(essence, partial(measure, options, sections))
 
 
 def _section(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def _spelled(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def measure(options: Options, sections: Mapping[str, Mapping[str, Any]]) -> Measured:
+def measure(options: LandscapeOptions, sections: Mapping[str, Mapping[str, Any]]) -> Measured:
     """Train every method twice and evaluate the surfaces."""
     torch.set_num_threads(1)
     x, y = iris()
@@ -150,7 +152,7 @@ def measure(options: Options, sections: Mapping[str, Mapping[str, Any]]) -> Meas
     return Measured(arrays, facts)
 
 
-def initial_network(options: Options) -> IrisNetwork:
+def initial_network(options: LandscapeOptions) -> IrisNetwork:
     """The network that every method starts from."""
     seeding.seed_global(options.seed, "init")
     network = IrisNetwork(softmax_output=options.softmax_output)
@@ -159,7 +161,11 @@ def initial_network(options: Options) -> IrisNetwork:
 
 
 def train(
-    options: Options, section: Mapping[str, Any], network: IrisNetwork, x: Tensor, y: Tensor
+    options: LandscapeOptions,
+    section: Mapping[str, Any],
+    network: IrisNetwork,
+    x: Tensor,
+    y: Tensor,
 ) -> tuple[Floats, Floats]:
     """Train by one method.
 
@@ -187,7 +193,7 @@ def train(
         with torch.no_grad():
             loss = F.cross_entropy(network(x), y).item()
         divergence.check({"loss": loss}, len(losses))
-        divergence.check_weights(network, len(losses), world=World())
+        divergence.check_weights(network, len(losses), world=Ranks())
         path.append(network.fc1.weight.detach().flatten().tolist())
         losses.append(loss)
 

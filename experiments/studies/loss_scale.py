@@ -22,13 +22,20 @@ from torch import Tensor, nn
 
 from experiments.errors import UserError
 from experiments.studies import watched
-from experiments.studies.plan import Arrays, Config, Measured, Plan, describe_run, run_config
+from experiments.studies.contract import (
+    Arrays,
+    Config,
+    Measured,
+    StudyPlan,
+    describe_run,
+    run_config,
+)
 
 Pair = tuple[Config, Config]  # with the scale, and without
 
 
 @dataclass
-class Options:
+class LossScaleOptions:
     """Keys of ``conf/study/loss_scale.yaml``."""
 
     run: list[str]
@@ -37,7 +44,9 @@ class Options:
     loss_scale: float
 
 
-def plan(options: Options, overrides: Sequence[str], folders: Mapping[str, str]) -> Plan:
+def plan(
+    options: LossScaleOptions, overrides: Sequence[str], folders: Mapping[str, str]
+) -> StudyPlan:
     """Check the options and compose two runs for each method and seed.
 
     Raises:
@@ -61,10 +70,10 @@ def plan(options: Options, overrides: Sequence[str], folders: Mapping[str, str])
         "loss_scale": options.loss_scale,
         "runs": {method: describe_run(found[0][0]) for method, found in pairs.items()},
     }
-    return Plan(essence, partial(measure, options, pairs))
+    return StudyPlan(essence, partial(measure, options, pairs))
 
 
-def measure(options: Options, pairs: Mapping[str, Sequence[Pair]]) -> Measured:
+def measure(options: LossScaleOptions, pairs: Mapping[str, Sequence[Pair]]) -> Measured:
     """Train every pair.
 
     Returns:

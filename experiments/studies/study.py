@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -32,16 +32,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import commandline, compose, identity, values
 from experiments.engine.divergence import DivergedError
+from experiments.engine.machine import describe_machine
 from experiments.errors import UserError, report_user_errors
 from experiments.records import strict_json
 from experiments.records.outcome import EXIT_CODES
-from experiments.records.record import STUDIES_DIR, roots
+from experiments.records.schema import STUDIES_DIR, STUDY_ARRAYS, STUDY_FILE, roots
 from experiments.records.store import write_atomic
-from experiments.run import environment
-from experiments.studies.plan import Plan
+from experiments.studies.contract import StudyPlan
 
 SCHEMA = 1
-STUDY_FILE, ARRAYS_FILE = "study.json", "arrays.npz"
 ALL, MISSING = "all", "missing"
 FIGURES = "figures"
 FOLDERS = ("data_dir", "runs_dir", "cache_dir")
@@ -60,7 +59,7 @@ class Study:
 
     name: str
     folder: Path
-    plan: Plan
+    plan: StudyPlan
     command: str
 
     def is_done(self) -> bool:
@@ -113,7 +112,7 @@ def prepare(name: str, overrides: list[str], folders: Mapping[str, str]) -> Stud
         raise UserError(f"Unknown study: {name!r}. Must be one of: {known}.")
     module = importlib.import_module(f"experiments.studies.{name}")
     options, others = _options(name, module, overrides)
-    plan: Plan = module.plan(options, others, folders)
+    plan: StudyPlan = module.plan(options, others, folders)
     study_id = identity.run_id({"study": name, **plan.essence})
     folder = Path(folders["runs_dir"]) / STUDIES_DIR / name / study_id
     command = " ".join(["python -m experiments study", f"study={name}", *overrides])
@@ -142,12 +141,12 @@ def run(study: Study) -> None:
         "facts": facts,
         "arrays": {name: list(array.shape) for name, array in arrays.items()},
         "arrays_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
-        "environment": environment.machine(torch.device(facts.get("device", "cpu"))),
+        "environment": describe_machine(torch.device(facts.get("device", "cpu"))),
         "seconds": round(time.perf_counter() - start, 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     content = (strict_json.dumps(described, indent=2) + "\n").encode()
-    _store(study, {ARRAYS_FILE: buffer.getvalue(), STUDY_FILE: content})
+    _store(study, {STUDY_ARRAYS: buffer.getvalue(), STUDY_FILE: content})
 
 
 def _store(study: Study, files: Mapping[str, bytes]) -> None:
@@ -165,11 +164,16 @@ def _store(study: Study, files: Mapping[str, bytes]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def options_class(module: ModuleType) -> Any:
+    """Give the class of a study's options: what its ``plan`` takes."""
+    return get_type_hints(module.plan)["options"]
+
+
 def _options(name: str, module: ModuleType, overrides: list[str]) -> tuple[Any, list[str]]:
     """The study's options, and the overrides that are none of its keys."""
     file = _yaml(name)
     del file[FIGURES]  # what is drawn from the result is no part of it
-    config = OmegaConf.merge(OmegaConf.structured(module.Options), file)
+    config = OmegaConf.merge(OmegaConf.structured(options_class(module)), file)
     assert isinstance(config, DictConfig)
     others = []
     try:

@@ -20,11 +20,11 @@ from typing import Any
 from experiments.config import identity
 from experiments.errors import UserError, refusal
 from experiments.records.outcome import EXIT_CODES, Outcome
-from experiments.records.record import FAULTS
+from experiments.records.schema import FAULTS
 from experiments.records.store import write_atomic
-from experiments.run.display import show_log
-from experiments.sweep.ledger import ANSWER_SUFFIX
-from experiments.system import memory, parentage, processes
+from experiments.sweep.shared_folder import ANSWER_SUFFIX
+from experiments.system import exits, memory, ranks
+from experiments.system.log import show_log
 
 
 def main(path: Path) -> int:
@@ -33,13 +33,13 @@ def main(path: Path) -> int:
     config = request["config"]
     several = config["processes"] > 1
     inside = several and "RANK" in os.environ
-    parentage.end_with_parent(os.getppid() if inside else request["parent"])
+    exits.end_with_parent(os.getppid() if inside else request["parent"])
     show_log()
     if several and not inside:
         return _torchrun(config["processes"], path)
     memory.limit(config["memory_limit_gb"])
     outcome, code = _execute(config, request["position"])
-    if processes.rank() == 0:
+    if ranks.rank() == 0:
         write_atomic(path.with_suffix(ANSWER_SUFFIX), outcome.to_line().encode())
     # torchrun takes every code but 0 for a fault, and stops the others: right after a fault only.
     faulty = outcome.status in FAULTS

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import identity
-from experiments.records.record import ENVIRONMENT_FILE, Run
-from experiments.records.standing import standings
+from experiments.records.schema import ENVIRONMENT_FILE, Run
+from experiments.records.states import run_states
 from experiments.timing import calibration, calibration_key
 
 SHORT_RUNS = ".plan"
@@ -20,7 +20,7 @@ Setting = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class Cost:
+class RunCost:
     """What the runs of one setting cost.
 
     Attributes:
@@ -55,7 +55,7 @@ def setting(config: Mapping[str, Any], *, optimizer: str | None = None) -> Setti
     )
 
 
-def costs(runs: Iterable[Run]) -> dict[Setting, Cost]:
+def costs(runs: Iterable[Run]) -> dict[Setting, RunCost]:
     """The cost of every setting of which a run has trained.
 
     Args:
@@ -70,10 +70,10 @@ def costs(runs: Iterable[Run]) -> dict[Setting, Cost]:
 
 def short_runs(runs_dir: Path) -> list[Run]:
     """The runs that were made for their cost alone."""
-    return [item.run for item in standings(runs_dir / SHORT_RUNS) if item.run is not None]
+    return [item.run for item in run_states(runs_dir / SHORT_RUNS) if item.run is not None]
 
 
-def calibrated(config: Mapping[str, Any], runs_dir: Path) -> dict[Setting, Cost]:
+def calibrated(config: Mapping[str, Any], runs_dir: Path) -> dict[Setting, RunCost]:
     """The cost of a config that no run tells of, and of its reference, where they were calibrated.
 
     Args:
@@ -88,8 +88,8 @@ def calibrated(config: Mapping[str, Any], runs_dir: Path) -> dict[Setting, Cost]
     if found is None:
         return {}
 
-    def cost(seconds: float) -> Cost:
-        return Cost(seconds, found.steps_per_epoch, None, None, "a calibration")
+    def cost(seconds: float) -> RunCost:
+        return RunCost(seconds, found.steps_per_epoch, None, None, "a calibration")
 
     return {
         setting(config, optimizer=found.reference): cost(found.reference_seconds_per_step),
@@ -98,7 +98,7 @@ def calibrated(config: Mapping[str, Any], runs_dir: Path) -> dict[Setting, Cost]
 
 
 def seconds_left(
-    config: Mapping[str, Any], run: Run | None, known: Mapping[Setting, Cost]
+    config: Mapping[str, Any], run: Run | None, known: Mapping[Setting, RunCost]
 ) -> float | None:
     """Training time that a run still takes; None where that cannot be told.
 
@@ -157,7 +157,7 @@ def _setting_of(run: Run) -> Setting:
     )
 
 
-def _cost(alike: list[Run]) -> Cost:
+def _cost(alike: list[Run]) -> RunCost:
     finished = [run for run in alike if run.status == "done"]
     used = finished or alike
     per_epoch = [
@@ -167,7 +167,7 @@ def _cost(alike: list[Run]) -> Cost:
     ]
     devices = sorted({device for run in used if (device := _device(run)) is not None})
     words = f"{len(used)} run{'s' * (len(used) != 1)}"
-    return Cost(
+    return RunCost(
         statistics.median(run.progress["train_seconds"] / run.progress["step"] for run in used),
         max(1, int(statistics.median(per_epoch))) if per_epoch else None,
         max((_bytes_of(run.path) for run in finished), default=None),
@@ -188,8 +188,8 @@ def _bytes_of(folder: Path) -> int:
 
 def _device(run: Run) -> str | None:
     try:
-        told = json.loads((run.path / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
+        environment = json.loads((run.path / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    device = told.get("device") if isinstance(told, dict) else None
+    device = environment.get("device") if isinstance(environment, dict) else None
     return device if isinstance(device, str) else None

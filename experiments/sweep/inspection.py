@@ -22,7 +22,7 @@ def inspect(config: Config) -> None:
     import torch
 
     from experiments.config import budget
-    from experiments.engine import build, execution
+    from experiments.engine import build, compute
     from experiments.run import control
     from experiments.timing import calibration
     from experiments.tracking import mirror
@@ -31,7 +31,7 @@ def inspect(config: Config) -> None:
     build.sizes(config["task"])
     budget.check(config["budget"])
     calibration.check(config)
-    execution.resolve(config)
+    compute.resolve(config)
     control.check(config)
     _check_pretrained(config)
     build.build_optimizer(config["optimizer"], torch.nn.Linear(2, 2))

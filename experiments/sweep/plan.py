@@ -18,12 +18,12 @@ from omegaconf import DictConfig
 
 from experiments.config import commandline, compose, grids, identity
 from experiments.errors import UserError, first_line, report_user_errors
-from experiments.records.record import FAULTS, FINAL_STATUSES, Run
-from experiments.records.standing import Standing, standings
+from experiments.records.schema import FAULTS, FINAL_STATUSES, Run
+from experiments.records.states import RunState, run_states
 from experiments.sweep import estimate
-from experiments.sweep.estimate import Cost
+from experiments.sweep.estimate import RunCost
 from experiments.sweep.status import aligned
-from experiments.system import sharing
+from experiments.system import cores
 
 _SEED = re.compile(r"seed=\d+")
 _N_JOBS = "hydra.launcher.n_jobs"
@@ -68,7 +68,7 @@ class Plan:
     jobs: list[Job]
     side_by_side: int
     runs_dir: Path
-    known: Mapping[estimate.Setting, Cost]
+    known: Mapping[estimate.Setting, RunCost]
 
 
 def main() -> None:
@@ -95,7 +95,7 @@ def plan(overrides: list[str]) -> Plan:
             composed.setdefault(identity.run_id(config), (label, config))
     first = next(iter(composed.values()))[1]
     runs_dir = Path(first["runs_dir"])
-    found = {item.run_id: item for item in standings(runs_dir)}
+    found = {item.run_id: item for item in run_states(runs_dir)}
     runs = [item.run for item in found.values() if item.run is not None]
     known = estimate.costs([*runs, *estimate.short_runs(runs_dir)])
     for _, config in composed.values():
@@ -168,14 +168,14 @@ def _source(job: Job, found: Plan, seconds: float | None) -> Iterator[str]:
     yield line + ("; the number of steps is unknown" if seconds is None else "")
 
 
-def _state(found: Standing | None) -> tuple[str, Run | None]:
+def _state(found: RunState | None) -> tuple[str, Run | None]:
     return ("to do", None) if found is None else (found.state, found.run)
 
 
 def _label(config: Mapping[str, Any], varied: list[str]) -> str:
-    told = ("task=", "optimizer=", "seed=", "control=")
+    named = ("task=", "optimizer=", "seed=", "control=")
     return " ".join(
-        [identity.label(config), *(item for item in varied if not item.startswith(told))]
+        [identity.label(config), *(item for item in varied if not item.startswith(named))]
     )
 
 
@@ -188,7 +188,7 @@ def _side_by_side(overrides: list[str], config: Mapping[str, Any]) -> int:
     except (TypeError, ValueError):
         raise UserError(f"Invalid jobs: {count!r}. Must be a whole number >= 1.") from None
     if by_hand is not None and jobs < 0:  # joblib's way to count from the cores
-        return sharing.side_by_side(jobs)
+        return cores.side_by_side(jobs)
     if jobs < 1:
         raise UserError(f"Invalid jobs: {count}. Must be a whole number >= 1.")
     return jobs
@@ -205,7 +205,7 @@ def _time(seconds: list[float | None], jobs: int) -> str:
     return line + (f"; without {unknown} of unknown cost" if unknown else "")
 
 
-def _disk(jobs: Sequence[Job], known: Mapping[estimate.Setting, Cost], side_by_side: int) -> str:
+def _disk(jobs: Sequence[Job], known: Mapping[estimate.Setting, RunCost], side_by_side: int) -> str:
     found = [known.get(estimate.setting(job.config)) for job in jobs]
     records = [cost.record_bytes for cost in found if cost and cost.record_bytes is not None]
     checkpoints = [cost.checkpoint_bytes for cost in found if cost and cost.checkpoint_bytes]

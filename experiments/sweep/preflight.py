@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 
 from experiments.config import commandline, compose, identity, rulesets, values
 from experiments.errors import UserError, first_line
-from experiments.records.record import BrokenRecordError
+from experiments.records.schema import BrokenRecordError
 from experiments.records.store import RunFolder
 from experiments.sweep import inspection
 

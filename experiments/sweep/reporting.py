@@ -8,22 +8,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from experiments.records.outcome import Outcome
-from experiments.records.record import FAULTS
-from experiments.sweep.ledger import SweepFolder
+from experiments.records.schema import FAULTS
+from experiments.sweep.shared_folder import SweepFolder
 
 
 @contextlib.contextmanager
 def live(shared: SweepFolder, size: int, shown: bool) -> Iterator[None]:
     """Tell of each end at once, where the jobs' own lines go elsewhere."""
     over = threading.Event()
-    told: set[int] = set()
+    reported: set[int] = set()
 
     def tell() -> None:
         while True:
             last = over.wait(0.5)
             for number, outcome in shared.outcomes().items():
-                if number not in told and not outcome.skipped:
-                    told.add(number)
+                if number not in reported and not outcome.skipped:
+                    reported.add(number)
                     why = f" ({outcome.reason})" if outcome.reason else ""
                     where = "" if outcome.status == "done" else f", see {_folder(shared, outcome)}"
                     line = f"run {number + 1}/{size} {outcome.label}: {outcome.status}{why}{where}"

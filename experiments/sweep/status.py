@@ -10,8 +10,8 @@ from rich.table import Table
 
 from experiments.config import arguments, identity
 from experiments.errors import report_user_errors
-from experiments.records.record import Run
-from experiments.records.standing import STATES, Standing, standings
+from experiments.records.schema import Run
+from experiments.records.states import STATES, RunState, run_states
 
 _TEXTS = ("ruleset", "budget", "group_id")
 
@@ -20,7 +20,7 @@ def main() -> None:
     """Print one line a group of seeds, and one for each run that is not done."""
     with report_user_errors():
         runs_dir = Path(arguments.parse(sys.argv[1:], {"runs_dir": "runs"})["runs_dir"])
-        found = list(standings(runs_dir.expanduser()))
+        found = list(run_states(runs_dir.expanduser()))
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if not found:
         console.print(f"no runs in {runs_dir}")
@@ -36,7 +36,7 @@ def main() -> None:
         console.print(line)
 
 
-def table(found: Iterable[Standing]) -> list[list[str]]:
+def table(found: Iterable[RunState]) -> list[list[str]]:
     """Count the states of each group of seeds.
 
     Args:
@@ -62,18 +62,20 @@ def table(found: Iterable[Standing]) -> list[list[str]]:
     return [["task", "model", "optimizer", "ruleset", "budget", "group", "runs", *states], *rows]
 
 
-def summary(found: Sequence[Standing]) -> str:
+def summary(found: Sequence[RunState]) -> str:
     """How many there are, and how many in each state."""
     counts = Counter(item.state for item in found)
     parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
     return f"{len(found)} run{'s' * (len(found) != 1)}: {', '.join(parts)}"
 
 
-def remarks(found: Iterable[Standing]) -> list[str]:
+def remarks(found: Iterable[RunState]) -> list[str]:
     """One line for each run that is not done, in the order of ``STATES``."""
-    told = [item for item in found if item.state != "done"]
-    told.sort(key=lambda item: STATES.index(item.state))
-    return [f"  {item.state}: {_label(item)}{_progress(item.run)}{_reason(item)}" for item in told]
+    unfinished = [item for item in found if item.state != "done"]
+    unfinished.sort(key=lambda item: STATES.index(item.state))
+    return [
+        f"  {item.state}: {_label(item)}{_progress(item.run)}{_reason(item)}" for item in unfinished
+    ]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -85,7 +87,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _label(item: Standing) -> str:
+def _label(item: RunState) -> str:
     if item.run is None:
         return f"run {item.run_id}"
     facts = item.run.identity
@@ -101,7 +103,7 @@ def _progress(run: Run | None) -> str:
     return f" at step {run.progress.get('step')} of {run.progress['total_steps']}"
 
 
-def _reason(item: Standing) -> str:
+def _reason(item: RunState) -> str:
     return "" if item.reason is None else f": {item.reason}"
 
 

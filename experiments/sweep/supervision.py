@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.records.outcome import Outcome, judge
-from experiments.records.record import BrokenRecordError
+from experiments.records.schema import BrokenRecordError
 from experiments.records.store import RunFolder
-from experiments.sweep.ledger import ANSWER_SUFFIX, SweepFolder
+from experiments.sweep.shared_folder import ANSWER_SUFFIX, SweepFolder
 from experiments.system import memory
 
 _POLL_SECONDS = 0.2
@@ -62,10 +62,10 @@ def run_child(
         child.kill()  # it has ended, unless a second Ctrl-C comes through
         child.wait()
     try:
-        told = Outcome.from_line(answer.read_text(encoding="utf-8"))
+        outcome = Outcome.from_line(answer.read_text(encoding="utf-8"))
     except (OSError, TypeError, ValueError):
-        told = None
-    return told, child.returncode, memory.kills() > kills
+        outcome = None
+    return outcome, child.returncode, memory.kills() > kills
 
 
 def _wait(child: "subprocess.Popen[bytes]", is_to_stop: Callable[[], bool]) -> None:

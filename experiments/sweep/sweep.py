@@ -17,12 +17,12 @@ from typing import Any
 
 from experiments.config import identity
 from experiments.records.outcome import EXIT_CODES, Outcome
-from experiments.records.record import FAULTS
+from experiments.records.schema import FAULTS
 from experiments.records.store import RunFolder, settled
 from experiments.run.display import PLAIN_VARIABLE, Display
 from experiments.sweep import reporting, supervision
-from experiments.sweep.ledger import SweepFolder
-from experiments.system import sharing, stopping
+from experiments.sweep.shared_folder import SweepFolder
+from experiments.system import cores, signals
 
 SWEEPS = ".sweeps"
 FAIL_FAST = "fail_fast"
@@ -68,7 +68,7 @@ def execute_job(config: Mapping[str, Any], sweep: Sweep, *, number: int) -> None
     if earlier is not None:
         _note(shared, config, number, Outcome(folder.run_id, label, *earlier, skipped=True))
         return
-    with _place(shared, sweep) as place, _listening(shared, sweep) as told:
+    with _place(shared, sweep) as place, _listening(shared, sweep) as received:
         if place is None:
             return
         settings, environment = share(config, sweep, place)
@@ -76,7 +76,7 @@ def execute_job(config: Mapping[str, Any], sweep: Sweep, *, number: int) -> None
         def is_to_stop() -> bool:
             # A scheduler's jobs live on when the process that submitted them is gone.
             orphaned = sweep.parallel is not None and not shared.leader_lives()
-            return bool(told) or orphaned or shared.stop_cause() is not None
+            return bool(received) or orphaned or shared.stop_cause() is not None
 
         outcome, code, for_memory = supervision.run_child(
             settings,
@@ -122,21 +122,21 @@ def _listening(shared: SweepFolder, sweep: Sweep) -> Iterator[list[int]]:
     On one machine they stop the sweep. Under a scheduler each job is told by itself; then the
     handler that the launcher had set, as to queue the job again, has its turn when the run is over.
     """
-    told: list[int] = []
+    received: list[int] = []
     if os.getpid() == sweep.leader:  # `run` listens already
-        yield told
+        yield received
         return
 
     def note(number: int, frame: FrameType | None) -> None:
-        told.append(number)
+        received.append(number)
         if sweep.parallel is not None:
             shared.stop(signal.Signals(number).name)
 
-    with stopping.handled(note) as before:
-        yield told
-    earlier = before.get(told[-1]) if told and sweep.parallel is None else None
+    with signals.handled(note) as before:
+        yield received
+    earlier = before.get(received[-1]) if received and sweep.parallel is None else None
     if callable(earlier) and earlier is not signal.default_int_handler:
-        earlier(told[-1], None)
+        earlier(received[-1], None)
 
 
 def share(
@@ -145,16 +145,16 @@ def share(
     """The config and the environment of a run at a place, with its share of cores and devices."""
     settings, environment = dict(config), dict(os.environ)
     jobs = sweep.parallel or 1
-    settings["threads"] = sharing.threads_of(config, jobs)
-    environment |= sharing.library_variables(settings["threads"], environment)
+    settings["threads"] = cores.threads_of(config, jobs)
+    environment |= cores.library_variables(settings["threads"], environment)
     if sweep.parallel is not None and sweep.devices:
         # Some launchers hide the devices from their jobs, so the sweep's own knowledge counts.
         mine = (
-            sharing.devices_of(place, sweep.devices, settings["processes"])
+            cores.devices_of(place, sweep.devices, settings["processes"])
             if jobs > 1
             else sweep.devices
         )
-        environment[sharing.VISIBLE] = ",".join(mine)
+        environment[cores.VISIBLE] = ",".join(mine)
     if jobs > 1:
         environment[PLAIN_VARIABLE] = "1"
     return settings, environment
@@ -181,10 +181,10 @@ def run(
         The exit code: 0 if every run is done, 130 after a request to stop, 1 otherwise.
     """
     shared = SweepFolder(Path(first["runs_dir"]) / SWEEPS / uuid.uuid4().hex[:12])
-    devices = sharing.cuda_devices() if first["device"] in ("auto", "cuda") else ()
+    devices = cores.cuda_devices() if first["device"] in ("auto", "cuda") else ()
     sweep = Sweep(shared.path, size, parallel, devices, os.getpid())
     whole = False
-    with shared.led(), stopping.handled(_stopper(shared)), reporting.live(shared, size, shown):
+    with shared.led(), signals.handled(_stopper(shared)), reporting.live(shared, size, shown):
         try:
             launch(sweep)
             whole = True
@@ -204,7 +204,7 @@ def run(
     return 0 if len(outcomes) == size and all(o.status == "done" for o in outcomes.values()) else 1
 
 
-def _stopper(shared: SweepFolder) -> stopping.Handler:
+def _stopper(shared: SweepFolder) -> signals.Handler:
     def stop(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and shared.stop_cause() == signal.SIGINT.name:
             raise KeyboardInterrupt

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from experiments.config import commandline
 from experiments.errors import UserError, first_line, refusal, report_user_errors
 from experiments.records.outcome import EXIT_CODES
-from experiments.run.display import show_log
+from experiments.system.log import show_log
 
 KEYS = ("task", "data_dir")
 

@@ -19,7 +19,7 @@ from torchvision.transforms import functional as transforms
 
 from experiments.errors import UserError
 from experiments.seeding import derive
-from experiments.system import stopping
+from experiments.system import signals
 from experiments.tasks.augmentation import crop_boxes
 from experiments.tasks.images import Normalization
 from experiments.tasks.task import Split
@@ -190,5 +190,5 @@ def image_folder(folder: Path, endings: tuple[str, ...]) -> dict[str, list[str]]
 
 def _leave_signals_to_the_run(worker: int) -> None:
     """Ctrl-C, or a scheduler, reaches every process of the run; only the main one answers."""
-    for number in stopping.SIGNALS:
+    for number in signals.SIGNALS:
         signal.signal(number, signal.SIG_IGN)

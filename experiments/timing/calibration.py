@@ -19,14 +19,14 @@ from omegaconf import OmegaConf
 
 from experiments.config import arguments, budget, commandline, identity
 from experiments.errors import UserError, report_user_errors
+from experiments.records.calibration import RUN_FILE, Calibration, read
 from experiments.records.outcome import PreparationError
-from experiments.records.record import FAULTS, FINAL_STATUSES, BrokenRecordError
+from experiments.records.schema import FAULTS, FINAL_STATUSES, BrokenRecordError
 from experiments.records.store import RunFolder
-from experiments.system import processes
-from experiments.system.sharing import side_by_side, threads_of
+from experiments.system import ranks
+from experiments.system.cores import side_by_side, threads_of
 from experiments.timing import calibration_key, calibration_process
 from experiments.timing.calibration_process import Failure
-from experiments.timing.calibration_record import RUN_FILE, Calibration, read
 
 Config = Mapping[str, Any]
 NOWHERE = "none"
@@ -61,8 +61,8 @@ def measure(configs: Sequence[Config], runs_dir: Path) -> list[Calibration | Fai
             settings.setdefault(calibration_key.setting_key(config), []).append(index)
     failures: dict[int, Failure | None] = {}
     for alike in settings.values():
-        told = _measure_alike([configs[index] for index in alike], runs_dir)
-        failures |= dict(zip(alike, told, strict=True))
+        measured = _measure_alike([configs[index] for index in alike], runs_dir)
+        failures |= dict(zip(alike, measured, strict=True))
     return [_result(config, runs_dir, failures.get(i)) for i, config in enumerate(configs)]
 
 
@@ -138,7 +138,7 @@ def check(config: Config) -> None:
     if budget.reference(config["budget"]) is None:
         return
     calibration_key.reference_section(config)
-    several = max(processes.count(), config["processes"])
+    several = max(ranks.count(), config["processes"])
     if several > 1:
         raise UserError(f"Invalid processes: {several}. With budget=match_seconds it must be 1.")
 

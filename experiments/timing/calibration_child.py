@@ -23,16 +23,15 @@ import torch
 import yaml
 
 from experiments.config import commandline
-from experiments.engine import determinism
+from experiments.engine import determinism, failures
 from experiments.engine.build import build_task
 from experiments.errors import refusal
+from experiments.records.calibration import Calibration, lines, read
 from experiments.records.store import write_atomic
-from experiments.run import faults
-from experiments.system import memory, parentage
+from experiments.system import exits, memory
 from experiments.tasks.task import Task
 from experiments.timing import calibration_key, calibration_rounds, calibration_start
 from experiments.timing.calibration_process import REFUSED
-from experiments.timing.calibration_record import Calibration, lines, read
 
 Config = Mapping[str, Any]
 Answer = tuple[str, str] | None  # status and reason; None: measured
@@ -43,7 +42,7 @@ REFRESH_KEYS = ("interval", "update_interval", "precondition_frequency")
 def main() -> int:
     """Measure what the cache lacks; returns the exit code."""
     request = json.load(sys.stdin)
-    parentage.end_with_parent(request["parent"])
+    exits.end_with_parent(request["parent"])
     memory.limit(None)  # where memory ends, this process is to go before the sweep's
     torch.set_num_threads(request["jobs"][0][0]["threads"])
     cache = Path(request["runs_dir"]) / calibration_key.CACHE_DIR
@@ -57,12 +56,12 @@ def main() -> int:
         for indices in by_reference.values():
             configs = [request["jobs"][index][0] for index in indices]
             try:
-                told = _measure(configs, request["jobs"][indices[0]][1], cache)
+                measured = _measure(configs, request["jobs"][indices[0]][1], cache)
             except OSError as error:
                 if (line := refusal(error)) is None:
                     raise
-                told = [(REFUSED, line)] * len(configs)
-            for index, one in zip(indices, told, strict=True):
+                measured = [(REFUSED, line)] * len(configs)
+            for index, one in zip(indices, measured, strict=True):
                 answer[index] = one
     print(json.dumps(answer), flush=True)
     return 0
@@ -197,7 +196,7 @@ def _take_turns(
 def _judge(error: Exception) -> tuple[str, str]:
     """Status and reason, in one line."""
     line = refusal(error)
-    return (REFUSED, line) if line is not None else faults.judge(error)
+    return (REFUSED, line) if line is not None else failures.judge(error)
 
 
 def _say(text: str) -> None:

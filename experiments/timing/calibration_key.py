@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from experiments.config import budget, commandline, identity
 from experiments.errors import UserError
-from experiments.system.sharing import threads_of
+from experiments.system.cores import threads_of
 
 CACHE_DIR = ".calibration"
 REFERENCE = "adafisher"
@@ -87,11 +87,11 @@ def machine(config: Config) -> dict[str, Any]:
     """The facts of this machine that decide how long a step takes."""
     import torch  # a sweep's parent, which measures in another process, can do without
 
-    from experiments.engine import execution
-    from experiments.run import environment
+    from experiments.engine import compute
+    from experiments.engine.machine import describe_machine
 
-    device = execution.pick_device(config["device"])
-    facts = environment.machine(device)
+    device = compute.pick_device(config["device"])
+    facts = describe_machine(device)
     return {
         "device": facts["device"],
         "processor": facts["cpu_model"],

@@ -11,7 +11,7 @@ from typing import Any
 from experiments.errors import UserError
 from experiments.records.outcome import PreparationError, judge
 from experiments.system import memory
-from experiments.system.sharing import library_variables, threads_of
+from experiments.system.cores import library_variables, threads_of
 from experiments.timing.calibration_key import reference_section
 
 REFUSED = "refused"
@@ -46,7 +46,7 @@ def measure(configs: Sequence[Config], runs_dir: Path) -> list[Failure | None]:
         answer = ask("experiments.timing.calibration_child", request, environment)
     except PreparationError as death:
         raise PreparationError(f"calibration: {death}", status=death.status) from None
-    return [told and _failure(*told) for told in answer]
+    return [entry and _failure(*entry) for entry in answer]
 
 
 def ask(module: str, request: Mapping[str, Any], environment: Mapping[str, str]) -> Any:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
-from experiments.records.record import ENVIRONMENT_FILE, Run, load_runs
+from experiments.records.calibration import RUN_FILE, read
+from experiments.records.schema import ENVIRONMENT_FILE, Run, load_runs
 from experiments.records.store import write_atomic
-from experiments.timing.calibration_record import RUN_FILE, read
 
 TOLERANCE_PERCENT = 3.0
 """Of the reference's training time; a wider spread of the calibration takes its place."""
@@ -125,13 +125,13 @@ def matched(runs: Sequence[Run]) -> list[Matched]:
 
 def lines(found: Sequence[Matched]) -> list[str]:
     """One table for each block."""
-    told: list[str] = []
+    lines: list[str] = []
     blocks: dict[tuple[object, ...], list[Matched]] = {}
     for one in found:
         blocks.setdefault(_block(one.runs[0]), []).append(one)
     for (task, model, *_, budget), members in blocks.items():
-        told.append(f"{task} {model}, {budget}")
-        told.append(
+        lines.append(f"{task} {model}, {budget}")
+        lines.append(
             f"  {'method':<22}{'steps':>7}{'ratio':>8}{'paper':>7}{'runs':>6}{'seconds':>10}"
             f"{'varied':>9}{'off':>9}{'planned':>9}{'spread':>9}"
         )
@@ -139,7 +139,7 @@ def lines(found: Sequence[Matched]) -> list[str]:
             paper = one.calibration["published_ratio"]
             varied = f"{one.varied_percent:.1f}%" if len(one.runs) > 1 else "-"
             planned = "-" if one.planned_percent is None else f"{one.planned_percent:+.1f}%"
-            told.append(
+            lines.append(
                 f"  {one.method:<22}{one.runs[0].progress['step']:>7}"
                 f"{one.calibration['ratio']:>8.3f}{'-' if paper is None else format(paper, 'g'):>7}"
                 f"{len(one.runs):>6}{one.seconds:>10.2f}{varied:>9}{one.off_percent:>+8.1f}%"
@@ -150,8 +150,8 @@ def lines(found: Sequence[Matched]) -> list[str]:
     counts = Counter(one.within for one in others)
     kept = ", ".join(f"{count} within {words}" for words, count in counts.items() if words)
     beyond = f", {counts[None]} beyond" if counts[None] else ""
-    told.append(f"time of the reference: {len(others)} others, {kept or 'none within'}{beyond}")
-    return told
+    lines.append(f"time of the reference: {len(others)} others, {kept or 'none within'}{beyond}")
+    return lines
 
 
 def facts(found: Sequence[Matched]) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def _block(run: Run) -> tuple[object, ...]:
 def _environment(run: Run) -> dict[str, Any]:
     """Where a run ran; nothing where its record does not say."""
     try:
-        told = json.loads((run.path / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
+        lines = json.loads((run.path / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return lines if isinstance(lines, dict) else {}

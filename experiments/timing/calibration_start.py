@@ -20,12 +20,11 @@ from typing import Any
 
 import torch
 
-from experiments.engine import determinism
+from experiments.engine import determinism, failures
 from experiments.engine.build import build, build_task
 from experiments.engine.loop import Trainer
 from experiments.records.outcome import PreparationError
-from experiments.run import faults
-from experiments.system import memory, parentage
+from experiments.system import exits, memory
 from experiments.tasks.task import Task
 from experiments.timing.calibration_process import ask
 
@@ -95,7 +94,7 @@ def _in_a_process(config: Config) -> list[float]:
 def main() -> int:
     """Take the steps of the config on standard input, and tell; returns the exit code."""
     request = json.load(sys.stdin)
-    parentage.end_with_parent(request["parent"])
+    exits.end_with_parent(request["parent"])
     config = request["config"]
     memory.limit(None)  # where memory ends, this process is to go before the sweep's
     torch.set_num_threads(config["threads"])
@@ -105,7 +104,7 @@ def main() -> int:
             step = stepper(config, build_task(config))
             answer = {"seconds": [step() for _ in range(STEPS)]}
     except Exception as error:
-        status, reason = faults.judge(error)
+        status, reason = failures.judge(error)
         answer = {"status": status, "reason": reason}
     print(json.dumps(answer), flush=True)
     return 0

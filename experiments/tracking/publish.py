@@ -49,8 +49,8 @@ def publish(out: Path, config: Mapping[str, Any]) -> str:
             opened.finish({}, failed=False)
         except Exception as error:
             raise UserError(f"The report could not be published: {error}") from error
-    told = " and ".join((_count(tables, "table"), _count(figures, "figure")))
-    return f"published {told} of {out}"
+    written = " and ".join((_count(tables, "table"), _count(figures, "figure")))
+    return f"published {written} of {out}"
 
 
 def _count(items: list[Path], noun: str) -> str:

@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from experiments.config import budget, identity
-from experiments.records.record import FAULTS
+from experiments.records.schema import FAULTS
 from experiments.tuning import space as spaces
 from experiments.tuning.space import Space
-from experiments.tuning.trials import SCORE, Trial, choose
+from experiments.tuning.trial_scores import SCORE, Trial, choose
 
 VERSION = 1
 """Of the ledger; ``analysis`` reads this one alone."""
@@ -125,11 +125,11 @@ def line(trial: Trial, *, name: str) -> str:
     """
     values = ", ".join(f"{key}={value}" for key, value in trial.point.items())
     seeds = ", ".join("none" if one is None else digits(one) for one in trial.scores)
-    told = trial.status
+    status = trial.status
     if trial.metric is not None and trial.loss is not None:
-        told = f"validation {trial.measure} {digits(trial.metric)}, loss {trial.loss:.5g}"
+        status = f"validation {trial.measure} {digits(trial.metric)}, loss {trial.loss:.5g}"
     each = f" (seeds: {seeds})" if len(trial.scores) > 1 else ""
-    return f"{name}, {values}: {told}{each}"
+    return f"{name}, {values}: {status}{each}"
 
 
 def digits(value: float) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.errors import UserError
+from experiments.tuning.optuna_trials import SAMPLERS as OTHERS
 from experiments.tuning.rungs import PRUNERS
-from experiments.tuning.study import SAMPLERS as OTHERS
 
 SEEDS = (1000, 1001, 1002)
 """Seeds of every trial, the same for all methods, and none that results are reported for."""
@@ -20,7 +20,7 @@ KEYS = ("trials", "seeds", "sampler", "startup", "pruner")
 
 
 @dataclass(frozen=True)
-class Options:
+class TuneOptions:
     """What is asked of each study, apart from the method and the task."""
 
     trials: int = TRIALS
@@ -30,7 +30,7 @@ class Options:
     pruner: str = "none"
 
 
-def options_of(given: Mapping[str, str]) -> Options:
+def options_of(given: Mapping[str, str]) -> TuneOptions:
     """Read what was typed.
 
     Raises:
@@ -45,7 +45,7 @@ def options_of(given: Mapping[str, str]) -> Options:
             f"Invalid seeds: {min(seeds)}. Must be >= {FIRST_SEED}: smaller ones are for results, "
             "and what was chosen by a seed says too much of itself with it."
         )
-    options = Options(
+    options = TuneOptions(
         trials=_whole("trials", given.get("trials", str(TRIALS)), least=1),
         seeds=seeds,
         sampler=_choice("sampler", given.get("sampler", "grid"), SAMPLERS),

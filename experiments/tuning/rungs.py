@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments.errors import UserError
 from experiments.tuning.space import Point
-from experiments.tuning.trials import Trial
+from experiments.tuning.trial_scores import Trial
 
 PRUNERS = {"none": (), "median": (2,), "halving": (4, 2)}
 """By name, what the budget is divided by in each rung before the whole one."""

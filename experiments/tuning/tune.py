@@ -3,7 +3,7 @@
 `python -m experiments tune optimizer=adafisher,adam task=digits` writes the best trial of each pair
 to conf/tuned/<task>/<name>.yaml, with the effort behind it as `tuning:`, and all trials to
 ledgers/<name>.yaml there. By default 16 trials: 8 values evenly spaced over the space, then 8
-around the best of them (`experiments.tuning.grid`), each with three seeds and judged by its worst.
+around the best of them (`two_stages.py`), each with three seeds and judged by its worst.
 Further: `trials=`, `seeds=1000,1001`, `sampler=grid|sobol|tpe`, `startup=8` (quasi-random trials
 before tpe proposes any), `pruner=none|median|halving`, `retry=true`, and any override of a run.
 Trials are runs of a sweep: they resume, they are isolated, and a diverged one is a result.
@@ -20,18 +20,18 @@ from typing import Any
 from experiments.config import commandline, compose, identity
 from experiments.errors import UserError, report_user_errors
 from experiments.records.outcome import EXIT_CODES
-from experiments.records.record import load_runs
-from experiments.tuning import grid, ledger, rungs, space, study, tuned_file
-from experiments.tuning.options import KEYS, Options, check_overrides, options_of
+from experiments.records.schema import load_runs
+from experiments.tuning import ledger, optuna_trials, rungs, space, tuned_file, two_stages
+from experiments.tuning.options import KEYS, TuneOptions, check_overrides, options_of
 from experiments.tuning.space import Point
-from experiments.tuning.sweep import TrialSweep
-from experiments.tuning.trials import SCORE, Trial, choose
+from experiments.tuning.trial_scores import SCORE, Trial, choose
+from experiments.tuning.trial_sweep import TrialSweep
 
 TRIALS_DIR = ".tuning"
 _OWN_KEYS = ("optimizer", "task", *KEYS)
 
 
-def tune(optimizer: str, task: str, options: Options, overrides: Sequence[str]) -> Path:
+def tune(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[str]) -> Path:
     """Run the trials of one method on one task and write the best.
 
     Args:
@@ -95,7 +95,7 @@ def _trials(
     config: Mapping[str, Any],
     base: Sequence[str],
     dimensions: space.Space,
-    options: Options,
+    options: TuneOptions,
     proposed: str,
 ) -> list[Trial]:
     """Evaluate all trials, and show each as soon as it is known."""
@@ -115,13 +115,13 @@ def _trials(
 
     def evaluate(points: Sequence[Point]) -> list[Trial]:
         trials = rungs.climb(points, cuts, sweep.evaluate)
-        show([trial for trial in trials if trial.status not in study.UNFINISHED])
+        show([trial for trial in trials if trial.status not in optuna_trials.UNFINISHED])
         return trials
 
     if options.sampler == "grid":
-        trials = grid.complete(sweep.folder, dimensions, options.trials, evaluate)
+        trials = two_stages.complete(sweep.folder, dimensions, options.trials, evaluate)
     else:
-        plan = study.Plan(
+        plan = optuna_trials.TrialPlan(
             dimensions,
             options.trials,
             options.sampler,
@@ -129,7 +129,7 @@ def _trials(
             batch=_side_by_side(config, base),
             retry=config["retry"],
         )
-        trials = study.complete(sweep.folder, plan, evaluate)
+        trials = optuna_trials.complete(sweep.folder, plan, evaluate)
         show(trials)  # those of an earlier attempt
     print(f"best: {ledger.line(choose(trials), name=name)}", flush=True)
     return trials
@@ -146,9 +146,9 @@ def _check_unreported(seeds: Sequence[int], task: str, runs_dir: Path) -> None:
             )
 
 
-def _command(optimizer: str, task: str, options: Options, overrides: Sequence[str]) -> str:
+def _command(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[str]) -> str:
     """The command that makes the same file again, wherever its runs are."""
-    default = Options()
+    default = TuneOptions()
     further = [
         f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
         for key in KEYS[1:]

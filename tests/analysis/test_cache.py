@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.results import cache
-from analysis.results.cache import CACHE, Record, read_records
+from analysis.results.cache import CACHE, CachedRecord, read_records
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "WORTHWHILE", 0)
 
 
-def assert_equal(found: list[Record], wanted: list[Record]) -> None:
+def assert_equal(found: list[CachedRecord], wanted: list[CachedRecord]) -> None:
     assert [record.head for record in found] == [record.head for record in wanted]
     for one, other in zip(found, wanted, strict=True):
         assert list(one.columns) == list(other.columns)
@@ -25,7 +25,7 @@ def assert_equal(found: list[Record], wanted: list[Record]) -> None:
             np.testing.assert_array_equal(column, other.columns[key])
 
 
-def uncached(runs_dir: Path) -> list[Record]:
+def uncached(runs_dir: Path) -> list[CachedRecord]:
     (runs_dir / CACHE).unlink(missing_ok=True)
     return read_records(runs_dir)[0]
 

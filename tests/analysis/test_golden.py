@@ -13,7 +13,7 @@ from analysis.render import cell_text
 from analysis.report import __main__ as report
 from analysis.results.load import Results, load_results
 from analysis.tables import results as results_table
-from experiments.records.record import CONFIG_FILE, ENVIRONMENT_FILE, SCHEMA, load_run
+from experiments.records.schema import CONFIG_FILE, ENVIRONMENT_FILE, SCHEMA, load_run
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 RUNS = GOLDEN / "runs"

@@ -1,6 +1,6 @@
 """A calibration of made-up numbers, for tests."""
 
-from experiments.timing.calibration_record import Calibration
+from experiments.records.calibration import Calibration
 
 
 def made_up(**changes) -> Calibration:

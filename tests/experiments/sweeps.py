@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.records.record import load_runs
+from experiments.records.schema import load_runs
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = [sys.executable, "-m", "experiments.train", "--multirun", "tracking=none", "task=digits"]

@@ -9,9 +9,9 @@ import torch
 from torch.optim import LBFGS
 
 from experiments import seeding
-from experiments.engine.backward import backward, differentiable_forward, take_step
 from experiments.engine.build import build
 from experiments.engine.loop import Trainer
+from experiments.engine.step import backward, differentiable_forward, take_step
 
 LBFGS_SECTION = {
     "_target_": "torch.optim.LBFGS",

@@ -10,7 +10,7 @@ import pytest
 from experiments.config import identity
 from experiments.engine.build import build
 from experiments.engine.loop import Trainer
-from experiments.records.record import METRICS_FILE, load_run
+from experiments.records.schema import METRICS_FILE, load_run
 from experiments.run import run
 
 STEPS_PER_EPOCH = 18  # 1,150 images of digits, 64 a batch

@@ -12,12 +12,12 @@ from hydra import initialize_config_dir
 
 from experiments.config import commandline, compose, identity
 from experiments.errors import UserError
+from experiments.records.calibration import RUN_FILE, read
 from experiments.records.outcome import PreparationError
-from experiments.records.record import load_run
+from experiments.records.schema import load_run
 from experiments.records.store import RunFolder
 from experiments.run import run
 from experiments.timing import calibration, calibration_key, calibration_process, calibration_report
-from experiments.timing.calibration_record import RUN_FILE, read
 from tests.experiments import faulty
 from tests.experiments.calibrations import made_up
 

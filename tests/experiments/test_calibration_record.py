@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments.config import budget
-from experiments.timing.calibration_record import read
+from experiments.records.calibration import read
 from tests.experiments.calibrations import made_up
 
 

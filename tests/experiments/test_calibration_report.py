@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.errors import UserError
-from experiments.records.record import Run
+from experiments.records.schema import Run
 from experiments.timing import calibration_report
 from tests.experiments.calibrations import made_up
 

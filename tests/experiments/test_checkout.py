@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from experiments.records.record import PATCH_FILE
+from experiments.records.schema import PATCH_FILE
 from experiments.records.store import RunFolder
 from experiments.run import environment
 from experiments.system import checkout

@@ -9,7 +9,7 @@ from experiments.engine import loop
 from experiments.engine.build import build
 from experiments.engine.evaluation import evaluate
 from experiments.engine.loop import Trainer
-from experiments.records.record import load_run
+from experiments.records.schema import load_run
 from experiments.run import run
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from experiments.replay.comparison import compare_environments, compare_rows
+from experiments.replay.differences import compare_environments, compare_rows
 
 ROWS = [
     {"step": 10, "train_seconds": 1.0, "train_loss": 0.5, "test_accuracy_percent": 90.0},

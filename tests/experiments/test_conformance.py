@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from experiments.config import commandline
 from experiments.config.compose import composed
-from experiments.engine.backward import backward, differentiable_forward, take_step
 from experiments.engine.build import build_optimizer
+from experiments.engine.step import backward, differentiable_forward, take_step
 
 OPTIMIZERS = commandline.choices("optimizer")
 pytestmark = pytest.mark.filterwarnings("ignore:AdaFisher.*in no supported layer")

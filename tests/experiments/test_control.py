@@ -17,10 +17,10 @@ from experiments.config.compose import composed
 from experiments.engine.build import build
 from experiments.engine.evaluation import evaluate
 from experiments.engine.loop import Trainer
-from experiments.engine.world import World
+from experiments.engine.ranks import Ranks
 from experiments.errors import UserError
 from experiments.optimizers.scalar_control import ScalarControl
-from experiments.records.record import load_run
+from experiments.records.schema import load_run
 from experiments.run import control, execute
 from tests.experiments.faulty import FaultyAdam
 
@@ -73,7 +73,7 @@ def test_a_preconditioner_without_shape_is_its_own_control(tmp_path: Path) -> No
     # With this damping 1 / F is 1 / damping everywhere to seven digits.
     damped = ["optimizer=adafisher", "optimizer.damping=1e7", "optimizer.lr=1e6"]
     source = config(tmp_path, *damped)
-    measured = control.measure(source, World())
+    measured = control.measure(source, Ranks())
     torch.testing.assert_close(
         measured, torch.full((6,), 1e-7, dtype=torch.float64), rtol=1e-5, atol=0
     )
@@ -126,7 +126,7 @@ def test_decoupled_decay_is_no_part_of_the_scalar(
     plain, decayed = (
         control.measure(
             config(tmp_path, *section, f"optimizer.weight_decay={decay}", "budget.steps=1"),
-            World(),
+            Ranks(),
         )
         for decay in (0.0, 0.5)
     )
@@ -146,7 +146,7 @@ def test_the_source_trains_as_if_nobody_measured(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(control, "Trainer", Kept)
-        measured = control.measure(source, World())
+        measured = control.measure(source, Ranks())
     assert len(measured) == 6
     final = load_run(tmp_path / outcome.run_id).rows[-1]
     (built,) = seen
@@ -159,12 +159,12 @@ def test_the_scales_are_measured_once_and_kept(
 ) -> None:
     wanted = config(tmp_path, "optimizer=adam", "control=scalar")
     folder = tmp_path / "run"
-    first = control.scales(wanted, folder, World())
+    first = control.scales(wanted, folder, Ranks())
     assert first is not None
     with np.load(folder / "arrays" / "preconditioner.npz") as file:
         assert file["step"].tolist() == [1, 2, 3, 4, 5, 6]
     monkeypatch.setattr(control, "measure", None)
-    again = control.scales(wanted, folder, World())
+    again = control.scales(wanted, folder, Ranks())
     assert again is not None
     assert torch.equal(first, again)
 
@@ -280,11 +280,11 @@ def test_step_sizes_of_an_older_version_that_are_not_finite_are_measured_again(
     tmp_path: Path,
 ) -> None:
     made = config(tmp_path, "optimizer=adam", "control=scalar")
-    measured = control.scales(made, tmp_path / "run", World())
+    measured = control.scales(made, tmp_path / "run", Ranks())
     assert measured is not None
     path = tmp_path / "run" / control.TRACE
     np.savez(path, scale=[*measured[:-1].tolist(), math.nan], step=range(1, 7))
-    again = control.scales(made, tmp_path / "run", World())
+    again = control.scales(made, tmp_path / "run", Ranks())
     assert again is not None
     torch.testing.assert_close(again, measured, rtol=0, atol=0)
 

@@ -15,7 +15,7 @@ from experiments.engine import determinism
 from experiments.engine.build import build
 from experiments.engine.loop import Trainer
 from experiments.errors import UserError
-from experiments.records.record import load_run, load_runs
+from experiments.records.schema import load_run, load_runs
 from experiments.run import run
 from experiments.seeding import derive
 

@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.engine import divergence
+from experiments.engine import divergence, failures
 from experiments.engine.build import build
 from experiments.engine.divergence import DivergedError
 from experiments.engine.evaluation import evaluate
 from experiments.engine.loop import Trainer
-from experiments.engine.world import LostProcessError, World
-from experiments.records.record import METRICS_FILE, load_run
+from experiments.engine.ranks import LostProcessError, Ranks
+from experiments.records.schema import METRICS_FILE, load_run
 from experiments.records.store import RunFolder
-from experiments.run import faults, run
+from experiments.run import run
 from experiments.tuning import rungs
-from experiments.tuning.trials import of_runs
+from experiments.tuning.trial_scores import of_runs
 from tests.experiments.calibrations import made_up
 
 Spoil = Callable[..., None]
@@ -144,16 +144,16 @@ def test_a_method_that_raises_at_a_loss_that_is_not_finite_has_diverged(
     config = make_config("optimizer=sgd", REFUSING, "task=generated_text")
     outcome = run.execute(config)
     assert (outcome.status, outcome.reason) == ("diverged", "loss is nan at step 3")
-    assert not (Path(config["runs_dir"]) / outcome.run_id / faults.TRACEBACK_FILE).exists()
+    assert not (Path(config["runs_dir"]) / outcome.run_id / failures.TRACEBACK_FILE).exists()
 
 
 def test_of_two_processes_the_first_hears_that_the_other_has_diverged(tmp_path: Path) -> None:
     """The one that raised is gone, and the first sees a connection that is closed."""
     folder = RunFolder(tmp_path, "abc")
     folder.create()
-    own = faults.end_by(DivergedError("loss is nan at step 3"), folder, World(rank=1, size=2))
+    own = failures.end_by(DivergedError("loss is nan at step 3"), folder, Ranks(rank=1, size=2))
     assert own == ("diverged", "process 1: loss is nan at step 3")
-    assert faults.end_by(LostProcessError("gone"), folder, World(rank=0, size=2)) == own
+    assert failures.end_by(LostProcessError("gone"), folder, Ranks(rank=0, size=2)) == own
 
 
 def test_a_method_that_raises_at_a_finite_loss_has_failed(
@@ -314,19 +314,19 @@ def test_a_rung_that_diverges_at_its_end_has_no_value(make_config: Any) -> None:
 )
 def test_the_weight_is_named_with_its_value(value: float, told: str) -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
-    divergence.check_weights(model, 7, world=World())
+    divergence.check_weights(model, 7, world=Ranks())
     with torch.no_grad():
         model[1].weight[1, 2] = value
     with pytest.raises(DivergedError, match=rf"^weight 1\.weight is {told} at step 7$"):
-        divergence.check_weights(model, 7, world=World())
+        divergence.check_weights(model, 7, world=Ranks())
     model[1].requires_grad_(False)  # a mask of minus infinities, say, is no sign of divergence
-    divergence.check_weights(model, 7, world=World())
+    divergence.check_weights(model, 7, world=Ranks())
 
 
 def test_a_weight_that_only_another_process_sees_ends_this_one_too() -> None:
     """Of a split model every process sees a part."""
 
-    class Two(World):
+    class Two(Ranks):
         def gather(self, value: Any) -> Any:
             return [value, ("head.weight", "nan")]
 

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from experiments.run import environment
+from experiments.engine import machine
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     """Ask the system anew in each test, and after it."""
-    asked = (environment.cpu_model, environment._driver)
+    asked = (machine.cpu_model, machine._driver)
     for function in asked:
         function.cache_clear()
     yield
@@ -32,7 +32,7 @@ def test_the_processor_is_named_as_the_system_names_it():
     told = subprocess.run(
         ["sed", "-n", "s/^model name[[:space:]]*: //p", cpuinfo], capture_output=True, text=True
     ).stdout.splitlines()
-    assert environment.machine(torch.device("cpu"))["cpu_model"] == told[0].strip()
+    assert machine.describe_machine(torch.device("cpu"))["cpu_model"] == told[0].strip()
 
 
 def test_the_processor_has_a_name_where_the_system_says_nothing(monkeypatch):
@@ -40,12 +40,12 @@ def test_the_processor_has_a_name_where_the_system_says_nothing(monkeypatch):
         raise FileNotFoundError(self)
 
     monkeypatch.setattr(Path, "read_text", unreadable)
-    monkeypatch.setattr(environment, "_told", lambda *command: None)
-    assert environment.cpu_model() in (environment.platform.processor(), os.uname().machine)
+    monkeypatch.setattr(machine, "_output_of", lambda *command: None)
+    assert machine.cpu_model() in (machine.platform.processor(), os.uname().machine)
 
 
 def test_a_cpu_has_no_gpu():
-    assert environment.machine(torch.device("cpu"))["gpu"] is None
+    assert machine.describe_machine(torch.device("cpu"))["gpu"] is None
 
 
 def test_a_gpu_has_memory_driver_and_cuda(monkeypatch):
@@ -54,8 +54,8 @@ def test_a_gpu_has_memory_driver_and_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91_200)
-    monkeypatch.setattr(environment, "_told", lambda *command: "580.65.06\n580.65.06")
-    facts = environment.machine(torch.device("cuda", 0))
+    monkeypatch.setattr(machine, "_output_of", lambda *command: "580.65.06\n580.65.06")
+    facts = machine.describe_machine(torch.device("cuda", 0))
     assert facts["device"] == "NVIDIA H200"
     assert facts["gpu"] == {
         "memory_bytes": 150_754_820_096,
@@ -67,19 +67,19 @@ def test_a_gpu_has_memory_driver_and_cuda(monkeypatch):
 
 def test_a_system_without_the_command_tells_no_driver(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert environment._driver() is None
+    assert machine._driver() is None
 
 
 @pytest.mark.gpu
 def test_the_facts_of_this_gpu_are_there():
-    facts = environment.machine(torch.device("cuda"))["gpu"]
+    facts = machine.describe_machine(torch.device("cuda"))["gpu"]
     assert all(facts.values())
     assert facts["memory_bytes"] == torch.cuda.mem_get_info()[1]
 
 
 def test_neither_host_nor_user_nor_path_is_named():
-    text = json.dumps(environment.machine(torch.device("cpu")))
+    text = json.dumps(machine.describe_machine(torch.device("cpu")))
     words = set(re.split(r"[^\w.-]+", text))
     assert words.isdisjoint({os.uname().nodename, getpass.getuser()})
     assert str(Path.home()) + "/" not in text
-    assert str(environment.checkout.ROOT) not in text
+    assert str(machine.checkout.ROOT) not in text

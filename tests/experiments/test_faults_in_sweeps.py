@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.records.record import load_runs
+from experiments.records.schema import load_runs
 from tests.experiments.sweeps import LAUNCHERS, children_of, measurements, status, statuses, sweep
 
 FAULTY = ["optimizer=sgd", "optimizer._target_=tests.experiments.faulty.FaultySGD", "threads=1"]

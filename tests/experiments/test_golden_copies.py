@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.records.record import load_run, roots
-from experiments.replay import golden, replay, replay_run
+from experiments.records.schema import load_run, roots
+from experiments.replay import compare, golden, rerun
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "tests" / "golden" / "runs"
@@ -81,10 +81,10 @@ def test_a_copy_is_replayed_by_its_id_and_left_alone(
     kept, own = tmp_path / "golden" / "runs" / "sweep", tmp_path / "own"
     copy(monkeypatch, f"runs_dir={runs_dir}", f"out={kept}")
     before = {name: (kept / name).read_bytes() for name in names(kept)}
-    monkeypatch.setattr(replay, "GOLDEN", tmp_path / "golden")
+    monkeypatch.setattr(compare, "GOLDEN", tmp_path / "golden")
     monkeypatch.setattr(sys, "argv", ["replay", f"run={record.name}", f"runs_dir={own}"])
     with pytest.raises(SystemExit) as ended:
-        replay.main()
+        compare.main()
     told = capfd.readouterr().out
     assert ended.value.code == 0, told
     assert "environment: no difference" in told
@@ -229,7 +229,7 @@ def test_every_kept_run_can_be_replayed_and_names_no_path():
     folders = [path.parent for root in roots(KEPT) for path in root.glob("*/status.json")]
     assert folders
     for folder in folders:
-        record = replay_run.read(folder)
+        record = rerun.read(folder)
         assert set(record.config).isdisjoint(golden._PRIVATE)
         assert record.environment["cpu_model"]
         assert set(golden._files(record)) == {path.name for path in folder.iterdir()}

@@ -6,38 +6,41 @@ import pytest
 
 from experiments.config import commandline, compose, grids, identity
 from experiments.errors import UserError
-from experiments.sweep import launching, sweep
-from experiments.system import sharing
+from experiments.sweep import launchers, sweep
+from experiments.system import cores
 
-JOBLIB = launching.Way(parallel=2, shows_jobs=True)
+JOBLIB = launchers.LauncherTraits(parallel=2, shows_jobs=True)
 
 
 @pytest.fixture(autouse=True)
 def registered():
-    launching.register()
+    launchers.register()
 
 
 @pytest.mark.parametrize(
     ("overrides", "way"),
     [
-        ([], launching.Way(parallel=1, shows_jobs=True)),
+        ([], launchers.LauncherTraits(parallel=1, shows_jobs=True)),
         (["launcher=joblib", "jobs=2"], JOBLIB),
         (["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], JOBLIB),
-        (["launcher=ray", "jobs=2"], launching.Way(parallel=2, shows_jobs=False)),
-        (["launcher=submitit_local", "jobs=2"], launching.Way(parallel=2, shows_jobs=False)),
+        (["launcher=ray", "jobs=2"], launchers.LauncherTraits(parallel=2, shows_jobs=False)),
+        (
+            ["launcher=submitit_local", "jobs=2"],
+            launchers.LauncherTraits(parallel=2, shows_jobs=False),
+        ),
     ],
     ids=["default", "joblib", "by hand", "ray", "submitit_local"],
 )
-def test_the_launcher_decides_how_many_run(overrides, way):
+def test_the_launcher_decides_how_many_run(overrides, traits):
     if "launcher=ray" in overrides:
         pytest.importorskip("ray")
-    assert launching.of([*overrides, "seed=0,1"]) == way
+    assert launchers.of([*overrides, "seed=0,1"]) == traits
 
 
 def test_every_file_names_a_launcher_that_hydra_knows(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     for name in commandline.choices("launcher"):
-        launching.of([f"launcher={name}"])
+        launchers.of([f"launcher={name}"])
 
 
 def test_the_launcher_of_an_experiment_is_honoured(tmp_path, monkeypatch):
@@ -52,9 +55,9 @@ def test_the_launcher_of_an_experiment_is_honoured(tmp_path, monkeypatch):
     monkeypatch.setattr(commandline, "CONF", conf)
     (grid,) = grids.spelled_out(["experiment=own"])
     assert len(commandline.jobs(grid)) == 3
-    assert launching.of(grid) == JOBLIB
-    assert launching.of([*grid, "jobs=3"]) == launching.Way(parallel=3, shows_jobs=True)
-    assert launching.of([*grid, "launcher=local", "jobs=1"]).parallel == 1
+    assert launchers.of(grid) == JOBLIB
+    assert launchers.of([*grid, "jobs=3"]) == launchers.LauncherTraits(parallel=3, shows_jobs=True)
+    assert launchers.of([*grid, "launcher=local", "jobs=1"]).parallel == 1
 
 
 def test_the_launcher_is_no_part_of_a_run():
@@ -76,20 +79,20 @@ def test_the_launcher_is_no_part_of_a_run():
 def test_a_launcher_that_cannot_run_is_refused(overrides, message, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(UserError, match=message):
-        launching.of(overrides)
+        launchers.of(overrides)
 
 
 def test_several_processes_of_a_single_run_are_refused():
     with pytest.raises(UserError, match=r"Invalid processes: 2\. It is for sweeps"):
-        launching.check_single({"processes": 2})
+        launchers.check_single({"processes": 2})
 
 
 def test_cores_and_devices_are_divided(tmp_path, monkeypatch):
-    monkeypatch.setattr(sharing, "cores", lambda: 16)
+    monkeypatch.setattr(cores, "cores", lambda: 16)
     context = sweep.Sweep(tmp_path, 8, parallel=2, devices=("0", "1", "2", "3"), leader=0)
     config = {"threads": None, "processes": 2}
     shares = [sweep.share(config, context, place) for place in (0, 1)]
     assert [settings["threads"] for settings, _ in shares] == [4, 4]
-    assert [variables[sharing.VISIBLE] for _, variables in shares] == ["0,1", "2,3"]
+    assert [variables[cores.VISIBLE] for _, variables in shares] == ["0,1", "2,3"]
     assert {variables["MALLOC_TRIM_THRESHOLD_"] for _, variables in shares} == {"4294967296"}
     assert {variables["OMP_NUM_THREADS"] for _, variables in shares} == {"4"}

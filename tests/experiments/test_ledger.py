@@ -10,8 +10,8 @@ import pytest
 
 from experiments.records.outcome import Outcome
 from experiments.records.store import RunFolder
-from experiments.sweep.ledger import SweepFolder
-from experiments.system import memory, parentage, sharing
+from experiments.sweep.shared_folder import SweepFolder
+from experiments.system import cores, exits, memory
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = (
@@ -115,10 +115,10 @@ def test_a_child_ends_with_a_parent_that_is_killed(tmp_path):
 def test_a_parent_that_died_before_is_noticed(monkeypatch):
     raised = []
     monkeypatch.setattr(signal, "raise_signal", raised.append)
-    monkeypatch.setattr(parentage.ctypes, "CDLL", lambda name: _NoLibrary())
-    parentage.end_with_parent(os.getppid())
+    monkeypatch.setattr(exits.ctypes, "CDLL", lambda name: _NoLibrary())
+    exits.end_with_parent(os.getppid())
     assert raised == []
-    parentage.end_with_parent(os.getpid())  # which is nobody's parent here
+    exits.end_with_parent(os.getpid())  # which is nobody's parent here
     assert raised == [signal.SIGTERM]
 
 
@@ -158,24 +158,24 @@ def test_kills_for_memory_are_read_where_the_system_tells(tmp_path, files, count
 
 
 def test_the_devices_that_are_given_are_divided(monkeypatch):
-    monkeypatch.setenv(sharing.VISIBLE, "4, 6,7")
-    assert sharing.cuda_devices() == ("4", "6", "7")
-    monkeypatch.setenv(sharing.VISIBLE, "")
-    assert sharing.cuda_devices() == ()
-    assert sharing.devices_of(3, (), 1) == ()
-    assert sharing.devices_of(0, ("0",), 2) == ("0",)
+    monkeypatch.setenv(cores.VISIBLE, "4, 6,7")
+    assert cores.cuda_devices() == ("4", "6", "7")
+    monkeypatch.setenv(cores.VISIBLE, "")
+    assert cores.cuda_devices() == ()
+    assert cores.devices_of(3, (), 1) == ()
+    assert cores.devices_of(0, ("0",), 2) == ("0",)
 
 
 def test_without_a_driver_there_are_no_devices(monkeypatch, tmp_path):
-    monkeypatch.delenv(sharing.VISIBLE, raising=False)
+    monkeypatch.delenv(cores.VISIBLE, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert sharing.cuda_devices() == ()
+    assert cores.cuda_devices() == ()
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 0\necho 1\n")
     program.chmod(0o755)
-    assert sharing.cuda_devices() == ("0", "1")
+    assert cores.cuda_devices() == ("0", "1")
 
 
 def test_jobs_below_one_count_from_the_cores(monkeypatch):
-    monkeypatch.setattr(sharing, "cores", lambda: 8)
-    assert [sharing.side_by_side(jobs) for jobs in (3, -1, -2, -99)] == [3, 8, 7, 1]
+    monkeypatch.setattr(cores, "cores", lambda: 8)
+    assert [cores.side_by_side(jobs) for jobs in (3, -1, -2, -99)] == [3, 8, 7, 1]

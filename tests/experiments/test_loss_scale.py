@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 from experiments import seeding
 from experiments.config import identity
-from experiments.engine import execution
+from experiments.engine import compute
 from experiments.engine.build import build
 from experiments.engine.loop import Trainer
 from experiments.errors import UserError
-from experiments.records.record import load_run
+from experiments.records.schema import load_run
 from experiments.run import control, run
 from experiments.studies import watched
 
@@ -148,7 +148,7 @@ def test_a_run_without_it_has_the_id_that_it_had(make_config):
     assert config["loss_scale"] is None
     before = {key: value for key, value in config.items() if key != "loss_scale"}
     assert identity.run_id(before) == identity.run_id(config)
-    execution.resolve(before)
+    compute.resolve(before)
     scaled = {identity.run_id(make_config(f"loss_scale={scale}")) for scale in (65536, 65536.0, 1)}
     assert len(scaled | {identity.run_id(config)}) == 3
 
@@ -168,7 +168,7 @@ def test_a_run_without_it_has_the_id_that_it_had(make_config):
 )
 def test_what_cannot_be_is_refused(make_config, overrides, message):
     config = make_config("optimizer=adafisher", *overrides)
-    check = control.check if config["control"] else execution.resolve
+    check = control.check if config["control"] else compute.resolve
     with pytest.raises(UserError, match=message):
         check(config)
 
@@ -177,11 +177,11 @@ def test_a_closure_and_a_split_model_are_refused(make_config, monkeypatch):
     config = make_config("loss_scale=2")
     config["optimizer"]["needs"] |= {"closure": True}
     with pytest.raises(UserError, match="not with loss_scale, as a scaler takes no closure"):
-        execution.resolve(config)
+        compute.resolve(config)
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="loss_scale=2: not with distributed=fsdp"):
-        execution.resolve(make_config("loss_scale=2", "distributed=fsdp"))
+        compute.resolve(make_config("loss_scale=2", "distributed=fsdp"))
 
 
 def test_a_study_that_reads_gradients_refuses_it(make_config):

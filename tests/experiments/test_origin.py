@@ -7,7 +7,7 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from experiments.config import commandline, compose, identity, origin
-from experiments.records.record import load_run
+from experiments.records.schema import load_run
 from experiments.replay import migrate
 from experiments.run import execute
 

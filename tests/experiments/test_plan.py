@@ -6,13 +6,13 @@ import pytest
 
 from experiments.config import commandline, grids, identity
 from experiments.errors import UserError
-from experiments.records.record import load_run
+from experiments.records.calibration import Calibration
+from experiments.records.schema import load_run
 from experiments.records.store import RunFolder
 from experiments.sweep import estimate, plan
-from experiments.sweep.estimate import Cost
-from experiments.system import sharing
+from experiments.sweep.estimate import RunCost
+from experiments.system import cores
 from experiments.timing import calibration_key
-from experiments.timing.calibration_record import Calibration
 
 SWEEP = ["optimizer=adam,sgd", "seed=0,1", "task=digits", "budget.epochs=20"]
 
@@ -130,7 +130,7 @@ def test_a_calibration_serves_where_no_run_does(overrides, write, monkeypatch):
 
     def calibrated(config, runs_dir):
         asked.append(config["optimizer"]["name"])
-        return {estimate.setting(config): Cost(0.5, 100, None, None, "calibration")}
+        return {estimate.setting(config): RunCost(0.5, 100, None, None, "calibration")}
 
     monkeypatch.setattr(estimate, "calibrated", calibrated)
     told = list(plan.report(plan.plan(overrides)))
@@ -180,8 +180,8 @@ def test_each_kind_of_budget_has_its_time(make_config, budget, seconds):
     """A method at two seconds a step; `match_seconds` has the time of its reference, at three."""
     config = make_config("optimizer=kfac") | {"budget": budget}
     known = {
-        estimate.setting(config): Cost(2.0, 100, None, None, ""),
-        estimate.setting(config, optimizer="adam"): Cost(3.0, 100, None, None, ""),
+        estimate.setting(config): RunCost(2.0, 100, None, None, ""),
+        estimate.setting(config, optimizer="adam"): RunCost(3.0, 100, None, None, ""),
     }
     assert estimate.seconds_left(config, None, known) == seconds
 
@@ -189,7 +189,7 @@ def test_each_kind_of_budget_has_its_time(make_config, budget, seconds):
 def test_of_a_run_under_way_only_the_rest_counts(make_config, write, tmp_path):
     config = make_config("budget=epochs", "budget.epochs=20", f"runs_dir={tmp_path}")
     run = load_run(tmp_path / write("adam", 0, "interrupted", step=500))
-    known = {estimate.setting(config): Cost(2.0, None, None, None, "")}
+    known = {estimate.setting(config): RunCost(2.0, None, None, None, "")}
     assert estimate.seconds_left(config, run, known) == 2.0 * 1500
     timed = config | {"budget": {"train_seconds": 1200.0}}
     assert estimate.seconds_left(timed, run, known) == 1200.0 - 2.0 * 500
@@ -244,4 +244,4 @@ def test_jobs_below_one_are_refused(tmp_path):
 
 def test_jobs_that_joblib_counts_from_the_cores_are_planned(tmp_path):
     given = [f"runs_dir={tmp_path}", "launcher=joblib", "hydra.launcher.n_jobs=-1"]
-    assert plan.plan(given).side_by_side == sharing.cores()
+    assert plan.plan(given).side_by_side == cores.cores()

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from experiments.config import identity
-from experiments.engine import execution
+from experiments.engine import compute
 from experiments.engine.build import build
 from experiments.engine.loop import Trainer
 from experiments.engine.precision import Precision
 from experiments.errors import UserError
-from experiments.records.record import load_runs
+from experiments.records.schema import load_runs
 from experiments.run import run
 
 # The compiler asks every tensor for its gradient, and hides the warning but not from "error".
@@ -158,7 +158,7 @@ def test_channels_last_is_a_layout_and_no_other_result(make_config, optimizer):
 )
 def test_what_cannot_be_is_refused(make_config, overrides, message):
     with pytest.raises(UserError, match=message):
-        execution.resolve(make_config(*overrides))
+        compute.resolve(make_config(*overrides))
 
 
 def test_channels_last_needs_images(make_config):
@@ -196,12 +196,12 @@ def test_a_method_is_refused_by_its_flags(
     if flag is not None:
         config["optimizer"]["needs"] |= {flag: True}
     with pytest.raises(UserError, match=message):
-        execution.resolve(config)
+        compute.resolve(config)
 
 
 def test_without_such_a_flag_nothing_is_refused(make_config):
     for overrides in (["precision=bf16"], ["precision=fp16"], ["compile=true"]):
-        execution.resolve(make_config(*overrides))
+        compute.resolve(make_config(*overrides))
 
 
 def test_the_id_is_of_what_is_computed_and_not_of_who_computes_it(make_config):

@@ -15,7 +15,7 @@ from experiments.engine.build import build, build_task
 from experiments.engine.loop import Trainer
 from experiments.errors import UserError
 from experiments.models.small_cnn import SmallCNN
-from experiments.records.record import load_run
+from experiments.records.schema import load_run
 from experiments.run import run
 from experiments.sweep import preflight
 

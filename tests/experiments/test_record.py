@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from experiments.records.record import (
+from experiments.records.schema import (
     BrokenRecordError,
     final_and_best,
     load_run,
@@ -201,7 +201,7 @@ def test_final_and_best(
 
 
 def test_only_the_standard_library_is_imported() -> None:
-    code = "import sys, experiments.records.record; print(*{n.split('.')[0] for n in sys.modules})"
+    code = "import sys, experiments.records.schema; print(*{n.split('.')[0] for n in sys.modules})"
     loaded = subprocess.run(
         [sys.executable, "-S", "-c", code],
         cwd=Path(__file__).parents[2],

@@ -11,8 +11,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from experiments.errors import UserError
-from experiments.records.record import PATCH_FILE, load_run
-from experiments.replay import replay, replay_code, replay_run
+from experiments.records.schema import PATCH_FILE, load_run
+from experiments.replay import compare, recorded_code, rerun
 from experiments.system import checkout
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,7 @@ def call(monkeypatch, *arguments):
     """The command in this process; returns its exit code."""
     monkeypatch.setattr(sys, "argv", ["replay", *arguments])
     with pytest.raises(SystemExit) as ended:
-        replay.main()
+        compare.main()
     return ended.value.code
 
 
@@ -72,9 +72,9 @@ def same_again(recorded, monkeypatch, tmp_path):
 
     def rerun(record, store, **choices):
         shutil.copytree(recorded, again)
-        return replay_run.read(again)
+        return rerun.read(again)
 
-    monkeypatch.setattr(replay, "rerun", rerun)
+    monkeypatch.setattr(compare, "rerun", rerun)
 
 
 @pytest.mark.usefixtures("same_again")
@@ -112,7 +112,7 @@ def test_a_run_is_looked_for_in_its_places_and_then_among_the_kept(
 ):
     """In folders for each place too; what the user has comes before what the repository has."""
     golden, runs_dir = tmp_path / "golden", tmp_path / "runs"
-    monkeypatch.setattr(replay, "GOLDEN", golden)
+    monkeypatch.setattr(compare, "GOLDEN", golden)
     for place in (golden / "runs" / "kept", runs_dir / "a machine"):
         shutil.copytree(record, place / record.name)
         assert call(monkeypatch, f"run={record.name}", f"runs_dir={runs_dir}") == 0
@@ -121,11 +121,11 @@ def test_a_run_is_looked_for_in_its_places_and_then_among_the_kept(
 
 
 def test_no_replay_goes_among_the_kept_records(monkeypatch, tmp_path):
-    monkeypatch.setattr(replay, "GOLDEN", tmp_path / "golden")
-    monkeypatch.setattr(replay, "ROOT", tmp_path)
+    monkeypatch.setattr(compare, "GOLDEN", tmp_path / "golden")
+    monkeypatch.setattr(compare, "ROOT", tmp_path)
     for runs_dir in (tmp_path / "golden", tmp_path / "x" / ".." / "golden" / "runs" / "kept"):
-        assert replay._store(runs_dir) == tmp_path / "runs"
-    assert replay._store(tmp_path / "golden runs") == tmp_path / "golden runs"
+        assert compare._store(runs_dir) == tmp_path / "runs"
+    assert compare._store(tmp_path / "golden runs") == tmp_path / "golden runs"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_run_without_a_gpu_is_replayed_without_one(
     recorded, monkeypatch, tmp_path, device, hidden
 ):
     """With the folders of this checkout where the record names none."""
-    record = replay_run.read(recorded)
+    record = rerun.read(recorded)
     record.environment["device"] = device
     for key in ("data_dir", "cache_dir"):
         del record.config[key]
@@ -148,9 +148,9 @@ def test_a_run_without_a_gpu_is_replayed_without_one(
         shutil.copytree(recorded, path.parent / recorded.name)
         return 0
 
-    monkeypatch.setattr(replay_run, "_launch", launch)
+    monkeypatch.setattr(rerun, "_launch", launch)
     folders = {"cache_dir": str(tmp_path / "given")}
-    replay_run.rerun(record, tmp_path, use_recorded_code=False, folders=folders)
+    rerun.rerun(record, tmp_path, use_recorded_code=False, folders=folders)
 
 
 @pytest.mark.usefixtures("same_again")
@@ -228,7 +228,7 @@ def repository(tmp_path, monkeypatch):
     for arguments in (("init", "-q"), ("add", "."), (*author, "commit", "-qm", "Begin")):
         subprocess.run(["git", "-C", folder, *arguments], check=True)
     (folder / "code.py").write_text("changed\n")
-    monkeypatch.setattr(replay_code, "ROOT", folder)
+    monkeypatch.setattr(recorded_code, "ROOT", folder)
     return folder
 
 
@@ -236,7 +236,7 @@ def test_the_recorded_code_is_its_commit_with_its_patch(repository, tmp_path):
     version = checkout.version(repository)
     (tmp_path / PATCH_FILE).write_bytes(version.patch_to_keep())
     (repository / "code.py").write_text("later\n")
-    with replay_code.recorded(version.facts(), tmp_path) as tree:
+    with recorded_code.recorded(version.facts(), tmp_path) as tree:
         assert (tree / "code.py").read_text() == "changed\n"
         assert checkout.version(tree).facts() == version.facts()
     assert not tree.exists()
@@ -258,16 +258,16 @@ def test_code_that_cannot_be_had_is_refused(repository, tmp_path, change, told):
     (tmp_path / PATCH_FILE).write_bytes(version.patch_to_keep())
     with (
         pytest.raises(UserError, match=told),
-        replay_code.recorded({**version.facts(), **change}, tmp_path),
+        recorded_code.recorded({**version.facts(), **change}, tmp_path),
     ):
         pass
 
 
 def test_changes_that_were_not_kept_are_told_of(tmp_path):
-    assert replay_code.lost_changes({"uncommitted_changes": True}, tmp_path)
-    assert not replay_code.lost_changes({"uncommitted_changes": False}, tmp_path)
+    assert recorded_code.lost_changes({"uncommitted_changes": True}, tmp_path)
+    assert not recorded_code.lost_changes({"uncommitted_changes": False}, tmp_path)
     (tmp_path / PATCH_FILE).touch()
-    assert not replay_code.lost_changes({"uncommitted_changes": True}, tmp_path)
+    assert not recorded_code.lost_changes({"uncommitted_changes": True}, tmp_path)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import pytest
 
 from experiments.config import compose, rulesets
 from experiments.errors import UserError
-from experiments.records.record import ENVIRONMENT_FILE
+from experiments.records.schema import ENVIRONMENT_FILE
 from experiments.run import execute
 from experiments.sweep import preflight
 

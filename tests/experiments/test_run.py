@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from experiments.config import identity
+from experiments.engine import failures
 from experiments.engine.build import build
 from experiments.engine.built import Built
 from experiments.engine.loop import Trainer
 from experiments.errors import UserError
 from experiments.records import store
-from experiments.records.record import (
+from experiments.records.schema import (
     CHECKPOINT_FILE,
     METRICS_FILE,
     PATCH_FILE,
@@ -23,7 +24,7 @@ from experiments.records.record import (
     load_run,
 )
 from experiments.records.store import RunFolder
-from experiments.run import attempt, faults, run
+from experiments.run import attempt, run
 from experiments.sweep.supervision import end_of_dead_child
 
 METHODS = ("adam", "adafisher", "kfac", "shampoo")
@@ -247,7 +248,7 @@ def test_what_fails_before_the_training_is_a_row_too(make_config, monkeypatch):
     assert (outcome.status, outcome.reason) == ("failed", "ZeroDivisionError: why")
     record = load_run(folder_of(config).path)
     assert (record.status, record.reason, record.rows) == ("failed", outcome.reason, [])
-    assert "ZeroDivisionError" in (record.path / faults.TRACEBACK_FILE).read_text()
+    assert "ZeroDivisionError" in (record.path / failures.TRACEBACK_FILE).read_text()
     assert "code" in json.loads((record.path / "environment.json").read_text())
     assert run.execute(config).skipped
     assert run.execute({**config, "retry": True}).status == "done"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.records.standing import standings
+from experiments.records.states import run_states
 from experiments.records.store import RunFolder
 from experiments.sweep import status
 
@@ -49,7 +49,7 @@ def write(tmp_path):
 
 
 def states(folder):
-    return {item.run_id: item.state for item in standings(folder)}
+    return {item.run_id: item.state for item in run_states(folder)}
 
 
 def test_every_state_is_told_from_the_records(tmp_path, write, capsys, monkeypatch):
@@ -114,7 +114,7 @@ def test_groups_that_differ_have_lines_of_their_own(tmp_path, write):
     write("a", "done", 0)
     write("b", "failed", 1, "no")
     write("c", "done", 0, group_id="other", optimizer="sgd")
-    header, *rows = status.table(standings(tmp_path))
+    header, *rows = status.table(run_states(tmp_path))
     assert header[-3:] == ["runs", "done", "failed"]
     assert [(row[2], *row[-3:]) for row in rows] == [
         ("adam", "2", "1", "1"),
@@ -125,7 +125,7 @@ def test_groups_that_differ_have_lines_of_their_own(tmp_path, write):
 def test_a_control_is_told_from_the_method_that_it_controls(tmp_path, write):
     write("a" * 12, "done")
     write("b" * 12, "failed", reason="why", control="scalar", group_id="other")
-    found = list(standings(tmp_path))
+    found = list(run_states(tmp_path))
     assert [row[2] for row in status.table(found)[1:]] == ["adam", "adam control=scalar"]
     (line,) = status.remarks(found)
     assert "digits adam control=scalar seed 0 (run bbbbbbbbbbbb)" in line

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from experiments.records import store
-from experiments.records.record import METRICS_FILE, BrokenRecordError, read_rows
+from experiments.records.schema import METRICS_FILE, BrokenRecordError, read_rows
 from experiments.records.store import RunFolder, write_atomic
 
 IDENTITY = {

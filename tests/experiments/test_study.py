@@ -20,7 +20,7 @@ from experiments.config import commandline
 from experiments.engine.divergence import DivergedError
 from experiments.engine.loop import Trainer
 from experiments.errors import UserError
-from experiments.records.record import STUDIES_DIR
+from experiments.records.schema import STUDIES_DIR
 from experiments.studies import fisher_histograms, study
 from experiments.studies.full_factors import FullFactors
 
@@ -66,7 +66,7 @@ def test_every_study_says_its_command(name):
     header = [line for line in text.splitlines() if line.startswith("#")]
     assert any(f"study={name}" in line for line in header)
     module = importlib.import_module(f"experiments.studies.{name}")
-    keys = {field.name for field in fields(module.Options)}
+    keys = {field.name for field in fields(study.options_class(module))}
     assert set(yaml.safe_load(text)) == {*keys, "figures"}
     assert prepared(name).plan.essence
 

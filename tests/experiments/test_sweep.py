@@ -12,7 +12,7 @@ import pytest
 
 from experiments.config import identity
 from experiments.records.outcome import Outcome
-from experiments.records.record import TEXTS, load_runs
+from experiments.records.schema import TEXTS, load_runs
 from experiments.records.store import RunFolder
 from experiments.sweep import supervision
 from experiments.sweep.sweep import Sweep, execute_job, run

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.engine.loop import Trainer
-from experiments.records.record import CHECKPOINT_FILE, load_runs
+from experiments.records.schema import CHECKPOINT_FILE, load_runs
 from experiments.run import run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from experiments.errors import UserError
-from experiments.records.record import load_runs
-from experiments.tuning import grid, options, space, tune, tuned_file
-from experiments.tuning.options import Options
-from experiments.tuning.study import JOURNAL
+from experiments.records.schema import load_runs
+from experiments.tuning import options, space, tune, tuned_file, two_stages
+from experiments.tuning.options import TuneOptions
+from experiments.tuning.optuna_trials import JOURNAL
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ["budget=steps", "budget.steps=20"]
@@ -67,21 +67,21 @@ def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path, arguments, line):
 
 
 def test_the_command_in_the_ledger_is_the_one_that_makes_it_again():
-    asked = Options(trials=4, seeds=(1, 2), sampler="tpe", startup=2)
+    asked = TuneOptions(trials=4, seeds=(1, 2), sampler="tpe", startup=2)
     typed = ["model=resnet18", "runs_dir=/tmp/x", "jobs=2", "hydra/launcher=joblib", "retry=true"]
     command = tune._command("adam", "digits", asked, typed)
     assert command == (
         "make tune OPT=adam TASK=digits TRIALS=4 "
         "ARGS='seeds=1,2 sampler=tpe startup=2 model=resnet18'"
     )
-    assert tune._command("adam", "digits", Options(), []) == (
+    assert tune._command("adam", "digits", TuneOptions(), []) == (
         "make tune OPT=adam TASK=digits TRIALS=16"
     )
 
 
 def test_by_default_sixteen_values_with_three_seeds_apart_from_those_of_results():
-    assert options.options_of({}) == Options(16, (1000, 1001, 1002), "grid", 8, "none")
-    assert options.options_of({}) == Options()
+    assert options.options_of({}) == TuneOptions(16, (1000, 1001, 1002), "grid", 8, "none")
+    assert options.options_of({}) == TuneOptions()
 
 
 def test_a_seed_that_has_a_result_is_refused(tmp_path, tuned, make_config):
@@ -90,7 +90,7 @@ def test_a_seed_that_has_a_result_is_refused(tmp_path, tuned, make_config):
     config = make_config("optimizer=adam", "task=digits", "seed=1001")
     assert execute(config).status == "done"
     with pytest.raises(UserError) as refused:
-        tune.tune("sgd", "digits", Options(), [f"runs_dir={config['runs_dir']}", *SHORT])
+        tune.tune("sgd", "digits", TuneOptions(), [f"runs_dir={config['runs_dir']}", *SHORT])
     assert str(refused.value).startswith(f"Invalid seeds: 1001. {config['runs_dir']} has a result")
     tune._check_unreported((1001,), "tinyshakespeare", Path(config["runs_dir"]))
     tune._check_unreported((2000,), "digits", Path(config["runs_dir"]))
@@ -99,7 +99,7 @@ def test_a_seed_that_has_a_result_is_refused(tmp_path, tuned, make_config):
 @pytest.mark.slow
 def test_a_small_tuning_writes_the_best_of_its_trials(tmp_path, tuned, capfd):
     overrides = [f"runs_dir={tmp_path}", *SHORT]
-    path = tune.tune("sgd", "digits", Options(trials=4, seeds=(1007, 1008)), overrides)
+    path = tune.tune("sgd", "digits", TuneOptions(trials=4, seeds=(1007, 1008)), overrides)
     assert path == tuned / "digits" / "sgd.yaml"
     content = yaml.safe_load(path.read_text())
     ledger = yaml.safe_load((path.parent / "ledgers" / "sgd.yaml").read_text())
@@ -148,7 +148,7 @@ def _check_that_test_is_not_seen(runs, capfd, *, trials):
 def test_trials_of_two_hyperparameters_are_pairs_and_the_poorer_half_is_stopped(tmp_path, tuned):
     search = "+optimizer.search.momentum={low: 0.5, high: 0.99, scale: linear}"
     overrides = [f"runs_dir={tmp_path}", *SHORT, search]
-    asked = Options(trials=2, seeds=(1000,), sampler="sobol", pruner="median")
+    asked = TuneOptions(trials=2, seeds=(1000,), sampler="sobol", pruner="median")
     path = tune.tune("sgd", "digits", asked, overrides)
     runs, _ = load_runs(tmp_path / tune.TRIALS_DIR)
     points = space.points([LR, space.Dimension("momentum", 0.5, 0.99)], 2)
@@ -195,7 +195,7 @@ def test_killed_thrice_it_ends_with_exactly_its_trials(tmp_path, sampler):
     runs, _ = load_runs(folder)
     assert len(runs) == 4
     rates = {run.identity["hyperparameters"]["lr"] for run in runs}
-    grids = [{*grid.coarse(LR, 2), *grid.fine(LR, 2, best, 2)} for best in (0, 1)]
+    grids = [{*two_stages.coarse(LR, 2), *two_stages.fine(LR, 2, best, 2)} for best in (0, 1)]
     quasi_random = {point["lr"] for point in space.points([LR], 4)}
     assert rates in (grids if sampler == "grid" else [quasi_random])
     assert len(list(folder.glob(f"*/{JOURNAL}"))) == (sampler == "sobol")

@@ -12,7 +12,7 @@ from experiments.config import identity
 from experiments.errors import UserError
 from experiments.records.store import RunFolder
 from experiments.run import run
-from experiments.tracking import offline, wandb_sync
+from experiments.tracking import offline, sync
 from experiments.tracking import wandb as mirror
 from tests.wandb_server import serving
 
@@ -47,7 +47,7 @@ def stand_in(monkeypatch, tmp_path):
 
     def takes(which="all"):
         script = COUNTER.format(calls=str(calls), takes=which)
-        monkeypatch.setattr(wandb_sync, "_COMMAND", (sys.executable, "-c", script))
+        monkeypatch.setattr(sync, "_COMMAND", (sys.executable, "-c", script))
         return lambda: [line.split() for line in calls.read_text().splitlines()]
 
     return takes
@@ -84,17 +84,17 @@ def test_each_log_is_uploaded_once_and_a_runs_logs_in_order_by_one_call(log, tmp
     add(log, runs / ".tuning" / "bbb", "20260103_000000")
     add(log, runs / ".report", "20260104_000000")
     add(log, runs / ".set-aside" / "ccc-1", "20260104_000000")
-    assert wandb_sync.sync(runs).startswith("W&B: 4 logs of 3 runs uploaded, 0 logs there already")
+    assert sync.sync(runs).startswith("W&B: 4 logs of 3 runs uploaded, 0 logs there already")
     assert sorted(asked()) == [
         ["offline-run-20260101_000000-first", "offline-run-20260102_000000-first"],
         ["offline-run-20260103_000000-first"],
         ["offline-run-20260104_000000-first"],
     ]
-    assert wandb_sync.sync(runs) == "W&B: 0 logs of 0 runs uploaded, 4 logs there already"
+    assert sync.sync(runs) == "W&B: 0 logs of 0 runs uploaded, 4 logs there already"
     assert len(asked()) == 3
     # A resumed run leaves a further log: it alone is uploaded.
     add(log, runs / "aaa", "20260105_000000")
-    wandb_sync.sync(runs)
+    sync.sync(runs)
     assert asked()[3:] == [["offline-run-20260105_000000-first"]]
 
 
@@ -103,10 +103,10 @@ def test_a_log_whose_content_changed_is_uploaded_again(log, tmp_path, stand_in):
     path = add(log, tmp_path / "runs" / "aaa", "20260101_000000")
     content = path.read_bytes()
     path.write_bytes(content[:-1])
-    wandb_sync.sync(tmp_path / "runs")
+    sync.sync(tmp_path / "runs")
     path.write_bytes(content)
-    wandb_sync.sync(tmp_path / "runs")
-    wandb_sync.sync(tmp_path / "runs")
+    sync.sync(tmp_path / "runs")
+    sync.sync(tmp_path / "runs")
     assert len(asked()) == 2
 
 
@@ -116,9 +116,9 @@ def test_a_run_in_training_is_left_for_later(log, tmp_path, stand_in):
     for run_id in ("aaa", "bbb"):
         add(log, runs / run_id, "20260101_000000")
     with RunFolder(runs, "aaa").lock():
-        assert wandb_sync.sync(runs).endswith("; 1 run in training left for later")
+        assert sync.sync(runs).endswith("; 1 run in training left for later")
         assert len(asked()) == 1
-    assert wandb_sync.sync(runs) == "W&B: 1 log of 1 run uploaded, 1 log there already"
+    assert sync.sync(runs) == "W&B: 1 log of 1 run uploaded, 1 log there already"
 
 
 def test_what_is_refused_is_kept_for_the_next_call(log, tmp_path, stand_in):
@@ -129,9 +129,9 @@ def test_what_is_refused_is_kept_for_the_next_call(log, tmp_path, stand_in):
     with pytest.raises(
         UserError, match=r"did not take 1 run of 2 .*server is full.*Nothing is lost"
     ):
-        wandb_sync.sync(runs)
+        sync.sync(runs)
     asked = stand_in()
-    assert wandb_sync.sync(runs) == "W&B: 1 log of 1 run uploaded, 1 log there already"
+    assert sync.sync(runs) == "W&B: 1 log of 1 run uploaded, 1 log there already"
     assert len(asked()) == 3
 
 
@@ -140,9 +140,7 @@ def test_what_the_user_has_synced_and_what_holds_nothing_is_passed_over(log, tmp
     path = add(log, tmp_path / "runs" / "aaa", "20260101_000000")
     offline.synced_mark(path).touch()
     add(log, tmp_path / "runs" / "bbb", "20260101_000000").write_bytes(log.read_bytes()[:7])
-    assert (
-        wandb_sync.sync(tmp_path / "runs") == "W&B: 0 logs of 0 runs uploaded, 1 log there already"
-    )
+    assert sync.sync(tmp_path / "runs") == "W&B: 0 logs of 0 runs uploaded, 1 log there already"
     assert asked() == []
 
 
@@ -158,7 +156,7 @@ def test_no_login_and_no_server_are_one_line_and_exit_code_2(
         monkeypatch.setenv("WANDB_API_KEY", key)
     monkeypatch.setattr(sys, "argv", ["wandb_sync", f"runs_dir={tmp_path / 'runs'}"])
     with pytest.raises(SystemExit) as exit:
-        wandb_sync.main()
+        sync.main()
     assert exit.value.code == 2
     said = capsys.readouterr().err
     assert message in said
@@ -171,7 +169,7 @@ def test_mistakes_are_refused(tmp_path, monkeypatch, capsys, argument):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["wandb_sync", argument])
     with pytest.raises(SystemExit) as exit:
-        wandb_sync.main()
+        sync.main()
     assert exit.value.code == 2
 
 
@@ -192,9 +190,9 @@ def test_wandb_itself_makes_one_run_of_the_logs_of_one(
     with serving() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-        assert wandb_sync.sync(runs) == "W&B: 3 logs of 1 run uploaded, 0 logs there already"
+        assert sync.sync(runs) == "W&B: 3 logs of 1 run uploaded, 0 logs there already"
         calls = server.calls
-        assert wandb_sync.sync(runs) == "W&B: 0 logs of 0 runs uploaded, 3 logs there already"
+        assert sync.sync(runs) == "W&B: 0 logs of 0 runs uploaded, 3 logs there already"
         assert server.calls == calls
     assert set(server.history) == {run_id}
     assert [row["_step"] for row in server.history[run_id]] == [18, 36, 54, 60]

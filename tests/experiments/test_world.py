@@ -6,15 +6,15 @@ from torch import distributed as dist
 from torch import nn
 
 from experiments.engine import synced_norm
-from experiments.engine.world import World, join
+from experiments.engine.ranks import Ranks, join
 from experiments.errors import UserError
-from experiments.system import processes
+from experiments.system import ranks
 
 
 @pytest.mark.parametrize(("rows", "size"), [(12, 2), (7, 2), (7, 3), (2, 4), (0, 2)])
 def test_shares_are_the_batch_in_order(rows, size):
     batch = torch.arange(rows)
-    shares = [World(rank, size).share(batch, batch) for rank in range(size)]
+    shares = [Ranks(rank, size).share(batch, batch) for rank in range(size)]
     for position in range(2):
         assert torch.equal(torch.cat([share[position] for share in shares]), batch)
     lengths = [len(share[0]) for share in shares]
@@ -22,7 +22,7 @@ def test_shares_are_the_batch_in_order(rows, size):
 
 
 def test_one_process_agrees_with_itself():
-    world = World()
+    world = Ranks()
     assert world.leads
     assert world.sum([1.5, 2.0]) == world.mean([1.5, 2.0]) == [1.5, 2.0]
     assert (world.any(True), world.any(False)) == (True, False)
@@ -45,8 +45,8 @@ def test_the_launcher_tells_which_process_it_is(monkeypatch, environment, expect
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert (processes.count(), processes.rank(), processes.local_count()) == expected
-    assert processes.local_rank() == (1 if expected[0] > 1 else 0)
+    assert (ranks.count(), ranks.rank(), ranks.local_count()) == expected
+    assert ranks.local_rank() == (1 if expected[0] > 1 else 0)
 
 
 def test_a_launch_that_does_not_say_where_to_meet_is_refused(monkeypatch):

@@ -10,7 +10,7 @@ from torch import nn
 
 from experiments.bench import adafisher as bench
 from experiments.bench.__main__ import main
-from experiments.bench.contest import Problem, Seconds, measure
+from experiments.bench.interleaved import Problem, Seconds, measure
 from experiments.errors import UserError
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.bench import methods
+from experiments.bench import suite
 from experiments.bench.__main__ import main
-from experiments.bench.contest import Contender, Problem, Seconds, measure
+from experiments.bench.interleaved import Contender, Problem, Seconds, measure
 from experiments.config import commandline
 from experiments.errors import UserError
 
@@ -31,15 +31,15 @@ def contender(*whole: float) -> Contender:
 
 def test_the_mean_counts_refreshes_and_the_median_hides_them() -> None:
     twin, method = contender(1, 1, 2, 1), contender(2, 2, 4, 8)
-    expected = {"mean": 16 / 5, "median": 2.0, "dearest": 8.0}
+    expected = {"mean": 16 / 5, "median": 2.0, "slowest": 8.0}
     for clock in ("wall", "cpu"):
-        assert methods.ratios([twin, method], clock, period=4) == expected
+        assert suite.ratios([twin, method], clock, period=4) == expected
 
 
 def test_a_refresh_beyond_the_measurement_is_charged_by_its_share() -> None:
     contenders = [contender(1, 1), contender(2, 2), contender(7, 7)]
-    found = methods.ratios(contenders, "wall", period=100)
-    assert found == {"mean": pytest.approx(2.05), "median": 2.0, "dearest": 7.0}
+    found = suite.ratios(contenders, "wall", period=100)
+    assert found == {"mean": pytest.approx(2.05), "median": 2.0, "slowest": 7.0}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_refresh_beyond_the_measurement_is_charged_by_its_share() -> None:
 def test_whole_periods_are_measured(
     tiny: Problem, name: str, steps: int, period: int, measured: int, entrants: int
 ) -> None:
-    row = methods.compare(tiny, methods._section(name), methods._section("adamw"), steps=steps)
+    row = suite.compare(tiny, suite._section(name), suite._section("adamw"), steps=steps)
     assert (row["method"], row["period"], row["steps"]) == (name, period, measured)
     assert [len(entrant["whole"]) for entrant in row["measured"]] == [measured] * entrants
     json.dumps(row)  # plain data
@@ -66,7 +66,7 @@ def test_memory_is_that_of_the_tensors(tiny: Problem) -> None:
     """AdamW keeps two numbers a parameter and a step number a tensor, SGD one, AdaHessian two."""
     adamw = 4 * 2 * (6 * 8 + 8 + 8 * 3 + 3) + 4 * 4
     sgd, adahessian = (
-        methods.compare(tiny, methods._section(name), methods._section("adamw"), steps=2)
+        suite.compare(tiny, suite._section(name), suite._section("adamw"), steps=2)
         for name in ("sgd", "adahessian")
     )
     assert sgd["state_bytes"] == pytest.approx((adamw - 16) / 2 / adamw)
@@ -78,8 +78,8 @@ def test_every_refresh_period_is_known_to_the_benchmark() -> None:
     """A method that refreshes rarely, and says so under a new name, would look cheap."""
     words = ("interval", "frequency", "period", "every")
     for name in commandline.choices("optimizer"):
-        keys = {key for key in methods._section(name) if any(word in key for word in words)}
-        assert keys <= set(methods.PERIODS), name
+        keys = {key for key in suite._section(name) if any(word in key for word in words)}
+        assert keys <= set(suite.PERIODS), name
 
 
 def test_a_method_that_evaluates_the_loss_itself_takes_a_closure(tiny: Problem) -> None:
@@ -109,13 +109,13 @@ def test_the_table_has_a_row_for_each_method_and_says_who_is_missing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(methods, "problem", lambda name, batch, device: tiny)
+    monkeypatch.setattr(suite, "problem", lambda name, batch, device: tiny)
 
     def first_step(contest: Problem, maker: Any, needs: Any) -> Seconds:
         model = nn.Linear(2, 2)
         return Seconds(50.0 if isinstance(maker(model), torch.optim.SGD) else 0.1, 0.1)
 
-    monkeypatch.setattr(methods, "first_step", first_step)
+    monkeypatch.setattr(suite, "first_step", first_step)
     arguments = ["methods", "--models", "resnet18", "--methods", "sgd,adam,soap,muon"]
     main([*arguments, "--skip", "muon", "--quick", "--device", "cpu", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
@@ -125,11 +125,11 @@ def test_the_table_has_a_row_for_each_method_and_says_who_is_missing(
     left_out, *measured = written["results"]
     assert left_out["method"] == "sgd"
     assert [row["method"] for row in measured] == ["adam", "soap"]
-    assert set(measured[0]["ratios"]["cpu"]) == {"mean", "median", "dearest"}
+    assert set(measured[0]["ratios"]["cpu"]) == {"mean", "median", "slowest"}
 
 
 def test_the_character_model_is_the_one_of_the_study() -> None:
-    contest = methods.problem("gpt_char", 2, torch.device("cpu"))
+    contest = suite.problem("gpt_char", 2, torch.device("cpu"))
     assert sum(p.numel() for p in contest.model.parameters()) == pytest.approx(0.81e6, rel=0.01)
     assert contest.model(contest.inputs).shape == (2, 64, 65)
     assert contest.targets.shape == (2, 64)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.engine.backward import backward, differentiable_forward
+from experiments.engine.step import backward, differentiable_forward
 from experiments.optimizers.adahessian import AdaHessian
 
 VALUES = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-3, "weight_decay": 0.02}

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from experiments.config import commandline
-from experiments.engine.backward import backward, differentiable_forward
+from experiments.engine.step import backward, differentiable_forward
 
 CONF = Path(__file__).parents[3] / "conf"
 BASELINES = [name for name in commandline.choices("optimizer") if "adafisher" not in name]

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.optimizers.coverage import left_alone_percent, remarks
 from experiments.optimizers.kfac import KFAC
 from experiments.optimizers.kfac_preconditioner import KFACPreconditioner
+from experiments.optimizers.left_alone import left_alone_percent, remarks
 from experiments.optimizers.symmetric import pack, unpack
 from tests.experiments.optimizers.kfac_problems import (
     WITH_TIED,

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.optimizers import kronecker
-from experiments.optimizers.kronecker import input_rows, output_rows, sampled_gradient
+from experiments.optimizers import kronecker_factors
+from experiments.optimizers.kronecker_factors import input_rows, output_rows, sampled_gradient
 
 # torch warns that "same" padding of even kernels may copy the input.
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
@@ -78,7 +78,7 @@ def test_large_batches_come_in_chunks_that_hold_the_same_rows(monkeypatch):
     layer = nn.Conv2d(2, 3, 3)
     images = torch.randn(5, 2, 6, 6)
     (whole,) = input_rows(layer, images)
-    monkeypatch.setattr(kronecker, "PATCH_ELEMENTS", 2 * whole[:, :16].numel() * 36 // 16)
+    monkeypatch.setattr(kronecker_factors, "PATCH_ELEMENTS", 2 * whole[:, :16].numel() * 36 // 16)
     chunks = list(input_rows(layer, images))
     assert len(chunks) == 3
     assert torch.equal(torch.cat(chunks, dim=1), whole)

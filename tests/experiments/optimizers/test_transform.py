@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.optimizers.coverage import Coverage
 from experiments.optimizers.kfac import KFAC
+from experiments.optimizers.left_alone import TransformCoverage
 from experiments.optimizers.shampoo import Shampoo
 from experiments.optimizers.transform import (
     GradientTransform,
@@ -22,8 +22,8 @@ class Scale(GradientTransform):
         self.params = list(model.parameters())
         self.factor = factor
 
-    def coverage(self) -> Coverage:
-        return Coverage((), (), {})
+    def coverage(self) -> TransformCoverage:
+        return TransformCoverage((), (), {})
 
     def update(self) -> None:
         for param in self.params:

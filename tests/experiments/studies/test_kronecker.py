@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from experiments.studies import fisher_histograms, kronecker, watched
-from experiments.studies.kronecker import Options
+from experiments.studies.kronecker import KroneckerOptions
 
 
 def options(**changes):
@@ -19,7 +19,7 @@ def options(**changes):
         "noise_std": 0.0,
         "picture": 64,
     }
-    return Options(**(values | changes))
+    return KroneckerOptions(**(values | changes))
 
 
 def factor(n: int) -> np.ndarray:

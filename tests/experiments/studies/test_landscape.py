@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from experiments.engine.divergence import DivergedError
 from experiments.errors import UserError
 from experiments.studies import landscape
-from experiments.studies.landscape import IrisNetwork, Options
+from experiments.studies.landscape import IrisNetwork, LandscapeOptions
 
 METHODS: dict[str, dict[str, Any]] = {
     "adafisher": {"lr": 0.01},
@@ -21,7 +21,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def options(**changes: Any) -> Options:
+def options(**changes: Any) -> LandscapeOptions:
     values: dict[str, Any] = {
         "seed": 0,
         "start": [0.2, 0.2],
@@ -33,7 +33,7 @@ def options(**changes: Any) -> Options:
         "points": 6,
         "methods": METHODS,
     }
-    return Options(**(values | changes))
+    return LandscapeOptions(**(values | changes))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.records.record import load_runs
+from experiments.records.schema import load_runs
 from experiments.tracking import offline
 
 ROOT = Path(__file__).parents[3]

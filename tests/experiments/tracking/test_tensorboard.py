@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from experiments.config import identity
-from experiments.records.record import load_run
+from experiments.records.schema import load_run
 from experiments.run import run
 
 

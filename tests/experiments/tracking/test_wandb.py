@@ -8,7 +8,7 @@ import pytest
 
 from experiments.config import identity
 from experiments.errors import UserError
-from experiments.records.record import load_run
+from experiments.records.schema import load_run
 from experiments.run import run
 from experiments.tracking import offline
 from experiments.tracking import wandb as mirror

@@ -6,9 +6,9 @@ import math
 import pytest
 
 from experiments.errors import UserError
-from experiments.tuning import grid, space
+from experiments.tuning import space, two_stages
 from experiments.tuning.space import Dimension
-from experiments.tuning.trials import Trial
+from experiments.tuning.trial_scores import Trial
 
 LR = Dimension("lr", 1e-3, 1.0, log=True)
 RELATIVE = 6e-3  # three digits
@@ -41,22 +41,22 @@ def positions(values, dimension=LR):
 
 
 def run(tmp_path, objective, trials=16):
-    return grid.complete(tmp_path / "study", [LR], trials, objective)
+    return two_stages.complete(tmp_path / "study", [LR], trials, objective)
 
 
 def test_the_coarse_values_are_even_in_log_with_both_ends():
-    values = grid.coarse(LR, 8)
+    values = two_stages.coarse(LR, 8)
     assert (values[0], values[-1]) == (1e-3, 1.0)
     assert values == pytest.approx([10 ** (-3 + 3 * i / 7) for i in range(8)], rel=RELATIVE)
-    assert grid.coarse(LR, 4) == [0.001, 0.01, 0.1, 1.0]
+    assert two_stages.coarse(LR, 4) == [0.001, 0.01, 0.1, 1.0]
     odd = Dimension("lr", 0.0012351, 0.98765, log=True)  # ends of more than three digits
-    assert (grid.coarse(odd, 5)[0], grid.coarse(odd, 5)[-1]) == (0.0012351, 0.98765)
+    assert (two_stages.coarse(odd, 5)[0], two_stages.coarse(odd, 5)[-1]) == (0.0012351, 0.98765)
 
 
 def test_the_fine_values_divide_the_way_to_both_neighbours():
     """Four on either side: with the best and its neighbours they are even in log."""
-    coarse = positions(grid.coarse(LR, 8))
-    fine = positions(grid.fine(LR, 8, 3, 8))
+    coarse = positions(two_stages.coarse(LR, 8))
+    fine = positions(two_stages.fine(LR, 8, 3, 8))
     line = sorted([*coarse[2:5], *fine])
     assert [b - a for a, b in itertools.pairwise(line)] == pytest.approx([1 / 35] * 10, abs=2e-3)
     assert len(fine) == 8
@@ -65,7 +65,7 @@ def test_the_fine_values_divide_the_way_to_both_neighbours():
 @pytest.mark.parametrize(("best", "ends"), [(0, (-0.8, 0.8)), (7, (6.2, 7.8))])
 def test_at_an_end_they_go_one_coarse_step_beyond_it(best, ends):
     """From the inner neighbour to one step out: a fifth of a step apart, neither of the two in."""
-    fine = [7 * position for position in positions(grid.fine(LR, 8, best, 8))]
+    fine = [7 * position for position in positions(two_stages.fine(LR, 8, best, 8))]
     assert (fine[0], fine[-1]) == pytest.approx(ends, abs=0.02)
     outside = [step for step in fine if not 0 <= step <= 7]
     assert len(outside) == 4
@@ -74,8 +74,8 @@ def test_at_an_end_they_go_one_coarse_step_beyond_it(best, ends):
 def test_both_stages_are_asked_for_at_once_each(tmp_path):
     objective = Objective(near(0.02))
     trials = run(tmp_path, objective)
-    coarse = grid.coarse(LR, 8)
-    assert objective.calls == [coarse, grid.fine(LR, 8, 3, 8)]  # 10 ** (-3 + 9 / 7) is 0.0193
+    coarse = two_stages.coarse(LR, 8)
+    assert objective.calls == [coarse, two_stages.fine(LR, 8, 3, 8)]  # 10 ** (-3 + 9 / 7) is 0.0193
     assert [trial.stage for trial in trials] == ["coarse"] * 8 + ["fine"] * 8
     assert len({trial.point["lr"] for trial in trials}) == 16
 
@@ -165,6 +165,8 @@ def test_without_any_value_there_is_no_second_stage(tmp_path):
 )
 def test_what_has_no_grid_is_refused_before_anything_runs(tmp_path, dimensions, trials, line):
     with pytest.raises(UserError) as refused:
-        grid.complete(tmp_path / "study", dimensions, trials, lambda points: pytest.fail("ran"))
+        two_stages.complete(
+            tmp_path / "study", dimensions, trials, lambda points: pytest.fail("ran")
+        )
     assert line in str(refused.value)
     assert "\n" not in str(refused.value)

@@ -6,7 +6,7 @@ import yaml
 from experiments.errors import UserError
 from experiments.tuning import ledger, rungs, tuned_file
 from experiments.tuning.space import Dimension
-from experiments.tuning.trials import Trial
+from experiments.tuning.trial_scores import Trial
 
 SPACE = [Dimension("lr", 0.01, 10.0, log=True)]
 

@@ -2,7 +2,7 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.tuning import rungs
-from experiments.tuning.trials import Trial
+from experiments.tuning.trial_scores import Trial
 
 POINTS = [{"lr": float(number)} for number in range(8)]
 

@@ -12,15 +12,15 @@ import pytest
 from optuna.trial import TrialState
 
 from experiments.errors import UserError
-from experiments.tuning import space, study
+from experiments.tuning import optuna_trials, space
+from experiments.tuning.optuna_trials import TrialPlan
 from experiments.tuning.space import Dimension
-from experiments.tuning.study import Plan
-from experiments.tuning.trials import Trial
+from experiments.tuning.trial_scores import Trial
 
 ROOT = Path(__file__).resolve().parents[3]
 LR = [Dimension("lr", 1e-4, 1.0, log=True)]
-SOBOL = Plan(LR, 8)
-TPE = Plan(LR, 8, "tpe", startup=4, batch=2)
+SOBOL = TrialPlan(LR, 8)
+TPE = TrialPlan(LR, 8, "tpe", startup=4, batch=2)
 PLANS = [SOBOL, TPE, replace(SOBOL, space=[*LR, Dimension("interval", 1, 9, whole=True)])]
 
 
@@ -52,45 +52,47 @@ def stop_in(*calls):
 
 @pytest.mark.parametrize("plan", PLANS, ids=["sobol", "tpe", "two dimensions"])
 def test_interrupted_twice_it_ends_with_exactly_its_trials(tmp_path, plan):
-    unbroken = study.complete(tmp_path / "unbroken", plan, Objective())
+    unbroken = optuna_trials.complete(tmp_path / "unbroken", plan, Objective())
     objective = Objective(stop_in(1, 3))
     with pytest.raises(KeyboardInterrupt):
-        study.complete(tmp_path / "broken", replace(plan, trials=6), objective)
+        optuna_trials.complete(tmp_path / "broken", replace(plan, trials=6), objective)
     if plan.sampler == "sobol":
-        study.complete(tmp_path / "broken", replace(plan, trials=6), objective)
+        optuna_trials.complete(tmp_path / "broken", replace(plan, trials=6), objective)
     with pytest.raises(KeyboardInterrupt):
-        study.complete(tmp_path / "broken", plan, objective)
-    trials = study.complete(tmp_path / "broken", plan, objective)
+        optuna_trials.complete(tmp_path / "broken", plan, objective)
+    trials = optuna_trials.complete(tmp_path / "broken", plan, objective)
     assert len(trials) == 8
     assert trials == unbroken
 
 
 def test_asked_again_it_asks_for_nothing(tmp_path):
-    first = study.complete(tmp_path / "s", SOBOL, Objective())
+    first = optuna_trials.complete(tmp_path / "s", SOBOL, Objective())
     again = Objective()
-    assert study.complete(tmp_path / "s", SOBOL, again) == first
+    assert optuna_trials.complete(tmp_path / "s", SOBOL, again) == first
     assert again.calls == []
 
 
 def test_more_trials_add_the_difference_and_fewer_take_the_first(tmp_path):
-    eight = study.complete(tmp_path / "s", SOBOL, Objective())
+    eight = optuna_trials.complete(tmp_path / "s", SOBOL, Objective())
     objective = Objective()
-    sixteen = study.complete(tmp_path / "s", replace(SOBOL, trials=16), objective)
+    sixteen = optuna_trials.complete(tmp_path / "s", replace(SOBOL, trials=16), objective)
     assert [len(points) for points in objective.calls] == [8]
     assert sixteen[:8] == eight
     assert [trial.point for trial in sixteen] == space.points(LR, 16)
-    assert study.complete(tmp_path / "s", replace(SOBOL, trials=5), Objective()) == eight[:5]
+    assert (
+        optuna_trials.complete(tmp_path / "s", replace(SOBOL, trials=5), Objective()) == eight[:5]
+    )
 
 
 def test_quasi_random_trials_are_known_in_advance_and_asked_for_at_once(tmp_path):
     objective = Objective()
-    study.complete(tmp_path / "s", SOBOL, objective)
+    optuna_trials.complete(tmp_path / "s", SOBOL, objective)
     assert objective.calls == [space.points(LR, 8)]
 
 
 def test_tpe_begins_with_the_quasi_random_trials_and_proposes_a_few_at_once(tmp_path):
     objective = Objective()
-    trials = study.complete(tmp_path / "s", TPE, objective)
+    trials = optuna_trials.complete(tmp_path / "s", TPE, objective)
     assert [len(points) for points in objective.calls] == [4, 2, 2]
     points = [trial.point for trial in trials]
     assert points[:4] == space.points(LR, 4)
@@ -100,36 +102,38 @@ def test_tpe_begins_with_the_quasi_random_trials_and_proposes_a_few_at_once(tmp_
 
 def test_tpe_learns_from_the_trials(tmp_path):
     """Most of its proposals lie nearer to the optimum, in decades, than uniform ones would."""
-    plan = Plan(LR, 24, "tpe", startup=8)
-    trials = study.complete(tmp_path / "s", plan, Objective())
+    plan = TrialPlan(LR, 24, "tpe", startup=8)
+    trials = optuna_trials.complete(tmp_path / "s", plan, Objective())
     near = [abs(LR[0].position(t.point["lr"]) - LR[0].position(0.01)) < 0.15 for t in trials[8:]]
     assert sum(near) > len(near) / 2  # 30 % of uniform ones
 
 
 def test_a_failed_trial_is_run_again_on_request_only(tmp_path):
     ends = ["done", "failed", "diverged", "out_of_memory", "done", "done", "done", "done"]
-    first = study.complete(tmp_path / "s", SOBOL, Objective(lambda call, index: ends[index]))
+    first = optuna_trials.complete(
+        tmp_path / "s", SOBOL, Objective(lambda call, index: ends[index])
+    )
     assert [trial.status for trial in first] == ends
     idle = Objective()
-    assert study.complete(tmp_path / "s", SOBOL, idle) == first
+    assert optuna_trials.complete(tmp_path / "s", SOBOL, idle) == first
     assert idle.calls == []
     objective = Objective(stop_in(1))
     retrying = replace(SOBOL, retry=True)
     with pytest.raises(KeyboardInterrupt):
-        study.complete(tmp_path / "s", retrying, objective)
-    trials = study.complete(tmp_path / "s", retrying, objective)
+        optuna_trials.complete(tmp_path / "s", retrying, objective)
+    trials = optuna_trials.complete(tmp_path / "s", retrying, objective)
     assert objective.calls == [[first[1].point, first[3].point]] * 2
     assert [trial.point for trial in trials] == [trial.point for trial in first]
     assert [trial.status for trial in trials] == ["done"] * 2 + ["diverged"] + ["done"] * 5
-    more = study.complete(tmp_path / "s", replace(SOBOL, trials=10), Objective())
+    more = optuna_trials.complete(tmp_path / "s", replace(SOBOL, trials=10), Objective())
     assert [trial.point for trial in more] == space.points(LR, 10)
 
 
 def test_a_trial_that_was_interrupted_alone_is_no_result(tmp_path):
     objective = Objective(lambda call, index: "interrupted" if (call, index) == (1, 2) else "done")
     with pytest.raises(UserError, match="1 of 8 trials were interrupted"):
-        study.complete(tmp_path / "s", SOBOL, objective)
-    trials = study.complete(tmp_path / "s", SOBOL, objective)
+        optuna_trials.complete(tmp_path / "s", SOBOL, objective)
+    trials = optuna_trials.complete(tmp_path / "s", SOBOL, objective)
     assert [len(points) for points in objective.calls] == [8, 1]
     assert {trial.status for trial in trials} == {"done"}
 
@@ -137,18 +141,18 @@ def test_a_trial_that_was_interrupted_alone_is_no_result(tmp_path):
 def test_what_was_found_is_kept_though_the_process_dies_before_it_is_told(tmp_path, monkeypatch):
     """A cohort is told as a whole: pruned trials would else be compared with fewer others."""
     told = itertools.count()
-    tell = study._tell
+    tell = optuna_trials._tell
 
     def dying(*arguments):
         if next(told) == 3:
             raise KeyboardInterrupt
         tell(*arguments)
 
-    monkeypatch.setattr(study, "_tell", dying)
+    monkeypatch.setattr(optuna_trials, "_tell", dying)
     objective = Objective()
     with pytest.raises(KeyboardInterrupt):
-        study.complete(tmp_path / "s", SOBOL, objective)
-    trials = study.complete(tmp_path / "s", SOBOL, objective)
+        optuna_trials.complete(tmp_path / "s", SOBOL, objective)
+    trials = optuna_trials.complete(tmp_path / "s", SOBOL, objective)
     assert len(objective.calls) == 1
     assert len(trials) == 8
 
@@ -156,8 +160,10 @@ def test_what_was_found_is_kept_though_the_process_dies_before_it_is_told(tmp_pa
 def test_optuna_has_one_trial_for_each_with_its_end(tmp_path):
     ends = ["done", "diverged", "failed", "done"]
     plan = replace(SOBOL, trials=4)
-    trials = study.complete(tmp_path / "s", plan, Objective(lambda call, index: ends[index]))
-    with study._open(tmp_path / "s") as opened:
+    trials = optuna_trials.complete(
+        tmp_path / "s", plan, Objective(lambda call, index: ends[index])
+    )
+    with optuna_trials._open(tmp_path / "s") as opened:
         assert [trial.state for trial in opened.trials] == [
             TrialState.COMPLETE,
             TrialState.PRUNED,  # without a value: worse than any
@@ -171,7 +177,7 @@ DYING = """
 import os, signal, sys
 from pathlib import Path
 from tests.experiments.tuning.test_study import Objective, SOBOL, TPE
-from experiments.tuning import study
+from experiments.tuning import optuna_trials
 
 def evaluate(points):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -189,13 +195,13 @@ def test_killed_between_asking_and_telling_it_counts_no_trial_twice(tmp_path, pl
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL
-    journal = tmp_path / "s" / study.JOURNAL
+    journal = tmp_path / "s" / optuna_trials.JOURNAL
     assert journal.stat().st_size > 0
     # What such a death may leave besides: half a line, and the lock of Optuna.
     with journal.open("ab") as handle:
         handle.write(b'{"op_code":5,"wor')
-    journal.with_name(f"{study.JOURNAL}.lock").symlink_to(journal)
+    journal.with_name(f"{optuna_trials.JOURNAL}.lock").symlink_to(journal)
     objective = Objective()
-    trials = study.complete(tmp_path / "s", plan, objective)
-    assert trials == study.complete(tmp_path / "unbroken", plan, Objective())
+    trials = optuna_trials.complete(tmp_path / "s", plan, objective)
+    assert trials == optuna_trials.complete(tmp_path / "unbroken", plan, Objective())
     assert sum(map(len, objective.calls)) == 8

@@ -3,9 +3,9 @@ import math
 import pytest
 
 from experiments.errors import UserError
-from experiments.records.record import Run
-from experiments.tuning import trials
-from experiments.tuning.trials import Trial
+from experiments.records.schema import Run
+from experiments.tuning import trial_scores
+from experiments.tuning.trial_scores import Trial
 
 POINT = {"lr": 0.1}
 
@@ -23,13 +23,13 @@ def test_the_best_metric_wins_then_the_loss():
     values = [(98.0, 0.3), (99.0, 0.2), (99.0, 0.1), (None, None)]
     higher = [Trial({"lr": i}, "done", *value) for i, value in enumerate(values)]
     lower = [Trial({"lr": i}, "done", *value, False) for i, value in enumerate(values)]
-    assert trials.choose(higher) is higher[2]
-    assert trials.choose(lower) is lower[0]
+    assert trial_scores.choose(higher) is higher[2]
+    assert trial_scores.choose(lower) is lower[0]
 
 
 def test_nothing_to_choose_from():
     with pytest.raises(UserError, match="No trial has a finite"):
-        trials.choose([Trial(POINT, "diverged")])
+        trial_scores.choose([Trial(POINT, "diverged")])
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_nothing_to_choose_from():
     ],
 )
 def test_a_trial_is_its_best_evaluation(tmp_path, status, rows, expected):
-    trial = trials.of_runs(POINT, [run(tmp_path, status, rows)])
+    trial = trial_scores.of_runs(POINT, [run(tmp_path, status, rows)])
     assert (trial.status, trial.metric, trial.loss) == expected
     assert trial.point == POINT
 
@@ -60,7 +60,7 @@ def test_a_trial_of_several_seeds_is_the_worst_of_them(tmp_path, metric, worst):
         runs[1].rows[1]["validation_perplexity"] = 99.0  # its best evaluation counts
     else:
         runs[1].rows[1]["validation_accuracy_percent"] = 80.0
-    trial = trials.of_runs(POINT, runs)
+    trial = trial_scores.of_runs(POINT, runs)
     assert (trial.metric, trial.loss) == (worst, pytest.approx(0.3))  # the loss is their mean
     assert trial.scores == (other[0], best[0])
     assert trial.steps == 14
@@ -73,18 +73,20 @@ def test_a_steady_value_beats_one_that_a_lucky_seed_carries(tmp_path):
 
     def trial(lr, *values):
         runs = [run(tmp_path, rows=[(value, math.log(value))], **told) for value in values]
-        return trials.of_runs({"lr": lr}, runs)
+        return trial_scores.of_runs({"lr": lr}, runs)
 
     lucky, steady = trial(0.0155, 15.66, 26.3, 20.0), trial(0.00099, 15.71, 15.71, 15.71)
-    assert trials.choose([lucky, steady]) is steady
+    assert trial_scores.choose([lucky, steady]) is steady
 
 
 def test_equal_scores_are_decided_by_the_mean_loss(tmp_path):
     def trial(lr, *losses):
-        return trials.of_runs({"lr": lr}, [run(tmp_path, rows=[(95.0, loss)]) for loss in losses])
+        return trial_scores.of_runs(
+            {"lr": lr}, [run(tmp_path, rows=[(95.0, loss)]) for loss in losses]
+        )
 
     first, second, third = trial(1, 0.1, 0.5), trial(2, 0.2, 0.3), trial(3, 0.3, 0.2)
-    assert trials.choose([first, second, third]) is second  # the earliest of equals
+    assert trial_scores.choose([first, second, third]) is second  # the earliest of equals
 
 
 @pytest.mark.parametrize(
@@ -98,18 +100,20 @@ def test_equal_scores_are_decided_by_the_mean_loss(tmp_path):
 )
 def test_a_trial_without_one_of_its_seeds_has_no_value(tmp_path, statuses, expected):
     runs = [status and run(tmp_path, status, [(90.0, 0.5)]) for status in statuses]
-    trial = trials.of_runs(POINT, runs)
+    trial = trial_scores.of_runs(POINT, runs)
     assert (trial.status, trial.metric, trial.loss) == (expected, None, None)
     assert trial.scores == tuple(90.0 if status == "done" else None for status in statuses)
-    assert trials.choose([trial, trials.of_runs(POINT, [run(tmp_path, rows=[(1.0, 9.0)])])]).metric
+    assert trial_scores.choose(
+        [trial, trial_scores.of_runs(POINT, [run(tmp_path, rows=[(1.0, 9.0)])])]
+    ).metric
 
 
 def test_the_test_set_is_never_looked_at(tmp_path):
     with pytest.raises(UserError, match="digits has no validation split"):
-        trials.of_runs(POINT, [run(tmp_path, rows=[(90.0, 0.5)], validation=False)])
+        trial_scores.of_runs(POINT, [run(tmp_path, rows=[(90.0, 0.5)], validation=False)])
 
 
 def test_less_is_better_of_a_perplexity(tmp_path):
     told = {"metric": "perplexity", "higher_is_better": False}
-    trial = trials.of_runs(POINT, [run(tmp_path, rows=[(20.0, 3.0), (10.0, 2.3)], **told)])
+    trial = trial_scores.of_runs(POINT, [run(tmp_path, rows=[(20.0, 3.0), (10.0, 2.3)], **told)])
     assert (trial.metric, trial.cost) == (10.0, 10.0)

@@ -14,14 +14,14 @@ from omegaconf import DictConfig
 from experiments.config import commandline
 from experiments.config.compose import compose_job
 from experiments.errors import UserError
-from experiments.system.sharing import side_by_side
+from experiments.system.cores import side_by_side
 
 # Hydra instantiates plugins of this package alone; the class is registered under such a name.
 _RAY = "hydra_plugins.ray_launcher.RayLauncher"
 
 
 @dataclass(frozen=True)
-class Way:
+class LauncherTraits:
     """How a launcher runs jobs.
 
     Attributes:
@@ -43,7 +43,7 @@ def register() -> None:
     )
 
 
-def of(overrides: list[str]) -> Way:
+def of(overrides: list[str]) -> LauncherTraits:
     """How the launcher that the overrides name, or their experiment, runs the jobs.
 
     Raises:
@@ -56,19 +56,19 @@ def of(overrides: list[str]) -> Way:
     if "array_parallelism" in launcher:
         if shutil.which("sbatch") is None or shutil.which("srun") is None:
             raise UserError("launcher=submitit_slurm: there is no sbatch or srun. Use local.")
-        return Way(parallel=None, shows_jobs=False)
+        return LauncherTraits(parallel=None, shows_jobs=False)
     if "submitit_folder" in launcher:
-        return Way(parallel=jobs, shows_jobs=False)
+        return LauncherTraits(parallel=jobs, shows_jobs=False)
     if launcher._target_ == _RAY and importlib.util.find_spec("ray") is None:
         raise UserError("launcher=ray: the package ray is not installed. Use joblib.")
     if "n_jobs" in launcher:
-        return Way(side_by_side(launcher.n_jobs), shows_jobs=launcher._target_ != _RAY)
+        return LauncherTraits(side_by_side(launcher.n_jobs), shows_jobs=launcher._target_ != _RAY)
     if jobs > 1:
         raise UserError(
             f"Invalid jobs: {jobs}. launcher=local runs one after another; launcher=joblib and "
             "others run several."
         )
-    return Way(parallel=1, shows_jobs=True)
+    return LauncherTraits(parallel=1, shows_jobs=True)
 
 
 def check_single(config: Mapping[str, Any] | DictConfig) -> None:

@@ -11,7 +11,7 @@ REMARKABLE_PERCENT = 1.0
 NAMED = 2  # parameters that a remark names for each reason
 
 
-class Coverage(NamedTuple):
+class TransformCoverage(NamedTuple):
     """Which of the trainable parameters a transform rewrites, by name.
 
     Attributes:
@@ -25,7 +25,7 @@ class Coverage(NamedTuple):
     reasons: dict[str, str]
 
 
-def coverage_of(model: nn.Module, left_alone: Mapping[str, str]) -> Coverage:
+def coverage_of(model: nn.Module, left_alone: Mapping[str, str]) -> TransformCoverage:
     """Sort the trainable parameters of a model.
 
     Args:
@@ -35,7 +35,7 @@ def coverage_of(model: nn.Module, left_alone: Mapping[str, str]) -> Coverage:
     names = [name for name, param in model.named_parameters() if param.requires_grad]
     identity = tuple(name for name in names if name in left_alone)
     covered = tuple(name for name in names if name not in left_alone)
-    return Coverage(covered, identity, {name: left_alone[name] for name in identity})
+    return TransformCoverage(covered, identity, {name: left_alone[name] for name in identity})
 
 
 def left_alone_percent(optimizer: Optimizer, model: nn.Module) -> float | None:
@@ -64,7 +64,10 @@ def remarks(name: str, optimizer: Optimizer, model: nn.Module) -> list[str]:
     """
     coverage = getattr(optimizer, "coverage", None)
     found = None if coverage is None else coverage()
-    if not isinstance(found, Coverage) or _percent(model, found.identity) <= REMARKABLE_PERCENT:
+    if (
+        not isinstance(found, TransformCoverage)
+        or _percent(model, found.identity) <= REMARKABLE_PERCENT
+    ):
         return []
     alike: dict[str, list[str]] = defaultdict(list)
     for parameter, reason in found.reasons.items():

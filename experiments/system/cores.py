@@ -61,10 +61,10 @@ def cuda_devices() -> tuple[str, ...]:
         return tuple(name.strip() for name in given.split(",") if name.strip())
     try:
         command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+        listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
         return ()
-    return tuple(line.strip() for line in told.stdout.splitlines() if line.strip())
+    return tuple(line.strip() for line in listed.stdout.splitlines() if line.strip())
 
 
 def devices_of(place: int, devices: tuple[str, ...], processes: int) -> tuple[str, ...]:

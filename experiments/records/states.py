@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.records.record import FAULTS, STATUS_FILE, BrokenRecordError, Run
+from experiments.records.schema import FAULTS, STATUS_FILE, BrokenRecordError, Run
 from experiments.records.store import LOCKS, RunFolder
 
 # In the order in which they are shown. `stale`: the status says running, but its process is gone.
@@ -22,7 +22,7 @@ _OPEN = ("running", "interrupted", *FAULTS)
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunState:
     """A run and its state.
 
     Attributes:
@@ -38,33 +38,33 @@ class Standing:
     run: Run | None = None
 
 
-def standing(folder: RunFolder) -> Standing | None:
+def run_state(folder: RunFolder) -> RunState | None:
     """Where one run stands; None if nothing is known of it."""
     try:
         run = folder.read()
     except BrokenRecordError as error:
-        return Standing(folder.run_id, "broken", str(error))
+        return RunState(folder.run_id, "broken", str(error))
     if run is None:
         if not _is_held(folder):
             return None
-        return Standing(folder.run_id, "running", "it begins, without a record yet")
+        return RunState(folder.run_id, "running", "it begins, without a record yet")
     # A final record is written by nobody, and its lock need not be tried.
     if run.status in _OPEN and _is_held(folder):
-        return Standing(run.run_id, "running", None, run)
+        return RunState(run.run_id, "running", None, run)
     if run.status == "running":
-        return Standing(run.run_id, "stale", "its process is gone; it resumes when asked", run)
-    return Standing(run.run_id, run.status, run.reason, run)
+        return RunState(run.run_id, "stale", "its process is gone; it resumes when asked", run)
+    return RunState(run.run_id, run.status, run.reason, run)
 
 
-def standings(runs_dir: Path) -> Iterator[Standing]:
+def run_states(runs_dir: Path) -> Iterator[RunState]:
     """Yield where every run below ``runs_dir`` stands, in order of their ids."""
     names = {path.name for path in _entries(runs_dir) if path.is_dir()}
     names |= {path.name for path in _entries(runs_dir / LOCKS)}
     for name in sorted(names):
         folder = RunFolder(runs_dir, name)
-        found = standing(folder)
+        found = run_state(folder)
         if found is None and folder.path.is_dir() and any(folder.path.iterdir()):
-            found = Standing(name, "broken", f"{name}/{STATUS_FILE}: missing")
+            found = RunState(name, "broken", f"{name}/{STATUS_FILE}: missing")
         if found is not None:
             yield found
 

@@ -27,6 +27,7 @@ CHECKPOINT_FILE = "checkpoint.pt"
 PATCH_FILE = "uncommitted.patch"  # what the code of the run has over its commit
 STATUS_FILE = "status.json"
 ARRAYS_DIR = "arrays"  # of a run: <name>.npz, what is too large for a row
+STUDY_FILE, STUDY_ARRAYS = "study.json", "arrays.npz"
 STUDIES_DIR = ".studies"  # beside the runs: measurements that are no comparison of methods
 
 STATUSES = ("done", "diverged", "out_of_memory", "failed", "interrupted", "running")

@@ -7,7 +7,7 @@ import torch
 
 from experiments.engine import determinism
 from experiments.engine.divergence import DivergedError
-from experiments.engine.world import World, is_lost
+from experiments.engine.ranks import Ranks, is_lost
 from experiments.records.outcome import PreparationError
 from experiments.records.store import RunFolder
 
@@ -15,7 +15,7 @@ TRACEBACK_FILE = "traceback.txt"
 _NOTES = "fault-of-process-*.json"
 
 
-def end_by(error: Exception, folder: RunFolder, world: World) -> tuple[str, str]:
+def end_by(error: Exception, folder: RunFolder, world: Ranks) -> tuple[str, str]:
     """Judge the error that ends a run, and keep its traceback.
 
     Args:

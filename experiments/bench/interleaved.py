@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.profiler import ProfilerActivity, profile
 
-from experiments.engine.backward import backward, differentiable_forward
+from experiments.engine.step import backward, differentiable_forward
 
 
 @dataclass(frozen=True)

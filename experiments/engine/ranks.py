@@ -16,7 +16,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from experiments.errors import UserError
-from experiments.system import processes
+from experiments.system import ranks
 
 T = TypeVar("T")
 # The followers wait while the first process waits for the run's lock, which may take days. A
@@ -29,7 +29,7 @@ class LostProcessError(Exception):
 
 
 @dataclass(frozen=True)
-class World:
+class Ranks:
     """The processes of a run; one by default, for which nothing here costs anything.
 
     Attributes:
@@ -117,7 +117,7 @@ class World:
 
 
 @contextlib.contextmanager
-def join(device: torch.device) -> Iterator[World]:
+def join(device: torch.device) -> Iterator[Ranks]:
     """Meet the other processes of the launch, if there are any.
 
     Args:
@@ -126,8 +126,8 @@ def join(device: torch.device) -> Iterator[World]:
     Raises:
         UserError: If it is not said where they meet.
     """
-    if processes.count() == 1:
-        yield World()
+    if ranks.count() == 1:
+        yield Ranks()
         return
     if "MASTER_ADDR" not in os.environ:
         raise UserError(
@@ -138,7 +138,7 @@ def join(device: torch.device) -> Iterator[World]:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     group = dist.new_group(backend="gloo", timeout=_PATIENCE)
-    yield World(dist.get_rank(), dist.get_world_size(), group)
+    yield Ranks(dist.get_rank(), dist.get_world_size(), group)
     # After a fault the others may be gone or busy, and to part from them properly would hang.
     dist.destroy_process_group()
 
@@ -149,7 +149,7 @@ def is_lost(error: Exception) -> bool:
         return True
     # gloo has no class of its own for it.
     gone = ("connection closed", "connection reset", "connection refused", "broken pipe")
-    return processes.count() > 1 and any(text in str(error).lower() for text in gone)
+    return ranks.count() > 1 and any(text in str(error).lower() for text in gone)
 
 
 @contextlib.contextmanager

@@ -14,9 +14,9 @@ import yaml
 
 from experiments.config import compose, identity
 from experiments.errors import UserError
-from experiments.records.record import BrokenRecordError, Run, load_run
+from experiments.records.schema import BrokenRecordError, Run, load_run
 from experiments.tuning.space import Point
-from experiments.tuning.trials import Trial, of_runs
+from experiments.tuning.trial_scores import Trial, of_runs
 
 GROUP = "point"
 

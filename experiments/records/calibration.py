@@ -109,7 +109,7 @@ def lines(found: Sequence[Calibration]) -> list[str]:
     """A table of what was measured together."""
     first = found[0]
     where = f"{first.machine['device']}, {first.machine['processor']}"
-    told = [
+    lines = [
         f"{first.setting['task']} {first.setting['model']}, batch {first.setting['batch_size']}, "
         f"{where}, {first.machine['threads']} threads: a step of {first.reference} takes "
         f"{first.reference_seconds_per_step:.4g} s (varied by {first.drift_percent:.1f} %)",
@@ -120,10 +120,10 @@ def lines(found: Sequence[Calibration]) -> list[str]:
         paper = "-" if one.published_ratio is None else f"{one.published_ratio:g}"
         spread, between = f"{one.spread_percent:.1f} %", f"{one.between_runs_percent:.1f} %"
         start = f"{one.start * one.reference_seconds_per_step:.2f} s"
-        told.append(
+        lines.append(
             f"  {one.method:<22}{one.ratio:>22.3f}{spread:>10}{between:>14}{start:>9}{paper:>8}"
         )
-    return told
+    return lines
 
 
 def _cost(profile: Sequence[float], steps: int) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
-from experiments.records.record import PATCH_FILE
+from experiments.records.schema import PATCH_FILE
 from experiments.system.checkout import ROOT, git
 
 

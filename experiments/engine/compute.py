@@ -13,14 +13,14 @@ import torch
 from experiments.engine import parallel
 from experiments.engine.precision import PRECISIONS
 from experiments.errors import UserError
-from experiments.system import processes
+from experiments.system import ranks
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 AUTO = "auto"
 
 
 @dataclass(frozen=True)
-class Execution:
+class Compute:
     """The choices of a config, made for this machine and launch.
 
     Attributes:
@@ -37,7 +37,7 @@ class Execution:
     precision: str
     compiled: bool
     channels_last: bool | None
-    way: str | None
+    strategy: str | None
     loss_scale: float | None
 
     def lays_channels_last(self, *, images: bool) -> bool:
@@ -54,7 +54,7 @@ class Execution:
         return images and wanted
 
 
-def resolve(config: Mapping[str, Any]) -> Execution:
+def resolve(config: Mapping[str, Any]) -> Compute:
     """Read the config's choices.
 
     Raises:
@@ -63,29 +63,29 @@ def resolve(config: Mapping[str, Any]) -> Execution:
     device = pick_device(config["device"])
     precision, compiled = config["precision"], config["compile"]
     loss_scale = config.get("loss_scale")  # a record from before it has none
-    channels_last, way = config["channels_last"], config["distributed"]
+    channels_last, strategy = config["channels_last"], config["distributed"]
     _one_of("precision", precision, PRECISIONS)
     _one_of("compile", compiled, (True, False))
     _one_of("channels_last", channels_last, (AUTO, True, False))
-    _one_of("distributed", way, parallel.WAYS)
+    _one_of("distributed", strategy, parallel.STRATEGIES)
     if precision == "tf32" and device.type != "cuda":
         raise UserError(f"Invalid precision: tf32. It needs device=cuda, not {device.type}.")
     if precision == "fp16" and device.type == "mps":
         raise UserError("Invalid precision: fp16. It needs device=cuda or cpu, not mps.")
     if loss_scale is not None:
         _check_loss_scale(loss_scale, precision, device)
-    if processes.count() > 1 and device.type == "mps":
+    if ranks.count() > 1 and device.type == "mps":
         raise UserError("Invalid device: mps. Several processes need cuda or cpu.")
-    execution = Execution(
+    execution = Compute(
         device=device,
         precision=precision,
         compiled=compiled,
         channels_last=None if channels_last == AUTO else channels_last,
-        way=way if processes.count() > 1 else None,
+        strategy=strategy if ranks.count() > 1 else None,
         loss_scale=loss_scale,
     )
     _check_optimizer(config["optimizer"], execution)
-    if execution.way == "fsdp":
+    if execution.strategy == "fsdp":
         for key, value in (
             ("precision=fp16", precision == "fp16"),
             ("compile=true", compiled),
@@ -109,13 +109,13 @@ def pick_device(name: str) -> torch.device:
     if not available[name]:
         here = ", ".join([AUTO, *(device for device, there in available.items() if there)])
         raise UserError(f"Invalid device: {name}. Must be one of those on this machine: {here}.")
-    if name == "cuda" and processes.count() > 1:
-        if torch.cuda.device_count() < processes.local_count():
+    if name == "cuda" and ranks.count() > 1:
+        if torch.cuda.device_count() < ranks.local_count():
             raise UserError(
                 f"Invalid device: cuda. This machine has {torch.cuda.device_count()} for "
-                f"{processes.local_count()} processes. Must be one each, or device=cpu."
+                f"{ranks.local_count()} processes. Must be one each, or device=cpu."
             )
-        return torch.device("cuda", processes.local_rank())
+        return torch.device("cuda", ranks.local_rank())
     return torch.device(name)
 
 
@@ -129,11 +129,11 @@ def _check_loss_scale(value: Any, precision: str, device: torch.device) -> None:
         raise UserError("Invalid loss_scale: it needs device=cuda or cpu, not mps.")
 
 
-def _check_optimizer(section: Mapping[str, Any], execution: Execution) -> None:
+def _check_optimizer(section: Mapping[str, Any], execution: Compute) -> None:
     """Refuse what the method cannot do, by its flags under ``needs``."""
     needs = section["needs"]
     differentiates, looks = needs.get("create_graph", False), needs.get("logits", False)
-    fp16, several = execution.precision == "fp16", execution.way is not None
+    fp16, several = execution.precision == "fp16", execution.strategy is not None
     keeps, kept = needs.get("keep_gradients", False), "needs.keep_gradients=true"
     refusals = (
         (keeps and differentiates, kept, "its gradients hold the graph that they were made by"),
@@ -144,7 +144,7 @@ def _check_optimizer(section: Mapping[str, Any], execution: Execution) -> None:
             f"loss_scale and {kept}",
             "what is kept is unscaled already",
         ),
-        (keeps and execution.way == "fsdp", f"distributed=fsdp and {kept}", "they are split"),
+        (keeps and execution.strategy == "fsdp", f"distributed=fsdp and {kept}", "they are split"),
         (differentiates and fp16, "precision=fp16", "the loss scale would stay in its curvature"),
         (differentiates and execution.compiled, "compile=true", "it differentiates twice"),
         (differentiates and several, "several processes", "only first gradients are averaged"),
@@ -157,7 +157,7 @@ def _check_optimizer(section: Mapping[str, Any], execution: Execution) -> None:
             "a scaler takes no closure",
         ),
         (
-            execution.way == "fsdp" and not section.get("shardable", False),
+            execution.strategy == "fsdp" and not section.get("shardable", False),
             "distributed=fsdp",
             "it needs whole parameters",
         ),

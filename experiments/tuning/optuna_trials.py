@@ -24,11 +24,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from experiments.errors import UserError
-from experiments.records.record import FAULTS
+from experiments.records.schema import FAULTS
 from experiments.records.store import RunFolder
 from experiments.tuning import space as spaces
 from experiments.tuning.space import Dimension, Point, Space
-from experiments.tuning.trials import UNFINISHED, Trial
+from experiments.tuning.trial_scores import UNFINISHED, Trial
 
 SAMPLERS = ("sobol", "tpe")
 JOURNAL = "journal.log"
@@ -40,7 +40,7 @@ Evaluate = Callable[[Sequence[Point]], Sequence[Trial]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrialPlan:
     """What is to be tried."""
 
     space: Space
@@ -51,7 +51,7 @@ class Plan:
     retry: bool = False  # whether trials that failed are run again
 
 
-def complete(folder: Path, plan: Plan, evaluate: Evaluate) -> list[Trial]:
+def complete(folder: Path, plan: TrialPlan, evaluate: Evaluate) -> list[Trial]:
     """Evaluate trials until there are as many as planned.
 
     Args:
@@ -84,7 +84,7 @@ def complete(folder: Path, plan: Plan, evaluate: Evaluate) -> list[Trial]:
 
 
 def _evaluate(
-    study: optuna.Study, plan: Plan, batch: Sequence[FrozenTrial], evaluate: Evaluate
+    study: optuna.Study, plan: TrialPlan, batch: Sequence[FrozenTrial], evaluate: Evaluate
 ) -> None:
     found = study.user_attrs.get(_OUTCOMES, {})
     open_ = [trial for trial in batch if str(trial.number) not in found]
@@ -107,16 +107,16 @@ def _evaluate(
         )
 
 
-def _given(plan: Plan) -> int:
+def _given(plan: TrialPlan) -> int:
     """How many trials are quasi-random, and so known in advance."""
     return plan.trials if plan.sampler == "sobol" else min(plan.startup, plan.trials)
 
 
-def _stage(plan: Plan, index: int) -> str:
+def _stage(plan: TrialPlan, index: int) -> str:
     return "sobol" if index < _given(plan) else plan.sampler
 
 
-def _ask(study: optuna.Study, plan: Plan) -> None:
+def _ask(study: optuna.Study, plan: TrialPlan) -> None:
     """Ask for the trials that can be run now."""
     distributions = {dimension.key: _distribution(dimension) for dimension in plan.space}
     given = _given(plan)
@@ -133,7 +133,7 @@ def _ask(study: optuna.Study, plan: Plan) -> None:
         study.ask(distributions)
 
 
-def _ask_again(study: optuna.Study, plan: Plan) -> None:
+def _ask_again(study: optuna.Study, plan: TrialPlan) -> None:
     distributions = {dimension.key: _distribution(dimension) for dimension in plan.space}
     for trial in _slots(study)[: plan.trials]:
         if trial.state.is_finished() and _told(study, trial, plan.space).status in FAULTS:

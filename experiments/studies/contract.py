@@ -27,7 +27,7 @@ class Measured(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """A study before it is measured.
 
     Attributes:

@@ -36,7 +36,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RecordComparison:
     """How two lists of rows compare.
 
     Attributes:
@@ -58,7 +58,7 @@ def compare_rows(
     replayed: Sequence[Mapping[str, Any]],
     *,
     rtol: float = RTOL,
-) -> Comparison:
+) -> RecordComparison:
     """Compare row by row, without what a clock decides.
 
     Two values are within tolerance if ``|a - b| <= rtol * max(|a|, |b|)``; NaN equals NaN.
@@ -88,7 +88,7 @@ def compare_rows(
         if relative > rtol:
             beyond = beyond or difference
     verdict = DIFFERENT if beyond else WITHIN if unequal else IDENTICAL
-    return Comparison(verdict, count, beyond or unequal, largest)
+    return RecordComparison(verdict, count, beyond or unequal, largest)
 
 
 def compare_environments(recorded: Mapping[str, Any], replayed: Mapping[str, Any]) -> list[str]:

@@ -15,11 +15,11 @@ from pathlib import Path
 from experiments.config import arguments, identity
 from experiments.errors import UserError, report_user_errors
 from experiments.records import strict_json
-from experiments.records.record import roots
+from experiments.records.schema import roots
 from experiments.records.store import write_atomic
-from experiments.replay import comparison, replay_code
-from experiments.replay.comparison import DIFFERENT, Comparison
-from experiments.replay.replay_run import UNFINISHED, Record, compare, read, rerun
+from experiments.replay import differences, recorded_code
+from experiments.replay.differences import DIFFERENT, RecordComparison
+from experiments.replay.rerun import UNFINISHED, ReplayedRecord, compare, read, rerun
 from experiments.system.checkout import ROOT
 
 CODES = ("current", "recorded")
@@ -31,7 +31,7 @@ _ARGUMENTS: dict[str, str | None] = {
     "run": None,
     "runs_dir": "runs",
     "code": "current",
-    "rtol": str(comparison.RTOL),
+    "rtol": str(differences.RTOL),
     "data_dir": "as recorded",
     "cache_dir": "as recorded",
 }
@@ -68,9 +68,11 @@ def main() -> None:
     sys.exit(1 if found.verdict == DIFFERENT else 0)
 
 
-def _report(record: Record, replayed: Record, found: Comparison, *, rtol: float) -> None:
+def _report(
+    record: ReplayedRecord, replayed: ReplayedRecord, found: RecordComparison, *, rtol: float
+) -> None:
     old, new = record.run, replayed.run
-    facts = comparison.compare_environments(record.environment, replayed.environment)
+    facts = differences.compare_environments(record.environment, replayed.environment)
     print(f"recorded: {old.status} at step {old.progress.get('step')}, {old.path}")
     print(f"replayed: {new.status} at step {new.progress.get('step')}, {new.path}")
     print("environment: " + ("no difference" if not facts else f"{len(facts)} facts differ"))
@@ -90,7 +92,7 @@ def _report(record: Record, replayed: Record, found: Comparison, *, rtol: float)
     )
 
 
-def _notes(record: Record, replayed: Record, facts: list[str]) -> Iterator[str]:
+def _notes(record: ReplayedRecord, replayed: ReplayedRecord, facts: list[str]) -> Iterator[str]:
     if not record.run.rows:
         yield "note: the record has no measurements; only its end is compared"
     elif record.run.status in UNFINISHED:
@@ -104,15 +106,15 @@ def _notes(record: Record, replayed: Record, facts: list[str]) -> Iterator[str]:
     if not any(fact.startswith("code.") for fact in facts):
         return
     code, path = record.code, record.run.path
-    if replay_code.lost_changes(code, path):
+    if recorded_code.lost_changes(code, path):
         yield "note: the uncommitted changes of the recorded code were not kept"
-    command = replay_code.by_hand(code, path)
+    command = recorded_code.by_hand(code, path)
     if command is not None:
         yield "note: the code differs; `code=recorded` replays with the recorded one, by hand:"
         yield f"  {command}"
 
 
-def _rounding(record: Record, found: Comparison, facts: list[str]) -> Iterator[str]:
+def _rounding(record: ReplayedRecord, found: RecordComparison, facts: list[str]) -> Iterator[str]:
     """Say where a difference may be no more than that of another machine."""
     step = found.first and found.first.step
     differing = [fact.partition(": ")[0] for fact in facts if fact.startswith(_ROUNDING)]

@@ -26,7 +26,7 @@ _RUN_SECONDS = 900.0  # for the upload of one run
 
 
 @dataclass
-class Plan:
+class SyncPlan:
     """What is to be done for the runs of one folder."""
 
     pending: list[list[offline.Log]] = field(default_factory=list)  # by W&B run, oldest log first
@@ -39,9 +39,9 @@ class Plan:
         return f"{_count(sum(map(len, self.pending)), 'log')} of {_count(len(self.pending), 'run')}"
 
 
-def plan(runs_dir: Path) -> Plan:
+def plan(runs_dir: Path) -> SyncPlan:
     """Look at the logs of every run, trial and report below ``runs_dir``."""
-    found = Plan()
+    found = SyncPlan()
     for folder in _run_folders(runs_dir):
         # First the logs, then the lock: a run that starts in between has a log of its own.
         logs = [log for log in offline.logs(folder) if log.run_id is not None]
@@ -97,7 +97,7 @@ def _run_folders(runs_dir: Path) -> list[Path]:
     )
 
 
-def _check_server(work: Plan) -> None:
+def _check_server(work: SyncPlan) -> None:
     host = wandb.host()
     if not wandb.logged_in(host):
         raise UserError(f"Not logged in to W&B at {host}; {work.size} wait. Call `wandb login`.")

@@ -15,8 +15,9 @@ from omegaconf import OmegaConf
 
 from experiments.config import compose, identity
 from experiments.errors import UserError
+from experiments.records.calibration import RUN_FILE
 from experiments.records.outcome import EXIT_CODES
-from experiments.records.record import (
+from experiments.records.schema import (
     CONFIG_FILE,
     ENVIRONMENT_FILE,
     FINAL_STATUSES,
@@ -25,11 +26,10 @@ from experiments.records.record import (
     load_run,
 )
 from experiments.records.store import RunFolder, write_atomic
-from experiments.replay import comparison, replay_code
-from experiments.replay.comparison import DIFFERENT, Comparison, Difference
+from experiments.replay import differences, recorded_code
+from experiments.replay.differences import DIFFERENT, Difference, RecordComparison
 from experiments.system.checkout import ROOT
-from experiments.system.sharing import VISIBLE, library_variables
-from experiments.timing.calibration_record import RUN_FILE
+from experiments.system.cores import VISIBLE, library_variables
 
 REPLAYS = ".replays"
 FOLDERS = {"data_dir": "data", "cache_dir": ".cache"}
@@ -48,7 +48,7 @@ with report_user_errors():
 
 
 @dataclass(frozen=True)
-class Record:
+class ReplayedRecord:
     """What a run's folder holds."""
 
     run: Run
@@ -61,7 +61,7 @@ class Record:
         return self.environment.get("code") or {}
 
 
-def read(path: Path) -> Record:
+def read(path: Path) -> ReplayedRecord:
     """Read a run's folder.
 
     Raises:
@@ -82,12 +82,12 @@ def read(path: Path) -> Record:
         raise UserError(f"{path} is no record that can be replayed: no mapping in its files.")
     if run.status == "running" and RunFolder(path.parent, path.name).is_locked():
         raise UserError(f"run {run.run_id} is not over yet. Replay it when it has ended.")
-    return Record(run, {str(key): value for key, value in config.items()}, environment)
+    return ReplayedRecord(run, {str(key): value for key, value in config.items()}, environment)
 
 
 def rerun(
-    record: Record, store: Path, *, use_recorded_code: bool, folders: Mapping[str, str]
-) -> Record:
+    record: ReplayedRecord, store: Path, *, use_recorded_code: bool, folders: Mapping[str, str]
+) -> ReplayedRecord:
     """Run a record's config in a fresh folder, as many threads and processes as it had.
 
     Args:
@@ -131,33 +131,33 @@ def rerun(
     return replayed
 
 
-def compare(record: Record, replayed: Record, *, rtol: float) -> Comparison:
+def compare(record: ReplayedRecord, replayed: ReplayedRecord, *, rtol: float) -> RecordComparison:
     """Compare the measurements, and the end; an interrupted record as far as it goes."""
     old, new = record.run, replayed.run
     ended = old.status in FINAL_STATUSES
     rows = new.rows if ended else new.rows[: len(old.rows)]
-    found = comparison.compare_rows(old.rows, rows, rtol=rtol)
+    found = differences.compare_rows(old.rows, rows, rtol=rtol)
     if found.verdict == DIFFERENT or old.status in UNFINISHED:
         return found
     ends = [(run.status, run.reason if run.status == "diverged" else None) for run in (old, new)]
     if ends[0] == ends[1]:
         return found
-    told = [status if reason is None else f"{status}, {reason}" for status, reason in ends]
-    return Comparison(
-        DIFFERENT, found.measurements, Difference(None, "status", *told), found.largest
+    parts = [status if reason is None else f"{status}, {reason}" for status, reason in ends]
+    return RecordComparison(
+        DIFFERENT, found.measurements, Difference(None, "status", *parts), found.largest
     )
 
 
 @contextlib.contextmanager
-def _code(record: Record, use_recorded: bool) -> Iterator[Path]:
+def _code(record: ReplayedRecord, use_recorded: bool) -> Iterator[Path]:
     if not use_recorded:
         yield ROOT
         return
-    with replay_code.recorded(record.code, record.run.path) as tree:
+    with recorded_code.recorded(record.code, record.run.path) as tree:
         yield tree
 
 
-def _hidden(record: Record) -> dict[str, str]:
+def _hidden(record: ReplayedRecord) -> dict[str, str]:
     """Variables that hide the GPUs of this machine from a run that found none on its own.
 
     Its config says ``device=auto``, and the id of the run is a hash of that.

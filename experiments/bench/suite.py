@@ -16,7 +16,7 @@ import torch
 from omegaconf import OmegaConf
 
 from experiments.bench.adafisher import problem as large_problem
-from experiments.bench.contest import Contender, Problem, first_step, measure
+from experiments.bench.interleaved import Contender, Problem, first_step, measure
 from experiments.config import commandline
 from experiments.config.commandline import CONF
 from experiments.engine.build import build_optimizer
@@ -67,7 +67,7 @@ def compare(contest: Problem, section: Section, reference: Section, *, steps: in
         steps: Training steps at least; whole periods are measured.
 
     Returns:
-        Ratios to the reference: of the time ``mean`` (in the long run), ``median`` and ``dearest``
+        Ratios to the reference: of the time ``mean`` (in the long run), ``median`` and ``slowest``
         by clock, of ``state_bytes`` and ``peak_bytes``; and everything that was measured.
     """
     key = next((key for key in PERIODS if key in section), None)
@@ -116,11 +116,11 @@ def ratios(contenders: Sequence[Contender], clock: str, *, period: int) -> dict[
         [getattr(seconds, clock) for seconds in c.whole] for c in contenders
     ]
     pairs = [a / b for a, b in zip(method, reference, strict=True)]
-    mean, dearest = sum(method) / sum(reference), max(pairs)
+    mean, slowest = sum(method) / sum(reference), max(pairs)
     for times in refreshing:
         mean += (sum(times) / sum(reference) - mean) / period
-        dearest = statistics.median(a / b for a, b in zip(times, reference, strict=True))
-    return {"mean": mean, "median": statistics.median(pairs), "dearest": dearest}
+        slowest = statistics.median(a / b for a, b in zip(times, reference, strict=True))
+    return {"mean": mean, "median": statistics.median(pairs), "slowest": slowest}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -157,7 +157,7 @@ def run(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
             f"in the same rounds, on {device.type} with {torch.get_num_threads()} threads"
         )
         print(f"  {'':20}{'cpu time':>25}{'wall time':>26}")
-        print(f"  {'method':20}" + 2 * "    mean  median dearest  " + "  state    peak  period")
+        print(f"  {'method':20}" + 2 * "    mean  median slowest  " + "  state    peak  period")
         for name in chosen:
             if name in skipped:
                 continue
@@ -183,7 +183,7 @@ def _line(result: Row) -> str:
     cells = ""
     for clock in CLOCKS:
         row = result["ratios"][clock]
-        cells += "".join(f"{row[key]:8.2f}" for key in ("mean", "median", "dearest")) + "  "
+        cells += "".join(f"{row[key]:8.2f}" for key in ("mean", "median", "slowest")) + "  "
     return f"{cells}{result['state_bytes']:7.2f} {result['peak_bytes']:7.2f}{result['period']:8}"
 
 

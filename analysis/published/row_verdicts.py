@@ -22,7 +22,7 @@ SEEDS_AT_ONCE = 20
 """A command names no more seeds than this; the verdict is to be asked again after them."""
 
 
-class Judge:
+class RowVerdicts:
     """Judges published rows by runs.
 
     Args:

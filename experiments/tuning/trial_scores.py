@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.errors import UserError
-from experiments.records.record import FAULTS, Run
+from experiments.records.schema import FAULTS, Run
 from experiments.tuning.space import Point
 
 UNFINISHED = ("interrupted", "running")

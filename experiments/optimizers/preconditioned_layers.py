@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 FORWARDS = (nn.Linear.forward, nn.Conv2d.forward)
 
 
-class Layer(NamedTuple):
+class PreconditionedLayer(NamedTuple):
     """A layer to precondition."""
 
     name: str  # of the weight
@@ -38,7 +38,7 @@ class Layer(NamedTuple):
 
 def find_layers(
     model: nn.Module, max_dimension: int | None
-) -> tuple[dict[str, Layer], dict[str, str]]:
+) -> tuple[dict[str, PreconditionedLayer], dict[str, str]]:
     """Sorts the parameters of a model.
 
     Args:
@@ -50,7 +50,7 @@ def find_layers(
         them the reason why it is left alone.
     """
     owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
-    layers: dict[str, Layer] = {}
+    layers: dict[str, PreconditionedLayer] = {}
     left_alone: dict[str, str] = {}
     for module_name, module in model.named_modules():
         names = {key: f"{module_name}.{key}".lstrip(".") for key in module._parameters}
@@ -60,12 +60,12 @@ def find_layers(
                 left_alone[names[key]] = reason or "shared by several modules"
         if reason is None and isinstance(module, nn.Linear | nn.Conv2d):
             bias = None if names["bias"] in left_alone else module._parameters["bias"]
-            layers[names["weight"]] = Layer(names["weight"], module, bias)
+            layers[names["weight"]] = PreconditionedLayer(names["weight"], module, bias)
     return layers, left_alone
 
 
 def watch_layers(
-    layers: dict[str, Layer], record: Callable[[str, Tensor, Tensor], None]
+    layers: dict[str, PreconditionedLayer], record: Callable[[str, Tensor, Tensor], None]
 ) -> list[RemovableHandle]:
     """Has a method called with name, input and output in every forward pass of a layer.
 

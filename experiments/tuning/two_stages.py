@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.errors import UserError
+from experiments.tuning.optuna_trials import SAMPLERS, locked
 from experiments.tuning.space import Dimension, Point, Space
-from experiments.tuning.study import SAMPLERS, locked
-from experiments.tuning.trials import Trial, check_finished, choose
+from experiments.tuning.trial_scores import Trial, check_finished, choose
 
 LEAST = 4
 """Trials of the smallest grid: the two ends, and one value on either side of the better one."""
