@@ -44,7 +44,7 @@ FAULTS = (
         "adafisher",
         "add_(estimate, alpha=1.0 - gammas[1])",
         "add_(estimate, alpha=gammas[1])",
-        "test_the_package_takes_the_steps_of_the_page",
+        "test_preset_follows_its_recursion",
     ),
     Fault(
         "min-max-range",
@@ -65,7 +65,7 @@ FAULTS = (
         "adafisher",
         "exp_avg.lerp_(grad, 1.0 - beta)",
         "exp_avg.lerp_(grad, beta)",
-        "test_the_package_takes_the_steps_of_the_page",
+        "test_batches_agree_with_the_plain_step",
     ),
     Fault(
         "bias-correction",
@@ -156,7 +156,7 @@ FAULTS = (
         "experiments",
         'seeding.derive(self.seed, "data", epoch)',
         'seeding.derive(self.seed, "data")',
-        "test_the_streams_do_not_touch_each_other",
+        "test_each_epoch_has_an_order_of_its_own",
     ),
     Fault(
         "seeds-unpaired",
@@ -177,14 +177,14 @@ FAULTS = (
         "experiments",
         "counters.loss_sum += loss * count",
         "counters.loss_sum += loss",
-        "test_a_run_leaves_a_whole_record",
+        "test_the_training_loss_is_the_mean_over_all_rows_that_count",
     ),
     Fault(
         "padding-counts-in-evaluation",
         "experiments",
         "count += int((targets != IGNORE).sum())",
         "count += targets.numel()",
-        "test_token_metrics_are_the_same_for_any_evaluation_batch_size",
+        "test_padding_counts_in_no_metric",
     ),
     Fault(
         "resume-loses-a-row",
@@ -303,7 +303,7 @@ FAULTS = (
         "analysis",
         "([float(of[seed]) for seed in common] for of",
         "(sorted(float(of[seed]) for seed in common) for of",
-        "test_only_seeds_that_both_have_are_paired",
+        "test_student_is_the_paired_t_test_of_scipy",
     ),
     Fault(
         "no-holm-correction",
