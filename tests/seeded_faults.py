@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,8 @@ class Fault(NamedTuple):
         package: Where it is made.
         text: Part of a line that the package has exactly once.
         fault: What stands there instead.
-        tests: Names of test functions of which at least one must fail.
+        tests: Names of test functions of which at least one must fail; those that a commit lacks,
+            as they have other names there, are left out.
     """
 
     name: str
@@ -52,13 +54,6 @@ FAULTS = (
         "scaled = (x - low) / (spread + eps)",
         "scaled = (x - low) / (high + eps)",
         "test_min_max_spans_zero_to_one_whatever_the_scale",
-    ),
-    Fault(
-        "constant-factor",
-        "adafisher",
-        'float(constant_factor == "ones")',
-        'float(constant_factor == "zeros")',
-        "test_constant_factor_becomes_ones",
     ),
     Fault(
         "momentum",
@@ -166,13 +161,6 @@ FAULTS = (
         "test_methods_of_one_seed_share_weights_batches_and_dropout",
     ),
     Fault(
-        "seed-of-no-effect",
-        "experiments",
-        "for part in (seed, *names))",
-        "for part in names)",
-        "test_another_seed_changes_weights_batches_and_dropout",
-    ),
-    Fault(
         "train-loss-not-weighted",
         "experiments",
         "counters.loss_sum += loss * count",
@@ -259,8 +247,8 @@ FAULTS = (
     Fault(
         "id-without-the-batch-size",
         "experiments",
-        '"weights_dir",\n',
-        '"weights_dir",\n    "batch_size",\n',
+        '"weights_dir",',
+        '"weights_dir", "batch_size",',
         "test_id_depends_on_everything_that_is_measured",
     ),
     Fault(
@@ -282,13 +270,6 @@ FAULTS = (
         "analysis",
         "np.sqrt(np.where(equal, 0.0, squares) / (n - 1))",
         "np.sqrt(np.where(equal, 0.0, squares) / n)",
-        "test_mean_std_and_interval_are_those_of_statistics_and_scipy",
-    ),
-    Fault(
-        "interval-of-one-side",
-        "analysis",
-        "stdtrit(n - 1, (1 + level) / 2)",
-        "stdtrit(n - 1, level)",
         "test_mean_std_and_interval_are_those_of_statistics_and_scipy",
     ),
     Fault(
@@ -400,8 +381,10 @@ def _try_all(faults: list[Fault], tree: Path, commit: str) -> int:
     print(f"without a fault: {len(every)} tests pass", flush=True)
     results = []
     for fault in faults:
+        began = time.monotonic()
         results.append(_try(fault, tree, places[fault.name]))
-        print(f"{fault.package:<12}{fault.name:<32}{results[-1]}", flush=True)
+        seconds = time.monotonic() - began
+        print(f"{fault.package:<12}{fault.name:<32}{seconds:4.0f} s  {results[-1]}", flush=True)
     caught = results.count("caught")
     print(f"{caught} of {len(faults)} faults are caught in {commit}")
     return 0 if caught == len(faults) else 1
@@ -427,7 +410,7 @@ def _try(fault: Fault, tree: Path, tests: list[str]) -> str:
 
 
 def _find_tests(fault: Fault, tree: Path) -> list[str]:
-    """Addresses of the tests of a fault in this tree; none where one of them is not there."""
+    """Addresses of the tests of a fault in this tree."""
     found: list[str] = []
     for name in fault.tests.split():
         defined = re.compile(rf"^def {name}\(", re.MULTILINE)
@@ -436,8 +419,6 @@ def _find_tests(fault: Fault, tree: Path) -> list[str]:
             for path in sorted((tree / "tests").rglob("test_*.py"))
             if defined.search(path.read_text("utf-8"))
         ]
-        if not files:
-            return []
         found += [f"{path.relative_to(tree)}::{name}" for path in files]
     return found
 

@@ -114,7 +114,7 @@ def test_the_test_set_is_never_looked_at(tmp_path):
     both = run(tmp_path, rows=[(90.0, 0.5), (80.0, 0.6)])
     for row, on_test in zip(both.rows, (70.0, 99.0), strict=True):
         row |= {"test_accuracy_percent": on_test, "test_loss": 1 - on_test / 100}
-    trial = trials.of_runs(POINT, [both])
+    trial = trial_scores.of_runs(POINT, [both])
     assert (trial.metric, trial.loss) == (90.0, 0.5)
 
 
