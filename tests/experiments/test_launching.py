@@ -18,7 +18,7 @@ def registered():
 
 
 @pytest.mark.parametrize(
-    ("overrides", "way"),
+    ("overrides", "traits"),
     [
         ([], launchers.LauncherTraits(parallel=1, shows_jobs=True)),
         (["launcher=joblib", "jobs=2"], JOBLIB),
