@@ -207,7 +207,7 @@ FAULTS = (
         "experiments",
         'row.get(f"validation_{measure}")',
         'row.get(f"test_{measure}")',
-        "test_the_test_set_is_never_looked_at",
+        "test_the_test_set_is_never_looked_at test_a_trial_is_its_best_evaluation",
     ),
     Fault(
         "trial-of-its-luckiest-seed",

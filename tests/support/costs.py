@@ -1,14 +1,15 @@
 """What a test does that takes time, as markers that are set by what was seen of it.
 
 ``pytest --renew-costs`` sees of each test whether it starts a process (``process``), compiles by
-``torch.compile`` (``compiles``), or takes more than ``LONG_SECONDS`` in the mean over its
-parameters (``long``), and keeps that in ``costs.txt``: the names of functions alone, so that a test
-may move to another file. Functions that did not run keep what is there. From the file each test
-gets its markers, and ``--quick`` leaves out those that have one.
+``torch.compile`` (``compiles``), or takes more than ``LONG_SECONDS`` of the processor in the mean
+over its parameters (``long``), and keeps that in ``costs.txt``: the names of functions alone, so
+that a test may move to another file. Functions that did not run keep what is there. From the file
+each test gets its markers, and ``--quick`` leaves out those that have one.
 
 A test that the file does not know yet runs in the quick suite too. It is not trusted: what would
 start a process or compile is skipped at that moment, so that the quick suite does neither whatever
-the file says, and those that took long are named at the end.
+the file says, and what the file should say is told at the end. With both options it is written
+there: ``make quick ARGS=--renew-costs`` is enough for tests that are new.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import multiprocessing.util
 import os
 import statistics
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,8 +31,8 @@ KINDS = {
     "compiles": "compiles by torch.compile",
     "long": "takes more than a tenth of a second",
 }
-LONG_SECONDS = 0.1
-SURPRISING_SECONDS = 2.0  # a machine may be busy, and the first test of a kind loads what it needs
+LONG_SECONDS = 0.1  # of the processor, as other work on the machine changes those of the wall
+SURPRISING_SECONDS = 1.0  # as the first test of a kind loads what it needs
 EVENTS = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "os.exec")
 
 
@@ -64,6 +66,7 @@ class Costs:
         self.seen: dict[str, set[str]] = defaultdict(set)
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self._running: set[str] | None = None  # kinds of the test that runs
+        self._taken = 0.0
         if self.is_quick or self.is_renewing:
             sys.addaudithook(self._audit)
             spawn = multiprocessing.util.spawnv_passfds  # which tells no audit hook
@@ -94,22 +97,30 @@ class Costs:
         self._running = None
 
     @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_call(self) -> Iterator[None]:
+        """Measure the test itself: what a fixture makes for several is nobody's."""
+        began = time.process_time()
+        yield
+        self._taken = time.process_time() - began
+
+    @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
         """Tell whoever writes the file, which is another process where several test."""
         report = (yield).get_result()
         kinds = sorted(self._running or ())
-        report.user_properties.append(("costs", (name_of(item), kinds)))
+        report.user_properties.append(("costs", (name_of(item), kinds, self._taken)))
         if self.is_quick and kinds and report.failed:  # as where a thread was to start it
             report.outcome = "skipped"
             report.longrepr = (str(item.path), 0, f"Skipped: {KINDS[kinds[0]]}")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Gather what was seen."""
-        for name, (test, kinds) in report.user_properties:
+        for name, value in report.user_properties:
             if name == "costs":
+                test, kinds, seconds = value
                 self.seen[test] |= set(kinds)
                 if report.when == "call":
-                    self.seconds[test].append(report.duration)
+                    self.seconds[test].append(seconds)
 
     def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
         """Write the file, or name what it should have."""
