@@ -73,6 +73,7 @@ def test_long(seconds):
         pass
 """
 COSTS = """\
+fixture:started process
 test_compiles compiles long
 test_forks process
 test_has_a_fixture_that_starts_one process

@@ -3,8 +3,9 @@
 ``pytest --renew-costs`` sees of each test whether it starts a process (``process``), compiles by
 ``torch.compile`` (``compiles``), or takes more than ``LONG_SECONDS`` of the processor in the mean
 over its parameters (``long``), and keeps that in ``costs.txt``: the names of functions alone, so
-that a test may move to another file. Functions that did not run keep what is there. From the file
-each test gets its markers, and ``--quick`` leaves out those that have one.
+that a test may move to another file. A fixture of several tests that costs is there too, as
+``fixture:NAME``. What did not run keeps what is there. From the file each test gets its markers,
+and ``--quick`` leaves out those that have one.
 
 A test that the file does not know yet runs in the quick suite too. It is not trusted: what would
 start a process or compile is skipped at that moment, so that the quick suite does neither whatever
@@ -33,6 +34,7 @@ KINDS = {
 }
 LONG_SECONDS = 0.1  # of the processor, as other work on the machine changes those of the wall
 SURPRISING_SECONDS = 1.0  # as the first test of a kind loads what it needs
+FIXTURE = "fixture:{}"
 EVENTS = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "os.exec")
 
 
@@ -67,6 +69,7 @@ class Costs:
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self._running: set[str] | None = None  # kinds of the test that runs
         self._taken = 0.0
+        self._fixtures: dict[str, list[str]] = {}
         if self.is_quick or self.is_renewing:
             sys.addaudithook(self._audit)
             spawn = multiprocessing.util.spawnv_passfds  # which tells no audit hook
@@ -77,7 +80,8 @@ class Costs:
         """Set the markers."""
         kept = []
         for item in items:
-            kinds = self.known.get(name_of(item), ())
+            names = [name_of(item), *map(FIXTURE.format, getattr(item, "fixturenames", ()))]
+            kinds = sorted({kind for name in names for kind in self.known.get(name, ())})
             for kind in kinds:
                 item.add_marker(kind)
             if not (self.is_quick and kinds):
@@ -92,23 +96,36 @@ class Costs:
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self) -> Iterator[None]:
         """Watch a test from its fixtures to their end."""
-        self._running = set()
+        self._running, self._taken, self._fixtures = set(), 0.0, {}
         yield
         self._running = None
 
     @pytest.hookimpl(hookwrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[None]:
+        """Watch a fixture: its cost is that of a test, or its own where several tests share it."""
+        began, before = time.process_time(), set(self._running or ())
+        yield
+        taken, kinds = time.process_time() - began, set(self._running or ()) - before
+        if fixturedef.scope == "function":
+            self._taken += taken
+        elif kinds or taken > SURPRISING_SECONDS:
+            kinds |= {"long"} if taken > SURPRISING_SECONDS else set()
+            self._fixtures[FIXTURE.format(fixturedef.argname)] = sorted(kinds)
+
+    @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_call(self) -> Iterator[None]:
-        """Measure the test itself: what a fixture makes for several is nobody's."""
+        """Measure the test itself."""
         began = time.process_time()
         yield
-        self._taken = time.process_time() - began
+        self._taken += time.process_time() - began
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
         """Tell whoever writes the file, which is another process where several test."""
         report = (yield).get_result()
         kinds = sorted(self._running or ())
-        report.user_properties.append(("costs", (name_of(item), kinds, self._taken)))
+        seen = (name_of(item), kinds, self._taken, self._fixtures)
+        report.user_properties.append(("costs", seen))
         if self.is_quick and kinds and report.failed:  # as where a thread was to start it
             report.outcome = "skipped"
             report.longrepr = (str(item.path), 0, f"Skipped: {KINDS[kinds[0]]}")
@@ -117,8 +134,10 @@ class Costs:
         """Gather what was seen."""
         for name, value in report.user_properties:
             if name == "costs":
-                test, kinds, seconds = value
+                test, kinds, seconds, fixtures = value
                 self.seen[test] |= set(kinds)
+                for fixture, its in fixtures.items():
+                    self.seen[fixture] |= set(its)
                 if report.when == "call":
                     self.seconds[test].append(seconds)
 
