@@ -30,7 +30,7 @@ _WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module")
 
 
 def get_optimizer_state_dict(optimizer: AdaFisher) -> dict[str, Any]:
-    """The state between two steps, also of an optimizer that has not taken one.
+    """Take the state between two steps, also of an optimizer that has not taken one.
 
     Rows that wait for the next step are not in it, as their gradients are not either.
 
@@ -112,7 +112,7 @@ def _plain(name: str) -> str:
 
 
 def _renamed(entries: dict[str, Any], names: dict[str, str] | None = None) -> dict[str, Any]:
-    """Entries under other names: those that are given, or without those of wrappers."""
+    """Put entries under other names: those that are given, or without those of wrappers."""
     if names is None:
         return {_plain(name): value for name, value in entries.items()}
     return {names.get(name, name): value for name, value in entries.items()}

@@ -53,7 +53,7 @@ def by_position(state: dict[Any, dict[str, Any]]) -> dict[int, dict[str, Any]]:
 
 
 def pack_layer(layer: Layer) -> dict[str, Any]:
-    """State of a layer: its kind, counters, running factors and pooled rows."""
+    """Pack the state of a layer: its kind, counters, running factors and pooled rows."""
     pool = layer.pool.settled()
     packed: dict[str, Any] = {"kind": _kind(layer), "dropped": layer.dropped, "rows": pool.rows}
     tensors = {name: getattr(layer, name) for name in FACTORS}
@@ -70,9 +70,9 @@ def unpack_layer(layer: Layer, packed: dict[str, Any]) -> None:
     for name in FACTORS:
         setattr(layer, name, found.get(name))
     layer.clear()
-    # Landed: rows that come without their gradients are dropped when the next ones come.
+    # Accumulated: rows that come without their gradients are dropped when the next ones come.
     layer.pool = Pool(
-        found.get("activation_sum"), found.get("grad_sum"), rows=packed["rows"], landed=True
+        found.get("activation_sum"), found.get("grad_sum"), rows=packed["rows"], accumulated=True
     )
 
 

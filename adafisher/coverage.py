@@ -43,7 +43,7 @@ class Coverage(NamedTuple):
         return covered / (covered + plain) if plain else 1.0
 
     def summary(self) -> str:
-        """Three lines: the share, what takes plain momentum and why, what went wrong on the way."""
+        """Say in three lines the share, what takes plain momentum and why, and what went wrong."""
         apart = sum(self.elements.get(name, 0) for name in self.embeddings)
         rest = sum(self.elements.values()) - apart
         plain = [name for name in self.identity if name not in self.embeddings]

@@ -30,10 +30,11 @@ class Curvature:
         synchronizer: Pools the rows of all ranks.
         capture: The hooks and the layers with their averages.
         step_count: Optimizer steps so far; decides when to refresh.
+        identity_steps: Steps that a parameter of a supported layer took without an estimate.
     """
 
     def __init__(self, model: nn.Module, options: FactorOptions, process_group: Any = None) -> None:
-        """Hook the supported layers of ``model``.
+        """Register hooks on the supported layers of ``model``.
 
         Args:
             model: Model to watch.
@@ -44,6 +45,7 @@ class Curvature:
         self.synchronizer = Synchronizer(process_group)
         self.capture = Capture(model, options.norm_layers, options.embeddings)
         self.step_count = 0
+        self.identity_steps: dict[str, int] = {}
         self._warned: set[str] = set()
         self._terms: dict[Tensor, list[CurvatureTerm]] = {}
         self._is_loaded = False
@@ -54,11 +56,16 @@ class Curvature:
         return self.capture.owners
 
     def terms(self, param: Tensor) -> list[CurvatureTerm]:
-        """Curvature of a parameter as of the last refresh; empty where there is no estimate."""
+        """Give the curvature of a parameter as of the last refresh; empty without an estimate."""
         return self._terms.get(param, [])
 
+    def count_identity(self, name: str, param: Tensor) -> None:
+        """Count a step of a parameter, if it has none where it could have some."""
+        if param in self.owners and not self.terms(param):
+            self.identity_steps[name] = self.identity_steps.get(name, 0) + 1
+
     def tensors(self, layer: Layer) -> list[Tensor | None]:
-        """All that is kept for a layer: averages, waiting rows, and the terms of its parameters."""
+        """List what is kept for a layer: averages, waiting rows, the terms of its parameters."""
         kept = [layer.activation_diag, layer.grad_diag]
         kept += [layer.pool.activation_sum, layer.pool.grad_sum]
         return kept + [t for _, param in layer.roles() for pair in self.terms(param) for t in pair]
@@ -115,18 +122,20 @@ class Curvature:
         self._arm()
 
     def state(self) -> dict[str, Any]:
-        """Everything that a restored run needs; holds the live tensors."""
+        """Give everything that a restored run needs; holds the live tensors."""
         layers = self.capture.layers.items()
         return {
             "step": self.step_count,
             "options": asdict(self.options),
             "layers": {name: checkpoint.pack_layer(layer) for name, layer in layers},
+            "identity_steps": self.identity_steps,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over a state that fits; its tensors are not copied."""
         self.options = replace(self.options, **state["options"])
         self.step_count = state["step"]
+        self.identity_steps = state.get("identity_steps", {})
         for name, layer in self.capture.layers.items():
             checkpoint.unpack_layer(layer, state["layers"][name])
         self._is_loaded = True
@@ -139,7 +148,7 @@ class Curvature:
             warn(names)
 
     def _is_plain(self, layer: Layer) -> bool:
-        """Whether a parameter of the layer is stepped without curvature."""
+        """Tell whether a parameter of the layer is stepped without curvature."""
         tracked = self.capture.tracked
         return any(
             param.grad is not None and param in tracked and not self.terms(param)

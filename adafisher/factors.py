@@ -25,12 +25,12 @@ _CHUNK_ELEMENTS = 1 << 20  # 4 MiB in float32: few calls, as threads meet after 
 
 
 def factor_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Dtype of the factors of a tensor: float64 stays, everything narrower becomes float32."""
+    """Give the dtype of a tensor's factors: float64 stays, everything narrower becomes float32."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def square_sum(x: Tensor, dims: Sequence[int]) -> Tensor:
-    """Sum of squares over ``dims``, accumulated in at least float32.
+    """Sum the squares over ``dims``, accumulated in at least float32.
 
     Nothing of the size of ``x`` is allocated where its first axis is summed.
 
@@ -49,7 +49,7 @@ def square_sum(x: Tensor, dims: Sequence[int]) -> Tensor:
 
 
 def folded_square_sum(x: Tensor, dims: Sequence[int]) -> Tensor:
-    """``square_sum`` by folding the first axis, a cache-sized chunk at a time onto the sum so far.
+    """Take ``square_sum`` by folding the first axis, a cache-sized chunk at a time.
 
     On the CPU this takes a third of the time of squaring first, which writes the squares out, and
     the norms of ``torch.linalg`` do not vectorise over outer axes.
@@ -68,12 +68,12 @@ def folded_square_sum(x: Tensor, dims: Sequence[int]) -> Tensor:
 
 
 def reduced_square_sum(x: Tensor, dims: Sequence[int]) -> Tensor:
-    """``square_sum`` as one reduction, which is what an accelerator does best."""
+    """Take ``square_sum`` as one reduction, which is what an accelerator does best."""
     return torch.linalg.vector_norm(x, dim=tuple(dims), dtype=factor_dtype(x.dtype)).square_()
 
 
 def linear_activation_sum(x: Tensor, *, bias: bool) -> Tensor:
-    """Row sum of the squared, bias-augmented input of a linear layer.
+    """Sum the squared, bias-augmented input of a linear layer over its rows.
 
     Args:
         x: Layer input, ``[*rows, d_in]``.
@@ -90,7 +90,7 @@ def linear_activation_sum(x: Tensor, *, bias: bool) -> Tensor:
 
 
 def sparse_square_sum(x: Tensor) -> Tensor:
-    """Sum of squares over all axes but the last, of which only the entries that are there count.
+    """Sum the squares over all axes but the last; only the entries that are there count.
 
     Args:
         x: ``[*rows, d]`` in any sparse layout.
@@ -117,7 +117,7 @@ def conv_activation_sum(
     padding_mode: str,
     bias: bool,
 ) -> Tensor:
-    """Row sum of the squared, bias-augmented patches of a convolution, without its patches.
+    """Sum the squared, bias-augmented patches of a convolution, without forming them.
 
     The rows are the patches at every sample and output position, zero padding included. As the
     square of a sum over patches needs no cross terms on the diagonal, the batch is summed first,
@@ -168,7 +168,7 @@ def conv_transpose_activation_sum(
     groups: int,
     bias: bool,
 ) -> Tensor:
-    """Row sum of the squared, bias-augmented patches of a transposed convolution.
+    """Sum the squared, bias-augmented patches of a transposed convolution.
 
     It is the convolution, by the flipped kernel, of the input with ``stride - 1`` zeros stuffed
     between its entries. The rows are the patches of that at every sample and output position, so
@@ -208,7 +208,7 @@ def conv_transpose_activation_sum(
 def token_counts(
     tokens: Tensor, num_embeddings: int, padding_idx: int | None, dtype: torch.dtype
 ) -> Tensor:
-    """Row sum of the squared one-hot vectors of the tokens, which is how often each occurs.
+    """Sum the squared one-hot vectors of the tokens, which is how often each occurs.
 
     Args:
         tokens: Integers of any shape.
@@ -238,7 +238,7 @@ def bag_square_counts(
     include_last_offset: bool,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Row sum of the squared inputs of a bag of embeddings, each a weighted count of its tokens.
+    """Sum the squared inputs of bags of embeddings, each a weighted count of its tokens.
 
         y_b = sum_v h_bv E_v,    h_bv = sum_{i in b} c_i [token_i = v]
 
@@ -283,7 +283,7 @@ def bag_square_counts(
 
 
 def channel_square_sum(x: Tensor) -> Tensor:
-    """Row sum of squares per channel.
+    """Sum the squares of each channel over the rows.
 
     Args:
         x: ``[batch, channels, *spatial]``, or ``[batch, channels]``.
@@ -295,7 +295,7 @@ def channel_square_sum(x: Tensor) -> Tensor:
 
 
 def trailing_square_sum(x: Tensor, trailing: int) -> Tensor:
-    """Row sum of squares per element of the last ``trailing`` axes.
+    """Sum the squares of each element of the last ``trailing`` axes over the rows.
 
     Args:
         x: ``[*rows, *features]``.
@@ -308,7 +308,7 @@ def trailing_square_sum(x: Tensor, trailing: int) -> Tensor:
 
 
 def two_vector_activation_sum(x: Tensor) -> Tensor:
-    """Batch sum of a norm layer's input per index of axis 1, as the released code takes it.
+    """Sum a norm layer's input per index of axis 1, as the released code does.
 
         a_c = (1 / T^2) sum_{b, t} h_{b, c, t},    T the product of the axes after axis 1
 
@@ -327,7 +327,7 @@ def two_vector_activation_sum(x: Tensor) -> Tensor:
 def two_vector_factors(
     activation_sum: Tensor, grad_sum: Tensor, samples: int
 ) -> tuple[Tensor, Tensor]:
-    """Factors of a norm layer in the released code: sum first, then square.
+    """Form the factors of a norm layer as the released code does: sum first, then square.
 
         H = [sum_c a_c^2, C] / B^2    (scale, shift)        S_c = (sum_{b, t} s_{b, c, t})^2 / B
 

@@ -1,4 +1,4 @@
-"""The diagonal Fisher and the step it preconditions: pure functions of tensors.
+"""Running averages, Min-Max and the terms of the diagonal Fisher: pure functions of tensors.
 
 Format: a factor is a vector, or ``[groups, d]``; a curvature term is a pair of tensors that
 broadcast against each other to the (grouped view of the) parameter.
@@ -7,8 +7,6 @@ Reference: Martins Gomes et al. 2025, arXiv 2405.16397v3, equations (3) and (4),
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,7 +18,7 @@ _CONSTANT_ULPS = 16
 
 
 def min_max(x: Tensor, eps: float = 0.0, constant_factor: str = "ones") -> Tensor:
-    """Min-Max normalisation over all entries.
+    """Normalise by Min-Max over all entries.
 
         x' = (x - min x) / (max x - min x + eps)
 
@@ -42,7 +40,7 @@ def min_max(x: Tensor, eps: float = 0.0, constant_factor: str = "ones") -> Tenso
 def min_max_between(
     x: Tensor, low: Tensor, high: Tensor, eps: float, constant_factor: str
 ) -> Tensor:
-    """``min_max`` with the extremes given, which broadcast to ``x``."""
+    """Take ``min_max`` with the extremes given, which broadcast to ``x``."""
     spread = high - low
     scaled = (x - low) / (spread + eps)
     if constant_factor == "zeros" and eps > 0.0:
@@ -52,7 +50,7 @@ def min_max_between(
 
 
 def update_average_(average: Tensor, estimate: Tensor, gammas: tuple[float, float]) -> Tensor:
-    """Running average of a factor, in place: ``gamma_1 * average + (1 - gamma_2) * estimate``.
+    """Update a running average in place: ``gamma_1 * average + (1 - gamma_2) * estimate``.
 
     The two coefficients need not sum to one: Min-Max removes the scale.
 
@@ -80,66 +78,6 @@ def join_terms(terms: list[CurvatureTerm]) -> list[CurvatureTerm]:
         return terms
     dims = min(left.dim() for left, _ in terms)
     return [(a, b) if a.dim() == dims else _ungroup(a, b) for a, b in terms]
-
-
-def update_momentum_(
-    exp_avg: Tensor,
-    grad: Tensor,
-    param: Tensor,
-    *,
-    beta: float,
-    weight_decay: float,
-    maximize: bool,
-) -> None:
-    """First moment, in place: ``m = beta * m + (1 - beta) * (g + weight_decay * param)``.
-
-    Args:
-        exp_avg: ``m``, raw (no bias correction), changed in place.
-        grad: ``g``, same shape.
-        param: Parameter, same shape.
-        beta: Decay of the momentum.
-        weight_decay: Coupled weight decay.
-        maximize: Take ``-g`` instead of ``g``.
-    """
-    if maximize:
-        exp_avg.mul_(beta).add_(grad, alpha=beta - 1.0)
-    else:
-        exp_avg.lerp_(grad, 1.0 - beta)
-    if weight_decay:
-        exp_avg.add_(param, alpha=(1.0 - beta) * weight_decay)
-
-
-def precondition_(
-    param: Tensor,
-    exp_avg: Tensor,
-    terms: Sequence[CurvatureTerm],
-    *,
-    damping: Tensor,
-    step_size: float,
-    scratch: Tensor,
-) -> None:
-    """Take the step ``param -= step_size * exp_avg / F``, in place.
-
-        F = mean_i left_i * right_i + damping
-
-    Nothing of the parameter's size is allocated: ``F`` is formed in ``scratch``.
-
-    Args:
-        param: Parameter, changed in place.
-        exp_avg: Raw momentum, same shape.
-        terms: One pair for every layer that the parameter belongs to, at least one.
-        damping: ``lambda`` of equation (4), shaped as the right side of the first term: the CPU
-            adds a row at full speed, and one number at a seventh of that.
-        step_size: Learning rate over the bias correction.
-        scratch: Buffer that can hold a tensor of the parameter's shape and strides.
-    """
-    fisher_diag = scratch.as_strided(param.shape, param.stride())
-    weight = 1.0 / len(terms)
-    (left, right), *others = terms
-    torch.addcmul(damping, left, right, value=weight, out=fisher_diag)
-    for left, right in others:
-        fisher_diag.addcmul_(left, right, value=weight)
-    param.addcdiv_(exp_avg, fisher_diag, value=-step_size)
 
 
 def _ungroup(left: Tensor, right: Tensor) -> CurvatureTerm:

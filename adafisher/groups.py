@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -15,8 +15,8 @@ from adafisher.scalars import as_number, check_number
 ALIAS_OF_BETA = "momentum"
 
 
-def stored(group: dict[str, Any]) -> dict[str, Any]:
-    """A group as it is kept: plain numbers, but for a tensor ``lr``, which is read at each step."""
+def plain_group(group: dict[str, Any]) -> dict[str, Any]:
+    """Give a group as it is kept: plain numbers, but a tensor ``lr``, which each step reads."""
     return {
         name: value
         if name == "params" or (name == "lr" and isinstance(value, Tensor))
@@ -27,13 +27,23 @@ def stored(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of a group as they are now, after ``take_momentum``.
+    """Read the numbers of a group as they are now, after ``take_momentum``.
 
     Args:
         group: Group of an optimizer.
     """
     take_momentum(group)
     return {name: as_number(value) for name, value in group.items() if not name.startswith("param")}
+
+
+def each_parameter(
+    groups: Iterable[dict[str, Any]],
+) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+    """Yield the hyperparameters, the name and the parameter of everything in some groups."""
+    for group in groups:
+        numbers = hyperparameters(group)
+        for name, param in zip(group["param_names"], group["params"], strict=True):
+            yield numbers, name, param
 
 
 def take_momentum(group: dict[str, Any]) -> None:
@@ -45,7 +55,7 @@ def take_momentum(group: dict[str, Any]) -> None:
 
 
 def sparse_weights(model: nn.Module) -> set[Tensor]:
-    """Weights that are known to get sparse gradients: of embeddings with ``sparse=True``."""
+    """Find weights that are known to get sparse gradients: of embeddings with ``sparse=True``."""
     return {
         module.weight
         for module in model.modules()
@@ -89,8 +99,54 @@ def check_gradients(gradients: Iterable[tuple[str, Tensor | None]]) -> None:
             raise RuntimeError(f"AdaFisher takes no sparse gradients, but {name} has one.")
 
 
+class ModelParameters:
+    """The parameters of a model, which are those that its optimizer may have.
+
+    Attributes:
+        names: Name of each, also of one that has left the model since.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Take those that are there."""
+        self.names: dict[Tensor, str] = {}
+        self._model = model
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Take those that came into the model since."""
+        self.names |= {param: name for name, param in self._model.named_parameters()}
+        self._undecayed: set[Tensor] | None = None
+
+    def entry(self, position: int, param: Any, *, sparse: set[Tensor]) -> tuple[str, Any]:
+        """Name an entry of ``params``, which has to be one of them that can be stepped.
+
+        Args:
+            position: Place of the entry, for the message.
+            param: The entry; what is no tensor is left to torch, which refuses it.
+            sparse: Of ``sparse_weights``.
+
+        Raises:
+            ValueError: It is not a parameter of the model, or see ``check_parameter``.
+        """
+        if not isinstance(param, Tensor):
+            return "", param
+        if param not in self.names:
+            raise ValueError(
+                f"Invalid params: entry {position} of shape {tuple(param.shape)} is not a "
+                "parameter of the model."
+            )
+        check_parameter(self.names[param], param, sparse=param in sparse)
+        return self.names[param], param
+
+    def is_undecayed(self, param: Tensor) -> bool:
+        """Tell whether ``decay_norms_and_biases=False`` takes it out, see ``undecayed``."""
+        if self._undecayed is None:  # not earlier: a lazy layer has no shapes before it is called
+            self._undecayed = undecayed(self._model)
+        return param in self._undecayed
+
+
 def undecayed(model: nn.Module) -> set[Tensor]:
-    """Parameters that ``decay_norms_and_biases=False`` takes out of weight decay.
+    """Find the parameters that ``decay_norms_and_biases=False`` takes out of weight decay.
 
     Args:
         model: Any model.

@@ -21,22 +21,21 @@ from adafisher.arguments import (
 from adafisher.capture.calls import refuse_capture
 from adafisher.coverage import Coverage, warn_uncovered
 from adafisher.curvature import Curvature
-from adafisher.execution.scaling import LossScale, Scale, unscale_
+from adafisher.execution.scaling import LossScale
 from adafisher.execution.sharding import check_shards, local, mesh_group, place_like
-from adafisher.execution.stepper import Rule, Stepper, Update
+from adafisher.execution.step import Hyperparameters, Update, form_fisher_diag
+from adafisher.execution.stepper import Stepper
 from adafisher.groups import (
     ALIAS_OF_BETA,
+    ModelParameters,
     check_gradients,
-    check_parameter,
-    hyperparameters,
+    each_parameter,
+    plain_group,
     sparse_weights,
-    stored,
     take_momentum,
-    undecayed,
 )
 from adafisher.layers.registry import SUPPORTED
-from adafisher.reasons import looked_up, reasons
-from adafisher.stats import CurvatureStats, curvature_stats, form_fisher_diag
+from adafisher.stats import CurvatureStats, coverage_of, curvature_stats
 
 
 class AdaFisher(torch.optim.Optimizer):
@@ -95,34 +94,12 @@ class AdaFisher(torch.optim.Optimizer):
             ``torch.distributed`` once it is initialised. False is this process alone.
         differentiable: Refused; there for the message.
 
-    Rows count exactly when the gradient that they belong to has reached the parameter, and until
-    it is cleared, by whomever. ``torch.autograd.grad`` brings none; nor do gradients that are set
-    by hand from it, whose layers keep their last estimate: ``loss.backward(inputs=params)`` does. A
-    gradient penalty is a part of the loss that it is trained with. Passes through one graph count
-    as one of the sum. ``capture.capture`` has the details.
-
-    Refused, with the reason in the message: ``differentiable=True`` and sparse gradients; passes
-    under ``torch.func`` transforms, and ``torch.jit.script``, before ``close()`` (to export or
-    trace the model is fine); capture in a CUDA graph; a ``GradScaler`` after ``unscale_`` without
-    ``loss_scale``; a wrapped or compiled model (pass the one inside; to compile that, before or
-    after, is fine, and its graph breaks at each layer).
-
-    Identity, and listed by ``coverage()``: parameters in no supported layer; the projections of
-    ``nn.MultiheadAttention`` with a ``kdim`` or ``vdim`` of its own; parametrized weights; layers
-    whose weight is changed before it is used, or read without calling them, but for functional
-    calls (``F.linear(x, self.qkv.weight)``) in the forward pass of a module around them. The latter
-    are warned of once, and counted in ``coverage().identity_steps``.
+    When rows count, what is refused, what takes ``F = 1`` and what to do on several processes, is
+    said in ``help(adafisher)``.
 
     Raises:
         ValueError: An argument is out of range, or a parameter is not of the model.
         TypeError: ``model`` is not a module, or ``process_group`` is not a process group.
-
-    Distributed: the optimizer is built on the model itself, which is then wrapped in
-    ``DistributedDataParallel``; ``fully_shard`` comes before the optimizer. Rows are pooled at
-    ``step``, so that ``no_sync`` needs nothing more. Gradients have to be averaged, not summed,
-    for the numbers of one process. ``execution.distributed`` says why they are the same. For
-    ``torch.distributed.checkpoint`` there are ``get_`` and ``set_optimizer_state_dict`` here, as
-    torch's own drop the curvature (``by_name``).
 
     Example:
         >>> model = torch.nn.Linear(3, 2)
@@ -181,7 +158,7 @@ class AdaFisher(torch.optim.Optimizer):
             patch_mean=patch_mean,
             constant_factor=constant_factor,
         )
-        defaults = stored(
+        defaults = plain_group(
             {
                 "lr": lr,
                 "beta": beta,
@@ -193,12 +170,10 @@ class AdaFisher(torch.optim.Optimizer):
         )
         check_group(defaults)
         defaults[ALIAS_OF_BETA] = defaults["beta"]
-        self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+        self._model_parameters = ModelParameters(model)
         process_group = mesh_group(model) if process_group is None else process_group
         self._curvature = Curvature(model, options, process_group)
         self._stepper = Stepper(foreach=foreach, fused=fused)
-        self._identity_steps: dict[str, int] = {}
-        self._undecayed: set[Tensor] | None = None
         try:
             if not self._curvature.capture.layers:
                 raise ValueError(f"Invalid model: it has none of the layers {SUPPORTED}.")
@@ -206,7 +181,7 @@ class AdaFisher(torch.optim.Optimizer):
         except BaseException:
             self.close()
             raise
-        trainable = {name for _, name, param in self._parameters() if param.requires_grad}
+        trainable = {name for _, name, param in self._each() if param.requires_grad}
         warn_uncovered(type(self).__name__, self.coverage(), trainable)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -221,16 +196,18 @@ class AdaFisher(torch.optim.Optimizer):
             ValueError: A hyperparameter is out of range or belongs to the whole optimizer, or a
                 parameter is not of the model or given twice.
         """
-        group = stored(param_group)
+        group = plain_group(param_group)
         check_group({**self.defaults, **group})
         given = group["params"]
         if not isinstance(given, set):  # torch refuses a set, whose order changes between runs
             given = [given] if isinstance(given, Tensor) else list(given)
             bare = [entry[1] if isinstance(entry, tuple) else entry for entry in given]
-            if any(isinstance(entry, Tensor) and entry not in self._names for entry in bare):
-                self._look_again()
+            known = self._model_parameters
+            if any(isinstance(entry, Tensor) and entry not in known.names for entry in bare):
+                known.look_again()
+                self._curvature.capture.find()
             sparse = sparse_weights(self._curvature.capture.model)
-            group["params"] = [self._named(i, entry, sparse) for i, entry in enumerate(bare)]
+            group["params"] = [known.entry(i, x, sparse=sparse) for i, x in enumerate(bare)]
             if len(set(bare)) < len(bare):
                 raise ValueError("Invalid params: a parameter is given twice.")
         is_aliased = ALIAS_OF_BETA in group
@@ -264,11 +241,12 @@ class AdaFisher(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        parameters = list(self._parameters())
+        parameters = list(self._each())
         check_gradients((name, param.grad) for _, name, param in parameters)
         self._curvature.capture.drop_cleared()
-        scale = self._take_scale()
-        if scale is None:
+        has_rows = any(layer.pool.rows for layer in self._curvature.capture.layers.values())
+        scale = self._loss_scale.take(self, has_rows=has_rows)
+        if scale is None:  # gradients overflowed
             self._curvature.capture.clear()
             return loss
         self._curvature.start_refresh()
@@ -288,53 +266,19 @@ class AdaFisher(torch.optim.Optimizer):
         """Torch's protocol: the scaler leaves unscaling and skipping to this optimizer."""
         return not self._loss_scale.is_function
 
-    def _take_scale(self) -> Scale | None:
-        """The scale of the pooled rows; None if gradients overflowed, so that the step is skipped.
-
-        ``GradScaler.step`` sets ``found_inf``, and ``grad_scale`` unless gradients are unscaled.
-        """
-        found_inf: Tensor | None = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
-            return None
-        handed_over: Tensor | None = getattr(self, "grad_scale", None)
-        if handed_over is not None:
-            unscale_((p for group in self.param_groups for p in group["params"]), handed_over)
-        if not any(layer.pool.rows for layer in self._curvature.capture.layers.values()):
-            return 1.0  # nothing to divide, and a scaler's own number waits for the device
-        return self._loss_scale.read(handed_over, after_unscale=found_inf is not None)
-
     def coverage(self) -> Coverage:
-        """Which of the optimizer's parameters have curvature; costs nothing when not called."""
-        owners, model = self._curvature.owners, self._curvature.capture.model
-        params = {name: param for _, name, param in self._parameters()}
-        identity = {param for param in params.values() if param not in owners}
-        why = reasons(model, identity)
-        tables = looked_up(model)
-        layers = self._curvature.capture.layers.items()
-        return Coverage(
-            curvature=tuple(name for name, param in params.items() if param in owners),
-            identity=tuple(name for name, param in params.items() if param not in owners),
-            identity_steps=dict(self._identity_steps),
-            dropped={name: layer.dropped for name, layer in layers if layer.dropped},
-            partial=tuple(
-                self._names[param] for param in self._curvature.capture.first.partial or ()
-            ),
-            reasons={name: why[param] for name, param in params.items() if param in why},
-            elements={
-                name: 0 if is_lazy(param) else param.numel() for name, param in params.items()
-            },
-            embeddings=tuple(name for name, param in params.items() if param in tables),
-        )
+        """Tell which parameters have curvature; costs nothing when not called."""
+        return coverage_of(self._each(), self._curvature, names=self._model_parameters.names)
 
     def curvature_stats(self) -> CurvatureStats:
-        """Spread of ``F / damping``, effective step, dropped estimates and memory of the factors.
+        """Measure spread of ``F / damping``, effective step, dropped estimates and factor memory.
 
         It is computed when called, a parameter at a time, and waits for the device.
         """
-        return curvature_stats(self._parameters(), self._curvature)
+        return curvature_stats(self._each(), self._curvature)
 
     def fisher_diag(self, param: Tensor) -> Tensor | None:
-        """``F`` with the damping, as the last step divided by it; formed when called.
+        """Form ``F`` with the damping, as the last step divided by it.
 
         Args:
             param: A parameter of the optimizer; of a sharded one, this rank's part counts.
@@ -345,7 +289,7 @@ class AdaFisher(torch.optim.Optimizer):
         Raises:
             KeyError: It is none of the optimizer's parameters.
         """
-        for group, _, known in self._parameters():
+        for group, _, known in self._each():
             if known is param:
                 terms = self._curvature.terms(param)
                 if not terms:
@@ -358,13 +302,13 @@ class AdaFisher(torch.optim.Optimizer):
         self._curvature.capture.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy or a pickle takes along: the layers, and so the model, with the factors."""
-        own = ("_names", "_curvature", "_identity_steps", "_loss_scale", "_stepper")
+        """Give what a copy or a pickle takes along: the layers, so the model, and the factors."""
+        own = ("_model_parameters", "_curvature", "_loss_scale", "_stepper")
         state: dict[str, Any] = super().__getstate__()
-        return state | {name: getattr(self, name) for name in own} | {"_undecayed": None}
+        return state | {name: getattr(self, name) for name in own}
 
     def state_dict(self) -> dict[str, Any]:
-        """A snapshot as plain tensors and numbers; later steps do not change it.
+        """Take a snapshot as plain tensors and numbers; later steps do not change it.
 
         Rows that are pooled for the next step are part of it, gradients are not.
 
@@ -394,47 +338,24 @@ class AdaFisher(torch.optim.Optimizer):
             group.setdefault("decay_norms_and_biases", True)  # older states have none
         for param, entry in self.state.items():
             entry["exp_avg"] = place_like(entry["exp_avg"], param)
-        self._identity_steps = curvature.get("identity_steps", {})
         self._curvature.load_state(curvature)
 
     def live_state(self) -> dict[str, Any]:
-        """As ``state_dict``, with the tensors themselves, which later steps change."""
+        """Give ``state_dict`` with the tensors themselves, which later steps change."""
         self._curvature.capture.drop_cleared(loaded=False)
         for group in self.param_groups:
             take_momentum(group)
         packed = super().state_dict()
         packed["curvature"] = self._curvature.state() | {
-            "identity_steps": self._identity_steps,
             "parameters": {
                 name: None if is_lazy(param) else list(param.shape)
-                for _, name, param in self._parameters()
+                for _, name, param in self._each()
             },
         }
         return packed
 
-    def _look_again(self) -> None:
-        """Find parameters and layers that came into the model after the last look."""
-        model = self._curvature.capture.model
-        self._names |= {param: name for name, param in model.named_parameters()}
-        self._curvature.capture.find()
-        self._undecayed = None
-
-    def _named(self, position: int, param: Any, sparse: set[Tensor]) -> tuple[str, Any]:
-        if not isinstance(param, Tensor):
-            return "", param  # torch refuses it
-        if param not in self._names:
-            raise ValueError(
-                f"Invalid params: entry {position} of shape {tuple(param.shape)} is not a "
-                "parameter of the model."
-            )
-        check_parameter(self._names[param], param, sparse=param in sparse)
-        return self._names[param], param
-
-    def _parameters(self) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
-        for group in self.param_groups:
-            numbers = hyperparameters(group)
-            for name, param in zip(group["param_names"], group["params"], strict=True):
-                yield numbers, name, param
+    def _each(self) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+        return each_parameter(self.param_groups)
 
     def _update(self, name: str, param: Tensor, grad: Tensor, group: dict[str, Any]) -> Update:
         state = self.state[param]
@@ -445,12 +366,10 @@ class AdaFisher(torch.optim.Optimizer):
         whole, param, grad = param, local(param), local(grad)
         exp_avg = local(state["exp_avg"])
         lr, beta, decay = group["lr"], group["beta"], group["weight_decay"]
-        if not group["decay_norms_and_biases"] and whole in self._without_decay():
+        if not group["decay_norms_and_biases"] and self._model_parameters.is_undecayed(whole):
             decay = 0.0
-        terms = self._curvature.terms(whole)
-        if not terms and whole in self._curvature.owners:
-            self._identity_steps[name] = self._identity_steps.get(name, 0) + 1
-        rule = Rule(
+        self._curvature.count_identity(name, whole)
+        hyper = Hyperparameters(
             beta=beta,
             coupled_decay=0.0 if self._decoupled else decay,
             shrink=lr * decay if self._decoupled else 0.0,
@@ -458,9 +377,68 @@ class AdaFisher(torch.optim.Optimizer):
             maximize=group["maximize"],
         )
         step_size = lr / (1.0 - beta ** state["step"])
-        return Update(param, grad, exp_avg, terms, step_size, rule)
+        return Update(param, grad, exp_avg, self._curvature.terms(whole), step_size, hyper)
 
-    def _without_decay(self) -> set[Tensor]:
-        if self._undecayed is None:  # not earlier: a lazy layer has no shapes before it is called
-            self._undecayed = undecayed(self._curvature.capture.model)
-        return self._undecayed
+
+class AdaFisherW(AdaFisher):
+    """AdaFisher with decoupled weight decay.
+
+        theta <- theta - lr * ((m / (1 - beta^t)) / F + weight_decay * theta)
+
+    The arguments are those of ``AdaFisher``, but ``weight_decay`` (kappa) is decoupled. Its default
+    of 1e-2 is the paper's for vision transformers (arXiv 2405.16397v3, Table 2).
+    """
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: float = 1e-3,
+        *,
+        params: Iterable[Any] | None = None,
+        beta: float = 0.9,
+        damping: float = 1e-3,
+        gammas: tuple[float, float] = (0.92, 0.008),
+        update_interval: int = 1,
+        weight_decay: float = 1e-2,
+        decay_norms_and_biases: bool = True,
+        normalize: Literal["after", "before"] = "after",
+        factor_init: Literal["zeros", "ones"] = "zeros",
+        minmax_eps: float = 0.0,
+        norm_layers: Literal["per_channel", "two_vector"] = "per_channel",
+        patch_mean: bool = False,
+        constant_factor: Literal["ones", "zeros"] = "ones",
+        embeddings: bool = False,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        loss_scale: Any = None,
+        process_group: dist.ProcessGroup | Literal[False] | None = None,
+        differentiable: bool = False,
+    ) -> None:
+        """See ``AdaFisher``."""
+        super().__init__(
+            model,
+            lr,
+            params=params,
+            beta=beta,
+            damping=damping,
+            gammas=gammas,
+            update_interval=update_interval,
+            weight_decay=weight_decay,
+            decay_norms_and_biases=decay_norms_and_biases,
+            normalize=normalize,
+            factor_init=factor_init,
+            minmax_eps=minmax_eps,
+            norm_layers=norm_layers,
+            patch_mean=patch_mean,
+            constant_factor=constant_factor,
+            embeddings=embeddings,
+            maximize=maximize,
+            foreach=foreach,
+            fused=fused,
+            loss_scale=loss_scale,
+            process_group=process_group,
+            differentiable=differentiable,
+        )

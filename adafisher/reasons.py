@@ -31,7 +31,7 @@ _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 
 def reasons(model: nn.Module, identity: Collection[Tensor]) -> dict[Tensor, str]:
-    """Why each of some parameters has no curvature.
+    """Say why each of some parameters has no curvature.
 
     Args:
         model: Their model.
@@ -48,8 +48,8 @@ def reasons(model: nn.Module, identity: Collection[Tensor]) -> dict[Tensor, str]
     return found
 
 
-def looked_up(model: nn.Module) -> set[Tensor]:
-    """Parameters that belong to embeddings alone: a head that shares one is not counted apart.
+def embedding_tables(model: nn.Module) -> set[Tensor]:
+    """Find parameters of embeddings alone: a head that shares one is not counted apart.
 
     Args:
         model: Any model.
@@ -80,6 +80,6 @@ def _reason(module: nn.Module, name: str, param: Tensor) -> str:
 
 
 def _is_computed_of(module: nn.Module, name: str) -> bool:
-    """Whether an attribute is computed of the parameter, as torch's older functions have it."""
+    """Tell whether an attribute is computed of the parameter, as by torch's older functions."""
     stem, _, suffix = name.rpartition("_")
     return suffix in ("orig", "g", "v") and stem not in module._parameters and hasattr(module, stem)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def as_number(value: Any) -> Any:
-    """The number that a tensor of one element or a scalar of NumPy holds; all else as it is."""
+    """Take the number out of a tensor of one element or a scalar of NumPy; all else stays."""
     holds_one = isinstance(value, Tensor) and value.numel() == 1
     if holds_one or (hasattr(value, "item") and getattr(value, "ndim", None) == 0):
         return value.item()

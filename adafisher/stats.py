@@ -1,18 +1,21 @@
-"""How far the curvature spreads, and what step it leaves: read on demand, kept nowhere."""
+"""What is read on demand and kept nowhere: who has curvature, its spread, the step it leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
+from adafisher.coverage import Coverage
 from adafisher.curvature import Curvature
 from adafisher.execution.sharding import local
-from adafisher.factors import factor_dtype
+from adafisher.execution.step import form_fisher_diag
 from adafisher.fisher import CurvatureTerm
+from adafisher.reasons import embedding_tables, reasons
 
 _SAMPLE = 1 << 20  # entries of a parameter that are sorted; of larger ones every n-th
 _LEVELS = (0.01, 0.5, 0.99)
@@ -81,6 +84,36 @@ class Entries:
     count: int
 
 
+def coverage_of(
+    parameters: Iterable[tuple[dict[str, Any], str, Tensor]],
+    curvature: Curvature,
+    *,
+    names: Mapping[Tensor, str],
+) -> Coverage:
+    """Gather which parameters of an optimizer have curvature.
+
+    Args:
+        parameters: Group, name and parameter of everything that is optimized.
+        curvature: Says which have it.
+        names: Of all parameters of the model.
+    """
+    owners, capture = curvature.owners, curvature.capture
+    params = {name: param for _, name, param in parameters}
+    why = reasons(capture.model, {param for param in params.values() if param not in owners})
+    tables = embedding_tables(capture.model)
+    layers = capture.layers.items()
+    return Coverage(
+        curvature=tuple(name for name, param in params.items() if param in owners),
+        identity=tuple(name for name, param in params.items() if param not in owners),
+        identity_steps=dict(curvature.identity_steps),
+        dropped={name: layer.dropped for name, layer in layers if layer.dropped},
+        partial=tuple(names[param] for param in capture.first.partial or ()),
+        reasons={name: why[param] for name, param in params.items() if param in why},
+        elements={name: 0 if is_lazy(param) else param.numel() for name, param in params.items()},
+        embeddings=tuple(name for name, param in params.items() if param in tables),
+    )
+
+
 def curvature_stats(
     parameters: Iterable[tuple[dict[str, Any], str, Tensor]], curvature: Curvature
 ) -> CurvatureStats:
@@ -110,27 +143,6 @@ def curvature_stats(
         memory_bytes=memory_bytes(tensor for tensors in held.values() for tensor in tensors),
     )
     return CurvatureStats(overall, layers)
-
-
-@torch.no_grad()
-def form_fisher_diag(param: Tensor, terms: Sequence[CurvatureTerm], *, damping: float) -> Tensor:
-    """Form ``F = mean_i left_i * right_i + damping`` of a parameter.
-
-    Args:
-        param: Parameter, any shape.
-        terms: One pair for every layer that it belongs to, at least one.
-        damping: Added to the diagonal.
-
-    Returns:
-        The diagonal, shaped as ``param``.
-    """
-    shape = param.shape
-    if terms[0][0].dim() > param.dim():
-        shape = param.unflatten(0, terms[0][0].shape[:2]).shape
-    fisher_diag = torch.zeros(shape, dtype=factor_dtype(param.dtype), device=param.device)
-    for left, right in terms:
-        fisher_diag.addcmul_(left, right)
-    return fisher_diag.div_(len(terms)).add_(damping).view(param.shape)
 
 
 @torch.no_grad()
@@ -197,6 +209,6 @@ def spread(parts: Iterable[Entries | None], *, dropped: int, memory_bytes: int) 
 
 
 def memory_bytes(tensors: Iterable[Any]) -> int:
-    """Bytes of the memory behind some tensors, each piece counted once; None is skipped."""
+    """Count the bytes behind some tensors, each piece of memory once; None is skipped."""
     storages = [t.untyped_storage() for t in tensors if t is not None]
     return sum({s.data_ptr(): s.nbytes() for s in storages}.values())

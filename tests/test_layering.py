@@ -20,7 +20,7 @@ ORDERS = {
     " | records system | errors seeding",
     "analysis": "report | tables figures | plots | published"
     " | render | results | statistics | style",
-    "adafisher": "by_name decoupled | optimizer | stats | curvature"
+    "adafisher": "by_name | optimizer | stats | curvature"
     " | checkpoint arguments groups | capture execution | layers"
     " | factors fisher coverage reasons scalars reference",
 }

@@ -15,6 +15,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import adafisher
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
@@ -26,16 +28,26 @@ def pins() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel of a copy, so that the build leaves nothing in the checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout, so that a build leaves nothing in it."""
+    folder = tmp_path_factory.mktemp("copy")
     without = shutil.ignore_patterns(
         ".*", "__pycache__", "*.egg-info", "build", "data", "out", "runs", "wandb"
     )
     shutil.copytree(ROOT, folder / "copy", ignore=without)
+    return folder / "copy"
+
+
+def build_wheel(source: Path, folder: Path) -> zipfile.ZipFile:
+    """What `pip install` of a folder or a source distribution would install."""
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "-w", folder, folder / "copy"], check=True, capture_output=True)
+    subprocess.run([*command, "-w", folder, source], check=True, capture_output=True)
     return zipfile.ZipFile(next(folder.glob("*.whl")))
+
+
+@pytest.fixture(scope="module")
+def wheel(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    return build_wheel(copy, tmp_path_factory.mktemp("wheel"))
 
 
 def test_the_wheel_holds_the_optimizer_and_nothing_else(wheel: zipfile.ZipFile) -> None:
@@ -43,6 +55,38 @@ def test_the_wheel_holds_the_optimizer_and_nothing_else(wheel: zipfile.ZipFile) 
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "adafisher").rglob("*.py")}
     assert packed == sources | {"adafisher/py.typed"}
     assert any(name.endswith("/LICENSE") for name in wheel.namelist())
+    top = {name.partition("/")[0] for name in wheel.namelist()}
+    assert top == {"adafisher", f"adafisher-{adafisher.__version__}.dist-info"}
+
+
+def test_a_source_distribution_installs_the_same(
+    copy: Path, wheel: zipfile.ZipFile, tmp_path: Path
+) -> None:
+    code = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
+    command = [sys.executable, "-c", code, tmp_path]
+    subprocess.run(command, cwd=copy, check=True, capture_output=True)
+    (packed,) = tmp_path.glob("*.tar.gz")
+    assert set(build_wheel(packed, tmp_path).namelist()) == set(wheel.namelist())
+
+
+def test_an_editable_install_shows_the_optimizer_alone(copy: Path, tmp_path: Path) -> None:
+    """`experiments` and `analysis` are found in the checkout, as the folder that one stands in."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    options = ["--no-build-isolation", "--target", str(tmp_path), "-e", str(copy)]
+    subprocess.run([*command, *options], check=True, capture_output=True)
+    code = (
+        f"import site; site.addsitedir({str(tmp_path)!r})\n"
+        "from importlib.util import find_spec\n"
+        "for name in ('adafisher', 'experiments', 'analysis', 'conf', 'tests'):\n"
+        "    spec = find_spec(name)\n"
+        "    print(name, spec and spec.origin)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    found = dict(line.split(" ", 1) for line in ran.stdout.splitlines())
+    assert found.pop("adafisher") == str(copy / "adafisher" / "__init__.py")
+    assert set(found.values()) == {"None"}
 
 
 def test_torch_is_the_only_dependency(wheel: zipfile.ZipFile) -> None:
@@ -107,7 +151,6 @@ def test_each_dependency_has_its_reason() -> None:
 def test_the_citation_names_the_suite_and_the_paper() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     paper = citation["preferred-citation"]
-    assert str(citation["version"]) == PROJECT["version"]
     assert citation["license"] == PROJECT["license"] == "MIT"
     assert (ROOT / "LICENSE").read_text("utf-8").startswith("MIT License")
     assert [author["family-names"] for author in paper["authors"]] == [
@@ -115,3 +158,24 @@ def test_the_citation_names_the_suite_and_the_paper() -> None:
     ]
     assert paper["year"] == 2025
     assert paper["identifiers"][0]["value"] == "arXiv:2405.16397"
+
+
+def test_the_version_stands_in_one_place(wheel: zipfile.ZipFile) -> None:
+    """`adafisher.__version__`; the files of text that repeat it are held to it."""
+    assert PROJECT["dynamic"] == ["version"]
+    assert "version" not in PROJECT
+    (name,) = (name for name in wheel.namelist() if name.endswith("/METADATA"))
+    assert message_from_string(wheel.read(name).decode())["Version"] == adafisher.__version__
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert str(citation["version"]) == adafisher.__version__
+
+
+def test_the_newest_entry_of_the_changelog_is_this_version() -> None:
+    lines = (ROOT / "CHANGELOG.md").read_text("utf-8").splitlines()
+    entries = [line for line in lines if line.startswith("## ")]
+    found = re.fullmatch(r"## \[([\d.]+)\] - (?:not yet released|\d{4}-\d\d-\d\d)", entries[0])
+    assert found, entries[0]
+    assert found[1] == adafisher.__version__
+    kinds = {line for line in lines if line.startswith("### ")}
+    known = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
+    assert kinds <= {f"### {kind}" for kind in known}

@@ -53,14 +53,14 @@ _SIGNATURES: dict[Callable[..., Any], tuple[str, tuple[str, ...]]] = {
 
 
 def overrides_forward(module: nn.Module, base: type[nn.Module]) -> bool:
-    """Whether the module's forward pass is not that of the layer it counts as."""
+    """Tell whether the module's forward pass is not that of the layer it counts as."""
     methods = ("forward", "_conv_forward")
     return "forward" in vars(module) or any(
         getattr(type(module), name, None) is not getattr(base, name, None) for name in methods
     )
 
 
-class Calls(TorchFunctionMode):
+class FunctionalCallMode(TorchFunctionMode):
     """Reports the functional calls of some layers while it is entered."""
 
     def __init__(self, layers: Iterable[Any], see: See) -> None:
@@ -115,7 +115,7 @@ class Calls(TorchFunctionMode):
 
 
 def _is_made_of(weight: Tensor, own: Tensor) -> bool:
-    """Whether a weight is one that a layer has computed from its own in its forward pass."""
+    """Tell whether a weight is one that a layer has computed from its own in its forward pass."""
     return weight.shape == own.shape and weight.grad_fn is not None
 
 
@@ -124,7 +124,7 @@ def _is_of(rule: LayerRule, kind: str) -> bool:
 
 
 def _as_layer(kind: str, call: dict[str, Any]) -> SimpleNamespace:
-    """The arguments of a call under the names that a layer has for them.
+    """Give the arguments of a call under the names that a layer has for them.
 
     The bias is the layer's own, or None: one that is made of others (BEiT's, of two) or added
     afterwards is the same network, and is to give the same factors.
@@ -153,7 +153,7 @@ def _as_layer(kind: str, call: dict[str, Any]) -> SimpleNamespace:
 
 
 def _packed_parts(weight: Tensor, packed: Tensor) -> slice | None:
-    """Which of query, key and value a slice of the packed weight projects."""
+    """Tell which of query, key and value a slice of the packed weight projects."""
     if weight is packed:
         return slice(0, 3)
     if weight._base is not packed or weight.shape[1:] != packed.shape[1:]:
@@ -164,7 +164,7 @@ def _packed_parts(weight: Tensor, packed: Tensor) -> slice | None:
 
 
 def _attention_body() -> Callable[..., Any]:
-    """Torch's own attention function, that does not hand itself to the mode again."""
+    """Copy torch's own attention function, so that it does not hand itself to the mode again."""
     function: Any = F.multi_head_attention_forward
     body = FunctionType(
         function.__code__,
@@ -181,7 +181,7 @@ _ATTENTION_BODY = _attention_body()  # made once: a compiler cannot trace the ma
 
 
 def in_transform() -> bool:
-    """Whether a ``torch.func`` transform is running."""
+    """Tell whether a ``torch.func`` transform is running."""
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 

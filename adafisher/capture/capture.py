@@ -7,8 +7,8 @@ they pass four places.
    afterwards can reach it and no activation is kept alive. What counts is what goes into the
    layer's own ``forward`` and comes out of it, whichever hooks change it before or afterwards.
 2. A tensor hook on the output sees the gradient there, even if the output is changed in place
-   afterwards (the reason that f-dangel/singd gives for tensor hooks), and lays the rows down with
-   the backward pass (``Pass``). Autograd alone holds that, so that rows die with their pass.
+   afterwards (the reason that f-dangel/singd gives for tensor hooks), and queues the rows with the
+   backward pass (``Pass``). Autograd alone holds that, so that rows die with their pass.
 3. The hook on the parameter, called when a gradient has been added to ``.grad``, moves the rows
    that this pass has of the parameter's layers into their pools. A pass that leaves no gradient
    leaves no rows: one without a backward, ``torch.autograd.grad``, ``backward(inputs=...)`` of
@@ -47,21 +47,19 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from adafisher.capture.calls import in_transform, refuse_capture
-from adafisher.capture.clearing import cleared, mark
+from adafisher.capture.clearing import cleared, grad_version
 from adafisher.capture.discovery import find_layers
 from adafisher.capture.hooks import (
-    Enter,
+    AccumulateGradHook,
     ForwardHook,
-    Lead,
-    Leave,
-    Reached,
-    Reader,
-    WholeBegin,
-    WholeEnd,
+    ModelForwardHook,
+    ModelPreHook,
+    ReorderPreHook,
     remove,
     remove_dead,
 )
 from adafisher.capture.passes import Pass
+from adafisher.capture.reader_hooks import Reader, ReaderForwardHook, ReaderPreHook
 from adafisher.capture.reads import FirstPass
 from adafisher.layers.layer import Call, Layer, is_sharded
 from adafisher.layers.registry import find_rule
@@ -130,13 +128,13 @@ class Capture:
             self.owners.setdefault(param, []).append((layer, role))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the hooks, which belong to this model, and the passes under way."""
+        """Leave out the hooks, which belong to this model, and the passes under way."""
         own = ("close", "_handles", "_passes", "_lock", "_whole")
         state = {key: value for key, value in vars(self).items() if key not in own}
         return state | {"_closed": not self.close.alive}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Hook the model that came along, copied or unpickled."""
+        """Register hooks on the model that came along, copied or unpickled."""
         closed = state.pop("_closed")
         vars(self).update(state)
         for layer in self.layers.values():
@@ -159,8 +157,8 @@ class Capture:
         self._whole: list[RemovableHandle] = []
         if self.first.partial is None:
             self._whole = [
-                self.model.register_forward_pre_hook(WholeBegin(self)),
-                self.model.register_forward_hook(WholeEnd(self)),
+                self.model.register_forward_pre_hook(ModelPreHook(self)),
+                self.model.register_forward_hook(ModelForwardHook(self)),
             ]
             self._handles += self._whole
         # The model must not keep a dropped optimizer alive, nor go on computing for it.
@@ -172,12 +170,17 @@ class Capture:
         for module, layer in hooked:
             hook = ForwardHook(self, layer)
             handle = module.register_forward_hook(hook, with_kwargs=True, prepend=True)
-            self._handles += [handle, module.register_forward_pre_hook(Lead(hook, handle.id))]
+            self._handles += [
+                handle,
+                module.register_forward_pre_hook(ReorderPreHook(hook, handle.id)),
+            ]
         for module, layers in read.items():
             reader = Reader(self, layers)
             self._handles += [
-                module.register_forward_pre_hook(Enter(reader)),
-                module.register_forward_hook(Leave(reader), prepend=True, always_call=True),
+                module.register_forward_pre_hook(ReaderPreHook(reader)),
+                module.register_forward_hook(
+                    ReaderForwardHook(reader), prepend=True, always_call=True
+                ),
             ]
 
     def clear(self) -> None:
@@ -194,22 +197,22 @@ class Capture:
         """
         with self._lock:
             layers = self.layers.values()
-            for layer in cleared(own for own in layers if loaded or own.pool.marks):
+            for layer in cleared(own for own in layers if loaded or own.pool.versions):
                 layer.clear()
 
-    def begin_whole(self) -> None:
+    def begin_model_forward(self) -> None:
         """Begin a forward pass of the whole model, until one has been looked at."""
         if self.armed and torch.is_grad_enabled():
             self.first.begin()
 
-    def end_whole(self, output: Any) -> None:
+    def end_model_forward(self, output: Any) -> None:
         """End it, with what the model returned."""
         self.first.end(output, self.layers.values())
         if self.first.partial is not None:
             remove(self._whole)
 
     def uncalled(self) -> list[Layer]:
-        """Layers of which no call was pooled though a parameter has a gradient."""
+        """Give the layers of which no call was pooled though a parameter has a gradient."""
         if not self.close.alive:  # then none are pooled, as asked for
             return []
         return [
@@ -220,7 +223,7 @@ class Capture:
         ]
 
     def wants(self, layer: Layer) -> bool:
-        """Whether a tracked parameter of the layer is being trained in this step."""
+        """Tell whether a tracked parameter of the layer is being trained in this step."""
         return self.armed and any(
             param.requires_grad and param in self.tracked for _, param in layer.roles()
         )
@@ -256,13 +259,13 @@ class Capture:
             capture = capture_ref()
             if capture is not None and capture.wants(layer):
                 grad = grad.detach()
-                capture.lay_down(seen, _rows(grad) if shape is None else grad.view(shape))
+                capture.queue_rows(seen, _rows(grad) if shape is None else grad.view(shape))
 
         _own_tensor(output).register_hook(on_grad)
 
     @torch.no_grad()
-    def lay_down(self, call: Call, grad: Tensor) -> None:
-        """Lay the rows of a call down with the backward pass that is under way.
+    def queue_rows(self, call: Call, grad: Tensor) -> None:
+        """Queue the rows of a call with the backward pass that is under way.
 
         Args:
             call: The call.
@@ -280,7 +283,7 @@ class Capture:
         with self._lock:
             current.waiting.setdefault(call.layer, []).append((call, grad, is_sum))
 
-    def reach(self, param: Tensor) -> None:
+    def pool_rows(self, param: Tensor) -> None:
         """Pool the rows of the layers of a parameter that a gradient has just reached."""
         with self._lock:
             current = self._passes.get(torch._C._current_graph_task_id())
@@ -292,11 +295,11 @@ class Capture:
                 if layer.is_sharded and current is not None:
                     current.sharded.add(layer)
                 elif param.grad is not None:
-                    layer.pool.landed = True
-                    layer.pool.marks[param] = mark(param.grad)
+                    layer.pool.accumulated = True
+                    layer.pool.versions[param] = grad_version(param.grad)
 
     def _reaches(self, layer: Layer, module: nn.Module) -> bool:
-        """Whether a gradient can come from this call to the layer's parameters; waits for it."""
+        """Tell whether a gradient can come from this call to the parameters, and wait for it."""
         for i, (role, param) in enumerate(layer.roles()):
             holder: Any = param
             now = getattr(module, layer.attribute(role), None)
@@ -317,7 +320,9 @@ class Capture:
 
     def _wait_for(self, holder: Tensor, layer: Layer, position: int) -> None:
         with self._lock:
-            handle = holder.register_post_accumulate_grad_hook(Reached(self, layer, position))
+            handle = holder.register_post_accumulate_grad_hook(
+                AccumulateGradHook(self, layer, position)
+            )
             hooks: Any = holder._post_accumulate_grad_hooks
             for key in [key for key in hooks if key != handle.id]:
                 hooks[key] = hooks.pop(key)  # behind ours: others may step and clear within theirs
@@ -325,14 +330,14 @@ class Capture:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """The rows of a nested tensor, one sample after another; any other tensor as it is."""
+    """Take the rows of a nested tensor, one sample after another; any other tensor as it is."""
     if not x.is_nested:
         return x
     return x.values() if x.layout is torch.jagged else torch.cat(x.unbind())
 
 
 def _own_tensor(output: Tensor) -> Tensor:
-    """The tensor to hook. A change in place of a view unhooks the view, but not what it views."""
+    """Give the tensor to hook. A change in place unhooks a view, but not what it views."""
     base = None if output.is_nested else output._base
     if (
         base is not None

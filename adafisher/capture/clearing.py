@@ -17,14 +17,14 @@ from torch import Tensor
 from adafisher.layers.layer import Layer
 
 
-def mark(grad: Tensor) -> tuple[int, int]:
-    """What changes when a gradient is replaced or changed in place."""
+def grad_version(grad: Tensor) -> tuple[int, int]:
+    """Give what changes when a gradient is replaced or changed in place."""
     return id(grad), grad._version
 
 
 @torch.no_grad()
 def cleared(layers: Iterable[Layer]) -> list[Layer]:
-    """Layers with rows whose gradients are gone.
+    """Find layers with rows whose gradients are gone.
 
     Args:
         layers: Any layers. Of sharded ones a gradient zeroed in place is not found out, as a
@@ -37,10 +37,11 @@ def cleared(layers: Iterable[Layer]) -> list[Layer]:
             continue
         held = [(param, param.grad) for _, param in layer.roles() if param.grad is not None]
         if not held:
-            if layer.pool.landed:
+            if layer.pool.accumulated:
                 gone.append(layer)
         elif not layer.is_sharded and all(
-            layer.pool.marks.get(param, mark(grad)) != mark(grad) for param, grad in held
+            layer.pool.versions.get(param, grad_version(grad)) != grad_version(grad)
+            for param, grad in held
         ):
             touched.append((layer, [grad for _, grad in held]))
     starts = [min(grads, key=Tensor.numel) for _, grads in touched]
@@ -54,7 +55,7 @@ def cleared(layers: Iterable[Layer]) -> list[Layer]:
 
 
 def _start_empty(grads: list[Tensor]) -> list[bool]:
-    """Whether the first slice of each is zero; each kind of device and dtype is waited for once."""
+    """Tell whether the first slice of each is zero; each device and dtype is waited for once."""
     kinds: dict[tuple[torch.device, torch.dtype], list[int]] = {}
     for i, grad in enumerate(grads):
         kinds.setdefault((grad.device, grad.dtype), []).append(i)

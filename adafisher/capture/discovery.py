@@ -26,7 +26,7 @@ _CALLS_ITS_LAYERS = "torch.nn.modules.transformer"
 def find_layers(
     model: nn.Module, known: set[nn.Module], norm_layers: str, embeddings: bool
 ) -> Iterator[tuple[Layer, nn.Module | None]]:
-    """Supported layers of a model.
+    """Find the supported layers of a model.
 
     Args:
         model: Any model.
@@ -59,7 +59,7 @@ def find_layers(
 
 
 def readers(model: nn.Module) -> dict[tuple[nn.Module, str], nn.Module]:
-    """Modules whose forward pass names a parameter of a module within them.
+    """Find modules whose forward pass names a parameter of a module within them.
 
     That it reads it whenever it is called is not said: it may call the layer as well.
 
@@ -82,7 +82,7 @@ def readers(model: nn.Module) -> dict[tuple[nn.Module, str], nn.Module]:
 
 
 def _attributes(kind: type[nn.Module]) -> set[tuple[str, ...]]:
-    """Chains such as ``qkv.weight`` in a forward pass and in the methods that it names."""
+    """Collect chains such as ``qkv.weight`` in a forward pass and in the methods that it names."""
     chains: set[tuple[str, ...]] = set()
     names, known = ["forward"], {"forward", *dir(nn.Module)}
     while names:
@@ -101,7 +101,7 @@ def _attributes(kind: type[nn.Module]) -> set[tuple[str, ...]]:
 
 
 def _code(method: Any) -> CodeType | None:
-    """The code of a function, method or property; None of anything else."""
+    """Give the code of a function, method or property; None of anything else."""
     method = method.fget if isinstance(method, property) else method
     method = method.__func__ if isinstance(method, staticmethod | classmethod) else method
     code = getattr(inspect.unwrap(method), "__code__", None) if callable(method) else None
@@ -109,7 +109,7 @@ def _code(method: Any) -> CodeType | None:
 
 
 def _chains(code: CodeType | None) -> Iterator[tuple[str, ...]]:
-    """Attributes that are loaded one from the other."""
+    """Yield attributes that are loaded one from the other."""
     if code is None:
         return
     chain: list[str] = []
@@ -125,5 +125,5 @@ def _chains(code: CodeType | None) -> Iterator[tuple[str, ...]]:
 
 
 def _has_separate_projections(module: nn.Module) -> bool:
-    """Attention whose key or value has a width of its own: its projections take the identity."""
+    """Tell whether keys or values have a width of their own: these take the identity."""
     return isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is None

@@ -7,7 +7,6 @@ output in the layer's place says so by a true attribute ``computes_output``: the
 from __future__ import annotations
 
 import sys
-import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.utils.hooks import RemovableHandle
 
-from adafisher.capture.calls import Calls
 from adafisher.layers.layer import Layer
 
 
@@ -28,25 +26,25 @@ class Watcher(Protocol):
     armed: bool
 
     def wants(self, layer: Layer) -> bool:
-        """Whether rows of the layer are wanted in this step."""
+        """Tell whether rows of the layer are wanted in this step."""
 
     def watch(
         self, layer: Layer, x: Tensor, output: Tensor, *, module: nn.Module, call: Any = None
     ) -> None:
         """Take note of a call of the layer."""
 
-    def begin_whole(self) -> None:
-        """A forward pass of the whole model begins."""
+    def begin_model_forward(self) -> None:
+        """Hear that a forward pass of the whole model begins."""
 
-    def end_whole(self, output: Any) -> None:
-        """It ends with this output."""
+    def end_model_forward(self, output: Any) -> None:
+        """Hear that it ends with this output."""
 
-    def reach(self, param: Tensor) -> None:
-        """A gradient has reached the parameter."""
+    def pool_rows(self, param: Tensor) -> None:
+        """Hear that a gradient has reached the parameter."""
 
 
 def is_recorded() -> bool:
-    """Whether the model is being exported or traced: what hooks do would become a part of it."""
+    """Tell whether the model is exported or traced: what hooks do would become a part of it."""
     return torch.compiler.is_exporting() or torch.jit.is_tracing()
 
 
@@ -63,6 +61,10 @@ class Hook:
             )
         return type(self).__qualname__
 
+    def is_dead(self) -> bool:
+        """Tell whether it came along with a copied module, and has no capture here."""
+        return False
+
 
 class ForwardHook(Hook):
     """Forward hook that holds its capture weakly; a copied or unpickled one does nothing."""
@@ -75,7 +77,7 @@ class ForwardHook(Hook):
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
         """See a call of the layer, unless that was seen before the global hooks."""
-        if torch_module._global_forward_hooks and first_of_all.is_first() and not _own(module):
+        if torch_module._global_forward_hooks and global_hook.is_first() and not _own(module):
             return
         self.see(module, args, kwargs, output)
 
@@ -86,7 +88,7 @@ class ForwardHook(Hook):
         if is_recorded():
             return
         if torch.compiler.is_compiling():
-            _outside_of_the_graph(self._see, module, args, kwargs, output)
+            outside_of_the_graph(self._see, module, args, kwargs, output)
         else:
             self._see(module, args, kwargs, output)
 
@@ -104,15 +106,19 @@ class ForwardHook(Hook):
                 return
             capture.watch(layer, x, output, module=module)
 
+    def is_dead(self) -> bool:
+        """Tell whether it is a copy."""
+        return self._capture is nothing
+
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._capture = self._layer = _nothing
+        self._capture = self._layer = nothing
 
 
 @dataclass(frozen=True)
-class Lead(Hook):
+class ReorderPreHook(Hook):
     """Pre-forward hook that puts a forward hook before those that may change the output."""
 
     hook: ForwardHook
@@ -129,10 +135,14 @@ class Lead(Hook):
                 for key in reversed(first):
                     hooks.move_to_end(key, last=False)
         if torch_module._global_forward_hooks:
-            first_of_all.lead()
+            global_hook.lead()
+
+    def is_dead(self) -> bool:
+        """Tell whether what it leads is a copy."""
+        return self.hook.is_dead()
 
 
-class FirstOfAll(Hook):
+class GlobalForwardHook(Hook):
     """Global forward hook, there only beside those of others, which come before a module's own."""
 
     def __init__(self) -> None:
@@ -149,7 +159,7 @@ class FirstOfAll(Hook):
             hooks.move_to_end(self._handle.id, last=False)
 
     def is_first(self) -> bool:
-        """Whether it sees the output before all others."""
+        """Tell whether it sees the output before all others."""
         first = next(iter(torch_module._global_forward_hooks), None)
         return self._handle is not None and first == self._handle.id
 
@@ -171,10 +181,10 @@ class FirstOfAll(Hook):
             torch_module._global_forward_hooks_with_kwargs.pop(self._handle.id, None)
 
 
-first_of_all = FirstOfAll()
+global_hook = GlobalForwardHook()
 
 
-class WholeBegin(Hook):
+class ModelPreHook(Hook):
     """Pre-forward hook of the whole model."""
 
     def __init__(self, capture: Watcher) -> None:
@@ -186,16 +196,20 @@ class WholeBegin(Hook):
             return
         capture = self._capture()
         if capture is not None:
-            capture.begin_whole()
+            capture.begin_model_forward()
+
+    def is_dead(self) -> bool:
+        """Tell whether it is a copy."""
+        return self._capture is nothing
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._capture = _nothing
+        self._capture = nothing
 
 
-class WholeEnd(WholeBegin):
+class ModelForwardHook(ModelPreHook):
     """Forward hook of the whole model."""
 
     def __call__(self, _module: nn.Module, _args: Any, output: Any = None) -> None:
@@ -204,91 +218,10 @@ class WholeEnd(WholeBegin):
             return
         capture = self._capture()
         if capture is not None:
-            capture.end_whole(output)
+            capture.end_model_forward(output)
 
 
-class Reader:
-    """Watches the functional calls of layers while their module's forward pass lasts."""
-
-    def __init__(self, capture: Watcher, layers: list[Layer]) -> None:
-        self._capture: Callable[[], Watcher | None] = weakref.ref(capture)
-        self._layers = [weakref.ref(layer) for layer in layers]
-        self._threads = _Entered()
-
-    def enter(self) -> None:
-        """Start, if a layer is wanted; an inner call of the same module is part of the outer."""
-        capture, entered = self._capture(), self._threads.entered
-        layers = [layer for layer in (ref() for ref in self._layers) if layer is not None]
-        calls = None
-        if (
-            capture is not None
-            and torch.is_grad_enabled()
-            and not entered
-            and any(capture.wants(layer) for layer in layers)
-        ):
-            calls = Calls(layers, self._see)
-            calls.__enter__()
-        entered.append(calls)
-
-    def leave(self) -> None:
-        """Stop; also after an exception, even one raised before ``enter``."""
-        entered = self._threads.entered
-        calls = entered.pop() if entered else None
-        if calls is not None:
-            calls.__exit__(None, None, None)
-
-    def _see(self, layer: Layer, x: Tensor, output: Tensor, call: Any) -> None:
-        capture = self._capture()
-        if capture is not None and output.requires_grad and capture.wants(layer):
-            capture.watch(layer, x, output, module=layer.module, call=call)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._capture, self._layers, self._threads = _nothing, [], _Entered()
-
-
-class _Entered(threading.local):
-    """The calls of a module that are under way, of each thread its own."""
-
-    def __init__(self) -> None:
-        self.entered: list[Calls | None] = []
-
-
-@dataclass(frozen=True)
-class Enter(Hook):
-    """Pre-forward hook of a reader."""
-
-    reader: Reader
-
-    def __call__(self, _module: nn.Module, _args: Any) -> None:
-        """Start to watch."""
-        if is_recorded():
-            return
-        if torch.compiler.is_compiling():
-            _outside_of_the_graph(self.reader.enter)
-        else:
-            self.reader.enter()
-
-
-@dataclass(frozen=True)
-class Leave(Hook):
-    """Forward hook of a reader, called also after an exception."""
-
-    reader: Reader
-
-    def __call__(self, _module: nn.Module, _args: Any, _output: Any) -> None:
-        """Stop watching."""
-        if is_recorded():
-            return
-        if torch.compiler.is_compiling():
-            _outside_of_the_graph(self.reader.leave)
-        else:
-            self.reader.leave()
-
-
-class Reached:
+class AccumulateGradHook:
     """Hook on a parameter, called after its gradient has been accumulated."""
 
     def __init__(self, capture: Watcher, layer: Layer, position: int) -> None:
@@ -300,35 +233,31 @@ class Reached:
         """Count the rows that gave the gradient."""
         capture, layer = self._capture(), self._layer()
         if capture is not None and capture.armed and layer is not None:
-            capture.reach(layer.roles()[self._position][1])
+            capture.pool_rows(layer.roles()[self._position][1])
 
 
 @torch._disable_dynamo
-def _outside_of_the_graph(function: Callable[..., None], *args: Any) -> None:
+def outside_of_the_graph(function: Callable[..., None], *args: Any) -> None:
     """Call a hook between two compiled graphs: what it pools and when is no part of a graph."""
     function(*args)
 
 
 def _own(module: nn.Module) -> list[int]:
-    """Keys of the forward hooks that compute the module's output in its place."""
+    """Give the keys of the forward hooks that compute the module's output in its place."""
     hooks = module._forward_hooks
     return [key for key, hook in hooks.items() if getattr(hook, "computes_output", False)]
 
 
-def _nothing() -> None:
-    return None
+def nothing() -> None:
+    """Stand for the capture that a copied hook does not have."""
 
 
 def remove_dead(module: nn.Module) -> None:
     """Take away the hooks that a copied module brought along."""
     for hooks in (module._forward_hooks, module._forward_pre_hooks):
-        for key, hook in list(hooks.items()):
-            own: Any = hook
-            if isinstance(hook, Enter | Leave):
-                own = hook.reader
-            elif isinstance(hook, Lead):
-                own = hook.hook
-            if isinstance(own, ForwardHook | Reader | WholeBegin) and own._capture is _nothing:
+        own: dict[int, Any] = dict(hooks)
+        for key, hook in own.items():
+            if isinstance(hook, Hook) and hook.is_dead():
                 del hooks[key]
                 module._forward_hooks_with_kwargs.pop(key, None)
                 module._forward_hooks_always_called.pop(key, None)

@@ -34,4 +34,4 @@ class Pass:
         """See which gradients fully_shard has reduced."""
         for layer in self.sharded:
             if any(param.grad is not None for _, param in layer.roles()):
-                layer.pool.landed = True
+                layer.pool.accumulated = True

@@ -34,7 +34,7 @@ class FirstPass:
         self._watched: Counter[Tensor] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the count of a pass under way."""
+        """Leave out the count of a pass under way."""
         return vars(self) | {"_watched": None}
 
     def begin(self) -> None:
@@ -62,7 +62,7 @@ class FirstPass:
 
 
 def read_elsewhere(output: Any, watched: Counter[Tensor], *, embeddings: bool) -> list[Tensor]:
-    """Watched weights with more edges in a graph than watched calls.
+    """Find watched weights with more edges in a graph than watched calls.
 
     Args:
         output: What the model returned.
@@ -90,7 +90,7 @@ def read_elsewhere(output: Any, watched: Counter[Tensor], *, embeddings: bool) -
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
-    """Tensors in nested containers, dataclasses included."""
+    """Yield the tensors in nested containers, dataclasses included."""
     if isinstance(output, Tensor):
         yield output
         return

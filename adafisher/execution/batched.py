@@ -18,7 +18,7 @@ from adafisher.fisher import min_max_between
 def min_max_all(
     factors: Sequence[Tensor], eps: float = 0.0, constant_factor: str = "ones"
 ) -> list[Tensor]:
-    """``fisher.min_max`` of each factor.
+    """Take ``fisher.min_max`` of each factor.
 
     Args:
         factors: Non-negative factors, of any shapes, devices and dtypes.
@@ -44,7 +44,7 @@ def min_max_all(
 
 
 def all_finite(estimates: Sequence[tuple[Tensor, Tensor]]) -> list[bool]:
-    """Whether both factors of each estimate are finite; each device is waited for once."""
+    """Tell whether both factors of each estimate are finite; each device is waited for once."""
     factors = [x for estimate in estimates for x in estimate]
     finite = [True] * len(factors)
     for (device, _), members in _kinds(factors).items():
@@ -57,7 +57,7 @@ def all_finite(estimates: Sequence[tuple[Tensor, Tensor]]) -> list[bool]:
 
 
 def _kinds(tensors: Sequence[Tensor]) -> dict[tuple[torch.device, torch.dtype], list[int]]:
-    """Positions of the tensors of each device and dtype."""
+    """Give the positions of the tensors of each device and dtype."""
     kinds: dict[tuple[torch.device, torch.dtype], list[int]] = {}
     for i, x in enumerate(tensors):
         kinds.setdefault((x.device, x.dtype), []).append(i)
@@ -65,13 +65,13 @@ def _kinds(tensors: Sequence[Tensor]) -> dict[tuple[torch.device, torch.dtype], 
 
 
 def _join(tensors: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The tensors end to end, their lengths, and for every entry the number of its tensor."""
+    """Lay tensors end to end; give their lengths, and for every entry its tensor's number."""
     lengths, segment = _segments(tuple(x.numel() for x in tensors), device)
     return torch.cat([x.reshape(-1) for x in tensors]), lengths, segment
 
 
 @lru_cache(maxsize=16)
 def _segments(lengths: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Kept from one refresh to the next, as an accelerator would wait for the copy."""
+    """Keep both from one refresh to the next, as an accelerator would wait for the copy."""
     counts = torch.tensor(lengths, device=device)
     return counts, torch.repeat_interleave(counts)

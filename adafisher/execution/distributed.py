@@ -128,13 +128,13 @@ class Synchronizer:
             self._kinds[layer.name] = longest
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Synchronizer:
-        """A copy takes part in the same group, which cannot be copied."""
+        """Take part in the same group, which cannot be copied."""
         other = Synchronizer(self._process_group)
         other._kinds = dict(self._kinds)
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        """A process group belongs to its process; unpickled, the choice is made anew."""
+        """Leave out the group, which belongs to its process; unpickled, it is chosen anew."""
         given = False if self._process_group is False else None
         return {"_process_group": given, "_kinds": {}, "_layers": [], "_flat": None}
 
@@ -189,7 +189,7 @@ def _device(layers: Sequence[Layer]) -> torch.device:
 
 
 def _fitted(tensor: Tensor, shape: torch.Size, layer: Layer) -> Tensor:
-    """The statistic as one vector of the agreed length."""
+    """Give the statistic as one vector of the agreed length."""
     if layer.rule.ragged:
         return F.pad(tensor.flatten(), (0, shape.numel() - tensor.numel()))
     if tensor.shape != shape:

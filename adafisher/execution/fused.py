@@ -15,50 +15,20 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from adafisher.execution.step import SCALARS, fused_step_
 from adafisher.factors import factor_dtype
 
 Matrices = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-Scalars = tuple[float, ...]
 
-SCALARS = ("beta", "coupled_decay", "keep", "sign", "step_size", "damping")
 CALL_SIZE = 8  # matrices of a call; what is missing is filled up
 _ARGUMENTS = 5
 _MIN_SIDE = 2  # sides of 0 and 1 are constants to the compiler, and would compile it again
 
 
-def fused_step_(
-    param: Tensor,
-    grad: Tensor,
-    exp_avg: Tensor,
-    left: Tensor,
-    right: Tensor,
-    scalars: Tensor,
-) -> None:
-    """The step of a matrix, in place.
-
-        m <- beta m + (1 - beta) (sign g + coupled theta)
-        theta <- keep theta - step_size m / (left right + damping)
-
-    Args:
-        param: ``theta``, ``[rows, columns]``.
-        grad: ``g``, ``[rows, columns]``.
-        exp_avg: ``m``, ``[rows, columns]``.
-        left: ``[rows, 1]``.
-        right: ``[1, columns]``.
-        scalars: ``SCALARS``, one entry each; ``sign`` is -1 to ascend, ``keep`` what decoupled
-            weight decay leaves.
-    """
-    beta, coupled, keep, sign, step_size, damping = scalars.unbind()
-    direction = sign * grad + coupled * param
-    momentum = exp_avg + (1.0 - beta) * (direction - exp_avg)
-    exp_avg.copy_(momentum)
-    param.copy_(keep * param - step_size * momentum / (left * right + damping))
-
-
 def as_matrices(
     param: Tensor, grad: Tensor, exp_avg: Tensor, left: Tensor, right: Tensor
 ) -> Matrices | None:
-    """The arguments of ``fused_step_`` as views, or None where they are not such matrices.
+    """View the arguments of ``fused_step_`` as matrices, or give None where they are none.
 
     Args:
         param: Any shape whose first axis is that of ``left``.
@@ -93,7 +63,7 @@ def as_matrices(
 
 
 def fused_steps_(scalars: Tensor, *matrices: Tensor) -> None:
-    """``fused_step_`` of several matrices, as a call costs as much as a small matrix.
+    """Step several matrices, as a call costs as much as a small matrix.
 
     Args:
         scalars: ``[count, len(SCALARS)]``.
@@ -107,7 +77,7 @@ def fused_steps_(scalars: Tensor, *matrices: Tensor) -> None:
 @cache
 @torch.no_grad()
 def _compiled(device: torch.device, dtype: torch.dtype) -> Callable[..., None]:
-    """The compiled steps, tried on matrices of zeros, so that a failure leaves no half step."""
+    """Compile the steps, and try them on zeros, so that a failure leaves no half step."""
     steps = cast(Callable[..., None], torch.compile(fused_steps_, dynamic=True, fullgraph=True))
     matrices: list[Tensor] = []
     # No two sides are equal, or the compiler takes them for one; and they are large, as it
@@ -129,7 +99,7 @@ class FusedStep:
         """Compile nothing yet."""
         self.failure: str | None = None
 
-    def __call__(self, matrices: Sequence[Matrices], scalars: Sequence[Scalars]) -> bool:
+    def __call__(self, matrices: Sequence[Matrices], scalars: Sequence[tuple[float, ...]]) -> bool:
         """Take the steps of matrices of one device and dtype.
 
         Args:
@@ -166,11 +136,11 @@ class FusedStep:
 
 @cache
 def _fill(device: torch.device, dtype: torch.dtype) -> list[Tensor]:
-    """Matrices that fill a call up; each its own, as the compiler tells repeated ones apart."""
+    """Fill a call up with matrices; each its own, as the compiler tells repeated ones apart."""
     return [t for _ in range(CALL_SIZE) for t in _zeros(_MIN_SIDE, _MIN_SIDE, device, dtype)]
 
 
 def _zeros(rows: int, columns: int, device: torch.device, dtype: torch.dtype) -> list[Tensor]:
-    """The five matrices of an empty step."""
+    """Make the five matrices of an empty step."""
     shapes = [(rows, columns)] * 3 + [(rows, 1), (1, columns)]
     return [torch.zeros(shape, device=device, dtype=dtype) for shape in shapes]

@@ -49,18 +49,33 @@ class LossScale:
             )
         self._source = source
 
-    def read(self, handed_over: Tensor | None, *, after_unscale: bool) -> Scale:
-        """The scale of the loss whose rows are pooled.
+    def take(self, optimizer: torch.optim.Optimizer, *, has_rows: bool) -> Scale | None:
+        """Read the scale of the pooled rows, and unscale gradients that a scaler has left to us.
+
+        ``GradScaler.step`` sets ``found_inf``, and ``grad_scale`` unless gradients are unscaled.
 
         Args:
-            handed_over: What a scaler gave, if it did.
-            after_unscale: Whether a scaler calls that has given none.
+            optimizer: Optimizer that is about to step.
+            has_rows: Whether any are pooled; without, a scaler's own number is not waited for.
+
+        Returns:
+            The scale, 1 without rows; None if gradients overflowed, so that the step is skipped.
 
         Raises:
             RuntimeError: The scale is unknown.
         """
+        found_inf: Tensor | None = getattr(optimizer, "found_inf", None)
+        if found_inf is not None and found_inf.item():
+            return None
+        handed_over: Tensor | None = getattr(optimizer, "grad_scale", None)
         if handed_over is not None:
-            return handed_over
+            unscale_((p for group in optimizer.param_groups for p in group["params"]), handed_over)
+        if not has_rows:
+            return 1.0
+        return handed_over if handed_over is not None else self._read(found_inf is not None)
+
+    def _read(self, after_unscale: bool) -> Scale:
+        """Ask the source, as no scaler has handed the scale over."""
         if self._source is None:
             if after_unscale:
                 raise RuntimeError(
@@ -85,7 +100,7 @@ def unscale_(params: Iterable[Tensor], scale: Tensor) -> None:
 
 
 def divide(grad_diag: Tensor, scale: Scale) -> Tensor:
-    """``grad_diag`` as it is at scale 1."""
+    """Give ``grad_diag`` as it is at scale 1."""
     if isinstance(scale, Tensor):
         return grad_diag / scale.to(grad_diag).square()
     return grad_diag if scale == 1.0 else grad_diag / scale**2

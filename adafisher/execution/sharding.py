@@ -21,7 +21,7 @@ from adafisher.layers.layer import is_sharded
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This rank's part of a tensor, sharing its memory; a plain tensor is its own part."""
+    """Take this rank's part of a tensor, sharing its memory; a plain tensor is its own part."""
     part: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
     return part
 
@@ -75,7 +75,7 @@ def check_shards(model: nn.Module) -> None:
 
 
 def mesh_group(model: nn.Module) -> Any:
-    """Ranks that a model is sharded over.
+    """Find the ranks that a model is sharded over.
 
     Args:
         model: Model that ``check_shards`` passes.
@@ -101,7 +101,7 @@ def mesh_group(model: nn.Module) -> Any:
 
 
 def shard_terms(terms: list[CurvatureTerm], param: Tensor) -> list[CurvatureTerm]:
-    """The part of a parameter's curvature terms that belongs to this rank's shard.
+    """Take the part of a parameter's curvature terms that belongs to this rank's shard.
 
     Args:
         terms: Pairs that broadcast to the whole parameter or to its grouped view, in one layout.
@@ -129,12 +129,12 @@ def shard_terms(terms: list[CurvatureTerm], param: Tensor) -> list[CurvatureTerm
 
 
 def _rows(term: Tensor, index: Tensor, width: int) -> Tensor:
-    """Entries of the first axis of the parameter, from a term in the grouped view."""
+    """Take entries of the first axis of the parameter, from a term in the grouped view."""
     return term[:, 0][index // width] if term.shape[1] == 1 else term.flatten(0, 1)[index]
 
 
 def _bounds(param: Tensor) -> tuple[int, int, int]:
-    """Axis, first and one past the last index of this rank's shard, cut as ``torch.chunk`` does."""
+    """Give axis, start and stop of this rank's shard, cut as ``torch.chunk`` does."""
     layout: Any = param
     for mesh_dim, placement in enumerate(layout.placements):
         if placement.is_shard():

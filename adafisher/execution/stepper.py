@@ -1,64 +1,27 @@
-"""How the step of many parameters is carried out: a block at a time, in batches, or compiled.
+"""Which form of the step each parameter takes: plain, a block at a time, batched or compiled.
 
-All ways agree up to rounding. On the CPU a large parameter is taken in blocks, so that its momentum
-and its denominators are still in the cache when they are needed; small ones go through
-``torch._foreach``, because the calls cost more than the arithmetic.
+On the CPU a large parameter is taken in blocks, so that its momentum and its denominators are still
+in the cache when they are needed; small ones go through ``torch._foreach``, because the calls cost
+more than the arithmetic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from adafisher.execution.fused import FusedStep, Matrices, Scalars, as_matrices
+from adafisher.execution.fused import FusedStep, Matrices, as_matrices
+from adafisher.execution.step import Update, batched_step_, pack_scalars, plain_step_
 from adafisher.factors import factor_dtype
-from adafisher.fisher import CurvatureTerm, precondition_, update_momentum_
+from adafisher.fisher import CurvatureTerm
 
 _BLOCK_ELEMENTS = 1 << 19  # 2 MiB in float32: fewer calls than 1 MiB, and still within the cache
 _SMALL_ELEMENTS = 1 << 14  # below, a batched call costs less than the parameter's own
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-
-
-class Rule(NamedTuple):
-    """Hyperparameters of a step; parameters with equal ones can be stepped together.
-
-    Attributes:
-        beta: Decay of the momentum.
-        coupled_decay: Weight decay that is added to the gradient.
-        shrink: Decoupled weight decay, ``lr * weight_decay``.
-        damping: ``lambda`` of equation (4).
-        maximize: Take ``-g`` instead of ``g``.
-    """
-
-    beta: float
-    coupled_decay: float
-    shrink: float
-    damping: float
-    maximize: bool
-
-
-class Update(NamedTuple):
-    """The step of one parameter.
-
-    Attributes:
-        param: Parameter, changed in place.
-        grad: Gradient, same shape.
-        exp_avg: Raw momentum, same shape, changed in place.
-        terms: One pair for every layer that the parameter belongs to.
-        step_size: Learning rate over the bias correction.
-        rule: The group's hyperparameters.
-    """
-
-    param: Tensor
-    grad: Tensor
-    exp_avg: Tensor
-    terms: list[CurvatureTerm]
-    step_size: float
-    rule: Rule
 
 
 @dataclass
@@ -77,7 +40,7 @@ class Stepper:
     _fused_step: FusedStep = field(default_factory=FusedStep)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Scratch memory and compiled code belong to the process; a copy makes its own."""
+        """Leave out scratch memory and compiled code, which belong to the process."""
         return {"foreach": self.foreach, "fused": self.fused}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -97,16 +60,16 @@ class Stepper:
             if not param.numel():  # a shard may be empty
                 continue
             if self._is_batched(update):
-                key = (update.rule, bool(update.terms), param.device, param.dtype)
+                key = (update.hyper, bool(update.terms), param.device, param.dtype)
                 batches.setdefault(key, []).append(update)
             elif matrices := self._matrices(update):
                 fused.setdefault((param.device, param.dtype), []).append((update, matrices))
             else:
                 self._step_blocks(update)
         for batch in batches.values():
-            step_batch_(batch)
+            batched_step_(batch)
         for pairs in fused.values():
-            scalars = [_scalars(update) for update, _ in pairs]
+            scalars = [pack_scalars(update) for update, _ in pairs]
             if not self._fused_step([matrices for _, matrices in pairs], scalars):
                 for update, _ in pairs:
                     self._step_blocks(update)
@@ -117,7 +80,7 @@ class Stepper:
         return self.foreach is True or update.param.numel() <= _SMALL_ELEMENTS
 
     def _matrices(self, update: Update) -> Matrices | None:
-        """What the compiled step takes, or None where it is not wanted or not possible."""
+        """Give what the compiled step takes, or None where it is not wanted or not possible."""
         param, grad, exp_avg, terms = update[:4]
         wanted = param.is_cuda if self.fused is None else self.fused
         if not wanted or len(terms) != 1:
@@ -125,23 +88,23 @@ class Stepper:
         return as_matrices(param, grad, exp_avg, *terms[0])
 
     def _step_blocks(self, update: Update) -> None:
-        """One parameter, a block of rows at a time."""
+        """Step one parameter, a block of rows at a time."""
         param, grad, exp_avg, terms = _rows(update)
         rows = _block_rows(param)
         buffer = self._buffer(param, rows) if terms else param
         # Rows of the damping, as a scalar operand keeps ``addcmul`` from vectorising on the CPU.
-        dampings = [torch.full_like(b, update.rule.damping) for _, b in terms[:1]]
+        dampings = [torch.full_like(b, update.hyper.damping) for _, b in terms[:1]]
         flat = [t for term in terms for t in term] + dampings
         pieces = zip(*(_split(t, rows, param) for t in (param, grad, exp_avg, *flat)), strict=True)
         for p, g, m, *operands in pieces:
-            step_(
-                Update(p, g, m, _pairs(operands[: 2 * len(terms)]), update.step_size, update.rule),
+            plain_step_(
+                Update(p, g, m, _pairs(operands[: 2 * len(terms)]), update.step_size, update.hyper),
                 operands[-1] if terms else None,
                 buffer,
             )
 
     def _buffer(self, param: Tensor, rows: int) -> Tensor:
-        """Memory for the denominators of a block, shared by all of this device and dtype."""
+        """Give memory for the denominators of a block, one for each device and dtype."""
         key = (param.device, factor_dtype(param.dtype))
         block = param[:rows] if param.dim() else param
         extents = zip(block.shape, block.stride(), strict=True)
@@ -152,66 +115,8 @@ class Stepper:
         return buffer
 
 
-def step_(update: Update, damping: Tensor | None, scratch: Tensor) -> None:
-    """The step of one parameter or of a block of it, in place.
-
-    Args:
-        update: What to step; without terms the curvature is 1.
-        damping: The rule's damping, shaped as the right side of the first term.
-        scratch: Buffer that holds a tensor of the parameter's shape and strides.
-    """
-    param, grad, exp_avg, terms, step_size, rule = update
-    update_momentum_(
-        exp_avg,
-        grad,
-        param,
-        beta=rule.beta,
-        weight_decay=rule.coupled_decay,
-        maximize=rule.maximize,
-    )
-    if rule.shrink:
-        param.mul_(1.0 - rule.shrink)
-    if damping is None:
-        param.add_(exp_avg, alpha=-step_size)
-    else:
-        precondition_(param, exp_avg, terms, damping=damping, step_size=step_size, scratch=scratch)
-
-
-def step_batch_(batch: Sequence[Update]) -> None:
-    """The steps of parameters that share rule, device and dtype, in place.
-
-    The denominators of the whole batch are held at once.
-
-    Args:
-        batch: Updates with one term each, or all without.
-    """
-    rule = batch[0].rule
-    params, grads = [u.param for u in batch], [u.grad for u in batch]
-    averages = [u.exp_avg for u in batch]
-    if rule.maximize:
-        torch._foreach_mul_(averages, rule.beta)
-        torch._foreach_add_(averages, grads, alpha=rule.beta - 1.0)
-    else:
-        torch._foreach_lerp_(averages, grads, 1.0 - rule.beta)
-    if rule.coupled_decay:
-        alpha = (1.0 - rule.beta) * rule.coupled_decay
-        torch._foreach_add_(averages, params, alpha=alpha)
-    if rule.shrink:
-        torch._foreach_mul_(params, 1.0 - rule.shrink)
-    step_sizes = [-u.step_size for u in batch]
-    if not batch[0].terms:
-        steps = torch._foreach_mul(averages, step_sizes)
-        torch._foreach_add_(params, steps)
-        return
-    lefts, rights = zip(*(u.terms[0] for u in batch), strict=True)
-    fisher_diags = torch._foreach_mul(lefts, rights)
-    torch._foreach_add_(fisher_diags, rule.damping)
-    shaped = [f.view(p.shape) for f, p in zip(fisher_diags, params, strict=True)]
-    torch._foreach_addcdiv_(params, averages, shaped, step_sizes)
-
-
 def _rows(update: Update) -> tuple[Tensor, Tensor, Tensor, list[CurvatureTerm]]:
-    """The tensors of an update, in the grouped view if its terms have that."""
+    """Give the tensors of an update, in the grouped view if its terms have that."""
     param, grad, exp_avg, terms = update[:4]
     if not terms:
         return param, grad, exp_avg, terms
@@ -232,7 +137,7 @@ def _rows(update: Update) -> tuple[Tensor, Tensor, Tensor, list[CurvatureTerm]]:
 
 
 def _block_rows(param: Tensor) -> int:
-    """Rows of a block. An accelerator takes the whole tensor: there a launch costs more."""
+    """Choose the rows of a block. An accelerator takes all of them: there a launch costs more."""
     if param.dim() == 0:
         return 1
     if param.device.type != "cpu":
@@ -241,18 +146,12 @@ def _block_rows(param: Tensor) -> int:
 
 
 def _split(x: Tensor, rows: int, param: Tensor) -> Sequence[Tensor]:
-    """Blocks of ``rows`` along the first axis; what broadcasts along it stands in each."""
+    """Cut blocks of ``rows`` along the first axis; what broadcasts along it stands in each."""
     if param.dim() == 0 or rows >= param.shape[0]:
         return (x,)
     if x.shape[0] == 1:
         return (x,) * -(-param.shape[0] // rows)
     return cast(Sequence[Tensor], x.split(rows))
-
-
-def _scalars(update: Update) -> Scalars:
-    rule = update.rule
-    keep, sign = 1.0 - rule.shrink, -1.0 if rule.maximize else 1.0
-    return rule.beta, rule.coupled_decay, keep, sign, update.step_size, rule.damping
 
 
 def _pairs(flat: Sequence[Tensor]) -> list[CurvatureTerm]:

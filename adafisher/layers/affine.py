@@ -15,7 +15,7 @@ from adafisher.layers.rule import Factors, LayerRule
 def affine_term(
     module: Any, role: str, activation_diag: Tensor, grad_diag: Tensor
 ) -> CurvatureTerm:
-    """Terms of a linear or convolution layer: ``[groups, out / groups, ...]`` if grouped."""
+    """Shape the term of a linear or conv layer; ``[groups, out / groups, ...]`` if grouped."""
     weight: Any = module.weight
     groups = activation_diag.shape[0]
     if role == "bias":
@@ -30,7 +30,7 @@ def affine_term(
 def transposed_term(
     module: Any, role: str, activation_diag: Tensor, grad_diag: Tensor
 ) -> CurvatureTerm:
-    """As ``affine_term``, for a weight of shape ``[in, out / groups, *kernel_size]``."""
+    """Shape it as ``affine_term``, for a weight of shape ``[in, out / groups, *kernel_size]``."""
     if role == "bias":
         return affine_term(module, role, activation_diag, grad_diag)
     weight: Any = module.weight
@@ -55,7 +55,7 @@ def _channel_rows(module: Any, output: Tensor) -> int:
 
 
 def _conv_padding(module: Any) -> list[tuple[int, int]]:
-    """Padding before and after each axis. ``same`` puts the odd one after, as torch does."""
+    """Give padding before and after each axis. ``same`` puts the odd one after, as torch does."""
     if module.padding == "valid":
         return [(0, 0)] * len(module.kernel_size)
     if module.padding == "same":
@@ -92,7 +92,7 @@ def _conv_transpose_activation_sum(module: Any, x: Tensor, output: Tensor) -> Te
 
 
 def _attention_activation_sum(call: Any, x: Tensor, _output: Tensor) -> Tensor:
-    """Sums ``[3, d_in + 1]`` of query, key and value; zero where the call is not of that part."""
+    """Sum ``[3, d_in + 1]`` of query, key and value; zero where the call is not of that part."""
     sums = factors.linear_activation_sum(x, bias=True)
     padded = sums.new_zeros(3, sums.shape[1])
     padded[call.parts] = sums
@@ -107,7 +107,7 @@ def _attention_grad_sum(call: Any, grad: Tensor) -> Tensor:
 
 
 def _attention_estimate(activation_sum: Tensor, grad_sum: Tensor, _rows: int) -> Factors:
-    """Means of each part over its own rows, which the constant 1 of its input has counted."""
+    """Average each part over its own rows, which the constant 1 of its input has counted."""
     rows = activation_sum[:, -1:]
     return activation_sum / rows, (grad_sum.reshape(3, -1) / rows).flatten()
 

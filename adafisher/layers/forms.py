@@ -44,7 +44,7 @@ from adafisher.layers.norms import CHANNEL_RULES, NORM_RULES, TRAILING_RULES
 from adafisher.layers.rule import LayerRule
 
 
-class Known(NamedTuple):
+class FormMatch(NamedTuple):
     """What the table says of a module.
 
     Attributes:
@@ -74,8 +74,8 @@ class Form:
     rule: Callable[[str], LayerRule]
 
 
-def known(module: nn.Module, norm_layers: str) -> Known | None:
-    """What the table says of a module, or None.
+def match_form(module: nn.Module, norm_layers: str) -> FormMatch | None:
+    """Look a module up in the table; None where it is not there.
 
     Args:
         module: Any module.
@@ -88,12 +88,12 @@ def known(module: nn.Module, norm_layers: str) -> Known | None:
     for form in FORMS:
         base = _named(form.names, module)
         if base is not None and form.holds(module):
-            return Known(form.rule(norm_layers), base, is_call=True)
+            return FormMatch(form.rule(norm_layers), base, is_call=True)
     return None
 
 
 def _named(pattern: str, module: nn.Module) -> type[nn.Module] | None:
-    """The class of that name whose forward pass the module has.
+    """Find the class of that name whose forward pass the module has.
 
     Wrappers that make a subclass at run time (``fully_shard``) give it a name of their own.
     """
@@ -115,7 +115,7 @@ def _own(module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _holds_matrix(module: Any) -> bool:
-    """A weight of two axes and a bias or none, nothing else."""
+    """Tell whether it has a weight of two axes and a bias or none, nothing else."""
     own = _own(module)
     weight = own.get("weight")
     if weight is None or not own.keys() <= {"weight", "bias"}:
@@ -144,7 +144,7 @@ def _holds_linear(module: Any) -> bool:
 
 
 def _holds_scale(module: Any) -> bool:
-    """A weight of one axis, a bias of its shape or none, and nothing else, not even a module."""
+    """Tell whether it has a weight of one axis, a bias of its shape or none, nothing else."""
     own = _own(module)
     return (
         "weight" in own
@@ -160,7 +160,7 @@ def _holds_channel_scale(module: Any) -> bool:
 
 
 def _fits(axis: int, *, is_scale: bool) -> Callable[[Any, Tensor, Tensor], bool]:
-    """Whether the input and the output of a call have the width of the weight on an axis."""
+    """Tell whether the input and the output of a call have the width of the weight on an axis."""
 
     def fits(module: Any, x: Any, output: Tensor) -> bool:
         if not isinstance(x, Tensor) or x.dim() < 1 + (axis == 1):
@@ -207,4 +207,4 @@ _BUILT_IN = (nn.Embedding, nn.EmbeddingBag)
 _BUILT_IN += tuple(kind for kind, _ in [*AFFINE_RULES, *NORM_RULES["per_channel"]])
 _STANDARDISED_NAMES = r"(Scaled)?StdConv2d(Same)?|WeightStandardizedConv2d"
 _CONV2D = next(rule for kind, rule in AFFINE_RULES if kind is nn.Conv2d)
-_STANDARDISED = Known(replace(_CONV2D, is_computed=True), nn.Conv2d, is_call=False)
+_STANDARDISED = FormMatch(replace(_CONV2D, is_computed=True), nn.Conv2d, is_call=False)

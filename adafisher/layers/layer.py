@@ -34,7 +34,7 @@ class Call:
     grad: Tensor | None = None
 
     def grad_sum(self) -> Tensor:
-        """Statistic of the summed output gradient."""
+        """Take the statistic of the summed output gradient."""
         assert self.grad is not None
         return self.layer.rule.grad_sum(self.source, self.grad)
 
@@ -52,8 +52,8 @@ class Pool:
         rows: Rows of all calls.
         open: Calls that are not in the two sums yet.
         called: Whether there was a call, be it of no rows.
-        landed: Whether the gradients are in ``.grad``; not yet while FSDP keeps them to itself.
-        marks: Each parameter's gradient as the last backward pass left it, see ``mark``.
+        accumulated: Whether the gradients are in ``.grad``; not yet while FSDP keeps them.
+        versions: ``clearing.grad_version`` of each parameter as the last backward pass left it.
     """
 
     activation_sum: Tensor | None = None
@@ -61,8 +61,8 @@ class Pool:
     rows: int = 0
     open: dict[Call, None] = field(default_factory=dict)
     called: bool = False
-    landed: bool = False
-    marks: dict[Tensor, tuple[int, int]] = field(default_factory=dict)
+    accumulated: bool = False
+    versions: dict[Tensor, tuple[int, int]] = field(default_factory=dict)
 
     @torch.no_grad()
     def take(self, call: Call, grad: Tensor, *, is_sum: bool, keeps_graph: bool) -> None:
@@ -95,7 +95,7 @@ class Pool:
             self._close(call)
 
     def settled(self) -> Pool:
-        """The same rows with every call in the sums; this pool stays as it is."""
+        """Give the same rows with every call in the sums; this pool stays as it is."""
         if not self.open:
             return self
         pool = replace(self, open={})
@@ -105,10 +105,10 @@ class Pool:
         return pool
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what belongs to this model's graphs and gradients."""
-        return vars(self.settled()) | {"marks": {}}
+        """Leave out what belongs to this model's graphs and gradients."""
+        return vars(self.settled()) | {"versions": {}}
 
-    def abandon(self) -> None:
+    def release(self) -> None:
         """Let go of the output gradients of open calls, or they live as long as the graph."""
         for call in self.open:
             call.pool = call.grad = None
@@ -160,26 +160,26 @@ class Layer:
         self.holders: list[Tensor | None] = [None] * len(self._roles)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the rule, which is made of functions; the capture finds it again."""
+        """Leave out the rule, which is made of functions; the capture finds it again."""
         state = {key: value for key, value in vars(self).items() if key != "rule"}
         return state | {"holders": [None] * len(self._roles)}
 
     def roles(self) -> list[tuple[str, nn.Parameter]]:
-        """Parameters that get curvature from this layer, with their role."""
+        """List the parameters that get curvature from this layer, with their role."""
         return self._roles
 
     def attribute(self, role: str) -> str:
-        """Name of the module's attribute in a role."""
+        """Name the module's attribute in a role."""
         name: str = getattr(self.rule, role)
         return name
 
     def clear(self) -> None:
         """Forget the rows."""
-        self.pool.abandon()
+        self.pool.release()
         self.pool = Pool()
 
     def estimate(self) -> Factors:
-        """Factors of the pooled rows, of which there must be some."""
+        """Give the factors of the pooled rows, of which there must be some."""
         pool = self.pool.settled()
         assert pool.activation_sum is not None
         assert pool.grad_sum is not None
@@ -193,19 +193,19 @@ class Layer:
         update_average_(self.grad_diag, estimate[1], gammas)
 
     def averages(self) -> Factors | None:
-        """The running averages, or None before the first estimate."""
+        """Give the running averages, or None before the first estimate."""
         if self.activation_diag is None or self.grad_diag is None:
             return None
         return self.activation_diag, self.grad_diag
 
 
 def is_sharded(tensor: Any) -> bool:
-    """Whether a tensor is spread over the ranks of a device mesh."""
+    """Tell whether a tensor is spread over the ranks of a device mesh."""
     return hasattr(tensor, "device_mesh")
 
 
 def _add_ragged(a: Tensor, b: Tensor) -> Tensor:
-    """Sum of two statistics; a released-code layer norm has one entry a token, so lengths vary."""
+    """Add two statistics; a released-code layer norm has one entry a token, so lengths vary."""
     if a.shape != b.shape:
         length = max(a.numel(), b.numel())
         a, b = (F.pad(t, (0, length - t.numel())) for t in (a, b))

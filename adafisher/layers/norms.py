@@ -22,7 +22,7 @@ from adafisher.layers.rule import LayerRule
 def scale_term(
     _module: Any, role: str, activation_diag: Tensor, grad_diag: Tensor
 ) -> CurvatureTerm:
-    """``H' S'`` for the scale, ``S'`` for the shift, whose input is the constant 1."""
+    """Give ``H' S'`` for the scale, ``S'`` for the shift, whose input is the constant 1."""
     one = activation_diag.new_ones(()).expand_as(activation_diag)
     return grad_diag, activation_diag if role == "weight" else one
 
@@ -47,7 +47,7 @@ def _leading_sum(x: Tensor, trailing: int) -> Tensor:
 
 
 def _batched(module: Any, x: Tensor) -> Tensor:
-    """Instance norm takes one sample without a batch axis too."""
+    """Add the batch axis that instance norm can do without."""
     bare = (
         module._get_no_batch_dim()
         if isinstance(module, nn.modules.instancenorm._InstanceNorm)

@@ -19,7 +19,7 @@ from adafisher.layers.affine import (
     affine_term,
     transposed_term,
 )
-from adafisher.layers.forms import known
+from adafisher.layers.forms import match_form
 from adafisher.layers.norms import NORM_RULES, scale_term
 from adafisher.layers.rule import LayerRule
 
@@ -34,7 +34,7 @@ _REGISTERED: dict[type[nn.Module], LayerRule] = {}
 _FORMS = ("linear", "transposed", "scale")
 
 
-class Found(NamedTuple):
+class RuleMatch(NamedTuple):
     """A module's rule.
 
     Attributes:
@@ -48,8 +48,8 @@ class Found(NamedTuple):
     registered: bool
 
 
-def find_rule(module: nn.Module, norm_layers: str, embeddings: bool = False) -> Found | None:
-    """The rule of a module, or None where it has no curvature.
+def find_rule(module: nn.Module, norm_layers: str, embeddings: bool = False) -> RuleMatch | None:
+    """Find the rule of a module, or None where it has no curvature.
 
     Args:
         module: Any module.
@@ -58,16 +58,16 @@ def find_rule(module: nn.Module, norm_layers: str, embeddings: bool = False) -> 
     """
     for base in type(module).__mro__:
         if base in _REGISTERED:
-            return Found(_REGISTERED[base], base, registered=True)
-    by_name = known(module, norm_layers)
+            return RuleMatch(_REGISTERED[base], base, registered=True)
+    by_name = match_form(module, norm_layers)
     if by_name is not None:
-        return Found(by_name.rule, by_name.base, registered=by_name.is_call)
+        return RuleMatch(by_name.rule, by_name.base, registered=by_name.is_call)
     rules = AFFINE_RULES + NORM_RULES[norm_layers]
     if embeddings and getattr(module, "mode", None) != "max":  # no sum of its tokens
         rules = [*rules, (nn.Embedding, EMBEDDING), (nn.EmbeddingBag, EMBEDDING_BAG)]
     for base, rule in rules:
         if isinstance(module, base):
-            return Found(rule, base, registered=False)
+            return RuleMatch(rule, base, registered=False)
     return None
 
 

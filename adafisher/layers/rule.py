@@ -19,7 +19,7 @@ Factors = tuple[Tensor, Tensor]
 
 
 def means(activation_sum: Tensor, grad_sum: Tensor, rows: int) -> Factors:
-    """Both sums over their rows."""
+    """Divide both sums by their rows."""
     return activation_sum / rows, grad_sum / rows
 
 

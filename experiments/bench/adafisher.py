@@ -16,6 +16,7 @@ from torch import nn
 
 from experiments.bench.interleaved import Contender, Problem, Seconds, measure
 from experiments.config.commandline import CONF
+from experiments.config.run_config import Method
 from experiments.engine.build import build_optimizer
 from experiments.errors import UserError
 from experiments.models import resnet
@@ -58,14 +59,22 @@ def problem(model: str, batch: int, device: torch.device) -> Problem:
     return _on(device, Problem(model, module, torch.randn(shape), targets))
 
 
+def method_of(name: str) -> Method:
+    """Read the section of an optimizer from its YAML."""
+    file = OmegaConf.load(CONF / "optimizer" / f"{name}.yaml")
+    # Some values refer to others of the section by their place in a whole config.
+    whole: Any = OmegaConf.to_container(OmegaConf.create({"optimizer": file}), resolve=True)
+    return Method.of(whole["optimizer"])
+
+
 def makers(*, fused: bool) -> Makers:
     """The contenders: AdamW twice, AdaFisherW refreshing every step and rarely."""
-    section: Any = OmegaConf.to_container(OmegaConf.load(CONF / "optimizer" / "adafisherw.yaml"))
+    section = method_of("adafisherw")
 
     def adafisher(**options: Any) -> Callable[[nn.Module], torch.optim.Optimizer]:
-        return lambda model: build_optimizer({**section, "lr": LR, **options}, model)
+        return lambda model: build_optimizer(section.having(lr=LR, **options), model)
 
-    decay = section["weight_decay"]
+    decay = section.arguments["weight_decay"]
     made: Makers = {
         REFERENCE: lambda m: torch.optim.AdamW(m.parameters(), LR, weight_decay=decay, fused=True),
         FOREACH: lambda m: torch.optim.AdamW(m.parameters(), LR, weight_decay=decay, foreach=True),
@@ -123,7 +132,7 @@ def compare(contest: Problem, *, fused: bool, steps: int, calls: int) -> dict[st
         "batch": len(contest.inputs),
         "ratios": compared,
         "measured": [
-            {k: v for k, v in vars(c).items() if k not in ("model", "optimizer")}
+            {k: v for k, v in vars(c).items() if k not in ("model", "optimizer", "needs")}
             for c in contenders
         ],
     }

@@ -12,7 +12,7 @@ import dataclasses
 import resource
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -77,7 +77,7 @@ def train(built: Built, split: Split, turns: Turns, *, steps: int, seed: int) ->
     turns.cpu.append((cpu_1 - cpu_0) / steps + children / last)
 
 
-def compare(built: Built, task: dict[str, Any], *, rounds: int, steps: int) -> dict[str, Any]:
+def compare(built: Built, task: Mapping[str, Any], *, rounds: int, steps: int) -> dict[str, Any]:
     """Measure all sources in turn, print the table and return everything that was measured."""
     own, device, batch = built.task.train, built.device, built.batch_size
     assert isinstance(own, ImageSplit)
@@ -151,7 +151,7 @@ def run(options: argparse.Namespace, device: torch.device) -> Iterator[dict[str,
     )
     built = build(config)
     built.task.train.to(device)
-    yield compare(built, config["task"], rounds=rounds, steps=steps)
+    yield compare(built, config.task.arguments, rounds=rounds, steps=steps)
 
 
 def _children_seconds() -> float:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.profiler import ProfilerActivity, profile
 
+from experiments.config.run_config import Needs
 from experiments.engine.step import backward, differentiable_forward
 
 
@@ -53,7 +54,7 @@ class Contender:
         name: Name in the tables.
         model: Copy of the problem's model.
         optimizer: Its optimizer.
-        needs: The flags of its YAML; what is missing is false.
+        needs: What it must be given.
         whole: Training steps: forward, backward, ``step`` and ``zero_grad``.
         within: The ``step`` of each training step.
         alone: Calls of ``step`` on standing gradients.
@@ -64,7 +65,7 @@ class Contender:
     name: str
     model: nn.Module
     optimizer: Optimizer
-    needs: Mapping[str, bool] = field(default_factory=dict)
+    needs: Needs = field(default_factory=Needs)
     whole: list[Seconds] = field(default_factory=list)
     within: list[Seconds] = field(default_factory=list)
     alone: list[Seconds] = field(default_factory=list)
@@ -78,7 +79,7 @@ def measure(
     *,
     steps: int,
     calls: int,
-    needs: Mapping[str, Mapping[str, bool]] | None = None,
+    needs: Mapping[str, Needs] | None = None,
     peak_steps: int = 1,
 ) -> list[Contender]:
     """Let optimizers train the same problem in turn.
@@ -91,7 +92,7 @@ def measure(
         makers: Constructors by name.
         steps: Counted training steps of each.
         calls: Counted calls of ``step`` alone; 0 where standing gradients are not enough.
-        needs: What a method asks of the training step, by name; the flags of its YAML.
+        needs: What a method asks of the training step, by name.
         peak_steps: Steps over which the highest memory is looked for.
 
     Returns:
@@ -100,7 +101,7 @@ def measure(
     contenders = []
     for name, maker in makers.items():
         model = copy.deepcopy(problem.model)
-        flags = (needs or {}).get(name, {})
+        flags = (needs or {}).get(name, Needs())
         contenders.append(Contender(name, model, maker(model), flags))
     for contender in _turns(contenders, steps + 2):
         whole, within = _train(contender, problem)
@@ -116,9 +117,7 @@ def measure(
     return contenders
 
 
-def first_step(
-    problem: Problem, maker: Callable[[nn.Module], Optimizer], needs: Mapping[str, bool]
-) -> Seconds:
+def first_step(problem: Problem, maker: Callable[[nn.Module], Optimizer], needs: Needs) -> Seconds:
     """Duration of the first training step of a method, which tells whether more are bearable."""
     model = copy.deepcopy(problem.model)
     return _train(Contender("first", model, maker(model), needs), problem)[0]
@@ -146,7 +145,7 @@ def _train(contender: Contender, problem: Problem) -> tuple[Seconds, Seconds]:
     """Time a training step, and the ``step`` in it."""
     device, optimizer = problem.inputs.device, contender.optimizer
     parts = []
-    if contender.needs.get("closure"):
+    if contender.needs.closure:
 
         def closure() -> Tensor:
             optimizer.zero_grad()
@@ -161,11 +160,11 @@ def _train(contender: Contender, problem: Problem) -> tuple[Seconds, Seconds]:
 
 
 def _backward(contender: Contender, problem: Problem) -> Tensor:
-    create_graph = contender.needs.get("create_graph", False)
+    create_graph = contender.needs.create_graph
     with differentiable_forward(create_graph):
         logits = contender.model(problem.inputs).flatten(0, -2)
     loss = F.cross_entropy(logits, problem.targets.flatten())
-    if contender.needs.get("logits"):  # the flag says that the method is there
+    if contender.needs.logits:  # the flag says that the method is there
         contender.optimizer.observe(logits)  # type: ignore[attr-defined]
     backward(loss, create_graph=create_graph)
     return loss.detach()
@@ -184,7 +183,7 @@ def _timed(work: Callable[[], Any], device: torch.device) -> Seconds:
 def _peak_bytes(
     problem: Problem,
     maker: Callable[[nn.Module], Optimizer],
-    needs: Mapping[str, bool],
+    needs: Needs,
     steps: int,
 ) -> int:
     """Highest memory of the first training steps: of their tensors, not of the process.

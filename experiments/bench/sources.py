@@ -1,6 +1,6 @@
 """Where the data part of the benchmark takes its batches from; the pixels are random."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ class RepeatedBatch(Split):
 class Pictures(Dataset[tuple[Tensor, int]]):
     """The images one by one, as torchvision's own CIFAR-10 gives them, with its transforms."""
 
-    def __init__(self, split: ImageSplit, task: dict[str, Any]) -> None:
+    def __init__(self, split: ImageSplit, task: Mapping[str, Any]) -> None:
         self._images = split.images.cpu().permute(0, 2, 3, 1).numpy()
         self._labels = split.labels.tolist()
         share = (task["cutout_size"] / SIDE) ** 2

@@ -8,17 +8,17 @@ the step with one are measured apart, and the refresh is charged by its share.
 
 import argparse
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
+from experiments.bench.adafisher import method_of
 from experiments.bench.adafisher import problem as large_problem
 from experiments.bench.interleaved import Contender, Problem, first_step, measure
 from experiments.config import commandline
-from experiments.config.commandline import CONF
+from experiments.config.run_config import Method
 from experiments.engine.build import build_optimizer
 from experiments.errors import UserError
 from experiments.models.gpt import GPT
@@ -32,7 +32,6 @@ MODELS = ("resnet18", "gpt_char")
 BATCHES = {"cpu": {"resnet18": 32, "gpt_char": 16}, "cuda": {"resnet18": 128, "gpt_char": 64}}
 CLOCKS = ("cpu", "wall")
 
-Section = Mapping[str, Any]
 Row = dict[str, Any]
 
 
@@ -57,38 +56,41 @@ def problem(model: str, batch: int, device: torch.device) -> Problem:
     return Problem(model, module.to(device), tokens[:, :-1], tokens[:, 1:])
 
 
-def compare(contest: Problem, section: Section, reference: Section, *, steps: int) -> Row:
+def compare(contest: Problem, method: Method, reference: Method, *, steps: int) -> Row:
     """Measure a method beside the reference.
 
     Args:
         contest: What both train.
-        section: The method's YAML.
-        reference: That of the reference.
+        method: The method.
+        reference: What it is measured beside.
         steps: Training steps at least; whole periods are measured.
 
     Returns:
         Ratios to the reference: of the time ``mean`` (in the long run), ``median`` and ``slowest``
         by clock, of ``state_bytes`` and ``peak_bytes``; and everything that was measured.
     """
-    key = next((key for key in PERIODS if key in section), None)
-    period = 1 if key is None else int(section[key])
+    key = next((key for key in PERIODS if key in method.arguments), None)
+    period = 1 if key is None else int(method.arguments[key])
     if period <= steps:
-        entrants = {"method": section}
+        entrants = {"method": method}
         steps = -(-steps // period) * period
     else:
         assert key is not None
-        entrants = {"method": {**section, key: NEVER}, "refreshing": {**section, key: 1}}
+        entrants = {
+            "method": method.having(**{key: NEVER}),
+            "refreshing": method.having(**{key: 1}),
+        }
     everyone = {"reference": reference, **entrants}
     contenders = measure(
         contest,
         {name: partial(build_optimizer, s) for name, s in everyone.items()},
         steps=steps,
         calls=0,
-        needs={name: s["needs"] for name, s in everyone.items()},
+        needs={name: s.needs for name, s in everyone.items()},
         peak_steps=min(period, steps),
     )
     return {
-        "method": section["name"],
+        "method": method.name,
         "period": period,
         "steps": steps,
         "ratios": {clock: ratios(contenders, clock, period=period) for clock in CLOCKS},
@@ -162,21 +164,20 @@ def run(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
             if name in skipped:
                 continue
             result = {"model": model, "batch": len(contest.inputs), "method": name}
-            section = _section(name)
-            first = first_step(contest, partial(build_optimizer, section), section["needs"])
+            method = _method(name)
+            first = first_step(contest, partial(build_optimizer, method), method.needs)
             if first.wall > options.limit:
                 reason = f"its first step took {first.wall:.0f} s, more than --limit"
                 print(f"  {name:20}  left out: {reason} {options.limit:g}", flush=True)
                 yield result | {"left_out": reason, "first_step": first}
                 continue
-            result |= compare(contest, section, _section(REFERENCE), steps=steps)
+            result |= compare(contest, method, _method(REFERENCE), steps=steps)
             print(f"  {name:20}{_line(result)}", flush=True)
             yield result
 
 
-def _section(name: str) -> Section:
-    section: Any = OmegaConf.to_container(OmegaConf.load(CONF / "optimizer" / f"{name}.yaml"))
-    return {**section, "lr": LR}
+def _method(name: str) -> Method:
+    return method_of(name).having(lr=LR)
 
 
 def _line(result: Row) -> str:

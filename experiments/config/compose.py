@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import commandline, values
+from experiments.config.run_config import FOLDERS, RunConfig
 from experiments.errors import UserError, first_line
 
-Config = dict[str, Any]
 _UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
 _GROUPS = (
     "optimizer",
@@ -28,11 +28,14 @@ _GROUPS = (
     "ruleset",
     "family",
     "experiment",
+    "debug",
 )
+# Of runs that are to be looked at; what begins with a dot is no result to any reader.
+DEBUG_DIR = ".debug"
 
 
-def resolve(config: DictConfig) -> Config:
-    """Give the config as plain values, its folders absolute.
+def resolve(config: DictConfig) -> RunConfig:
+    """Give the config of a run, its folders absolute.
 
     Raises:
         UserError: If a value is missing or refers to something that is not there.
@@ -41,18 +44,20 @@ def resolve(config: DictConfig) -> Config:
     if missing:
         raise UserError(f"Missing value: {missing[0]}. Give it as {missing[0]}=<value>.")
     try:
-        plain: Config = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise UserError(f"config: {first_line(error)}") from error
-    for key in ("data_dir", "runs_dir", "cache_dir"):
+    for key in FOLDERS:
         plain[key] = str(Path(str(plain[key])).expanduser().absolute())
+    if plain["debug"] is not None:
+        plain["runs_dir"] = str(Path(plain["runs_dir"]) / DEBUG_DIR)
     if plain["deterministic"] is True and plain["threads"] is None:
         # The last bits of a sum depend on the threads that share it, and a sweep divides the cores.
         plain["threads"] = 1
-    return plain
+    return RunConfig.of(plain)
 
 
-def composed(overrides: list[str]) -> Config:
+def composed(overrides: list[str]) -> RunConfig:
     """Compose and resolve the config of one job, of which nothing else is checked.
 
     Raises:
@@ -95,8 +100,8 @@ def _known_keys(job: list[str]) -> list[str]:
     return [*_GROUPS, *(key for key, _ in values.leaves(OmegaConf.to_container(config)))]
 
 
-def defaults(job: list[str]) -> Config:
-    """The flat values that the job's groups have, before single keys are overridden."""
+def defaults(job: list[str]) -> dict[str, Any]:
+    """Give the flat values that the job's groups have, before single keys are overridden."""
     return dict(
         values.leaves(OmegaConf.to_container(compose("train", overrides=_only_groups(job))))
     )

@@ -15,6 +15,7 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from experiments.config import commandline, compose
+from experiments.config.run_config import RunConfig
 
 Config = dict[str, Any]
 Overrides = tuple[str, ...]
@@ -37,7 +38,7 @@ class Composition:
     config: Config
     choices: dict[str, str | None]
 
-    def resolved(self) -> Config:
+    def resolved(self) -> RunConfig:
         """The config as a run has it.
 
         Raises:

@@ -5,7 +5,6 @@ of its task and of its ruleset. They may change after the run, so its record kee
 """
 
 import contextlib
-import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -18,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.config import commandline, identity, values
 from experiments.config.rulesets import TUNED
+from experiments.config.run_config import IDENTIFYING, NOT_HASHED, SUITE, RunConfig
 
-Config = dict[str, Any]
+Facts = dict[str, Any]
 Choices = Mapping[str, str | None]
 
 NAMES = ("task", "optimizer")
@@ -28,7 +28,7 @@ SETTING = ("model", "tokenization", "budget", "schedule")
 GROUPS = ("experiment", *NAMES, "ruleset", *SETTING)
 
 
-def trace(config: Config, choices: Choices) -> Config:
+def trace(config: RunConfig, choices: Choices) -> Facts:
     """Tell where a resolved config comes from.
 
     Args:
@@ -57,23 +57,20 @@ def trace(config: Config, choices: Choices) -> Config:
             **dict(item.split("=", 1) for item in setting),
             **_changes(identity.protocol(config), identity.protocol(beside)),
         },
-        "typed": _changes(
-            identity.hyperparameters(config["optimizer"]),
-            identity.hyperparameters(chosen["optimizer"]),
-        ),
+        "typed": _changes(config.optimizer.hyperparameters, chosen.optimizer.hyperparameters),
         "ruleset_file": _ruleset_file(own),
         "experiment": _experiment(own, first, stated, stated_choices),
     }
 
 
-def traced(config: Config) -> Config:
+def traced(config: RunConfig) -> RunConfig:
     """The config of the job that Hydra runs, with its origin; the seed and folders change none."""
-    return {**config, "origin": trace(config, HydraConfig.get().runtime.choices)}
+    return config.having(origin=trace(config, HydraConfig.get().runtime.choices))
 
 
 def _experiment(
-    own: Choices, first: Sequence[str], stated: Config, stated_choices: Choices
-) -> Config | None:
+    own: Choices, first: Sequence[str], stated: RunConfig, stated_choices: Choices
+) -> Facts | None:
     if not own["experiment"]:
         return None
     model = _differing(("model",), own, stated_choices)
@@ -82,8 +79,8 @@ def _experiment(
     return {
         "name": own["experiment"],
         "protocol": identity.protocol(stated),
-        "ruleset": stated["ruleset"],
-        "hyperparameters": identity.hyperparameters(stated["optimizer"]),
+        "ruleset": stated.ruleset,
+        "hyperparameters": stated.optimizer.hyperparameters,
     }
 
 
@@ -100,7 +97,7 @@ def _differing(groups: Sequence[str], own: Choices, other: Choices) -> list[str]
     return [f"{group}={own[group]}" for group in groups if own[group] != other.get(group)]
 
 
-def _typed(config: Config, reference: Config) -> list[str]:
+def _typed(config: RunConfig, reference: RunConfig) -> list[str]:
     """Overrides that turn a reference into the config, where both make a run's id."""
     ours, theirs = _hashed(config), _hashed(reference)
     said = [
@@ -111,16 +108,19 @@ def _typed(config: Config, reference: Config) -> list[str]:
     return said + [f"~{key}" for key in theirs if key not in ours]
 
 
-def _hashed(config: Config) -> Config:
-    kept = {key: item for key, item in config.items() if key not in (*identity.NOT_HASHED, "seed")}
-    flat = dict(values.leaves(kept))
-    return {key: item for key, item in flat.items() if key.split(".")[1:2] not in _NOTES}
+def _hashed(config: RunConfig) -> Facts:
+    """What makes the run's id, by dotted key as it can be typed."""
+    kept = {}
+    for key, value in values.leaves(config.values):
+        path = key.split(".")
+        hidden = path[0] in (*NOT_HASHED, "seed") or ".".join(path[:2]) in NOT_HASHED
+        noted = path[1:2] == [SUITE] and path[2] not in IDENTIFYING
+        if not hidden and not noted:
+            kept[key] = value
+    return kept
 
 
-_NOTES = [[note] for note in identity.NOTES]
-
-
-def _changes(ours: Config, theirs: Config) -> Config:
+def _changes(ours: Facts, theirs: Facts) -> Facts:
     """Values that are not the same in both, by dotted key; null where ours has none."""
     mine, others = dict(values.leaves(ours)), dict(values.leaves(theirs))
     keys = dict.fromkeys([*mine, *others])
@@ -131,23 +131,18 @@ def _changes(ours: Config, theirs: Config) -> Config:
     }
 
 
-def _reference(overrides: tuple[str, ...]) -> tuple[Config, Choices]:
-    config, choices = _composed(overrides)
-    return copy.deepcopy(config), choices
-
-
 @cache
-def _composed(overrides: tuple[str, ...]) -> tuple[Config, Choices]:
+def _reference(overrides: tuple[str, ...]) -> tuple[RunConfig, Choices]:
     with _fresh_hydra():
         config = compose("train", overrides=list(overrides), return_hydra_config=True)
     choices = dict(config.hydra.runtime.choices)
     del config._metadata.flags  # Hydra's copy is read-only
-    return _plain(config), choices
+    return RunConfig.of(_plain(config)), choices
 
 
-def _plain(config: DictConfig) -> Config:
+def _plain(config: DictConfig) -> Facts:
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    plain: Config = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
+    plain: Facts = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
     return plain
 
 

@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 
 from experiments.config import arguments, budget, commandline, grids, identity
 from experiments.config.compositions import Composition, Compositions
+from experiments.config.run_config import RunConfig
 from experiments.config.sourced import sourced
 from experiments.errors import UserError, first_line, report_user_errors
 
@@ -96,12 +97,12 @@ class Mapped:
         made = self._compositions.of([f"task={name}"])
         config = made.resolved()
         return {
-            "model": config["model"]["name"],
+            "model": config.model.name,
             "tokenization": identity.tokenization(config),
-            "budget": budget.describe(config["budget"]),
-            "batch_size": config["task"]["batch_size"],
-            "schedule": config["schedule"]["name"],
-            "precision": config["precision"],
+            "budget": budget.describe(config.budget),
+            "batch_size": config.task.batching.batch_size,
+            "schedule": config.schedule.name,
+            "precision": config.precision,
             **self._protocol(config, made.choices),
         }
 
@@ -133,24 +134,24 @@ class Mapped:
         number = re.match(r"table(\d+)", experiment)
         shared = {
             "experiment": experiment,
-            "recipe": config["recipe"] or "",
+            "recipe": config.recipe or "",
             "table": int(number[1]) if number else 0,
-            "task": config["task"]["name"],
-            "model": config["model"]["name"],
+            "task": config.task.name,
+            "model": config.model.name,
             "published": {kind: names[kind] for kind in KINDS[:2]},
             "setting": identity.setting(config).replace(PROCESSES, ANY),
-            "ruleset": config["ruleset"],
+            "ruleset": config.ruleset,
             "seeds": list(seeds),
             **self._protocol(config, made.choices),
         }
         method = {
             "published": names["optimizer"],
-            "budget": budget.describe(config["budget"]),
+            "budget": budget.describe(config.budget),
             "hyperparameters": self._hyperparameters(config, made.choices),
         }
-        return shared, config["optimizer"]["name"], method
+        return shared, config.optimizer.name, method
 
-    def _protocol(self, config: Config, choices: Mapping[str, str | None]) -> Config:
+    def _protocol(self, config: RunConfig, choices: Mapping[str, str | None]) -> Config:
         """A protocol without its methods' epochs: sections that have a choice go by its name."""
         protocol = identity.protocol(config)
         if budget.TABLE in protocol["budget"]:
@@ -172,17 +173,15 @@ class Mapped:
             if said is None and published and f"{name}_".startswith(f"{published}_")
         ]
 
-    def _hyperparameters(self, config: Config, choices: Mapping[str, str | None]) -> str:
-        section = config["optimizer"]
-        found = identity.hyperparameters(section)
-        stated = section.get("neutral") or {}
-        neutral = {key: value for key, value in stated.items() if key in found}
-        for name in identity.HYPERPARAMETERS:
-            if f"needs.{name}" in stated:
-                neutral[name] = stated[f"needs.{name}"]
+    def _hyperparameters(self, config: RunConfig, choices: Mapping[str, str | None]) -> str:
+        method = config.optimizer
+        found = method.hyperparameters
+        # Of `needs` that gradients are kept is a hyperparameter, where it is true.
+        stated = {key.removeprefix("needs."): value for key, value in method.neutral.items()}
+        neutral = {k: v for k, v in stated.items() if k in found or k == "keep_gradients"}
         if neutral:
-            self.neutral[section["name"]] = neutral
-        name = f"{config['ruleset']}/{choices['family']}/{section['name']}"
+            self.neutral[method.name] = neutral
+        name = f"{config.ruleset}/{choices['family']}/{method.name}"
         return self.hyperparameters.add(name, found)
 
 
@@ -207,7 +206,7 @@ def _seed(typed: Sequence[str]) -> int:
 
 def _published_as(kind: str, name: str) -> str | None:
     content: Any = OmegaConf.load(commandline.CONF / kind / f"{name}.yaml")
-    said: str | None = content.get("published_as")
+    said: str | None = content.suite.get("published_as")
     return said
 
 

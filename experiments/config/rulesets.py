@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from experiments.config import commandline, identity
+from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 
 TUNED = "tuned"
@@ -87,7 +88,7 @@ def _seeds_in(text: str) -> tuple[str, ...]:
     return tuple(map(str, seeds)) if isinstance(seeds, list) else (str(seeds),)
 
 
-def remarks(config: Mapping[str, Any]) -> list[str]:
+def remarks(config: RunConfig) -> list[str]:
     """What differs between a run and the trials that its hyperparameters were chosen by.
 
     Args:
@@ -96,18 +97,18 @@ def remarks(config: Mapping[str, Any]) -> list[str]:
     Returns:
         One line a difference; none where the hyperparameters were not tuned here.
     """
-    tuning = config.get("tuning")
+    tuning = config.tuning
     if not isinstance(tuning, Mapping):
         return []
-    optimizer, task = config["optimizer"]["name"], config["task"]["name"]
-    found = {"model": config["model"]["name"], "tokenization": identity.tokenization(config)}
+    optimizer, task = config.optimizer.name, config.task.name
+    found = {"model": config.model.name, "tokenization": identity.tokenization(config)}
     lines = [
         f"{optimizer} on {task}: tuned with {key}={tuning[key]}, used with {key}={value}"
         for key, value in found.items()
         if key in tuning and tuning[key] != value
     ]
     for key, value in (tuning.get("chosen") or {}).items():
-        if config["optimizer"].get(key) != value:
-            used = config["optimizer"].get(key)
+        used = config.optimizer.arguments.get(key)
+        if used != value:
             lines.append(f"{optimizer} on {task}: tuned to {key}={value}, used with {key}={used}")
     return lines

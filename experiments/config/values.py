@@ -53,7 +53,7 @@ def check(flat: Mapping[str, Any], *, like: Mapping[str, Any]) -> None:
         if default in (None, "???", "auto") or (isinstance(default, str) and "${" in default):
             continue
         section, _, name = key.rpartition(".")
-        if value is None and name in (like.get(f"{section}.nullable") or ()):
+        if value is None and name in (like.get(f"{section}.suite.nullable") or ()):
             continue
         wanted = _kind(default)
         if wanted != _kind(value) and not (

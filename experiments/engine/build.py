@@ -1,7 +1,6 @@
-"""From a resolved config to the objects of a run; reads `needs` and the suite's own keys."""
+"""From a resolved config to the objects of a run."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch.optim import Optimizer
 
 from experiments import seeding
 from experiments.config import budget
+from experiments.config.run_config import Method, Needs, RunConfig, Section
 from experiments.engine import compute, decay, parallel
 from experiments.engine.built import Built
 from experiments.engine.compute import Compute
@@ -22,39 +22,12 @@ from experiments.errors import UserError, first_line
 from experiments.models import transfer
 from experiments.optimizers.scalar_control import ScalarControl
 from experiments.records.calibration import Calibration
+from experiments.tasks import few_samples
 from experiments.tasks.task import Task
-
-# Keys of a section that the suite reads itself and the built object never sees.
-SUITE_KEYS = {
-    "task": (
-        "name",
-        "epochs",
-        "batch_size",
-        "eval_batch_size",
-        "evaluations_per_epoch",
-        "threads",
-        "published_as",
-        "neutral",
-    ),
-    "tokenization": ("name", "published_as", "neutral"),
-    "model": ("name", "parameters", "published_as", "weights", "neutral"),
-    "optimizer": (
-        "name",
-        "family",
-        "needs",
-        "shardable",
-        "search",
-        "published_as",
-        "control",
-        "neutral",
-        "nullable",
-    ),
-    "schedule": ("name", "neutral"),
-}
 
 
 def build(
-    config: Mapping[str, Any],
+    config: RunConfig,
     world: Ranks | None = None,
     *,
     calibration: Calibration | None = None,
@@ -81,43 +54,41 @@ def build(
         if split is not None:
             split.to(plan.device)
     channels_last = plan.lays_channels_last(images=task.unit == "images")
-    seeding.seed_global(config["seed"], "init")
-    model = build_model(config["model"], task)
+    seeding.seed_global(config.seed, "init")
+    model = build_model(config.model, task)
     pretrained = load_pretrained(config, model)
     model = _placed(model, plan, channels_last=channels_last)
-    counts = sizes(config["task"])
-    steps_per_epoch = task.train.num_batches(counts["batch_size"])
-    limits = budget.limits(
-        config["budget"], steps_per_epoch=steps_per_epoch, calibration=calibration
-    )
-    schedule = _construct("schedule", config["schedule"])
-    section = config["optimizer"]
+    batching = config.task.batching
+    steps_per_epoch = task.train.num_batches(batching.batch_size)
+    limits = budget.limits(config.budget, steps_per_epoch=steps_per_epoch, calibration=calibration)
+    schedule = _construct("schedule", config.schedule.arguments)
     if scales is None:
-        section = _with_stream(section, config["seed"])
-        optimizer, needs = build_optimizer(section, model), section["needs"]
+        optimizer = build_optimizer(_with_stream(config.optimizer, config.seed), model)
+        needs = config.optimizer.needs
     else:
-        optimizer, needs = build_control(section, model, scales, limits), {}
+        optimizer, needs = build_control(config.optimizer, model, scales, limits), Needs()
     return Built(
         task=task,
         model=model,
         optimizer=optimizer,
         forward=_wrapped(model, plan),
         schedule=_call(
-            "schedule",
-            config,
+            f"schedule={config.schedule.name}",
             schedule,
             horizon=limits.horizon,
             epoch=steps_per_epoch if limits.train_seconds is None else None,
         ),
         device=plan.device,
-        **counts,
+        batch_size=batching.batch_size,
+        eval_batch_size=batching.eval_batch_size,
+        evaluations_per_epoch=batching.evaluations_per_epoch,
         steps_per_epoch=steps_per_epoch,
         limits=limits,
-        observes_logits=bool(needs.get("logits")),
+        observes_logits=needs.logits,
         pretrained=pretrained,
-        creates_graph=bool(needs.get("create_graph")),
-        takes_closure=bool(needs.get("closure")),
-        keeps_gradients=bool(needs.get("keep_gradients")),
+        creates_graph=needs.create_graph,
+        takes_closure=needs.closure,
+        keeps_gradients=needs.keep_gradients,
         precision=Precision(plan.precision, plan.device, loss_scale=plan.loss_scale),
         channels_last=channels_last,
         compiled=plan.compiled,
@@ -142,54 +113,58 @@ def _wrapped(model: nn.Module, plan: Compute) -> Callable[[Tensor], Tensor]:
     return torch.compile(forward) if plan.compiled else forward
 
 
-def build_task(config: Mapping[str, Any]) -> Task:
+def build_task(config: RunConfig) -> Task:
     """Read the data of the config's task; a task of text gets the tokenization."""
-    maker = _construct("task", config["task"])
-    chosen = config.get("tokenization")
-    text = {"tokenization": _construct("tokenization", chosen)} if chosen else {}
+    maker = _construct("task", config.task.data_arguments)
+    text = {}
+    if config.tokenization is not None:
+        text["tokenization"] = _construct("tokenization", config.tokenization.arguments)
     task: Task = _call(
-        "task",
-        config,
+        f"task={config.task.name}",
         maker,
-        data_dir=Path(config["data_dir"]),
-        cache_dir=Path(config["cache_dir"]),
+        data_dir=config.data_dir,
+        cache_dir=config.cache_dir,
         **text,
     )
-    return task if config.get("evaluate_test", True) else task.without_test()
+    task = few_samples.limited(task, config.debug)
+    return task if config.evaluate_test else task.without_test()
 
 
-def build_model(section: Mapping[str, Any], task: Task) -> nn.Module:
+def build_model(section: Section, task: Task) -> nn.Module:
     """Make the model, fitted to the inputs and classes of ``task``."""
-    return _call("model", {"model": section}, _construct("model", section), **task.model_arguments)
+    maker = _construct("model", section.arguments)
+    model: nn.Module = _call(f"model={section.name}", maker, **task.model_arguments)
+    return model
 
 
-def load_pretrained(config: Mapping[str, Any], model: nn.Module) -> transfer.Loaded | None:
+def load_pretrained(config: RunConfig, model: nn.Module) -> transfer.Loaded | None:
     """Load the weights that the config's ``pretrained`` names, if any."""
-    section = config["pretrained"]
-    if section["source"] is None:
+    if config.pretrained.source is None:
         return None
     return transfer.load(
         model,
-        section["source"],
-        name=config["model"]["name"],
-        weights=config["model"].get("weights"),
-        data_dir=Path(config["data_dir"]),
-        minimum_percent=section["minimum_percent"],
+        config.pretrained.source,
+        name=config.model.name,
+        weights=config.model.suite.get("weights"),
+        data_dir=config.data_dir,
+        minimum_percent=config.pretrained.minimum_percent,
     )
 
 
-def build_optimizer(section: Mapping[str, Any], model: nn.Module) -> Optimizer:
+def build_optimizer(section: Method, model: nn.Module) -> Optimizer:
     """Make the optimizer; a method that needs the model gets it in place of the parameters."""
     subject: Any = model
-    own = section
-    if not section["needs"]["model"]:
-        subject = decay.groups(section, model)
-        own = {key: value for key, value in section.items() if key != decay.KEY}
-    return _call("optimizer", {"optimizer": section}, _construct("optimizer", own), subject)
+    own = section.arguments
+    if not section.needs.model:
+        subject = decay.groups(own, model)
+        own = {key: value for key, value in own.items() if key != decay.KEY}
+    maker = _construct("optimizer", own)
+    optimizer: Optimizer = _call(f"optimizer={section.name}", maker, subject)
+    return optimizer
 
 
 def build_control(
-    section: Mapping[str, Any], model: nn.Module, scales: Tensor, limits: budget.Limits
+    section: Method, model: nn.Module, scales: Tensor, limits: budget.Limits
 ) -> Optimizer:
     """Make the scalar control of a method: its momentum and decay, at the measured step sizes."""
     if len(scales) != limits.steps:
@@ -198,55 +173,37 @@ def build_control(
             "as many: remove the run's folder to measure them again."
         )
     return ScalarControl(
-        decay.groups(section, model),
-        section["lr"],
+        decay.groups(section.arguments, model),
+        section.arguments["lr"],
         scales=scales,
-        weight_decay=section["weight_decay"],
-        **section["control"],
+        weight_decay=section.arguments["weight_decay"],
+        **(section.control or {}),
     )
 
 
-def _with_stream(section: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
-    """The section with a stream of the run's seed, if its method draws random numbers.
+def _with_stream(section: Method, seed: int) -> Method:
+    """Give the method a stream of the run's seed, if it draws random numbers.
 
     A stream of its own: it draws nothing from that of the dropout, so that methods of one seed see
     the same masks; and it differs between seeds, whose spread then includes it.
     """
-    if "seed" not in section:
+    if "seed" not in section.arguments:
         return section
-    return {**section, "seed": seeding.derive(seed, "optimizer", section["seed"])}
+    return section.having(seed=seeding.derive(seed, "optimizer", section.arguments["seed"]))
 
 
-def _construct(kind: str, section: Mapping[str, Any]) -> Callable[..., Any]:
-    """The ``functools.partial`` that a section of the config describes."""
-    own = {key: value for key, value in section.items() if key not in SUITE_KEYS[kind]}
+def _construct(kind: str, arguments: Mapping[str, Any]) -> Callable[..., Any]:
+    """Make the ``functools.partial`` that a section of the config describes."""
     try:
-        made: Callable[..., Any] = instantiate(own, _convert_="all")
+        made: Callable[..., Any] = instantiate(arguments, _convert_="all")
     except InstantiationException as error:
         raise UserError(f"{kind}: {first_line(error)}") from error
     return made
 
 
-def _call(
-    kind: str, config: Mapping[str, Any], maker: Callable[..., Any], *args: Any, **kwargs: Any
-) -> Any:
+def _call(chosen: str, maker: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call ``maker``, and turn its refusal of a value into the user's one line."""
     try:
         return maker(*args, **kwargs)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{kind}={config[kind]['name']}: {first_line(error)}") from error
-
-
-def sizes(section: Mapping[str, Any]) -> dict[str, int]:
-    """The counts of a task's section that the loop reads.
-
-    Raises:
-        UserError: If one is not a positive whole number.
-    """
-    counts = {
-        key: section[key] for key in ("batch_size", "eval_batch_size", "evaluations_per_epoch")
-    }
-    for key, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UserError(f"Invalid task.{key}: {value}. Must be a whole number >= 1.")
-    return counts
+        raise UserError(f"{chosen}: {first_line(error)}") from error

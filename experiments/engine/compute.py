@@ -4,12 +4,12 @@ Everything that cannot go together is refused here, by name and before anything 
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from experiments.config.run_config import Method, RunConfig
 from experiments.engine import parallel
 from experiments.engine.precision import PRECISIONS
 from experiments.errors import UserError
@@ -54,16 +54,16 @@ class Compute:
         return images and wanted
 
 
-def resolve(config: Mapping[str, Any]) -> Compute:
+def resolve(config: RunConfig) -> Compute:
     """Read the config's choices.
 
     Raises:
         UserError: If one is unknown, or not possible on this machine or with this optimizer.
     """
-    device = pick_device(config["device"])
-    precision, compiled = config["precision"], config["compile"]
-    loss_scale = config.get("loss_scale")  # a record from before it has none
-    channels_last, strategy = config["channels_last"], config["distributed"]
+    device = pick_device(config.device)
+    precision, compiled = config.precision, config.compile
+    loss_scale = config.loss_scale
+    channels_last, strategy = config.channels_last, config.distributed
     _one_of("precision", precision, PRECISIONS)
     _one_of("compile", compiled, (True, False))
     _one_of("channels_last", channels_last, (AUTO, True, False))
@@ -76,16 +76,16 @@ def resolve(config: Mapping[str, Any]) -> Compute:
         _check_loss_scale(loss_scale, precision, device)
     if ranks.count() > 1 and device.type == "mps":
         raise UserError("Invalid device: mps. Several processes need cuda or cpu.")
-    execution = Compute(
+    compute = Compute(
         device=device,
         precision=precision,
         compiled=compiled,
-        channels_last=None if channels_last == AUTO else channels_last,
+        channels_last=None if isinstance(channels_last, str) else channels_last,
         strategy=strategy if ranks.count() > 1 else None,
         loss_scale=loss_scale,
     )
-    _check_optimizer(config["optimizer"], execution)
-    if execution.strategy == "fsdp":
+    _check_optimizer(config.optimizer, compute)
+    if compute.strategy == "fsdp":
         for key, value in (
             ("precision=fp16", precision == "fp16"),
             ("compile=true", compiled),
@@ -93,7 +93,7 @@ def resolve(config: Mapping[str, Any]) -> Compute:
         ):
             if value:
                 raise UserError(f"{key}: not with distributed=fsdp. Use distributed=ddp.")
-    return execution
+    return compute
 
 
 def pick_device(name: str) -> torch.device:
@@ -129,42 +129,42 @@ def _check_loss_scale(value: Any, precision: str, device: torch.device) -> None:
         raise UserError("Invalid loss_scale: it needs device=cuda or cpu, not mps.")
 
 
-def _check_optimizer(section: Mapping[str, Any], execution: Compute) -> None:
+def _check_optimizer(section: Method, compute: Compute) -> None:
     """Refuse what the method cannot do, by its flags under ``needs``."""
-    needs = section["needs"]
-    differentiates, looks = needs.get("create_graph", False), needs.get("logits", False)
-    fp16, several = execution.precision == "fp16", execution.strategy is not None
-    keeps, kept = needs.get("keep_gradients", False), "needs.keep_gradients=true"
+    needs = section.needs
+    differentiates, looks = needs.create_graph, needs.logits
+    fp16, several = compute.precision == "fp16", compute.strategy is not None
+    keeps, kept = needs.keep_gradients, "optimizer.suite.needs.keep_gradients=true"
     refusals = (
         (keeps and differentiates, kept, "its gradients hold the graph that they were made by"),
-        (keeps and needs.get("closure", False), kept, "it clears them itself"),
+        (keeps and needs.closure, kept, "it clears them itself"),
         (keeps and fp16, f"precision=fp16 and {kept}", "what is kept is unscaled already"),
         (
-            keeps and execution.loss_scale is not None,
+            keeps and compute.loss_scale is not None,
             f"loss_scale and {kept}",
             "what is kept is unscaled already",
         ),
-        (keeps and execution.strategy == "fsdp", f"distributed=fsdp and {kept}", "they are split"),
+        (keeps and compute.strategy == "fsdp", f"distributed=fsdp and {kept}", "they are split"),
         (differentiates and fp16, "precision=fp16", "the loss scale would stay in its curvature"),
-        (differentiates and execution.compiled, "compile=true", "it differentiates twice"),
+        (differentiates and compute.compiled, "compile=true", "it differentiates twice"),
         (differentiates and several, "several processes", "only first gradients are averaged"),
         (looks and fp16, "precision=fp16", "its own backward pass is not scaled"),
-        (looks and execution.compiled, "compile=true", "it reads the graph of the forward pass"),
-        (needs.get("closure", False) and fp16, "precision=fp16", "its closure is not scaled"),
+        (looks and compute.compiled, "compile=true", "it reads the graph of the forward pass"),
+        (needs.closure and fp16, "precision=fp16", "its closure is not scaled"),
         (
-            needs.get("closure", False) and execution.loss_scale is not None,
+            needs.closure and compute.loss_scale is not None,
             "loss_scale",
             "a scaler takes no closure",
         ),
         (
-            execution.strategy == "fsdp" and not section.get("shardable", False),
+            compute.strategy == "fsdp" and not section.is_shardable,
             "distributed=fsdp",
             "it needs whole parameters",
         ),
     )
     for applies, what, reason in refusals:
         if applies:
-            raise UserError(f"optimizer={section['name']}: not with {what}, as {reason}.")
+            raise UserError(f"optimizer={section.name}: not with {what}, as {reason}.")
 
 
 def _one_of(key: str, value: Any, allowed: tuple[Any, ...]) -> None:

@@ -14,17 +14,17 @@ from experiments.errors import UserError
 KEY = "decay_norms_and_biases"
 
 
-def exempt(section: Mapping[str, Any], model: nn.Module) -> set[Tensor]:
-    """Parameters without weight decay: norms, biases and others of fewer than two axes.
+def exempt(arguments: Mapping[str, Any], model: nn.Module) -> set[Tensor]:
+    """Find the parameters without weight decay: norms, biases and others of fewer than two axes.
 
     Args:
-        section: The optimizer's section of the config.
+        arguments: Those of the optimizer.
         model: The model.
 
     Raises:
-        UserError: If the section's value is no truth value.
+        UserError: If the value is no truth value.
     """
-    decays = section.get(KEY, True)
+    decays = arguments.get(KEY, True)
     if not isinstance(decays, bool):
         raise UserError(f"Invalid optimizer.{KEY}: {decays!r}. Must be true or false.")
     if decays:
@@ -37,9 +37,9 @@ def exempt(section: Mapping[str, Any], model: nn.Module) -> set[Tensor]:
     }
 
 
-def groups(section: Mapping[str, Any], model: nn.Module) -> list[Any]:
-    """The model's parameters for an optimizer of torch's, in two groups if some do not decay."""
-    without = exempt(section, model)
+def groups(arguments: Mapping[str, Any], model: nn.Module) -> list[Any]:
+    """Group a model's parameters for an optimizer of torch's: in two if some do not decay."""
+    without = exempt(arguments, model)
     if not without:
         return list(model.parameters())
     decayed = [param for param in model.parameters() if param not in without]

@@ -153,7 +153,7 @@ class RunFolder:
 
 
 def settled(
-    folder: RunFolder, *, retry: bool, notify: Callable[[str], None]
+    folder: RunFolder, *, retry: bool, notify: Callable[[str], None], anew: bool = False
 ) -> tuple[str, str | None] | None:
     """Tell whether a run needs nothing more.
 
@@ -163,6 +163,7 @@ def settled(
         folder: The run's folder.
         retry: Whether a run that failed is to be tried again.
         notify: Receives one line about a record that was set aside.
+        anew: Whether a run that is over is to be run again, and its record set aside.
 
     Returns:
         Status and reason of a run that is over; ``None`` where there is work to do.
@@ -175,7 +176,12 @@ def settled(
     if earlier is None:
         return None
     final = FINAL_STATUSES if retry else (*FINAL_STATUSES, *FAULTS)
-    return (earlier.status, earlier.reason) if earlier.status in final else None
+    if earlier.status not in final:
+        return None
+    if anew:
+        folder.set_aside()
+        return None
+    return earlier.status, earlier.reason
 
 
 def write_atomic(path: Path, content: bytes) -> None:

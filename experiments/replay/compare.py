@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from experiments.config import arguments, identity
+from experiments.config import arguments
+from experiments.config.lift import lifted
+from experiments.config.run_config import RunConfig
 from experiments.errors import UserError, report_user_errors
 from experiments.records import strict_json
 from experiments.records.schema import roots
@@ -56,7 +58,10 @@ def main() -> None:
             for key in ("data_dir", "cache_dir")
             if given[key] != _ARGUMENTS[key]
         }
-        print(f"replay of run {record.run.run_id}: {identity.label(record.config)}", flush=True)
+        print(
+            f"replay of run {record.run.run_id}: {RunConfig.of(lifted(record.config)).label}",
+            flush=True,
+        )
         replayed = rerun(
             record,
             _store(runs_dir),

@@ -6,6 +6,7 @@ ids stay as they are, and a record that cannot be brought up to date stays as it
 
 import contextlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import arguments, budget, commandline, identity, origin
+from experiments.config.lift import lifted
+from experiments.config.run_config import RunConfig
 from experiments.errors import UserError, report_user_errors
 from experiments.records.schema import CONFIG_FILE, SCHEMA, Run, load_runs
 from experiments.records.store import RunFolder
-
-Config = dict[str, Any]
 
 
 def migrate(run: Run) -> str | None:
@@ -34,8 +35,8 @@ def migrate(run: Run) -> str | None:
         return f"it has no {CONFIG_FILE}"
     try:
         config = OmegaConf.to_container(OmegaConf.load(run.path / CONFIG_FILE), resolve=False)
-        known = {"control": None, "origin": None, **config}  # type: ignore[dict-item]
-        if identity.run_id(known) != run.run_id:
+        known = RunConfig.of(lifted(config))  # type: ignore[arg-type]
+        if known.run_id != run.run_id:
             return f"its {CONFIG_FILE} is that of another run"
         facts = {"protocol": identity.protocol(known), "origin": _origin(known)}
     except (AttributeError, KeyError, TypeError, ValueError, OSError, OmegaConfBaseException):
@@ -50,21 +51,22 @@ def migrate(run: Run) -> str | None:
     return None
 
 
-def _origin(config: Config) -> Config | None:
+def _origin(config: RunConfig) -> dict[str, Any] | None:
     """Its origin by the files of today; None where one that it needs is gone."""
     with contextlib.suppress(HydraException, OmegaConfBaseException, KeyError):
         return origin.trace(config, _choices(config))
     return None
 
 
-def _choices(config: Config) -> dict[str, str | None]:
+def _choices(config: RunConfig) -> dict[str, str | None]:
     """The choice of each group, by the names that the sections carry."""
     groups = ("task", "optimizer", "model", "tokenization", "schedule")
-    named = {group: (config.get(group) or {}).get("name") for group in groups}
-    return {**named, "ruleset": config["ruleset"], "budget": _budget(config["budget"])}
+    sections = {group: getattr(config, group) for group in groups}
+    named = {group: section and section.name for group, section in sections.items()}
+    return {**named, "ruleset": config.ruleset, "budget": _budget(config.budget)}
 
 
-def _budget(section: Config) -> str:
+def _budget(section: Mapping[str, Any]) -> str:
     """The file that a budget is of: the one with its table, else that of its kind."""
     table = section.get(budget.TABLE)
     for name in commandline.choices("budget"):

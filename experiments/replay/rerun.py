@@ -13,7 +13,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from experiments.config import compose, identity
+from experiments.config import compose
+from experiments.config.lift import lifted
+from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.records.calibration import RUN_FILE
 from experiments.records.outcome import EXIT_CODES
@@ -107,12 +109,12 @@ def rerun(
     config = {**FOLDERS, **record.config, **folders, "runs_dir": str(place), "retry": False}
     config |= {key: str(ROOT / config[key]) for key in FOLDERS}
     # Code from before there was a `_target_` reads the mode.
-    config["tracking"] = {**config.get("tracking", {}), "_target_": None, "mode": "none"}
+    config["tracking"] = {**config["tracking"], "_target_": None, "mode": "none"}
     config["threads"] = record.environment.get("threads", config.get("threads"))
     if not use_recorded_code:
-        config = _with_new_keys(config)
+        config = _with_new_keys(lifted(config))
     if (measured := record.run.path / RUN_FILE).exists():  # measured anew, it were another run
-        own = record.run.run_id if use_recorded_code else identity.run_id(config)
+        own = record.run.run_id if use_recorded_code else RunConfig.of(config).run_id
         (place / own).mkdir()
         shutil.copy(measured, place / own)
     path = place / "config.json"
@@ -193,8 +195,8 @@ def _launch(
 
 
 def _with_new_keys(config: dict[str, Any]) -> dict[str, Any]:
-    """The config with the defaults of plain keys that came after it."""
-    defaults = compose.composed([])
+    """Add the defaults of plain keys that came after a config."""
+    defaults = compose.composed([]).values
     new = {k: v for k, v in defaults.items() if k not in config and not isinstance(v, Mapping)}
     return new | config
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from experiments.config import identity, rulesets
-from experiments.engine import checkpoint, failures
+from experiments.config import rulesets
+from experiments.config.run_config import RunConfig
+from experiments.engine import checkpoint, failures, profiling
 from experiments.engine.build import build, build_task
 from experiments.engine.built import Built
 from experiments.engine.compute import pick_device
@@ -29,12 +30,11 @@ from experiments.system import signals
 from experiments.tasks.task import Task
 from experiments.tracking.mirror import Mirror, open_mirror, subject_of_run
 
-Config = Mapping[str, Any]
-Calibrate = Callable[[Config, RunFolder, Callable[[str], None]], Calibration | None]
+Calibrate = Callable[[RunConfig, RunFolder, Callable[[str], None]], Calibration | None]
 
 
 def attempt(
-    config: Config,
+    config: RunConfig,
     folder: RunFolder,
     display: Display,
     world: Ranks,
@@ -56,8 +56,8 @@ def attempt(
         UserError: If something that the user can mend stands in the way; the record stays as it
             was.
     """
-    if config["threads"] is not None:
-        torch.set_num_threads(config["threads"])
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     if world.leads:
         failures.forget(folder)
     task = world.together(lambda: build_task(config))
@@ -78,17 +78,15 @@ def attempt(
             raise
         status, reason = failures.end_by(error, folder, world)
         if world.leads and not (folder.path / ENVIRONMENT_FILE).exists():
-            machine = describe_machine(pick_device(config["device"]))
+            machine = describe_machine(pick_device(config.device))
             environment.save(folder, machine, resumed=False)
         record.end(status, reason)
-        return _told(
-            Outcome(folder.run_id, identity.label(config), status, reason), record, display
-        )
+        return _told(Outcome(folder.run_id, config.label, status, reason), record, display)
     return training.run()
 
 
 def _build(
-    config: Config, task: Task, folder: RunFolder, world: Ranks, matched: Calibration | None
+    config: RunConfig, task: Task, folder: RunFolder, world: Ranks, matched: Calibration | None
 ) -> tuple[Built, list[str]]:
     """Build the run, and collect what is to be remarked on it."""
     with warnings.catch_warnings(record=True) as caught:
@@ -97,7 +95,7 @@ def _build(
         scales = control.scales(config, folder.path, world, calibration=matched, task=task)
         built = build(config, world, calibration=matched, task=task, scales=scales)
     remarks = [str(warning.message) for warning in caught]
-    remarks += left_alone.remarks(config["optimizer"]["name"], built.optimizer, built.model)
+    remarks += left_alone.remarks(config.optimizer.name, built.optimizer, built.model)
     if built.pretrained is not None:
         remarks.append(str(built.pretrained))
     if built.limits.target is not None and built.task.validation is None:
@@ -120,7 +118,7 @@ class _Training:
 
     def __init__(
         self,
-        config: Config,
+        config: RunConfig,
         record: RunRecord,
         built: Built,
         display: Display,
@@ -131,7 +129,16 @@ class _Training:
         self.stop = signals.StopRequest()
         self.rows: list[dict[str, Any]] = []
         self.trainer = Trainer(
-            built, seed=config["seed"], on_step=display.step, stop_requested=self.stop
+            built,
+            seed=config.seed,
+            on_step=profiling.watch(
+                config.debug,
+                built,
+                folder=record.folder.path,
+                on_step=display.step,
+                tell=display.line,
+            ),
+            stop_requested=self.stop,
         )
 
     def resume(self, remarks: list[str]) -> None:
@@ -164,7 +171,7 @@ class _Training:
             mirror.finish(self._summary(), failed=status != "done")
         if status == "done" and self.leads:
             (self.folder.path / CHECKPOINT_FILE).unlink(missing_ok=True)
-        outcome = Outcome(self.folder.run_id, identity.label(self.config), status, reason)
+        outcome = Outcome(self.folder.run_id, self.config.label, status, reason)
         return _told(outcome, self.record, self.display, self._summary())
 
     def _mirror(self) -> Mirror:
@@ -173,11 +180,11 @@ class _Training:
         subject = subject_of_run(
             self.folder.run_id,
             identity=self.record.identity,
-            config=self.config,
+            config=self.config.values,
             folder=self.folder.path,
             rows=self.rows,
         )
-        return open_mirror(self.config["tracking"], subject)
+        return open_mirror(self.config.tracking, subject)
 
     def _read_record(self) -> dict[str, Any] | None:
         """The state to go on from, with the rows up to there."""

@@ -15,7 +15,6 @@ unweighted mean would be ruled by parameters that hardly get a gradient: in Adam
 
 import io
 import logging
-from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from experiments.config import budget, identity
+from experiments.config import budget
+from experiments.config.run_config import Method, RunConfig
 from experiments.engine import decay, divergence, failures
 from experiments.engine.build import build
 from experiments.engine.built import Built
@@ -48,51 +48,49 @@ KINDS = (None, SCALAR)
 _COUNTED = ("epochs", "steps", "match_seconds")
 TRACE = Path(ARRAYS_DIR) / "preconditioner.npz"
 
-Config = Mapping[str, Any]
 
-
-def check(config: Config) -> None:
+def check(config: RunConfig) -> None:
     """Refuse what cannot be controlled.
 
     Raises:
         UserError: If the kind is unknown, or the method or the way it runs has no scalar control.
     """
-    kind = config["control"]
+    kind = config.control
     if kind not in KINDS:
         raise UserError(f"Invalid control: {kind!r}. Must be {SCALAR}, or null.")
     if kind is None:
         return
-    name = config["optimizer"]["name"]
-    if config["optimizer"].get("control") is None:
+    name = config.optimizer.name
+    if config.optimizer.control is None:
         raise UserError(f"optimizer={name}: control=scalar needs a method with a preconditioner.")
-    if budget.check(config["budget"]) not in _COUNTED:
+    if budget.check(config.budget) not in _COUNTED:
         raise UserError(
-            f"Invalid budget: {budget.describe(config['budget'])}. With control=scalar it must "
+            f"Invalid budget: {budget.describe(config.budget)}. With control=scalar it must "
             f"give a number of steps: one of {', '.join(_COUNTED)}."
         )
-    if config["optimizer"]["needs"]["closure"]:
+    if config.optimizer.needs.closure:
         raise UserError(
             f"optimizer={name}: not with control=scalar, as it evaluates the loss itself."
         )
-    if config["optimizer"]["needs"].get("keep_gradients"):
-        raise UserError("control=scalar: not with needs.keep_gradients, which the control clears.")
+    if config.optimizer.needs.keep_gradients:
+        raise UserError("control=scalar: not with suite.needs.keep_gradients, which it clears.")
     for key, applies in (
-        ("precision=fp16", config["precision"] == "fp16"),
-        ("loss_scale", config.get("loss_scale") is not None),
+        ("precision=fp16", config.precision == "fp16"),
+        ("loss_scale", config.loss_scale is not None),
     ):
         if applies:
             raise UserError(f"control=scalar: not with {key}, as gradients are scaled there.")
-    if config["distributed"] == "fsdp":
+    if config.distributed == "fsdp":
         raise UserError("control=scalar: not with distributed=fsdp, as it needs whole parameters.")
 
 
-def source_of(config: Config) -> dict[str, Any]:
-    """The config of the run whose control this is."""
-    return {**config, "control": None}
+def source_of(config: RunConfig) -> RunConfig:
+    """Give the config of the run whose control this is."""
+    return config.having(control=None)
 
 
 def scales(
-    config: Config,
+    config: RunConfig,
     folder: Path,
     world: Ranks,
     *,
@@ -115,14 +113,14 @@ def scales(
         PreparationError: If the method itself fails or diverges: there is nothing to follow.
     """
     check(config)
-    if config["control"] is None:
+    if config.control is None:
         return None
     path = folder / TRACE
     # Only the first process needs to see the folder.
     known = world.tell(_read(path) if world.leads else None)
     if known is not None:
         return torch.from_numpy(known)
-    label = identity.label(config)
+    label = config.label
     if world.leads:
         logger.info("%s: training the method itself first, to measure its step sizes", label)
     try:
@@ -145,7 +143,7 @@ def scales(
 
 
 def measure(
-    config: Config,
+    config: RunConfig,
     world: Ranks,
     *,
     calibration: Calibration | None = None,
@@ -167,8 +165,8 @@ def measure(
     """
     built = build(config, world, calibration=calibration, task=task)
     assert built.total_steps is not None  # `check` refuses such a budget
-    recorder = Recorder(built, config["optimizer"])
-    losses = Trainer(built, seed=config["seed"]).steps()
+    recorder = Recorder(built, config.optimizer)
+    losses = Trainer(built, seed=config.seed).steps()
     for step, loss in enumerate(islice(losses, built.total_steps), start=1):
         divergence.check({"loss": loss}, step)
     # No evaluation sees the last update.
@@ -183,13 +181,14 @@ class Recorder:
 
     Args:
         built: The run, whose optimizer is watched by hooks.
-        section: The optimizer's section of the config.
+        method: The optimizer's section of the config.
     """
 
-    def __init__(self, built: Built, section: Mapping[str, Any]) -> None:
+    def __init__(self, built: Built, method: Method) -> None:
         self.found: list[float] = []
-        self._group = {**section["control"], "weight_decay": section["weight_decay"]}
-        self._exempt = decay.exempt(section, built.model)
+        weight_decay = method.arguments["weight_decay"]
+        self._group = {**(method.control or {}), "weight_decay": weight_decay}
+        self._exempt = decay.exempt(method.arguments, built.model)
         self._moments: dict[Tensor, Tensor] = {}
         self._steps: dict[Tensor, int] = {}
         self._before: list[tuple[Tensor, Tensor, Tensor]] = []

@@ -1,11 +1,9 @@
 """One run, in one process or several: it is locked, skipped where it is over, else attempted."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
-from experiments.config import identity
+from experiments.config.run_config import RunConfig, Values
 from experiments.engine import determinism
 from experiments.engine.compute import pick_device
 from experiments.engine.ranks import LostProcessError, join
@@ -18,13 +16,13 @@ from experiments.timing import calibration
 from experiments.tracking.mirror import mirror_settled, subject_of_run
 
 
-def execute(config: Mapping[str, Any], *, position: str = "") -> Outcome:
+def execute(config: RunConfig | Values, *, position: str = "") -> Outcome:
     """Run a config to its end, or go on where an earlier attempt stopped.
 
     Every process of a launch by ``torchrun`` calls it; the first one keeps the record.
 
     Args:
-        config: The resolved config.
+        config: The resolved config, or its plain values.
         position: Place in a sweep, as ``"run 3/24"``, for the display.
 
     Returns:
@@ -33,13 +31,14 @@ def execute(config: Mapping[str, Any], *, position: str = "") -> Outcome:
     Raises:
         UserError: If something that the user can mend stands in the way.
     """
+    config = config if isinstance(config, RunConfig) else RunConfig.of(config)
     with (
-        determinism.strict(config.get("deterministic", False)),
+        determinism.strict(config.deterministic),
         _all_present(),
-        join(pick_device(config["device"])) as world,
+        join(pick_device(config.device)) as world,
     ):
-        display = Display(f"{position} {identity.label(config)}".strip(), shown=world.leads)
-        folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
+        display = Display(f"{position} {config.label}".strip(), shown=world.leads)
+        folder = RunFolder(config.runs_dir, config.run_id)
         shows_remarks = not position  # in a sweep every seed would repeat them
 
         def attempted() -> Outcome:
@@ -56,10 +55,9 @@ def execute(config: Mapping[str, Any], *, position: str = "") -> Outcome:
             settled_as: Outcome | None = world.tell(None)
             return settled_as or attempted()
         with folder.lock(on_wait=lambda: display.line("another process has this run; waiting")):
-            earlier = settled(folder, retry=config["retry"], notify=display.line)
-            outcome = earlier and Outcome(
-                folder.run_id, identity.label(config), *earlier, skipped=True
-            )
+            anew = config.debug is not None
+            earlier = settled(folder, retry=config.retry, notify=display.line, anew=anew)
+            outcome = earlier and Outcome(folder.run_id, config.label, *earlier, skipped=True)
             world.tell(outcome)
             if outcome is not None:
                 _mirror_settled(config, folder)
@@ -74,10 +72,10 @@ def _all_present() -> Iterator[None]:
         raise UserError(f"{error}, before the run or after it") from error
 
 
-def _mirror_settled(config: Mapping[str, Any], folder: RunFolder) -> None:
+def _mirror_settled(config: RunConfig, folder: RunFolder) -> None:
     run = folder.read()
     assert run is not None  # it was found settled, under the same lock
     subject = subject_of_run(
-        run.run_id, identity=run.identity, config=config, folder=run.path, rows=run.rows
+        run.run_id, identity=run.identity, config=config.values, folder=run.path, rows=run.rows
     )
-    mirror_settled(config["tracking"], subject, run.summary)
+    mirror_settled(config.tracking, subject, run.summary)

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from experiments.config import identity
+from experiments.config.run_config import RunConfig
 from experiments.records.schema import CONFIG_FILE, STATUS_FILE, Run
 from experiments.records.store import RunFolder
 from experiments.tasks.task import Task
@@ -31,9 +32,7 @@ class RunRecord:
         leads: Whether this process is the one that writes; in others every call does nothing.
     """
 
-    def __init__(
-        self, folder: RunFolder, config: Mapping[str, Any], task: Task, *, leads: bool
-    ) -> None:
+    def __init__(self, folder: RunFolder, config: RunConfig, task: Task, *, leads: bool) -> None:
         self.folder, self.leads = folder, leads
         self.identity = identity.describe(config, task)
         self._config = config
@@ -49,7 +48,7 @@ class RunRecord:
             return
         self._earlier = self.folder.read()
         self.folder.create()
-        text = OmegaConf.to_yaml(OmegaConf.create(dict(self._config)))
+        text = OmegaConf.to_yaml(OmegaConf.create(dict(self._config.values)))
         self.folder.write(CONFIG_FILE, text.encode())
         self.end("running", None)
 

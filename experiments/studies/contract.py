@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from experiments.config import commandline, compose, identity
+from experiments.config import commandline, compose
+from experiments.config.run_config import RunConfig
 
 Arrays = dict[str, npt.NDArray[Any]]
-Config = dict[str, Any]
 
 
 class Measured(NamedTuple):
@@ -41,8 +41,8 @@ class StudyPlan:
     tell: Callable[[Mapping[str, Any]], list[str]] = lambda facts: []
 
 
-def run_config(overrides: Sequence[str], folders: Mapping[str, str]) -> Config:
-    """The resolved config of a run that a study watches.
+def run_config(overrides: Sequence[str], folders: Mapping[str, str]) -> RunConfig:
+    """Compose the config of a run that a study watches.
 
     Args:
         overrides: As for ``experiments.train``; of a repeated key the last counts.
@@ -51,19 +51,19 @@ def run_config(overrides: Sequence[str], folders: Mapping[str, str]) -> Config:
     Raises:
         UserError: If it does not compose.
     """
-    return {**compose.composed(commandline.normalise(list(overrides))), **folders}
+    return compose.composed(commandline.normalise(list(overrides))).having(**folders)
 
 
-def describe_run(config: Config) -> dict[str, Any]:
+def describe_run(config: RunConfig) -> dict[str, Any]:
     """A run as it goes into the essence of a study: its id, and what a reader knows it by."""
     return {
-        "run_id": identity.run_id(config),
-        "task": config["task"]["name"],
-        "model": config["model"]["name"],
-        "optimizer": config["optimizer"]["name"],
-        "hyperparameters": identity.hashed_hyperparameters(config["optimizer"]),
-        "batch_size": config["task"]["batch_size"],
-        "schedule": config["schedule"]["name"],
-        "budget": config["budget"],
-        "seed": config["seed"],
+        "run_id": config.run_id,
+        "task": config.task.name,
+        "model": config.model.name,
+        "optimizer": config.optimizer.name,
+        "hyperparameters": config.optimizer.hashed_hyperparameters,
+        "batch_size": config.task.batching.batch_size,
+        "schedule": config.schedule.name,
+        "budget": config.budget,
+        "seed": config.seed,
     }

@@ -17,13 +17,13 @@ import numpy as np
 from torch import Tensor
 from torch.optim import Optimizer
 
+from experiments.config.run_config import RunConfig
 from experiments.engine import divergence
 from experiments.engine.divergence import DivergedError
 from experiments.errors import UserError
 from experiments.studies import watched
 from experiments.studies.contract import (
     Arrays,
-    Config,
     Measured,
     StudyPlan,
     describe_run,
@@ -65,7 +65,7 @@ def plan(
     return StudyPlan(essence, partial(measure, options, configs))
 
 
-def measure(options: FisherHistogramsOptions, configs: Mapping[str, Config]) -> Measured:
+def measure(options: FisherHistogramsOptions, configs: Mapping[str, RunConfig]) -> Measured:
     """Train each method and keep the diagonals after each of ``options.steps``.
 
     Raises:
@@ -85,7 +85,7 @@ def measure(options: FisherHistogramsOptions, configs: Mapping[str, Config]) -> 
                 found[name].append(thinned(diagonal))
 
         try:
-            losses = watched.train(built, seed=config["seed"], steps=options.steps, look=look)
+            losses = watched.train(built, seed=config.seed, steps=options.steps, look=look)
         except DivergedError as error:
             raise DivergedError(f"{method}: {error}") from None
         arrays |= {f"{method}/{name}": np.stack(values) for name, values in found.items()}
@@ -93,11 +93,11 @@ def measure(options: FisherHistogramsOptions, configs: Mapping[str, Config]) -> 
     facts = {
         "methods": list(configs),
         "layers": options.layers,
-        "task": config["task"]["name"],
-        "model": config["model"]["name"],
-        "seed": config["seed"],
+        "task": config.task.name,
+        "model": config.model.name,
+        "seed": config.seed,
         "damping": {
-            name: values["optimizer"].get("damping", 0.0) for name, values in configs.items()
+            name: config.optimizer.arguments.get("damping", 0.0) for name, config in configs.items()
         },
         "device": built.device.type,
         "data_sha256": built.task.checksums,

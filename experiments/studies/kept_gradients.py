@@ -21,10 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.studies import watched
 from experiments.studies.contract import Measured, StudyPlan, describe_run, run_config
 
+KEY = "optimizer.suite.needs.keep_gradients"
 KEEPS = {"cleared": False, "kept": True}
 
 
@@ -51,7 +53,7 @@ def plan(
         )
     words = [*options.run, *overrides, f"budget.steps={options.steps}"]
     configs = {
-        name: run_config([*words, f"optimizer.needs.keep_gradients={str(keeps).lower()}"], folders)
+        name: run_config([*words, f"{KEY}={str(keeps).lower()}"], folders)
         for name, keeps in KEEPS.items()
     }
     runs = {name: describe_run(config) for name, config in configs.items()}
@@ -59,7 +61,7 @@ def plan(
     return StudyPlan(essence, partial(measure, options, configs), tell)
 
 
-def measure(options: KeptGradientsOptions, configs: Mapping[str, dict[str, Any]]) -> Measured:
+def measure(options: KeptGradientsOptions, configs: Mapping[str, RunConfig]) -> Measured:
     """Train both.
 
     Returns:
@@ -71,13 +73,13 @@ def measure(options: KeptGradientsOptions, configs: Mapping[str, dict[str, Any]]
         built = watched.built_run(config)
         steps = [options.steps]
         watched.check_steps(steps, built)
-        trained = watched.train(built, seed=config["seed"], steps=steps, look=lambda step: None)
+        trained = watched.train(built, seed=config.seed, steps=steps, look=lambda step: None)
         losses[name] = np.array(trained)
     facts = {
-        "optimizer": config["optimizer"]["name"],
-        "task": config["task"]["name"],
-        "model": config["model"]["name"],
-        "seed": config["seed"],
+        "optimizer": config.optimizer.name,
+        "task": config.task.name,
+        "model": config.model.name,
+        "seed": config.seed,
         "steps": options.steps,
         "first_loss": float(losses["cleared"][0]),
         "final_loss": {

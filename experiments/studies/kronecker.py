@@ -21,12 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments import seeding
+from experiments.config.run_config import RunConfig
 from experiments.engine import divergence
 from experiments.errors import UserError
 from experiments.studies import matrices, watched
 from experiments.studies.contract import (
     Arrays,
-    Config,
     Measured,
     StudyPlan,
     describe_run,
@@ -76,7 +76,7 @@ def plan(
     return StudyPlan(essence, partial(measure, options, config))
 
 
-def measure(options: KroneckerOptions, config: Config) -> Measured:
+def measure(options: KroneckerOptions, config: RunConfig) -> Measured:
     """Train the run and look at the factors after each of ``options.steps``.
 
     Raises:
@@ -85,7 +85,7 @@ def measure(options: KroneckerOptions, config: Config) -> Measured:
     built = watched.built_run(config)
     watched.check_steps(options.steps, built)
     if built.creates_graph or built.takes_closure:
-        name = config["optimizer"]["name"]
+        name = config.optimizer.name
         raise UserError(f"optimizer={name}: a study of factors needs one backward pass a step.")
     first, second = options.gammas
     factors = FullFactors(
@@ -93,7 +93,7 @@ def measure(options: KroneckerOptions, config: Config) -> Measured:
         gammas=(first, second),
         update_interval=options.update_interval,
     )
-    seed = config["seed"]
+    seed = config.seed
     found: dict[str, list[Any]] = {}
 
     def look(step: int) -> None:
@@ -112,9 +112,9 @@ def measure(options: KroneckerOptions, config: Config) -> Measured:
         "layer": options.layer,
         "normalization": options.normalization,
         "noise_std": options.noise_std,
-        "task": config["task"]["name"],
-        "model": config["model"]["name"],
-        "optimizer": config["optimizer"]["name"],
+        "task": config.task.name,
+        "model": config.model.name,
+        "optimizer": config.optimizer.name,
         "seed": seed,
         "device": built.device.type,
         "data_sha256": built.task.checksums,

@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments import seeding
-from experiments.config import compose, identity
+from experiments.config import compose
+from experiments.config.run_config import Method
 from experiments.engine import build, divergence
 from experiments.engine.divergence import DivergedError
 from experiments.engine.ranks import Ranks
@@ -87,16 +88,16 @@ def plan(
         raise UserError("Invalid methods: {}. Must name at least one optimizer.")
     sections = {name: _section(name, values) for name, values in options.methods.items()}
     methods = {
-        name: {"_target_": section["_target_"], **identity.hashed_hyperparameters(section)}
+        name: {"_target_": section.arguments["_target_"], **section.hashed_hyperparameters}
         for name, section in sections.items()
     }
     essence = {**vars(options), "methods": methods}
     return StudyPlan(essence, partial(measure, options, sections))
 
 
-def _section(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def _section(name: str, values: Mapping[str, Any]) -> Method:
     settings = [f"optimizer.{key}={_spelled(value)}" for key, value in values.items()]
-    section: dict[str, Any] = compose.composed([f"optimizer={name}", *settings])["optimizer"]
+    section = compose.composed([f"optimizer={name}", *settings]).optimizer
     build.build_optimizer(section, nn.Linear(2, 2))  # it refuses bad values now
     return section
 
@@ -105,7 +106,7 @@ def _spelled(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def measure(options: LandscapeOptions, sections: Mapping[str, Mapping[str, Any]]) -> Measured:
+def measure(options: LandscapeOptions, sections: Mapping[str, Method]) -> Measured:
     """Train every method twice and evaluate the surfaces."""
     torch.set_num_threads(1)
     x, y = iris()
@@ -138,7 +139,7 @@ def measure(options: LandscapeOptions, sections: Mapping[str, Mapping[str, Any]]
             arrays["projection_surface"] = interpolated(paths, losses, w1, w2)
     facts = {
         "methods": list(sections),
-        "learning_rates": {name: section["lr"] for name, section in sections.items()},
+        "learning_rates": {name: section.arguments["lr"] for name, section in sections.items()},
         "start": list(options.start),
         "steps": len(arrays[f"slice_loss_{next(iter(sections))}"]) - 1,
         "loss_of_full_training": full_loss,
@@ -162,7 +163,7 @@ def initial_network(options: LandscapeOptions) -> IrisNetwork:
 
 def train(
     options: LandscapeOptions,
-    section: Mapping[str, Any],
+    section: Method,
     network: IrisNetwork,
     x: Tensor,
     y: Tensor,
@@ -183,7 +184,7 @@ def train(
     Raises:
         DivergedError: At the first of these, or the first parameter, that is not finite.
     """
-    needs = section["needs"]
+    needs = section.needs
     seeding.seed_global(options.seed, "training")
     optimizer = build.build_optimizer(section, network)
     path: list[list[float]] = []
@@ -200,16 +201,16 @@ def train(
     def compute(rows: Tensor) -> Tensor:
         logits = network(x[rows])
         loss = F.cross_entropy(logits, y[rows])
-        if needs["logits"]:
+        if needs.logits:
             optimizer.observe(logits)  # type: ignore[attr-defined]
-        backward(loss, create_graph=needs["create_graph"])
+        backward(loss, create_graph=needs.create_graph)
         return loss
 
     note()
     for epoch in range(options.epochs):
         generator = torch.Generator().manual_seed(seeding.derive(options.seed, "data", epoch))
         for rows in torch.randperm(len(x), generator=generator).split(options.batch_size):
-            take_step(optimizer, partial(compute, rows), takes_closure=needs["closure"])
+            take_step(optimizer, partial(compute, rows), takes_closure=needs.closure)
             note()
     return np.array(path), np.array(losses)
 

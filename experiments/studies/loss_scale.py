@@ -20,18 +20,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.studies import watched
 from experiments.studies.contract import (
     Arrays,
-    Config,
     Measured,
     StudyPlan,
     describe_run,
     run_config,
 )
 
-Pair = tuple[Config, Config]  # with the scale, and without
+Pair = tuple[RunConfig, RunConfig]  # with the scale, and without
 
 
 @dataclass
@@ -95,14 +95,14 @@ def measure(options: LossScaleOptions, pairs: Mapping[str, Sequence[Pair]]) -> M
         "methods": options.methods,
         "seeds": options.seeds,
         "loss_scale": options.loss_scale,
-        "learning_rates": {name: of[0][0]["optimizer"]["lr"] for name, of in pairs.items()},
-        "task": found[0][0]["task"]["name"],
-        "model": found[0][0]["model"]["name"],
+        "learning_rates": {name: of[0][0].optimizer.arguments["lr"] for name, of in pairs.items()},
+        "task": found[0][0].task.name,
+        "model": found[0][0].model.name,
     }
     return Measured(arrays, facts)
 
 
-def _train(config: Config) -> dict[str, np.ndarray]:
+def _train(config: RunConfig) -> dict[str, np.ndarray]:
     """Mean loss of each epoch, norm of the first update, and the weights at the ends of epochs."""
     built = watched.built_run(config, reads_gradients=False)
     if built.total_steps is None or built.total_steps % built.steps_per_epoch:
@@ -114,7 +114,7 @@ def _train(config: Config) -> dict[str, np.ndarray]:
     def look(step: int) -> None:
         weights[step] = _weights(built.model)
 
-    losses = watched.train(built, seed=config["seed"], steps=looked_at, look=look)
+    losses = watched.train(built, seed=config.seed, steps=looked_at, look=look)
     return {
         "train_loss": np.reshape(losses, (len(ends), -1)).mean(1),
         "first_step": torch.linalg.vector_norm(weights[1] - weights[0]).numpy(),

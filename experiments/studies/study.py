@@ -30,7 +30,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.config import commandline, compose, identity, values
+from experiments.config import commandline, compose, values
+from experiments.config.run_config import FOLDERS, digest, essence
 from experiments.engine.divergence import DivergedError
 from experiments.engine.machine import describe_machine
 from experiments.errors import UserError, report_user_errors
@@ -43,7 +44,6 @@ from experiments.studies.contract import StudyPlan
 SCHEMA = 1
 ALL, MISSING = "all", "missing"
 FIGURES = "figures"
-FOLDERS = ("data_dir", "runs_dir", "cache_dir")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def prepare(name: str, overrides: list[str], folders: Mapping[str, str]) -> Stud
     module = importlib.import_module(f"experiments.studies.{name}")
     options, others = _options(name, module, overrides)
     plan: StudyPlan = module.plan(options, others, folders)
-    study_id = identity.run_id({"study": name, **plan.essence})
+    study_id = digest(essence({"study": name, **plan.essence}))
     folder = Path(folders["runs_dir"]) / STUDIES_DIR / name / study_id
     command = " ".join(["python -m experiments study", f"study={name}", *overrides])
     return Study(name, folder, plan, command)
@@ -211,7 +211,7 @@ def _asked_for(arguments: list[str]) -> Iterator[Study]:
         raise UserError(f"Missing argument: study. Give it as study=<name>, one of: {known}.")
     places = [item for item in arguments if item.partition("=")[0] in FOLDERS]
     composed = compose.composed(["tracking=none", *places])
-    folders = {key: composed[key] for key in FOLDERS}
+    folders = {key: composed.values[key] for key in FOLDERS}
     figure = given.get("figure")
     if figure is not None and given["study"] != MISSING:
         raise UserError(f"Invalid figure: {figure}. Goes with study={MISSING} only.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import nn
 
+from experiments.config.run_config import RunConfig
 from experiments.engine import divergence
 from experiments.engine.build import build
 from experiments.engine.built import Built
@@ -16,7 +16,7 @@ from experiments.engine.loop import Trainer
 from experiments.errors import UserError
 
 
-def built_run(config: Mapping[str, Any], *, reads_gradients: bool = True) -> Built:
+def built_run(config: RunConfig, *, reads_gradients: bool = True) -> Built:
     """Build a run.
 
     Args:
@@ -26,11 +26,11 @@ def built_run(config: Mapping[str, Any], *, reads_gradients: bool = True) -> Bui
     Raises:
         UserError: If a value is unusable.
     """
-    if config["threads"] is not None:
-        torch.set_num_threads(config["threads"])
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     for key, applies in (
-        ("precision: fp16", config["precision"] == "fp16"),
-        (f"loss_scale: {config.get('loss_scale')}", config.get("loss_scale") is not None),
+        ("precision: fp16", config.precision == "fp16"),
+        (f"loss_scale: {config.loss_scale}", config.loss_scale is not None),
     ):
         if applies and reads_gradients:
             raise UserError(f"Invalid {key}. A study reads gradients, which are scaled there.")

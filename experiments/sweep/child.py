@@ -15,9 +15,8 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
-from experiments.config import identity
+from experiments.config.run_config import RunConfig
 from experiments.errors import UserError, refusal
 from experiments.records.outcome import EXIT_CODES, Outcome
 from experiments.records.schema import FAULTS
@@ -30,14 +29,14 @@ from experiments.system.log import show_log
 def main(path: Path) -> int:
     """Execute the config that the file at ``path`` has; the outcome goes into a file beside it."""
     request = json.loads(path.read_text(encoding="utf-8"))
-    config = request["config"]
-    several = config["processes"] > 1
+    config = RunConfig.of(request["config"])
+    several = config.processes > 1
     inside = several and "RANK" in os.environ
     exits.end_with_parent(os.getppid() if inside else request["parent"])
     show_log()
     if several and not inside:
-        return _torchrun(config["processes"], path)
-    memory.limit(config["memory_limit_gb"])
+        return _torchrun(config.processes, path)
+    memory.limit(config.memory_limit_gb)
     outcome, code = _execute(config, request["position"])
     if ranks.rank() == 0:
         write_atomic(path.with_suffix(ANSWER_SUFFIX), outcome.to_line().encode())
@@ -46,8 +45,8 @@ def main(path: Path) -> int:
     return code if faulty or not inside else 0
 
 
-def _execute(config: dict[str, Any], position: str) -> tuple[Outcome, int]:
-    run_id, label = identity.run_id(config), identity.label(config)
+def _execute(config: RunConfig, position: str) -> tuple[Outcome, int]:
+    run_id, label = config.run_id, config.label
     try:
         from experiments.run import execute  # loads torch, which takes seconds
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import identity
+from experiments.config.run_config import RunConfig
 from experiments.records.schema import ENVIRONMENT_FILE, Run
 from experiments.records.states import run_states
 from experiments.timing import calibration, calibration_key
@@ -38,7 +39,7 @@ class RunCost:
     source: str
 
 
-def setting(config: Mapping[str, Any], *, optimizer: str | None = None) -> Setting:
+def setting(config: RunConfig, *, optimizer: str | None = None) -> Setting:
     """What decides the cost of a step: the runs that share it are alike.
 
     Args:
@@ -46,11 +47,11 @@ def setting(config: Mapping[str, Any], *, optimizer: str | None = None) -> Setti
         optimizer: Another method in the place of the config's.
     """
     return (
-        config["task"]["name"],
-        config["model"]["name"],
-        optimizer or config["optimizer"]["name"],
-        config["task"]["batch_size"],
-        config["precision"],
+        config.task.name,
+        config.model.name,
+        optimizer or config.optimizer.name,
+        config.task.batching.batch_size,
+        config.precision,
         identity.tokenization(config),
     )
 
@@ -73,7 +74,7 @@ def short_runs(runs_dir: Path) -> list[Run]:
     return [item.run for item in run_states(runs_dir / SHORT_RUNS) if item.run is not None]
 
 
-def calibrated(config: Mapping[str, Any], runs_dir: Path) -> dict[Setting, RunCost]:
+def calibrated(config: RunConfig, runs_dir: Path) -> dict[Setting, RunCost]:
     """The cost of a config that no run tells of, and of its reference, where they were calibrated.
 
     Args:
@@ -98,7 +99,7 @@ def calibrated(config: Mapping[str, Any], runs_dir: Path) -> dict[Setting, RunCo
 
 
 def seconds_left(
-    config: Mapping[str, Any], run: Run | None, known: Mapping[Setting, RunCost]
+    config: RunConfig, run: Run | None, known: Mapping[Setting, RunCost]
 ) -> float | None:
     """Training time that a run still takes; None where that cannot be told.
 
@@ -107,7 +108,7 @@ def seconds_left(
         run: Its record, if it has begun.
         known: The cost of each setting, as far as it is known.
     """
-    section, progress = config["budget"], {} if run is None else run.progress
+    section, progress = config.budget, {} if run is None else run.progress
     if "train_seconds" in section:
         return max(0.0, float(section["train_seconds"]) - (progress.get("train_seconds") or 0.0))
     cost, step = known.get(setting(config)), progress.get("step") or 0

@@ -2,17 +2,15 @@
 
 import importlib.util
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
-from omegaconf import DictConfig
 
 from experiments.config import commandline
 from experiments.config.compose import compose_job
+from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.system.cores import side_by_side
 
@@ -71,14 +69,14 @@ def of(overrides: list[str]) -> LauncherTraits:
     return LauncherTraits(parallel=1, shows_jobs=True)
 
 
-def check_single(config: Mapping[str, Any] | DictConfig) -> None:
+def check_single(config: RunConfig) -> None:
     """Refuse what only a sweep can do.
 
     Raises:
         UserError: If a single run is to start several processes.
     """
-    if config["processes"] > 1:
+    if config.processes > 1:
         raise UserError(
-            f"Invalid processes: {config['processes']}. It is for sweeps (--multirun); start a "
+            f"Invalid processes: {config.processes}. It is for sweeps (--multirun); start a "
             "single run by torchrun."
         )

@@ -9,14 +9,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from experiments.config import commandline, compose, grids, identity
+from experiments.config import commandline, compose, grids
+from experiments.config.run_config import RunConfig
 from experiments.errors import UserError, first_line, report_user_errors
 from experiments.records.schema import FAULTS, FINAL_STATUSES, Run
 from experiments.records.states import RunState, run_states
@@ -43,14 +43,14 @@ class Job:
 
     run_id: str
     label: str
-    config: dict[str, Any]
+    config: RunConfig
     state: str
     run: Run | None
 
     @property
     def is_open(self) -> bool:
         """Whether the sweep would train it."""
-        failed = self.state in FAULTS and not self.config["retry"]
+        failed = self.state in FAULTS and not self.config.retry
         return self.state not in FINAL_STATUSES and not failed
 
 
@@ -89,12 +89,12 @@ def plan(overrides: list[str]) -> Plan:
         UserError: If a job does not compose.
     """
     overrides = commandline.normalise(overrides)
-    composed: dict[str, tuple[str, dict[str, Any]]] = {}
+    composed: dict[str, tuple[str, RunConfig]] = {}
     for grid in grids.spelled_out(overrides):
         for label, config in _composed(grid):
-            composed.setdefault(identity.run_id(config), (label, config))
+            composed.setdefault(config.run_id, (label, config))
     first = next(iter(composed.values()))[1]
-    runs_dir = Path(first["runs_dir"])
+    runs_dir = first.runs_dir
     found = {item.run_id: item for item in run_states(runs_dir)}
     runs = [item.run for item in found.values() if item.run is not None]
     known = estimate.costs([*runs, *estimate.short_runs(runs_dir)])
@@ -108,7 +108,7 @@ def plan(overrides: list[str]) -> Plan:
     return Plan(jobs, _side_by_side(overrides, first), runs_dir, known)
 
 
-def _composed(grid: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _composed(grid: list[str]) -> Iterator[tuple[str, RunConfig]]:
     """Yield the label and the config of every job of a grid."""
     try:
         listed = commandline.jobs(grid)
@@ -172,17 +172,15 @@ def _state(found: RunState | None) -> tuple[str, Run | None]:
     return ("to do", None) if found is None else (found.state, found.run)
 
 
-def _label(config: Mapping[str, Any], varied: list[str]) -> str:
+def _label(config: RunConfig, varied: list[str]) -> str:
     named = ("task=", "optimizer=", "seed=", "control=")
-    return " ".join(
-        [identity.label(config), *(item for item in varied if not item.startswith(named))]
-    )
+    return " ".join([config.label, *(item for item in varied if not item.startswith(named))])
 
 
-def _side_by_side(overrides: list[str], config: Mapping[str, Any]) -> int:
+def _side_by_side(overrides: list[str], config: RunConfig) -> int:
     given = dict(item.partition("=")[::2] for item in overrides)
     by_hand = given.get(_N_JOBS)
-    count = config["jobs"] if by_hand is None else by_hand
+    count = config.jobs if by_hand is None else by_hand
     try:
         jobs = int(count)
     except (TypeError, ValueError):
@@ -218,16 +216,16 @@ def _disk(jobs: Sequence[Job], known: Mapping[estimate.Setting, RunCost], side_b
     return line + " under way" + (f"; without {unknown} of unknown size" if unknown else "")
 
 
-def _short_run(config: Mapping[str, Any], runs_dir: Path) -> str:
+def _short_run(config: RunConfig, runs_dir: Path) -> str:
     words = [
-        f"task={config['task']['name']}",
-        f"model={config['model']['name']}",
-        f"optimizer={config['optimizer']['name']}",
-        f"task.batch_size={config['task']['batch_size']}",
-        *([] if config["precision"] == "fp32" else [f"precision={config['precision']}"]),
-        *([] if config["loss_scale"] is None else [f"loss_scale={config['loss_scale']}"]),
+        f"task={config.task.name}",
+        f"model={config.model.name}",
+        f"optimizer={config.optimizer.name}",
+        f"task.batch_size={config.task.batching.batch_size}",
+        *([] if config.precision == "fp32" else [f"precision={config.precision}"]),
+        *([] if config.loss_scale is None else [f"loss_scale={config.loss_scale}"]),
         "budget=steps budget.steps=30 tracking=none",
-        f"data_dir={config['data_dir']}",
+        f"data_dir={config.data_dir}",
         f"runs_dir={runs_dir / estimate.SHORT_RUNS}",
     ]
     return " ".join(["python -m experiments.train", *words])

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from experiments.config import arguments, identity
+from experiments.config import arguments, run_config
 from experiments.errors import report_user_errors
 from experiments.records.schema import Run
 from experiments.records.states import STATES, RunState, run_states
@@ -50,7 +50,7 @@ def table(found: Iterable[RunState]) -> list[list[str]]:
     for item in found:
         if item.run is not None:
             facts = item.run.identity
-            method = identity.method(facts["optimizer"], facts.get("control"))
+            method = run_config.method(facts["optimizer"], facts.get("control"))
             texts = (str(facts[name]) for name in _TEXTS)
             key = (facts["task"], facts["model"], method, *texts)
             groups.setdefault(key, Counter())[item.state] += 1
@@ -91,7 +91,7 @@ def _label(item: RunState) -> str:
     if item.run is None:
         return f"run {item.run_id}"
     facts = item.run.identity
-    label = identity.label_of(
+    label = run_config.label_of(
         facts["task"], facts["optimizer"], seed=facts["seed"], control=facts.get("control")
     )
     return f"{label} (run {item.run_id})"

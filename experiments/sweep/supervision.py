@@ -9,8 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
+from experiments.config.run_config import RunConfig
 from experiments.records.outcome import Outcome, judge
 from experiments.records.schema import BrokenRecordError
 from experiments.records.store import RunFolder
@@ -23,7 +23,7 @@ _PATIENCE_SECONDS = 120.0
 
 
 def run_child(
-    config: Mapping[str, Any],
+    config: RunConfig,
     shared: SweepFolder,
     *,
     number: int,
@@ -45,7 +45,7 @@ def run_child(
         What it told of its end, ``None`` if it could not; its exit code; and whether the system
         killed some process for memory meanwhile.
     """
-    request = {"config": dict(config), "position": position, "parent": os.getpid()}
+    request = {"config": config.values, "position": position, "parent": os.getpid()}
     path = shared.request(number, json.dumps(request))
     answer = path.with_suffix(ANSWER_SUFFIX)
     answer.unlink(missing_ok=True)

@@ -9,13 +9,13 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from experiments.config import identity
+from experiments.config.run_config import RunConfig
 from experiments.records.outcome import EXIT_CODES, Outcome
 from experiments.records.schema import FAULTS
 from experiments.records.store import RunFolder, settled
@@ -47,7 +47,7 @@ class Sweep:
     leader: int
 
 
-def execute_job(config: Mapping[str, Any], sweep: Sweep, *, number: int) -> None:
+def execute_job(config: RunConfig, sweep: Sweep, *, number: int) -> None:
     """Run one config of a sweep in a child process, unless nothing is left to do for it.
 
     Args:
@@ -59,11 +59,14 @@ def execute_job(config: Mapping[str, Any], sweep: Sweep, *, number: int) -> None
     if shared.stop_cause() is not None:
         return
     position = f"run {number + 1}/{sweep.size}"
-    folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
-    label = identity.label(config)
+    folder = RunFolder(config.runs_dir, config.run_id)
+    label = config.label
     display = Display(f"{position} {label}")
+    anew = config.debug is not None
     earlier = (
-        None if folder.is_locked() else settled(folder, retry=config["retry"], notify=display.line)
+        None
+        if folder.is_locked()
+        else settled(folder, retry=config.retry, notify=display.line, anew=anew)
     )
     if earlier is not None:
         _note(shared, config, number, Outcome(folder.run_id, label, *earlier, skipped=True))
@@ -71,7 +74,7 @@ def execute_job(config: Mapping[str, Any], sweep: Sweep, *, number: int) -> None
     with _place(shared, sweep) as place, _listening(shared, sweep) as received:
         if place is None:
             return
-        settings, environment = share(config, sweep, place)
+        own, environment = share(config, sweep, place)
 
         def is_to_stop() -> bool:
             # A scheduler's jobs live on when the process that submitted them is gone.
@@ -79,7 +82,7 @@ def execute_job(config: Mapping[str, Any], sweep: Sweep, *, number: int) -> None
             return bool(received) or orphaned or shared.stop_cause() is not None
 
         outcome, code, for_memory = supervision.run_child(
-            settings,
+            own,
             shared,
             number=number,
             position=position,
@@ -96,13 +99,13 @@ def execute_job(config: Mapping[str, Any], sweep: Sweep, *, number: int) -> None
         os._exit(1)  # nobody waits for this process, and a worker of joblib would stay for minutes
 
 
-def _note(shared: SweepFolder, config: Mapping[str, Any], number: int, outcome: Outcome) -> None:
+def _note(shared: SweepFolder, config: RunConfig, number: int, outcome: Outcome) -> None:
     """Add a job's outcome; a failure ends a sweep that is to fail fast.
 
     One of an earlier sweep too: asked again, the sweep is to end where it ended, not to pass by.
     """
     shared.note(number, outcome)
-    if config["fail_fast"] and outcome.status in FAULTS:
+    if config.fail_fast and outcome.status in FAULTS:
         shared.stop(FAIL_FAST)
 
 
@@ -139,30 +142,26 @@ def _listening(shared: SweepFolder, sweep: Sweep) -> Iterator[list[int]]:
         earlier(received[-1], None)
 
 
-def share(
-    config: Mapping[str, Any], sweep: Sweep, place: int
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """The config and the environment of a run at a place, with its share of cores and devices."""
-    settings, environment = dict(config), dict(os.environ)
+def share(config: RunConfig, sweep: Sweep, place: int) -> tuple[RunConfig, dict[str, str]]:
+    """Give a run's config and environment at a place, with its share of cores and devices."""
+    environment = dict(os.environ)
     jobs = sweep.parallel or 1
-    settings["threads"] = cores.threads_of(config, jobs)
-    environment |= cores.library_variables(settings["threads"], environment)
+    threads = cores.threads_of(config, jobs)
+    environment |= cores.library_variables(threads, environment)
     if sweep.parallel is not None and sweep.devices:
         # Some launchers hide the devices from their jobs, so the sweep's own knowledge counts.
         mine = (
-            cores.devices_of(place, sweep.devices, settings["processes"])
-            if jobs > 1
-            else sweep.devices
+            cores.devices_of(place, sweep.devices, config.processes) if jobs > 1 else sweep.devices
         )
         environment[cores.VISIBLE] = ",".join(mine)
     if jobs > 1:
         environment[PLAIN_VARIABLE] = "1"
-    return settings, environment
+    return config.having(threads=threads), environment
 
 
 def run(
     launch: Callable[[Sweep], Any],
-    first: Mapping[str, Any],
+    first: RunConfig,
     *,
     size: int,
     parallel: int | None = 1,
@@ -180,8 +179,8 @@ def run(
     Returns:
         The exit code: 0 if every run is done, 130 after a request to stop, 1 otherwise.
     """
-    shared = SweepFolder(Path(first["runs_dir"]) / SWEEPS / uuid.uuid4().hex[:12])
-    devices = cores.cuda_devices() if first["device"] in ("auto", "cuda") else ()
+    shared = SweepFolder(first.runs_dir / SWEEPS / uuid.uuid4().hex[:12])
+    devices = cores.cuda_devices() if first.device in ("auto", "cuda") else ()
     sweep = Sweep(shared.path, size, parallel, devices, os.getpid())
     whole = False
     with shared.led(), signals.handled(_stopper(shared)), reporting.live(shared, size, shown):

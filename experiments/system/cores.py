@@ -3,7 +3,7 @@
 import os
 import subprocess
 from collections.abc import Mapping
-from typing import Any
+from typing import Protocol
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _ALLOCATOR = {
@@ -30,15 +30,28 @@ def side_by_side(jobs: int) -> int:
     return jobs if jobs > 0 else max(1, cores() + 1 + jobs)
 
 
-def threads_of(config: Mapping[str, Any], jobs: int) -> int:
-    """Threads of each process of a run: as its config says, or its share of the cores.
+class Sized(Protocol):
+    """What a config says of the size of a run."""
+
+    @property
+    def threads(self) -> int | None:
+        """Of each process; None: its share of the cores."""
+
+    @property
+    def processes(self) -> int:
+        """How many train it together."""
+
+
+def threads_of(config: Sized, jobs: int) -> int:
+    """Count the threads of each process of a run: as its config says, or its share of the cores.
 
     Args:
         config: The resolved config.
         jobs: How many runs share the cores.
     """
-    given: int | None = config["threads"]
-    return max(1, cores() // (jobs * config["processes"])) if given is None else given
+    if config.threads is not None:
+        return config.threads
+    return max(1, cores() // (jobs * config.processes))
 
 
 def library_variables(threads: int, given: Mapping[str, str]) -> dict[str, str]:

@@ -53,7 +53,7 @@ class Split(ABC):
         """Return how many batches one pass yields."""
         return math.ceil(len(self) / batch_size)
 
-    def metrics(self, loss_sum: float, correct: int, count: int) -> dict[str, float]:
+    def metrics(self, loss_sum: float, correct: float, count: float) -> dict[str, float]:
         """Turn sums over all rows of the split into the metrics of its kind of data.
 
         Args:

@@ -60,7 +60,7 @@ class TokenSplit(Split):
         for index in self._index_batches(batch_size, start, generator):
             yield self.inputs[index], self.targets[index]
 
-    def metrics(self, loss_sum: float, correct: int, count: int) -> dict[str, float]:
+    def metrics(self, loss_sum: float, correct: float, count: float) -> dict[str, float]:
         r"""Turn sums over all targets into perplexities and bits.
 
         With ``L`` the nats of the whole text, ``T`` its tokens, ``W`` its words and ends of lines,

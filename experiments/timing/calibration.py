@@ -10,14 +10,14 @@ given, and the time that it took. With `out=FILE` the check goes to that file to
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments.config import arguments, budget, commandline, identity
+from experiments.config import arguments, budget, commandline
+from experiments.config.run_config import RunConfig
 from experiments.errors import UserError, report_user_errors
 from experiments.records.calibration import RUN_FILE, Calibration, read
 from experiments.records.outcome import PreparationError
@@ -28,11 +28,10 @@ from experiments.system.cores import side_by_side, threads_of
 from experiments.timing import calibration_key, calibration_process
 from experiments.timing.calibration_process import Failure
 
-Config = Mapping[str, Any]
 NOWHERE = "none"
 
 
-def known(config: Config, runs_dir: Path) -> Calibration | None:
+def known(config: RunConfig, runs_dir: Path) -> Calibration | None:
     """What was measured for a config, with any budget, on a machine like this; None if nothing was.
 
     Args:
@@ -42,7 +41,7 @@ def known(config: Config, runs_dir: Path) -> Calibration | None:
     return read(calibration_key.path_of(config, runs_dir))
 
 
-def measure(configs: Sequence[Config], runs_dir: Path) -> list[Calibration | Failure]:
+def measure(configs: Sequence[RunConfig], runs_dir: Path) -> list[Calibration | Failure]:
     """Measure what is not known yet, all methods of a setting in one process.
 
     Where that process dies, each of its methods is measured with the reference alone, so that one
@@ -66,7 +65,7 @@ def measure(configs: Sequence[Config], runs_dir: Path) -> list[Calibration | Fai
     return [_result(config, runs_dir, failures.get(i)) for i, config in enumerate(configs)]
 
 
-def prepare(grids: Sequence[Sequence[str]], firsts: Sequence[Config]) -> None:
+def prepare(grids: Sequence[Sequence[str]], firsts: Sequence[RunConfig]) -> None:
     """Measure what the runs of a sweep need, before the first of them starts.
 
     A method that cannot be measured is told of, and ends none of the others: its runs try once
@@ -77,22 +76,24 @@ def prepare(grids: Sequence[Sequence[str]], firsts: Sequence[Config]) -> None:
         firsts: The config of one job of each.
     """
     typed = any("match_seconds" in item for grid in grids for item in grid)
-    if not typed and not any(budget.reference(config["budget"]) for config in firsts):
+    if not typed and not any(budget.reference(config.budget) for config in firsts):
         return
-    wanted: dict[str, list[Config]] = {}
+    wanted: dict[Path, list[RunConfig]] = {}
     jobs = _by_seeds(grids)
     for config, seeds in zip(_composed(list(jobs)), jobs.values(), strict=True):
-        runs = [config if seed is None else {**config, "seed": seed} for seed in seeds]
-        if budget.reference(config["budget"]) is not None and any(map(_is_open, runs)):
-            wanted.setdefault(config["runs_dir"], []).append(config)
+        runs = [config if seed is None else config.having(seed=seed) for seed in seeds]
+        if budget.reference(config.budget) is not None and any(map(_is_open, runs)):
+            wanted.setdefault(config.runs_dir, []).append(config)
     for runs_dir, alike in wanted.items():
-        for one, found in zip(alike, measure(alike, Path(runs_dir)), strict=True):
+        for one, found in zip(alike, measure(alike, runs_dir), strict=True):
             if not isinstance(found, Calibration):
-                label = identity.label(one).rpartition(" seed ")[0]
+                label = one.label.rpartition(" seed ")[0]
                 print(f"warning: {label}: {found}", file=sys.stderr, flush=True)
 
 
-def of_run(config: Config, folder: RunFolder, notify: Callable[[str], None]) -> Calibration | None:
+def of_run(
+    config: RunConfig, folder: RunFolder, notify: Callable[[str], None]
+) -> Calibration | None:
     """The calibration that a run goes by: its own, else the cache's, else it is measured.
 
     Args:
@@ -107,7 +108,7 @@ def of_run(config: Config, folder: RunFolder, notify: Callable[[str], None]) -> 
         PreparationError: If it cannot be measured.
         UserError: If that of a run already begun cannot be read, or the config is at fault.
     """
-    if budget.reference(config["budget"]) is None:
+    if budget.reference(config.budget) is None:
         return None
     path = folder.path / RUN_FILE
     if path.exists():
@@ -115,10 +116,10 @@ def of_run(config: Config, folder: RunFolder, notify: Callable[[str], None]) -> 
         if own is None:
             raise UserError(f"{path}: not readable. Delete {folder.path} to start the run anew.")
         return own
-    if config["threads"] is None:
+    if config.threads is None:
         import torch
 
-        config = {**config, "threads": torch.get_num_threads()}
+        config = config.having(threads=torch.get_num_threads())
     found = known(config, folder.runs_dir)
     if found is not None:
         return found
@@ -129,28 +130,28 @@ def of_run(config: Config, folder: RunFolder, notify: Callable[[str], None]) -> 
     raise measured
 
 
-def check(config: Config) -> None:
+def check(config: RunConfig) -> None:
     """Refuse a budget that no calibration can serve.
 
     Raises:
         UserError: If the reference is unknown, or a run has several processes.
     """
-    if budget.reference(config["budget"]) is None:
+    if budget.reference(config.budget) is None:
         return
     calibration_key.reference_section(config)
-    several = max(ranks.count(), config["processes"])
+    several = max(ranks.count(), config.processes)
     if several > 1:
         raise UserError(f"Invalid processes: {several}. With budget=match_seconds it must be 1.")
 
 
-def _result(config: Config, runs_dir: Path, failure: Failure | None) -> Calibration | Failure:
+def _result(config: RunConfig, runs_dir: Path, failure: Failure | None) -> Calibration | Failure:
     found = known(config, runs_dir)
     if found is not None:
         return found
     return failure or PreparationError("calibration: what was measured cannot be read back")
 
 
-def _measure_alike(configs: Sequence[Config], runs_dir: Path) -> list[Failure | None]:
+def _measure_alike(configs: Sequence[RunConfig], runs_dir: Path) -> list[Failure | None]:
     """Measure the methods of one setting; for each config why there is no calibration of it."""
     try:
         return calibration_process.measure(configs, runs_dir)
@@ -175,8 +176,8 @@ def _by_seeds(grids: Sequence[Sequence[str]]) -> dict[tuple[str, ...], list[int 
     return dict(sorted(found.items()))
 
 
-def _composed(jobs: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """The resolved configs of jobs, with the threads that a sweep gives them."""
+def _composed(jobs: Sequence[Sequence[str]]) -> list[RunConfig]:
+    """Compose and resolve jobs, with the threads that a sweep gives them."""
     from experiments.config import compose
 
     configs = []
@@ -187,20 +188,20 @@ def _composed(jobs: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
             parallel = whole.hydra.launcher.get("n_jobs", whole.jobs)
             own = OmegaConf.masked_copy(whole, [str(name) for name in whole if name != "hydra"])
             config = compose.resolve(own)
-            configs.append({**config, "threads": threads_of(config, side_by_side(parallel))})
+            configs.append(config.having(threads=threads_of(config, side_by_side(parallel))))
     return configs
 
 
-def _is_open(config: Config) -> bool:
+def _is_open(config: RunConfig) -> bool:
     """Whether a sweep would start the run, without a calibration of its own."""
-    folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
+    folder = RunFolder(config.runs_dir, config.run_id)
     if (folder.path / RUN_FILE).exists():
         return False
     try:
         run = folder.read()
     except BrokenRecordError:
         return True
-    settled = FINAL_STATUSES if config["retry"] else (*FINAL_STATUSES, *FAULTS)
+    settled = FINAL_STATUSES if config.retry else (*FINAL_STATUSES, *FAULTS)
     return run is None or run.status not in settled
 
 

@@ -17,12 +17,12 @@ import json
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 
 from experiments.config import commandline
+from experiments.config.run_config import Method, RunConfig
 from experiments.engine import determinism, failures
 from experiments.engine.build import build_task
 from experiments.errors import refusal
@@ -33,7 +33,6 @@ from experiments.tasks.task import Task
 from experiments.timing import calibration_key, calibration_rounds, calibration_start
 from experiments.timing.calibration_process import REFUSED
 
-Config = Mapping[str, Any]
 Answer = tuple[str, str] | None  # status and reason; None: measured
 REFRESH_KEYS = ("interval", "update_interval", "precondition_frequency")
 """How methods call the number of steps between two refreshes of their curvature."""
@@ -44,19 +43,20 @@ def main() -> int:
     request = json.load(sys.stdin)
     exits.end_with_parent(request["parent"])
     memory.limit(None)  # where memory ends, this process is to go before the sweep's
-    torch.set_num_threads(request["jobs"][0][0]["threads"])
     cache = Path(request["runs_dir"]) / calibration_key.CACHE_DIR
     cache.mkdir(parents=True, exist_ok=True)
+    jobs = [RunConfig.of(values) for values in request["jobs"]]
+    assert jobs[0].threads is not None  # whoever asks has counted them
+    torch.set_num_threads(jobs[0].threads)
     by_reference: dict[str, list[int]] = {}
-    for index, (_, reference) in enumerate(request["jobs"]):
+    for index, reference in enumerate(request["references"]):
         by_reference.setdefault(json.dumps(reference, sort_keys=True), []).append(index)
-    answer: list[Answer] = [None] * len(request["jobs"])
-    strict = determinism.strict(request["jobs"][0][0].get("deterministic", False))
-    with strict, _turn(cache):
-        for indices in by_reference.values():
-            configs = [request["jobs"][index][0] for index in indices]
+    answer: list[Answer] = [None] * len(jobs)
+    with determinism.strict(jobs[0].deterministic), _turn(cache):
+        for reference, indices in by_reference.items():
+            configs = [jobs[index] for index in indices]
             try:
-                measured = _measure(configs, request["jobs"][indices[0]][1], cache)
+                measured = _measure(configs, Method.of(json.loads(reference)), cache)
             except OSError as error:
                 if (line := refusal(error)) is None:
                     raise
@@ -67,24 +67,23 @@ def main() -> int:
     return 0
 
 
-def cycle(section: Config) -> int:
-    """Steps from one refresh of a method's curvature to the next; 1 without such a key."""
-    found = [section[key] for key in REFRESH_KEYS if isinstance(section.get(key), int)]
+def cycle(method: Method) -> int:
+    """Count the steps from one refresh of the curvature to the next; 1 without such a key."""
+    periods = (method.arguments.get(key) for key in REFRESH_KEYS)
+    found = [period for period in periods if isinstance(period, int)]
     return max(found, default=1)
 
 
-def published_ratio(config: Config) -> float | None:
+def published_ratio(config: RunConfig) -> float | None:
     """The cost of a step in steps of AdaFisher that the paper's epochs imply."""
-    model = yaml.safe_load(
-        (commandline.CONF / "model" / f"{config['model']['name']}.yaml").read_text()
-    )
+    model = yaml.safe_load((commandline.CONF / "model" / f"{config.model.name}.yaml").read_text())
     family = next(
         choice["override /family@_global_.family"]
         for choice in model["defaults"]
         if "override /family@_global_.family" in choice
     )
     table = yaml.safe_load((commandline.CONF / "paper" / "seconds_per_step.yaml").read_text())
-    ratio: float | None = table[family].get(config["optimizer"]["published_as"])
+    ratio: float | None = table[family].get(config.optimizer.published_as)
     return ratio
 
 
@@ -96,7 +95,7 @@ def _turn(cache: Path) -> Iterator[None]:
         yield
 
 
-def _measure(configs: list[Config], reference: Config, cache: Path) -> list[Answer]:
+def _measure(configs: list[RunConfig], reference: Method, cache: Path) -> list[Answer]:
     """Measure methods against one reference, and write down what they cost."""
     facts = calibration_key.machine(configs[0])
     keys = [calibration_key.key(config, reference, facts) for config in configs]
@@ -107,13 +106,13 @@ def _measure(configs: list[Config], reference: Config, cache: Path) -> list[Answ
     }
     if not wanted:
         return [None] * len(configs)
-    standard = {**configs[0], "optimizer": reference}
+    standard = configs[0].having(optimizer=reference.values)
     standard_key = calibration_key.key(standard, reference, facts)
     methods = {standard_key: standard} | wanted
     failures: dict[str, tuple[str, str]] = {}
 
     def failed(key: str, error: Exception) -> None:
-        name = methods[key]["optimizer"]["name"]
+        name = methods[key].optimizer.name
         status, reason = _judge(error)
         failures[key] = (status, f"{name}{', the reference' * (key == standard_key)}: {reason}")
 
@@ -129,7 +128,7 @@ def _measure(configs: list[Config], reference: Config, cache: Path) -> list[Answ
 
 
 def _take_turns(
-    methods: Mapping[str, Config],
+    methods: Mapping[str, RunConfig],
     wanted: Collection[str],
     standard_key: str,
     task: Task,
@@ -147,7 +146,7 @@ def _take_turns(
             failed(key, error)
     times = calibration_rounds.run(
         steppers,
-        {key: cycle(config["optimizer"]) for key, config in methods.items()},
+        {key: cycle(config.optimizer) for key, config in methods.items()},
         failed=failed,
         is_worth=is_worth,
     )
@@ -170,8 +169,8 @@ def _take_turns(
         cost = calibration_rounds.cost(timed, standard_times)
         found.append(
             Calibration(
-                method=methods[key]["optimizer"]["name"],
-                reference=standard["optimizer"]["name"],
+                method=methods[key].optimizer.name,
+                reference=standard.optimizer.name,
                 seconds_per_step=cost.seconds,
                 reference_seconds_per_step=own.seconds,
                 ratio=cost.ratio,
@@ -183,7 +182,7 @@ def _take_turns(
                 rounds=len(timed.rounds),
                 start=cost.start,
                 reference_start=own.start,
-                steps_per_epoch=task.train.num_batches(standard["task"]["batch_size"]),
+                steps_per_epoch=task.train.num_batches(standard.task.batching.batch_size),
                 published_ratio=published_ratio(methods[key]),
                 setting=calibration_key.setting(methods[key]),
                 machine=calibration_key.machine(standard),

@@ -9,7 +9,8 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 
-from experiments.config import budget, commandline, identity
+from experiments.config import budget, commandline
+from experiments.config.run_config import Method, RunConfig, Section
 from experiments.errors import UserError
 from experiments.system.cores import threads_of
 
@@ -19,14 +20,13 @@ REFERENCE = "adafisher"
 MANNER = 4
 """The way of measuring; what was measured in another is measured anew."""
 
-Config = Mapping[str, Any]
 # Not `control`: it takes the steps of the method that it controls, or the two would not pair.
 _SETTING = ("tokenization", "model", "precision", "compile", "channels_last", "deterministic")
 # What leaves the cost of a step as it is.
-_FREE = ("epochs", "eval_batch_size", "evaluations_per_epoch", "lr", "seed", *identity.NOTES)
+_COSTLESS = ("eval_batch_size", "evaluations_per_epoch", "lr", "seed", "workers", "weights_dir")
 
 
-def path_of(config: Config, runs_dir: Path) -> Path:
+def path_of(config: RunConfig, runs_dir: Path) -> Path:
     """Where the calibration of a config is kept, if there is one.
 
     Args:
@@ -40,7 +40,7 @@ def path_of(config: Config, runs_dir: Path) -> Path:
     return runs_dir / CACHE_DIR / f"{key(config, reference, machine(config))}.json"
 
 
-def key(config: Config, reference: Config, facts: Config) -> str:
+def key(config: RunConfig, reference: Method, facts: Mapping[str, Any]) -> str:
     """Name of a cached calibration: a hash of setting, method, reference and machine.
 
     Args:
@@ -48,49 +48,47 @@ def key(config: Config, reference: Config, facts: Config) -> str:
         reference: The optimizer's section of the reference.
         facts: ``machine(config)``.
     """
-    sections = (_costly(config["optimizer"]), _costly(reference))
+    sections = (_costly(config.optimizer), _costly(reference))
     return _digest([MANNER, _essence(config), *sections, facts])
 
 
-def reference_section(config: Config) -> dict[str, Any]:
-    """The optimizer's section of the method that a config is measured against.
+def reference_section(config: RunConfig) -> Method:
+    """Give the optimizer's section of the method that a config is measured against.
 
     Raises:
         UserError: If there is no such method.
     """
-    name = budget.reference(config["budget"]) or REFERENCE
+    name = budget.reference(config.budget) or REFERENCE
     if name not in commandline.choices("optimizer"):
         known_names = ", ".join(commandline.choices("optimizer"))
         raise UserError(f"Invalid budget.match_seconds: {name!r}. Must be one of: {known_names}.")
-    choices = (config["task"]["name"], config["model"]["name"], config["ruleset"], name)
-    section: dict[str, Any] = json.loads(_composed_section(*choices))
-    return section
+    return _composed_section(config.task.name, config.model.name, config.ruleset, name)
 
 
-def setting_key(config: Config) -> str:
+def setting_key(config: RunConfig) -> str:
     """Name of a setting, whose methods are measured together."""
-    return _digest([_essence(config), config["device"], threads_of(config, 1)])
+    return _digest([_essence(config), config.device, threads_of(config, 1)])
 
 
-def setting(config: Config) -> dict[str, Any]:
+def setting(config: RunConfig) -> dict[str, Any]:
     """What a record tells of the setting that was measured."""
     return {
-        "task": config["task"]["name"],
-        "model": config["model"]["name"],
-        "batch_size": config["task"]["batch_size"],
-        "precision": config["precision"],
-        "hyperparameters": identity.hyperparameters(config["optimizer"]),
+        "task": config.task.name,
+        "model": config.model.name,
+        "batch_size": config.task.batching.batch_size,
+        "precision": config.precision,
+        "hyperparameters": config.optimizer.hyperparameters,
     }
 
 
-def machine(config: Config) -> dict[str, Any]:
+def machine(config: RunConfig) -> dict[str, Any]:
     """The facts of this machine that decide how long a step takes."""
     import torch  # a sweep's parent, which measures in another process, can do without
 
     from experiments.engine import compute
     from experiments.engine.machine import describe_machine
 
-    device = compute.pick_device(config["device"])
+    device = compute.pick_device(config.device)
     facts = describe_machine(device)
     return {
         "device": facts["device"],
@@ -102,24 +100,25 @@ def machine(config: Config) -> dict[str, Any]:
 
 
 @functools.cache
-def _composed_section(task: str, model: str, ruleset: str, name: str) -> str:
+def _composed_section(task: str, model: str, ruleset: str, name: str) -> Method:
     from experiments.config import compose
 
     chosen = [f"task={task}", f"model={model}", f"ruleset={ruleset}", f"optimizer={name}"]
     if GlobalHydra.instance().is_initialized():  # by whoever composed the run itself
-        return json.dumps(compose.resolve(compose.compose_job(chosen))["optimizer"])
-    return json.dumps(compose.composed(chosen)["optimizer"])
+        return compose.resolve(compose.compose_job(chosen)).optimizer
+    return compose.composed(chosen).optimizer
 
 
-def _essence(config: Config) -> dict[str, Any]:
-    chosen = {name: config.get(name) for name in _SETTING}
-    if config.get("loss_scale") is not None:  # it came later; without one the keys are as before
-        chosen["loss_scale"] = config["loss_scale"]
-    return {"task": _costly(config["task"]), **chosen}
+def _essence(config: RunConfig) -> dict[str, Any]:
+    chosen = {name: config.values.get(name) for name in _SETTING}
+    if config.loss_scale is not None:  # it came later; without one the keys are as before
+        chosen["loss_scale"] = config.loss_scale
+    return {"task": _costly(config.task), **chosen}
 
 
-def _costly(section: Config) -> dict[str, Any]:
-    return {name: value for name, value in section.items() if name not in _FREE}
+def _costly(section: Section) -> dict[str, Any]:
+    own = {key: value for key, value in section.arguments.items() if key not in _COSTLESS}
+    return {**own, "name": section.name, "needs": section.suite.get("needs")}
 
 
 def _digest(value: Any) -> str:

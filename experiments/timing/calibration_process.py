@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.records.outcome import PreparationError, judge
 from experiments.system import memory
@@ -17,12 +18,11 @@ from experiments.timing.calibration_key import reference_section
 REFUSED = "refused"
 """In the place of a status: the user's input stands in the way."""
 
-Config = Mapping[str, Any]
 Failure = PreparationError | UserError
 _LAUNCH = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-def measure(configs: Sequence[Config], runs_dir: Path) -> list[Failure | None]:
+def measure(configs: Sequence[RunConfig], runs_dir: Path) -> list[Failure | None]:
     """Measure in a child process, which reads the cache first and waits for its turn.
 
     Args:
@@ -38,7 +38,8 @@ def measure(configs: Sequence[Config], runs_dir: Path) -> list[Failure | None]:
     count = threads_of(configs[0], 1)
     request = {
         "runs_dir": str(runs_dir),
-        "jobs": [[{**config, "threads": count}, reference_section(config)] for config in configs],
+        "jobs": [config.having(threads=count).values for config in configs],
+        "references": [reference_section(config).values for config in configs],
     }
     environment = {name: value for name, value in os.environ.items() if name not in _LAUNCH}
     environment |= library_variables(count, environment)

@@ -15,11 +15,12 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from experiments.config.run_config import RunConfig
 from experiments.engine import determinism, failures
 from experiments.engine.build import build, build_task
 from experiments.engine.loop import Trainer
@@ -31,12 +32,11 @@ from experiments.timing.calibration_process import ask
 STEPS = 3
 DEAR_SECONDS = 1.0  # a first step that takes so much longer than the others is measured again
 
-Config = Mapping[str, Any]
 _LR_FACTOR = 1e-3
 """Of the learning rate: what no run survives must not end a measurement, and costs the same."""
 
 
-def seconds(config: Config) -> list[float]:
+def seconds(config: RunConfig) -> list[float]:
     """Seconds of each of the first ``STEPS`` steps of a run.
 
     Args:
@@ -52,27 +52,20 @@ def seconds(config: Config) -> list[float]:
     return taken
 
 
-def stepper(config: Config, task: Task) -> Callable[[], float]:
+def stepper(config: RunConfig, task: Task) -> Callable[[], float]:
     """Steps as a run takes them; each call returns the seconds of one.
 
     Args:
         config: The resolved config.
         task: That of the config, built.
     """
-    plain = {
-        **config,
-        "budget": {"steps": 1},
-        "schedule": {
-            "_target_": "experiments.schedule.constant",
-            "_partial_": True,
-            "name": "constant",
-        },
-    }
+    schedule = {"_target_": "experiments.schedule.constant", "_partial_": True}
+    plain = config.having(budget={"steps": 1}, schedule={**schedule, "suite": {"name": "constant"}})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the run itself records them
         built = build(plain, task=task)
     built = dataclasses.replace(built, schedule=lambda progress: _LR_FACTOR)
-    trainer = Trainer(built, seed=config["seed"])
+    trainer = Trainer(built, seed=config.seed)
     steps = trainer.steps()
 
     def step() -> float:
@@ -83,8 +76,8 @@ def stepper(config: Config, task: Task) -> Callable[[], float]:
     return step
 
 
-def _in_a_process(config: Config) -> list[float]:
-    answer = ask("experiments.timing.calibration_start", {"config": dict(config)}, os.environ)
+def _in_a_process(config: RunConfig) -> list[float]:
+    answer = ask("experiments.timing.calibration_start", {"config": config.values}, os.environ)
     if "status" in answer:
         raise PreparationError(answer["reason"], status=answer["status"])
     taken: list[float] = answer["seconds"]
@@ -95,12 +88,13 @@ def main() -> int:
     """Take the steps of the config on standard input, and tell; returns the exit code."""
     request = json.load(sys.stdin)
     exits.end_with_parent(request["parent"])
-    config = request["config"]
+    config = RunConfig.of(request["config"])
     memory.limit(None)  # where memory ends, this process is to go before the sweep's
-    torch.set_num_threads(config["threads"])
+    assert config.threads is not None  # whoever asks has counted them
+    torch.set_num_threads(config.threads)
     answer: dict[str, Any]
     try:
-        with determinism.strict(config.get("deterministic", False)):
+        with determinism.strict(config.deterministic):
             step = stepper(config, build_task(config))
             answer = {"seconds": [step() for _ in range(STEPS)]}
     except Exception as error:

@@ -6,11 +6,10 @@ of job type `report`, the same one at every call for the same runs.
 
 import hashlib
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from experiments.config import arguments, commandline, compose
+from experiments.config.run_config import RunConfig
 from experiments.errors import UserError, report_user_errors
 from experiments.records.store import RunFolder
 from experiments.tracking import mirror
@@ -18,7 +17,7 @@ from experiments.tracking import mirror
 REPORT_DIR = ".report"
 
 
-def publish(out: Path, config: Mapping[str, Any]) -> str:
+def publish(out: Path, config: RunConfig) -> str:
     """Mirror the tables and figures of ``out``.
 
     Args:
@@ -34,7 +33,7 @@ def publish(out: Path, config: Mapping[str, Any]) -> str:
     tables, figures = sorted(out.glob("tables/*.csv")), sorted(out.glob("figures/*.png"))
     if not tables and not figures:
         raise UserError(f"Nothing to publish in {out}: `make report` writes tables and figures.")
-    tracking, runs_dir = config["tracking"], Path(config["runs_dir"])
+    tracking, runs_dir = config.tracking, config.runs_dir
     if tracking.get("_target_") is None:
         return "published nothing: tracking=none"
     mirror.check(tracking)

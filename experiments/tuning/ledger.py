@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from experiments.config import budget, identity
+from experiments.config.run_config import RunConfig
 from experiments.records.schema import FAULTS
 from experiments.tuning import space as spaces
 from experiments.tuning.space import Space
@@ -23,7 +24,7 @@ _WITHOUT_END = (*FAULTS, "pruned")
 
 
 def effort(
-    config: Mapping[str, Any],
+    config: RunConfig,
     trials: Sequence[Trial],
     *,
     space: Space,
@@ -52,9 +53,9 @@ def effort(
         "trials": len(trials),
         "seeds": list(seeds),
         "score": SCORE,
-        "budget": budget.describe(config["budget"]),
+        "budget": budget.describe(config.budget),
         "steps": max(trial.steps for trial in trials),
-        "model": config["model"]["name"],
+        "model": config.model.name,
         "tokenization": identity.tokenization(config),
         "space": {dimension.key: dimension.facts() for dimension in space},
         "sampler": sampler,

@@ -84,9 +84,9 @@ def check_overrides(overrides: Sequence[str]) -> None:
             raise UserError(f"Invalid override: {override}. The seeds of the trials are seeds=.")
         if key == "experiment":
             raise UserError(f"Invalid override: {override}. Name what it sets: task=, budget=, ...")
-        if key.startswith("optimizer.") and not key.startswith("optimizer.search."):
+        if key.startswith("optimizer.") and not key.startswith("optimizer.suite.search."):
             name = key.removeprefix("optimizer.")
             raise UserError(
                 f"Invalid override: {override}. The tuned file would not hold it. Search it: "
-                f"'+optimizer.search.{name}={{low: ..., high: ..., scale: log}}'."
+                f"'+optimizer.suite.search.{name}={{low: ..., high: ..., scale: log}}'."
             )

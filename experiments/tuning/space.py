@@ -11,7 +11,7 @@ from typing import Any
 
 from scipy.stats import qmc
 
-from experiments.config import identity
+from experiments.config.run_config import Method
 from experiments.errors import UserError
 
 Value = float | int | str | bool
@@ -81,11 +81,11 @@ class Dimension:
 Space = Sequence[Dimension]
 
 
-def parse(optimizer: Mapping[str, Any]) -> list[Dimension]:
+def parse(optimizer: Method) -> list[Dimension]:
     """Read the search space of an optimizer's section.
 
     Args:
-        optimizer: The section, with ``search``.
+        optimizer: The section; ``search`` is under ``suite`` there.
 
     Returns:
         One dimension for each hyperparameter, in the order of the YAML.
@@ -93,25 +93,25 @@ def parse(optimizer: Mapping[str, Any]) -> list[Dimension]:
     Raises:
         UserError: If there is none, or one that makes no sense.
     """
-    search = optimizer.get("search")
+    search = optimizer.suite.get("search")
     if not isinstance(search, Mapping) or not search:
         raise UserError(
-            f"Invalid optimizer.search of {optimizer['name']}: {search!r}. Must have one entry or "
-            "more, as lr: {low: 1.0e-4, high: 0.1, scale: log}."
+            f"Invalid optimizer.suite.search of {optimizer.name}: {search!r}. Must have one entry "
+            "or more, as lr: {low: 1.0e-4, high: 0.1, scale: log}."
         )
-    known = identity.hyperparameters(optimizer)
+    known = optimizer.hyperparameters
     for key in search:
         if key not in known:
             raise UserError(
-                f"Invalid optimizer.search.{key}: {optimizer['name']} has no such hyperparameter. "
-                f"Known: {', '.join(known)}."
+                f"Invalid optimizer.suite.search.{key}: {optimizer.name} has no such "
+                f"hyperparameter. Known: {', '.join(known)}."
             )
     return [_dimension(key, given, known[key]) for key, given in search.items()]
 
 
 def _dimension(key: str, given: Any, default: Any) -> Dimension:
     def refuse(what: str) -> UserError:
-        return UserError(f"Invalid optimizer.search.{key}: {given!r}. {what}")
+        return UserError(f"Invalid optimizer.suite.search.{key}: {given!r}. {what}")
 
     if not isinstance(given, Mapping) or not set(given) <= set(_KEYS):
         raise refuse(f"Must be a mapping with keys of: {', '.join(_KEYS)}.")

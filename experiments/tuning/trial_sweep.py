@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
-from experiments.config import compose, identity
+from experiments.config import compose
+from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.records.schema import BrokenRecordError, Run, load_run
 from experiments.tuning.space import Point
@@ -26,7 +26,7 @@ class TrialSweep:
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        config: RunConfig,
         overrides: Sequence[str],
         seeds: Sequence[int],
         *,
@@ -41,10 +41,10 @@ class TrialSweep:
             about: What else makes one study differ from another; it must go into JSON.
         """
         self.config, self.overrides, self.seeds = config, overrides, seeds
-        essence = json.dumps([identity.group_id(config), list(seeds), about])
+        essence = json.dumps([config.group_id, list(seeds), about])
         digest = hashlib.sha256(essence.encode()).hexdigest()[:8]
-        name = f"{config['task']['name']}-{config['optimizer']['name']}-{digest}"
-        self.folder = Path(config["runs_dir"]) / name
+        name = f"{config.task.name}-{config.optimizer.name}-{digest}"
+        self.folder = config.runs_dir / name
 
     def evaluate(self, points: Sequence[Point], rung: str = "") -> list[Trial]:
         """Train every point with every seed, unless it is done, and read the trials off the runs.
@@ -65,10 +65,10 @@ class TrialSweep:
             f'hydra.searchpath=["file://{self.folder}"]',
             f"+{GROUP}={','.join(dict.fromkeys(names))}",
             f"seed={','.join(map(str, self.seeds))}",
-            f'runs_dir="{self.config["runs_dir"]}"',
+            f'runs_dir="{self.config.runs_dir}"',
         ]
         code = _run([sys.executable, "-m", "experiments.train", "--multirun", *sweep])
-        what = f"The trials of {identity.label(dict(self.config)).rpartition(' seed ')[0]}"
+        what = f"The trials of {self.config.label.rpartition(' seed ')[0]}"
         if code == 130:
             raise KeyboardInterrupt
         if code == 2:
@@ -89,17 +89,17 @@ class TrialSweep:
         path.write_text(content)
         return name
 
-    def _config(self, rung: str) -> Mapping[str, Any]:
+    def _config(self, rung: str) -> RunConfig:
         if not rung:
             return self.config
         single = [item for item in self.overrides if not item.startswith("hydra")]
         typed = [item for item in single if item.partition("=")[0] != rung.partition("=")[0]]
-        return compose.composed([*typed, rung]) | {"runs_dir": self.config["runs_dir"]}
+        return compose.composed([*typed, rung]).having(runs_dir=str(self.config.runs_dir))
 
-    def _read(self, config: Mapping[str, Any], point: Point, seed: int) -> Run | None:
-        trial = {**config, "seed": seed, "optimizer": {**config["optimizer"], **point}}
+    def _read(self, config: RunConfig, point: Point, seed: int) -> Run | None:
+        trial = config.having(seed=seed, optimizer=config.optimizer.having(**point).values)
         try:
-            return load_run(Path(config["runs_dir"]) / identity.run_id(trial))
+            return load_run(config.runs_dir / trial.run_id)
         except BrokenRecordError:
             return None
 

@@ -12,12 +12,12 @@ Trials are runs of a sweep: they resume, they are isolated, and a diverged one i
 import json
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
-from experiments.config import commandline, compose, identity
+from experiments.config import commandline, compose
+from experiments.config.run_config import NOT_HASHED, RunConfig
 from experiments.errors import UserError, report_user_errors
 from experiments.records.outcome import EXIT_CODES
 from experiments.records.schema import load_runs
@@ -57,13 +57,15 @@ def tune(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[st
         ]
     )
     config = compose.composed([item for item in base if not item.startswith("hydra")])
-    if config["task"].get("validation_fraction") == 0:
+    if config.debug is not None:
+        raise UserError("Invalid debug: a trial is a whole run. Leave it out.")
+    if config.task.arguments.get("validation_fraction") == 0:
         raise UserError(
             "Invalid task.validation_fraction: 0. Must be > 0: tuning never looks at the test set."
         )
-    _check_unreported(options.seeds, task, Path(config["runs_dir"]))
-    config["runs_dir"] = str(Path(config["runs_dir"]) / TRIALS_DIR)
-    dimensions = space.parse(config["optimizer"])
+    _check_unreported(options.seeds, task, config.runs_dir)
+    config = config.having(runs_dir=str(config.runs_dir / TRIALS_DIR))
+    dimensions = space.parse(config.optimizer)
     proposed = options.sampler
     if options.sampler == "tpe":
         proposed += f" after {options.startup} sobol"
@@ -92,7 +94,7 @@ def tune(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[st
 
 def _trials(
     optimizer: str,
-    config: Mapping[str, Any],
+    config: RunConfig,
     base: Sequence[str],
     dimensions: space.Space,
     options: TuneOptions,
@@ -102,8 +104,8 @@ def _trials(
     facts = [dimension.facts() | {"key": dimension.key} for dimension in dimensions]
     about = (facts, proposed, options.pruner, SCORE)
     sweep = TrialSweep(config, base, options.seeds, about=about)
-    cuts = rungs.budgets(options.pruner, config["budget"])
-    name = f"{optimizer} on {config['task']['name']}"
+    cuts = rungs.budgets(options.pruner, config.budget)
+    name = f"{optimizer} on {config.task.name}"
     shown: set[str] = set()
 
     def show(trials: Sequence[Trial]) -> None:
@@ -127,7 +129,7 @@ def _trials(
             options.sampler,
             options.startup,
             batch=_side_by_side(config, base),
-            retry=config["retry"],
+            retry=config.retry,
         )
         trials = optuna_trials.complete(sweep.folder, plan, evaluate)
         show(trials)  # those of an earlier attempt
@@ -154,17 +156,17 @@ def _command(optimizer: str, task: str, options: TuneOptions, overrides: Sequenc
         for key in KEYS[1:]
         if (value := getattr(options, key)) != getattr(default, key)
     ]
-    elsewhere = ("hydra", "launcher", *identity.NOT_HASHED)
+    elsewhere = ("hydra", "launcher", *NOT_HASHED)
     further += [item for item in overrides if not item.startswith(elsewhere)]
     arguments = f" ARGS='{' '.join(further)}'" if further else ""
     return f"make tune OPT={optimizer} TASK={task} TRIALS={options.trials}{arguments}"
 
 
-def _side_by_side(config: Mapping[str, Any], overrides: Sequence[str]) -> int:
+def _side_by_side(config: RunConfig, overrides: Sequence[str]) -> int:
     """How many runs the launcher has at once: as many trials are proposed together."""
     typed = dict(item.partition("=")[::2] for item in overrides)
     workers = typed.get("hydra.launcher.n_jobs", "1")
-    return max(1, config["jobs"], int(workers) if workers.isdecimal() else 1)
+    return max(1, config.jobs, int(workers) if workers.isdecimal() else 1)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

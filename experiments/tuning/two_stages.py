@@ -63,8 +63,9 @@ def check(space: Space, trials: int) -> Dimension:
         found = [*values, *fine(dimension, first, best, second)]
         if len(set(found)) < len(found):
             raise UserError(
-                f"Invalid optimizer.search.{dimension.key}: {dimension.low} to {dimension.high}. "
-                f"It is too narrow for {trials} values of three digits; {others} takes it."
+                f"Invalid optimizer.suite.search.{dimension.key}: {dimension.low} to "
+                f"{dimension.high}. It is too narrow for {trials} values of three digits; "
+                f"{others} takes it."
             )
     return dimension
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from adafisher.execution.stepper import Rule, Stepper, Update
-from adafisher.fisher import join_terms, min_max, precondition_
+from adafisher.execution.step import Hyperparameters, Update, form_fisher_diag, plain_step_
+from adafisher.execution.stepper import Stepper
+from adafisher.fisher import join_terms, min_max
 
 EPSILON = torch.finfo(torch.float64).eps
 
@@ -59,21 +60,17 @@ def test_denominator_is_the_diagonal_of_the_kronecker_product() -> None:
     s, h = torch.rand(3, 3, dtype=torch.float64), torch.rand(4, 4, dtype=torch.float64)
     full = torch.diagonal(torch.kron(s, h)).reshape(3, 4)
     terms = [(torch.diagonal(s)[:, None], torch.diagonal(h)[None])]
-    param = torch.zeros(3, 4, dtype=torch.float64)
+    param, ones = torch.zeros(3, 4, dtype=torch.float64), torch.ones(3, 4, dtype=torch.float64)
+    hyper = Hyperparameters(beta=0.0, coupled_decay=0.0, shrink=0.0, damping=0.25, maximize=False)
     damping, scratch = torch.full((1, 4), 0.25, dtype=torch.float64), torch.empty_like(param)
-    precondition_(
-        param,
-        torch.ones_like(param),
-        terms,
-        damping=damping,
-        step_size=-1.0,
-        scratch=scratch,
-    )
+    plain_step_(Update(param, ones, ones.clone(), terms, -1.0, hyper), damping, scratch)
     torch.testing.assert_close(1 / param - 0.25, full, rtol=1e-14, atol=1e-14)
+    read = form_fisher_diag(param, terms, damping=0.25)
+    torch.testing.assert_close(read - 0.25, full, rtol=1e-14, atol=1e-14)
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_precondition_divides_by_the_mean_of_the_terms(groups: int) -> None:
+def test_the_step_divides_by_the_mean_of_the_terms(groups: int) -> None:
     param, exp_avg = (torch.randn(4, 3, dtype=torch.float64) for _ in range(2))
     left = torch.rand(groups, 4 // groups, 1, dtype=torch.float64)
     right = torch.rand(groups, 1, 3, dtype=torch.float64)
@@ -81,6 +78,8 @@ def test_precondition_divides_by_the_mean_of_the_terms(groups: int) -> None:
     terms = join_terms([(left, right), other])
     fisher_diag = ((left * right).reshape(4, 3) + other[0] * other[1]) / 2 + 0.1
     expected = param - 0.5 * exp_avg / fisher_diag
-    rule = Rule(beta=0.0, coupled_decay=0.0, shrink=0.0, damping=0.1, maximize=False)
-    Stepper().run([Update(param, exp_avg.clone(), exp_avg, terms, 0.5, rule)])
+    hyper = Hyperparameters(beta=0.0, coupled_decay=0.0, shrink=0.0, damping=0.1, maximize=False)
+    read = form_fisher_diag(param, terms, damping=0.1)
+    torch.testing.assert_close(read, fisher_diag, rtol=1e-14, atol=1e-14)
+    Stepper().run([Update(param, exp_avg.clone(), exp_avg, terms, 0.5, hyper)])
     torch.testing.assert_close(param, expected, rtol=1e-14, atol=1e-14)

@@ -281,7 +281,7 @@ def test_names_of_hooks_can_be_read() -> None:
     AdaFisher(model)  # gone at once; its hooks stay in the list below
     optimizer = AdaFisher(model)
     names = {hook.__name__ for m in model.modules() for hook in m._forward_hooks.values()}
-    assert names == {"ForwardHook", "WholeEnd"}
+    assert names == {"ForwardHook", "ModelForwardHook"}
     optimizer.close()
 
 

@@ -8,17 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-import adafisher
 from adafisher import AdaFisher, AdaFisherW
 from tests.adafisher.side_by_side import SideBySide
 from tests.cases import BY_ID, CASES, Case, loss_of
 
 CNN = BY_ID["cnn_inplace"]
 MLP = BY_ID["mlp_inplace_relu"]
-
-
-def test_version() -> None:
-    assert adafisher.__version__ == "0.1.0"
 
 
 def test_groups_have_hyperparameters_of_their_own() -> None:

@@ -18,9 +18,6 @@ from torch import Tensor, nn
 from adafisher import AdaFisher, AdaFisherW
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "optimizer"
-NOT_ARGUMENTS = (
-    *("name", "family", "shardable", "published_as", "neutral", "control", "needs", "search"),
-)
 LR, BETA, DAMPING = 0.001, 0.9, 0.001
 BATCH, TOKENS, WIDTH = 3, 2, 4
 SCALE = 0.05  # of the loss; steps reach lr / damping = 1 times the gradient, so keep that small
@@ -32,8 +29,7 @@ def load(name: str) -> Any:
 
 def build(name: str, model: nn.Module) -> AdaFisher:
     config = load(name)
-    for key in NOT_ARGUMENTS:
-        del config[key]
+    del config["suite"]
     optimizer: AdaFisher = instantiate(config)(model)
     return optimizer
 
@@ -168,18 +164,20 @@ def test_preset_file_is_complete(path: Path) -> None:
     config = load(path.stem)
     assert path.stem in PRESETS
     assert path.read_text("utf-8").startswith("# Source: ")
-    assert config.name == path.stem
+    assert config.suite.name == path.stem
     assert config._target_ == f"adafisher.{'AdaFisherW' if 'rw' in path.stem else 'AdaFisher'}"
-    lr = config.search.lr
+    lr = config.suite.search.lr
     assert lr.high / lr.low == pytest.approx(1000)
     assert (lr.high * lr.low) ** 0.5 == pytest.approx(config.lr, rel=0.06)
     released = {"adafisher_released": "adafisher", "adafisherw_released": "adafisherw"}
-    assert config.published_as == released.get(path.stem)
-    for line in path.read_text("utf-8").splitlines()[5:20]:
+    assert config.suite.published_as == released.get(path.stem)
+    values = path.read_text("utf-8").partition("_partial_: true\n")[2].partition("suite:")[0]
+    assert len(values.splitlines()) >= 15
+    for line in values.splitlines():
         assert "  # " in line, f"no source: {line}"
     optimizer = build(path.stem, nn.Linear(2, 2))
     assert isinstance(optimizer, AdaFisherW) is ("rw" in path.stem)
-    given = set(config) - {"_target_", "_partial_", *NOT_ARGUMENTS}
+    given = set(config) - {"_target_", "_partial_", "suite"}
     # What never changes the result, and what belongs to the training loop.
     others = {"foreach", "fused", "loss_scale", "process_group", "differentiable"}
     taken = set(AdaFisher.__init__.__annotations__) - {"model", "params", "return"} - others

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from adafisher import AdaFisher
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "optimizer"
-SUITE = ("name", "family", "shardable", "published_as", "neutral", "control", "needs", "search")
 DECAYS = {"adafisher_released": (0.3, 0.0), "adafisherw_released": (0.0, 0.3)}  # coupled, decoupled
 CONSTANT = 0.08  # one entry: 0.08 * 1 + 0.008 * 0
 Factors = tuple[Tensor, Tensor]
@@ -71,7 +70,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 
 def build(name: str, model: nn.Module, **changes: Any) -> AdaFisher:
     config = OmegaConf.load(CONF / f"{name}.yaml")
-    kept = {key: value for key, value in config.items() if key not in SUITE}
+    kept = {key: value for key, value in config.items() if key != "suite"}
     optimizer: AdaFisher = instantiate(kept | changes)(model)
     return optimizer
 

@@ -1,4 +1,4 @@
-"""Every way of carrying out the step gives the numbers of the plain one, after every step."""
+"""Every form of the step gives the numbers of the plain one, after every step."""
 
 import warnings
 from typing import Any
@@ -9,7 +9,8 @@ from torch import nn
 
 from adafisher import AdaFisher, AdaFisherW
 from adafisher.execution import fused
-from adafisher.execution.stepper import Rule, Stepper, Update
+from adafisher.execution.step import Hyperparameters, Update
+from adafisher.execution.stepper import Stepper
 from tests.cases import BY_ID, CASES, Case, loss_of
 
 pytestmark = [
@@ -19,7 +20,7 @@ pytestmark = [
 ]
 
 STEPS = 6
-TOLERANCE = 1e-11  # float64; the ways round differently, by units in the last place
+TOLERANCE = 1e-11  # float64; the forms round differently, by units in the last place
 PLAIN = {"foreach": False, "fused": False}
 RULES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -110,10 +111,10 @@ def test_groups_of_their_own_are_batched_apart() -> None:
 
 @pytest.mark.parametrize("foreach", [None, True, False])
 def test_an_empty_parameter_is_left_alone(foreach: bool | None) -> None:
-    rule = Rule(beta=0.9, coupled_decay=0.0, shrink=0.0, damping=0.1, maximize=False)
+    hyper = Hyperparameters(beta=0.9, coupled_decay=0.0, shrink=0.0, damping=0.1, maximize=False)
     empty, term = torch.zeros(0, 3), (torch.rand(0, 1), torch.rand(1, 3))
     stepper = Stepper(foreach=foreach)
-    stepper.run([Update(empty, empty, empty, terms, 0.1, rule) for terms in ([term], [])])
+    stepper.run([Update(empty, empty, empty, terms, 0.1, hyper) for terms in ([term], [])])
     assert not stepper.scratch
 
 
@@ -172,7 +173,7 @@ def test_compiled_once_for_all_shapes() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("execution", [{}, {"foreach": True}, {"fused": False}], ids=str)
 @pytest.mark.parametrize("case", LARGE + CASES[:6], ids=lambda case: case.id)
-def test_ways_agree_on_an_accelerator(case: Case, execution: dict[str, Any]) -> None:
+def test_forms_agree_on_an_accelerator(case: Case, execution: dict[str, Any]) -> None:
     assert_same(OnAccelerator(case.id, case.build, case.shape), execution)
 
 

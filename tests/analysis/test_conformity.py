@@ -37,7 +37,7 @@ def described(*typed: str) -> dict[str, Any]:
         whole = compose.compose_job([*typed, "seed=0"], hydra=True)
         own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
         config = compose.resolve(own)
-    config["origin"] = origin.trace(config, whole.hydra.runtime.choices)
+    config.origin = origin.trace(config, whole.hydra.runtime.choices)
     return identity.describe(config, TASK)
 
 

@@ -16,11 +16,9 @@ from experiments.engine.step import backward, differentiable_forward, take_step
 LBFGS_SECTION = {
     "_target_": "torch.optim.LBFGS",
     "_partial_": True,
-    "name": "lbfgs",
-    "family": "lbfgs",
     "lr": 0.1,
     "max_iter": 3,
-    "needs": {"model": False, "logits": False, "create_graph": False, "closure": True},
+    "suite": {"name": "lbfgs", "family": "lbfgs", "needs": {"closure": True}},
 }
 
 
@@ -105,7 +103,7 @@ def test_attention_is_the_plain_one_within_the_context_only():
 def test_a_closure_is_given_to_the_method_that_evaluates_the_loss_itself(make_config):
     """The loop's steps equal LBFGS's own on the same batches."""
     config = make_config()
-    config["optimizer"] = LBFGS_SECTION
+    config = config.having(optimizer=LBFGS_SECTION)
     built = build(config)
     assert built.takes_closure
     twin = build(config)
@@ -157,7 +155,7 @@ def test_kept_gradients_are_added_to_as_the_method_left_them():
 def test_a_run_that_keeps_gradients_follows_its_recursion(make_config):
     """The loop's steps of Shampoo equal those of a loop that never clears, on the same batches."""
     overrides = ["optimizer=shampoo", "optimizer.max_norm=0.5", "schedule=constant"]
-    built = build(make_config(*overrides, "optimizer.needs.keep_gradients=true"))
+    built = build(make_config(*overrides, "optimizer.suite.needs.keep_gradients=true"))
     twin = build(make_config(*overrides))
     losses = []
     for _ in Trainer(built, seed=0, on_step=lambda trainer, loss: losses.append(loss)).run():

@@ -1,6 +1,6 @@
 import pytest
 
-from experiments.config import budget, commandline, identity
+from experiments.config import budget, commandline
 from experiments.config.compose import composed
 from experiments.errors import UserError
 
@@ -59,13 +59,13 @@ WORDS = [
 @pytest.mark.parametrize(("overrides", "words"), WORDS, ids=[words for _, words in WORDS])
 def test_in_words(overrides, words):
     config = composed(overrides)
-    assert budget.describe(config["budget"]) == words
+    assert budget.describe(config.budget) == words
 
 
 def test_a_budget_to_match_is_the_same_run_whatever_was_measured():
     """The config holds the reference; what its time is in steps, a machine says."""
     config = composed(["budget=match_seconds", "task=digits"])
-    assert config["budget"] == {
+    assert config.budget == {
         "match_seconds": "adafisher",
         "reference_epochs": 20,
         "reference_steps": None,
@@ -121,19 +121,19 @@ def test_the_papers_epochs(name, method, epochs):
     if method not in commandline.choices("optimizer"):
         pytest.skip(f"{method} is no method of the suite")
     config = composed([f"budget={name}", f"optimizer={method}"])
-    assert budget.limits(config["budget"], steps_per_epoch=7).steps == 7 * epochs
-    assert budget.describe(config["budget"]) == f"{epochs} epochs"
+    assert budget.limits(config.budget, steps_per_epoch=7).steps == 7 * epochs
+    assert budget.describe(config.budget) == f"{epochs} epochs"
 
 
 @pytest.mark.parametrize("name", [n for n in commandline.choices("budget") if "paper" in n])
 def test_a_paper_budget_has_a_number_for_every_method(name):
     config = composed([f"budget={name}"])
-    assert set(config["budget"]["by_optimizer"]) >= set(commandline.choices("optimizer"))
+    assert set(config.budget["by_optimizer"]) >= set(commandline.choices("optimizer"))
 
 
 def test_another_methods_number_is_no_part_of_a_runs_id():
     plain = composed(["budget=paper_cifar", "optimizer=adam"])
     changed = composed(["budget=paper_cifar", "optimizer=adam", "budget.by_optimizer.kfac=1"])
     own = composed(["budget=paper_cifar", "optimizer=adam", "budget.by_optimizer.adam=1"])
-    assert identity.run_id(plain) == identity.run_id(changed)
-    assert identity.run_id(plain) != identity.run_id(own)
+    assert plain.run_id == changed.run_id
+    assert plain.run_id != own.run_id

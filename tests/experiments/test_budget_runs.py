@@ -1,11 +1,9 @@
 """Runs whose end a clock or a metric decides, under a clock of the test's own."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from experiments.config import identity
 from experiments.engine.build import build
 from experiments.engine.loop import Trainer
 from experiments.records.schema import METRICS_FILE, load_run
@@ -29,7 +27,7 @@ def quarter_seconds(monkeypatch):
 
 
 def record_of(config):
-    return load_run(Path(config["runs_dir"]) / identity.run_id(config))
+    return load_run(config.runs_dir / config.run_id)
 
 
 def test_a_training_time_ends_with_the_step_that_reaches_it(make_config):
@@ -143,7 +141,7 @@ def test_a_checkpoint_from_before_targets_is_read(make_config):
 def test_a_resumed_run_has_no_row_twice(make_config):
     config = make_config("budget=train_seconds", "budget.train_seconds=1")
     run.execute(config)
-    path = Path(config["runs_dir"]) / identity.run_id(config) / METRICS_FILE
+    path = config.runs_dir / config.run_id / METRICS_FILE
     before = path.read_bytes()
     assert run.execute(config).skipped
     assert path.read_bytes() == before

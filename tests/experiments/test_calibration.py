@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hydra import initialize_config_dir
 
-from experiments.config import commandline, compose, identity
+from experiments.config import commandline, compose
 from experiments.errors import UserError
 from experiments.records.calibration import RUN_FILE, read
 from experiments.records.outcome import PreparationError
@@ -34,7 +34,7 @@ def cached(config) -> Path:
     """The file of a made-up calibration of `config`: half the cost of the reference."""
     reference = calibration_key.reference_section(config)
     key = calibration_key.key(config, reference, calibration_key.machine(config))
-    path = Path(config["runs_dir"]) / calibration_key.CACHE_DIR / f"{key}.json"
+    path = config.runs_dir / calibration_key.CACHE_DIR / f"{key}.json"
     path.parent.mkdir(parents=True)
     path.write_bytes(made_up().to_json())
     return path
@@ -45,11 +45,16 @@ def no_measuring(*arguments):
 
 
 def test_another_seed_lr_or_budget_finds_the_same_file(make_config, cached):
-    for change in ("seed=3", "optimizer.lr=0.5", "budget.reference_epochs=1", "task.epochs=3"):
+    for change in (
+        "seed=3",
+        "optimizer.lr=0.5",
+        "budget.reference_epochs=1",
+        "task.suite.epochs=3",
+    ):
         config = make_config("optimizer=adam", *MATCH, change)
-        assert calibration.known(config, Path(config["runs_dir"])) == made_up()
+        assert calibration.known(config, config.runs_dir) == made_up()
     # For a planner: what was measured serves any budget.
-    assert calibration.known(make_config(), Path(config["runs_dir"])) == made_up()
+    assert calibration.known(make_config(), config.runs_dir) == made_up()
 
 
 @pytest.mark.parametrize(
@@ -67,13 +72,13 @@ def test_another_seed_lr_or_budget_finds_the_same_file(make_config, cached):
 )
 def test_what_changes_the_cost_is_not_known(make_config, cached, change):
     config = make_config("optimizer=adam", *MATCH, change)
-    assert calibration.known(config, Path(config["runs_dir"])) is None
+    assert calibration.known(config, config.runs_dir) is None
 
 
 def test_a_run_trains_the_matched_steps_and_keeps_the_calibration(config, cached, monkeypatch):
     monkeypatch.setattr(calibration, "measure", no_measuring)
     assert run.execute(config).status == "done"
-    record = load_run(Path(config["runs_dir"]) / identity.run_id(config))
+    record = load_run(config.runs_dir / config.run_id)
     assert record.progress["step"] == record.progress["total_steps"] == 8
     assert record.summary["budget_train_seconds"] == 4.0
     assert record.summary["calibration"]["ratio"] == 0.5
@@ -85,7 +90,7 @@ def test_a_control_takes_the_steps_of_its_method(make_config, cached, monkeypatc
     monkeypatch.setattr(calibration, "measure", no_measuring)
     config = make_config("optimizer=adam", *MATCH, "control=scalar")
     assert run.execute(config).status == "done"
-    record = load_run(Path(config["runs_dir"]) / identity.run_id(config))
+    record = load_run(config.runs_dir / config.run_id)
     assert record.progress["step"] == 8
     # It is no reference of the time, nor held against it.
     assert calibration_report.matched([record]) == []
@@ -93,7 +98,7 @@ def test_a_control_takes_the_steps_of_its_method(make_config, cached, monkeypatc
 
 def test_a_resumed_run_reads_its_own_calibration_back(config, cached, monkeypatch):
     """Even if the cache says otherwise by then, or is gone."""
-    folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
+    folder = RunFolder(config.runs_dir, config.run_id)
     monkeypatch.setattr(calibration, "measure", no_measuring)
     own = calibration.of_run(config, folder, lambda line: None)
     folder.create()
@@ -105,7 +110,7 @@ def test_a_resumed_run_reads_its_own_calibration_back(config, cached, monkeypatc
 
 
 def test_a_run_whose_calibration_is_broken_does_not_take_another(config, cached):
-    folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
+    folder = RunFolder(config.runs_dir, config.run_id)
     folder.create()
     folder.write(RUN_FILE, b"{")
     with pytest.raises(UserError, match=r"calibration\.json: not readable"):
@@ -124,12 +129,12 @@ def test_a_run_that_cannot_be_calibrated_is_a_row_and_tried_again_only_on_retry(
     monkeypatch.setattr(calibration_process, "measure", measure)
     outcome = run.execute(config)
     assert outcome.status == "failed"
-    record = load_run(Path(config["runs_dir"]) / identity.run_id(config))
+    record = load_run(config.runs_dir / config.run_id)
     assert (record.status, record.reason) == ("failed", outcome.reason)
     assert record.reason == "calibration: its process was killed by SIGSEGV"
     assert record.identity["budget"] == "time of 4 steps of adafisher"
     assert run.execute(config).skipped
-    run.execute({**config, "retry": True})
+    run.execute(config.having(retry=True))
     assert asked == [1, 1]
 
 
@@ -138,7 +143,7 @@ def test_what_kills_the_process_of_all_is_found_by_measuring_each_alone(make_con
     asked = []
 
     def measure(some, runs_dir):
-        names = [config["optimizer"]["name"] for config in some]
+        names = [config.optimizer.name for config in some]
         asked.append(names)
         if "sgd" in names:
             raise PreparationError("dead")
@@ -149,7 +154,7 @@ def test_what_kills_the_process_of_all_is_found_by_measuring_each_alone(make_con
         return [None] * len(some)
 
     monkeypatch.setattr(calibration_process, "measure", measure)
-    found = calibration.measure(configs, Path(configs[0]["runs_dir"]))
+    found = calibration.measure(configs, configs[0].runs_dir)
     assert asked == [["adam", "sgd", "soap"], ["adam"], ["sgd"], ["soap"]]
     assert (found[0], str(found[1]), found[2]) == (made_up(), "dead", made_up())
 
@@ -159,7 +164,7 @@ def test_a_mistake_that_only_measuring_finds_is_refused_as_without_it(config, mo
     monkeypatch.setattr(calibration_process, "measure", lambda configs, runs_dir: refused)
     with pytest.raises(UserError, match="Must be 2"):
         run.execute(config)
-    assert not (Path(config["runs_dir"]) / identity.run_id(config)).exists()
+    assert not (config.runs_dir / config.run_id).exists()
 
 
 @pytest.mark.parametrize(("retry", "measured"), [("false", []), ("true", [["adam"]])])
@@ -170,11 +175,11 @@ def test_a_sweep_measures_only_for_runs_that_it_would_start(
     asked = []
 
     def measure(some, runs_dir):
-        asked.append([one["optimizer"]["name"] for one in some])
+        asked.append([one.optimizer.name for one in some])
         return [PreparationError("calibration: why") for _ in some]
 
     monkeypatch.setattr(calibration_process, "measure", measure)
-    folders = (f"runs_dir={config['runs_dir']}", f"cache_dir={config['cache_dir']}")
+    folders = (f"runs_dir={config.runs_dir}", f"cache_dir={config.cache_dir}")
     typed = ["optimizer=adam", *MATCH, "tracking=none", "threads=1", *folders, "seed=1"]
     with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
         first = compose.resolve(compose.compose_job(typed))
@@ -188,7 +193,7 @@ def test_a_sweep_measures_only_for_runs_that_it_would_start(
 
 def test_other_budgets_have_no_calibration(make_config):
     config = make_config()
-    folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
+    folder = RunFolder(config.runs_dir, config.run_id)
     assert calibration.of_run(config, folder, no_measuring) is None
 
 
@@ -211,7 +216,7 @@ def test_methods_are_measured_once_and_a_broken_file_anew(make_config, cached, m
     """For real, in the child process: two methods of a tiny model, of which one is known."""
     cached.write_text("{")
     configs = [make_config(f"optimizer={name}", *MATCH) for name in ("adam", "adafisher")]
-    runs_dir = Path(configs[0]["runs_dir"])
+    runs_dir = configs[0].runs_dir
     found = calibration.measure(configs, runs_dir)
     assert [one.method for one in found] == ["adam", "adafisher"]
     assert read(cached) == found[0]
@@ -233,6 +238,6 @@ def test_every_method_is_charged_for_what_each_run_sets_up_once(make_config):
         )
         for name in ("SGD", "Adam")
     ]
-    for found in calibration.measure(configs, Path(configs[0]["runs_dir"])):
+    for found in calibration.measure(configs, configs[0].runs_dir):
         assert found.start * found.reference_seconds_per_step > 0.9 * faulty.COMPILING_SECONDS
         assert found.reference_start * found.reference_seconds_per_step < faulty.COMPILING_SECONDS

@@ -1,10 +1,7 @@
 """What the clocks of a run count: training in one, passes over the test split in the other."""
 
-from pathlib import Path
-
 import pytest
 
-from experiments.config import identity
 from experiments.engine import loop
 from experiments.engine.build import build
 from experiments.engine.evaluation import evaluate
@@ -45,12 +42,12 @@ def test_a_stopped_run_counts_on(make_config, clock, stop_after):
     config = make_config("budget.steps=36")
     stop_after(config, 20)  # after the first evaluation
     assert run.execute(config).status == "done"
-    progress = load_run(Path(config["runs_dir"]) / identity.run_id(config)).progress
+    progress = load_run(config.runs_dir / config.run_id).progress
     assert (progress["train_seconds"], progress["evaluation_seconds"]) == (36.0, 20.0)
 
 
 def test_a_run_that_leaves_the_test_set_alone_has_no_such_time(make_config):
     config = make_config("evaluate_test=false")
     assert run.execute(config).status == "done"
-    record = load_run(Path(config["runs_dir"]) / identity.run_id(config))
+    record = load_run(config.runs_dir / config.run_id)
     assert record.progress["evaluation_seconds"] is None

@@ -7,9 +7,8 @@ import statistics
 import pytest
 import yaml
 
-from experiments.config import commandline, grids, identity, rulesets
+from experiments.config import commandline, grids, rulesets
 from experiments.config.compose import composed
-from experiments.engine import build
 
 OPTIMIZERS = commandline.choices("optimizer")
 TASKS = commandline.choices("task")
@@ -20,30 +19,33 @@ RULE_FILES = sorted(
 )
 
 
+KEEPS = {"needs": {"keep_gradients": True}}
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizer(name):
-    section = composed([f"optimizer={name}"])["optimizer"]
-    assert section["name"] == name
+    method = composed([f"optimizer={name}"]).optimizer
+    assert method.name == name
     flags = {"model", "logits", "create_graph", "closure", "keep_gradients"}
-    assert set(section["needs"]) == flags
-    assert section["family"]
+    assert set(method.suite["needs"]) == flags
+    assert method.family
     text = (commandline.CONF / "optimizer" / f"{name}.yaml").read_text()
     assert text.startswith("# ")  # the source
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_search_space_is_three_decades_around_the_default(name):
-    section = composed([f"optimizer={name}"])["optimizer"]
-    space = section["search"]["lr"]
+    method = composed([f"optimizer={name}"]).optimizer
+    space = method.suite["search"]["lr"]
     assert space["high"] / space["low"] == pytest.approx(1000)
-    assert space["low"] * 1000**0.5 == pytest.approx(section["lr"], rel=0.1)
+    assert space["low"] * 1000**0.5 == pytest.approx(method.arguments["lr"], rel=0.1)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_hyperparameter_is_written_out(name):
     """A default that a new release of a library changes must not change a run."""
-    section = composed([f"optimizer={name}"])["optimizer"]
-    module, _, attribute = section["_target_"].rpartition(".")
+    section = composed([f"optimizer={name}"]).optimizer
+    module, _, attribute = section.arguments["_target_"].rpartition(".")
     signature = inspect.signature(getattr(importlib.import_module(module), attribute))
     # What selects an implementation or the parameters, and never the result.
     technical = {"params", "model", "foreach", "capturable", "differentiable", "fused"}
@@ -51,16 +53,16 @@ def test_every_hyperparameter_is_written_out(name):
     technical |= {"decay_norms_and_biases"}  # and which of torch's groups it makes
     named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     expected = {p.name for p in named} - technical
-    assert set(identity.hyperparameters(section)) - technical == expected
+    assert set(section.hyperparameters) - technical == expected
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_task(name):
     config = composed([f"task={name}"])
-    section = config["task"]
-    assert section["name"] == name
-    assert config["model"]["name"] in MODELS
-    module = importlib.import_module(section["_target_"].rpartition(".")[0])
+    section = config.task
+    assert section.name == name
+    assert config.model.name in MODELS
+    module = importlib.import_module(section.arguments["_target_"].rpartition(".")[0])
     assert callable(module.check)
     assert (commandline.CONF / "task" / f"{name}.yaml").read_text().startswith("# ")
 
@@ -68,10 +70,8 @@ def test_task(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_model(name):
     config = composed([f"model={name}"])
-    assert config["model"]["name"] == name
-    missing = set(build.SUITE_KEYS["model"]) - set(config["model"])
-    # A vision model names its weights (see test_model_configs.py); few have later arguments.
-    assert missing <= {"weights", "neutral"}
+    assert config.model.name == name
+    assert {"published_as", "parameters"} <= set(config.model.suite)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -80,7 +80,7 @@ def test_experiment(name):
     assert f"experiment={name}" in text  # the header has the command
     for grid in grids.spelled_out([f"experiment={name}"]):
         for job in commandline.samples(grid):
-            assert composed([item for item in job if not item.startswith("hydra")])["task"]["name"]
+            assert composed([item for item in job if not item.startswith("hydra")]).task.name
 
 
 def test_what_is_typed_replaces_the_grid_of_an_experiment():
@@ -96,19 +96,19 @@ def test_a_ruleset_only_sets_what_the_method_has(path):
     content = yaml.safe_load(path.read_text())
     assert set(content) - {"tuning"} == {"ruleset", "optimizer"}
     assert content["ruleset"] == path.parts[-3]
-    section = composed([f"optimizer={path.stem}"])["optimizer"]
-    needs = content["optimizer"].pop("needs", {"keep_gradients": True})
-    assert needs == {"keep_gradients": True}
-    assert set(content["optimizer"]) <= set(identity.hyperparameters(section))
+    section = composed([f"optimizer={path.stem}"]).optimizer
+    needs = content["optimizer"].pop("suite", KEEPS)
+    assert needs == KEEPS
+    assert set(content["optimizer"]) <= set(section.hyperparameters)
 
 
 def test_tuned_values_are_taken_where_there_are_some():
     path = commandline.CONF / "tuned" / "digits" / "adam.yaml"
     tuned = yaml.safe_load(path.read_text())["optimizer"]["lr"]
     config = composed(["ruleset=tuned", "optimizer=adam", "task=digits"])
-    assert (config["ruleset"], config["optimizer"]["lr"]) == ("tuned", tuned)
+    assert (config.ruleset, config.optimizer.arguments["lr"]) == ("tuned", tuned)
     typed = composed(["ruleset=tuned", "optimizer=adam", "task=digits", "optimizer.lr=7"])
-    assert typed["optimizer"]["lr"] == 7
+    assert typed.optimizer.arguments["lr"] == 7
 
 
 @pytest.mark.parametrize(
@@ -121,18 +121,18 @@ def test_tuned_values_are_taken_where_there_are_some():
 )
 def test_published_values_are_looked_up_by_the_family_of_the_model(overrides, lr):
     config = composed(["ruleset=paper", *overrides])
-    assert (config["ruleset"], config["optimizer"]["lr"]) == ("paper", lr)
+    assert (config.ruleset, config.optimizer.arguments["lr"]) == ("paper", lr)
 
 
 def test_the_published_shampoo_of_language_keeps_its_gradients_and_no_other_does():
-    shampoo = composed(["ruleset=paper", "task=wikitext2", "optimizer=shampoo"])["optimizer"]
-    assert identity.hyperparameters(shampoo)["keep_gradients"] is True
+    shampoo = composed(["ruleset=paper", "task=wikitext2", "optimizer=shampoo"]).optimizer
+    assert shampoo.hyperparameters["keep_gradients"] is True
     for overrides in (
         ["ruleset=paper", "task=wikitext2", "optimizer=adamw"],
         ["ruleset=paper", "task=cifar10", "optimizer=shampoo"],
         ["task=wikitext2", "optimizer=shampoo"],
     ):
-        assert "keep_gradients" not in identity.hyperparameters(composed(overrides)["optimizer"])
+        assert "keep_gradients" not in composed(overrides).optimizer.hyperparameters
 
 
 def test_a_shipped_task_has_tuned_values_for_every_method():
@@ -173,6 +173,6 @@ def test_a_tuned_file_has_a_ledger_of_which_it_is_the_best(path):
 def test_a_run_records_the_effort_behind_its_hyperparameters():
     path = commandline.CONF / "tuned" / "tinyshakespeare" / "sgd.yaml"
     config = composed(["ruleset=tuned", "optimizer=sgd", "task=tinyshakespeare"])
-    assert config["tuning"] == yaml.safe_load(path.read_text())["tuning"]
+    assert config.tuning == yaml.safe_load(path.read_text())["tuning"]
     assert rulesets.remarks(config) == []
-    assert composed(["optimizer=sgd", "task=tinyshakespeare"])["tuning"] is None
+    assert composed(["optimizer=sgd", "task=tinyshakespeare"]).tuning is None

@@ -58,21 +58,21 @@ def problem(kind, dtype=torch.float32):
 
 
 def optimizer_for(name, model, **values):
-    section = composed([f"optimizer={name}"])["optimizer"]
-    return build_optimizer({**section, **values}, model), section["needs"]
+    method = composed([f"optimizer={name}"]).optimizer.having(**values)
+    return build_optimizer(method, model), method.needs
 
 
 def train(model, optimizer, needs, inputs, targets, steps):
     def compute_loss():
-        with differentiable_forward(needs["create_graph"]):
+        with differentiable_forward(needs.create_graph):
             logits = model(inputs).flatten(0, -2)
         loss = F.cross_entropy(logits, targets.flatten())
-        if needs["logits"]:
+        if needs.logits:
             optimizer.observe(logits)
-        backward(loss, create_graph=needs["create_graph"])
+        backward(loss, create_graph=needs.create_graph)
         return loss
 
-    closure = needs["closure"]
+    closure = needs.closure
     return [take_step(optimizer, compute_loss, takes_closure=closure).item() for _ in range(steps)]
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from experiments.config import commandline, grids, identity
 from experiments.config.compose import composed
+from experiments.config.run_config import Method, RunConfig
 from experiments.engine.build import build
 from experiments.engine.evaluation import evaluate
 from experiments.engine.loop import Trainer
@@ -30,7 +31,7 @@ pytestmark = [
 ]
 
 
-def config(tmp_path: Path, *overrides: str) -> dict[str, Any]:
+def config(tmp_path: Path, *overrides: str) -> RunConfig:
     has_budget = any(item.startswith("budget=") for item in overrides)
     return composed(
         [
@@ -92,7 +93,8 @@ def test_the_scalar_is_the_mean_weighted_by_squared_momentum() -> None:
     torch.manual_seed(0)
     model = nn.Linear(4, 3)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    section = {"control": {"momentum": 0.9, "decay": "coupled"}, "weight_decay": 0.0}
+    control_of = {"momentum": 0.9, "decay": "coupled"}
+    section = Method({"weight_decay": 0.0}, {"control": control_of})
 
     class Made:
         pass
@@ -178,13 +180,14 @@ def test_a_control_starts_from_the_weights_of_its_source(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", commandline.choices("optimizer"))
 def test_every_method_says_what_its_control_takes_over(name: str) -> None:
-    section = composed([f"optimizer={name}"])["optimizer"]
-    if section["control"] is None:
+    method = composed([f"optimizer={name}"]).optimizer
+    if method.control is None:
         assert name == "sgd"
         return
-    own = section.get("beta") or section.get("momentum") or section["betas"][0]
-    assert section["control"]["momentum"] == own
-    assert section["control"]["decay"] in ("coupled", "decoupled")
+    own = method.arguments
+    momentum = own.get("beta") or own.get("momentum") or own["betas"][0]
+    assert method.control["momentum"] == momentum
+    assert method.control["decay"] in ("coupled", "decoupled")
 
 
 @pytest.mark.parametrize(
@@ -199,8 +202,8 @@ def test_every_method_says_what_its_control_takes_over(name: str) -> None:
         (["control=scalar", "budget=target", "budget.target=1"], "Invalid budget: until 1, at"),
         (["control=scalar", "precision=fp16"], "not with precision=fp16"),
         (
-            ["control=scalar", "optimizer.needs.keep_gradients=true"],
-            "control=scalar: not with needs.keep_gradients",
+            ["control=scalar", "optimizer.suite.needs.keep_gradients=true"],
+            "control=scalar: not with suite.needs.keep_gradients",
         ),
         (["control=scalar", "distributed=fsdp"], "not with distributed=fsdp"),
     ],
@@ -244,7 +247,7 @@ def test_a_control_whose_method_goes_wrong_is_a_row_and_tried_again_only_on_retr
     # It is tried again for what it is: here the cause is gone.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FaultyAdam, "goes_wrong", False)
-        again = execute({**wanted, "retry": True})
+        again = execute(wanted.having(retry=True))
     assert (again.status, again.skipped) == ("done", False)
     assert load_run(tmp_path / outcome.run_id).progress["step"] == 6
 
@@ -273,7 +276,7 @@ def test_a_control_whose_method_diverges_has_diverged(
     record = load_run(tmp_path / outcome.run_id)
     assert (record.status, record.rows) == ("diverged", [])
     assert not (tmp_path / outcome.run_id / control.TRACE).exists()
-    assert execute({**wanted, "retry": True}).skipped
+    assert execute(wanted.having(retry=True)).skipped
 
 
 def test_step_sizes_of_an_older_version_that_are_not_finite_are_measured_again(
@@ -302,7 +305,7 @@ def test_the_scalar_of_a_momentum_that_is_not_finite_is_no_number() -> None:
     group = {"momentum": 0.9, "decay": "coupled"}
     recorder = control.Recorder(
         SimpleNamespace(optimizer=still, model=nn.Module()),
-        {"control": group, "weight_decay": 0.0},
+        Method({"weight_decay": 0.0}, {"control": group}),
     )
     still.step()
     assert math.isnan(recorder.found[0])

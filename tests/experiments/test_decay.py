@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.config import identity
 from experiments.engine.build import build_control, build_optimizer
 from experiments.errors import UserError
+from tests.configs import GONE, changed
 
 
 class Parts(nn.Module):
@@ -43,7 +43,7 @@ def test_what_decays(name: str, everywhere: bool, make_config: Callable[..., Any
         f"optimizer.decay_norms_and_biases={everywhere}".lower(),
         "optimizer.weight_decay=0.5",
         "optimizer.lr=0.1",
-    )["optimizer"]
+    ).optimizer
     model = Parts()
     if name == "scalar":
         limits: Any = type("Limits", (), {"steps": 1})
@@ -61,14 +61,13 @@ def test_what_decays(name: str, everywhere: bool, make_config: Callable[..., Any
 @pytest.mark.parametrize("name", ["adamw", "adafisherw"])
 def test_run_id_changes_with_the_choice_alone(name: str, make_config: Callable[..., Any]) -> None:
     made = make_config(f"optimizer={name}")
-    before = {**made, "optimizer": {**made["optimizer"]}}
-    del before["optimizer"]["decay_norms_and_biases"]
+    before = changed(made, {"optimizer.decay_norms_and_biases": GONE})
     other = make_config(f"optimizer={name}", "optimizer.decay_norms_and_biases=false")
-    assert identity.run_id(made) == identity.run_id(before) != identity.run_id(other)
+    assert made.run_id == before.run_id != other.run_id
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafisherw"])
 def test_value_that_is_no_choice_is_refused(name: str, make_config: Callable[..., Any]) -> None:
     made = make_config(f"optimizer={name}", "optimizer.decay_norms_and_biases=some")
     with pytest.raises(UserError, match=r"Invalid .*decay_norms_and_biases: 'some'. Must be "):
-        build_optimizer(made["optimizer"], Parts())
+        build_optimizer(made.optimizer, Parts())

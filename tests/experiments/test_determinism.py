@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.config import commandline, identity
+from experiments.config import commandline
 from experiments.engine import determinism
 from experiments.engine.build import build
 from experiments.engine.loop import Trainer
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:AdaFisher.*in no supported layer
 
 
 def record_of(config):
-    return load_run(Path(config["runs_dir"]) / identity.run_id(config))
+    return load_run(config.runs_dir / config.run_id)
 
 
 def untimed(rows):
@@ -40,7 +40,7 @@ def rows_of_a_process(config, **variables):
         [sys.executable, "-c", program],
         cwd=ROOT,
         env=os.environ | variables,
-        input=json.dumps(config),
+        input=json.dumps(config.values),
         text=True,
         check=True,
         capture_output=True,
@@ -68,9 +68,9 @@ def start(make_config):
             *overrides,
         )
         built = build(config)
-        trainer = Trainer(built, seed=config["seed"])
+        trainer = Trainer(built, seed=config.seed)
         weights = digest(built.model.state_dict().values())
-        batches = built.task.train.batches(4, seed=derive(config["seed"], "data", 0))
+        batches = built.task.train.batches(4, seed=derive(config.seed, "data", 0))
         seen = []
         for _, (inputs, targets) in zip(range(steps), batches, strict=False):
             seen.append(digest([inputs, targets]))
@@ -194,9 +194,9 @@ def test_strict_mode_is_not_part_of_the_id_and_fixes_open_threads(make_config):
     loose, strict = (
         make_config("threads=null", f"deterministic={value}") for value in ("false", "true")
     )
-    assert identity.run_id(loose) == identity.run_id(strict)
-    assert (loose["threads"], strict["threads"]) == (None, 1)
-    assert make_config("threads=2", "deterministic=true")["threads"] == 2
+    assert loose.run_id == strict.run_id
+    assert (loose.threads, strict.threads) == (None, 1)
+    assert make_config("threads=2", "deterministic=true").threads == 2
 
 
 def test_an_operation_without_a_deterministic_form_fails_the_run_by_name(make_config, monkeypatch):

@@ -51,7 +51,7 @@ def _all_nan(model: nn.Module) -> None:
 
 
 def record_of(outcome: Any, config: Any) -> Any:
-    return load_run(Path(config["runs_dir"]) / outcome.run_id)
+    return load_run(config.runs_dir / outcome.run_id)
 
 
 def strict_rows(config: Any, run_id: str) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def strict_rows(config: Any, run_id: str) -> list[dict[str, Any]]:
     def refuse(word: str) -> None:
         raise AssertionError(f"{word} is no JSON")
 
-    text = (Path(config["runs_dir"]) / run_id / METRICS_FILE).read_text()
+    text = (config.runs_dir / run_id / METRICS_FILE).read_text()
     return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
 
 
@@ -144,7 +144,7 @@ def test_a_method_that_raises_at_a_loss_that_is_not_finite_has_diverged(
     config = make_config("optimizer=sgd", REFUSING, "task=generated_text")
     outcome = run.execute(config)
     assert (outcome.status, outcome.reason) == ("diverged", "loss is nan at step 3")
-    assert not (Path(config["runs_dir"]) / outcome.run_id / failures.TRACEBACK_FILE).exists()
+    assert not (config.runs_dir / outcome.run_id / failures.TRACEBACK_FILE).exists()
 
 
 def test_of_two_processes_the_first_hears_that_the_other_has_diverged(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_run_killed_before_its_end_is_written_ends_the_same(
     """The row is on the disk, the status is not: the checkpoint must not say that all is done."""
     spoil(3)
     overrides = ("budget.steps=3", LARGE_BATCH)
-    unbroken = make_config(*overrides, "runs_dir=" + make_config()["runs_dir"] + "-unbroken")
+    unbroken = make_config(*overrides, f"runs_dir={make_config().runs_dir}-unbroken")
     expected = run.execute(unbroken)
     config = make_config(*overrides)
     plain = RunFolder.append_row
@@ -253,7 +253,7 @@ def test_a_run_killed_before_its_end_is_written_ends_the_same(
         patch.setattr(RunFolder, "append_row", killed)
         with pytest.raises(Killed):
             run.execute(config)
-    left = load_run(Path(config["runs_dir"]) / expected.run_id)
+    left = load_run(config.runs_dir / expected.run_id)
     assert (left.status, left.rows[-1]["step"]) == ("running", 3)
     again = run.execute(config)
     assert (again.status, again.reason, again.skipped) == (expected.status, expected.reason, False)

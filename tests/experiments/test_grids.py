@@ -39,6 +39,6 @@ def test_every_form_of_a_value_is_a_sweep(line, jobs, place, tmp_path, monkeypat
 
 def test_the_name_of_a_recipe_is_no_part_of_a_run():
     plain, named = (compose.composed(typed) for typed in ([], ["recipe='batch 8 (ours)'"]))
-    assert named["recipe"] == "batch 8 (ours)"
-    assert identity.run_id(plain) == identity.run_id(named)
+    assert named.recipe == "batch 8 (ours)"
+    assert plain.run_id == named.run_id
     assert identity.protocol(plain) == identity.protocol(named)

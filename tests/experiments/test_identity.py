@@ -1,6 +1,12 @@
-import copy
+import shutil
 
-from experiments.config import identity
+import torch
+
+from experiments.config import commandline, identity, origin
+from experiments.config.compose import composed
+from experiments.config.run_config import RunConfig
+from experiments.engine.build import build_optimizer
+from tests.configs import GONE, changed
 
 
 def reordered(value):
@@ -11,18 +17,23 @@ def reordered(value):
 
 def test_id_does_not_depend_on_the_order_of_keys(make_config):
     config = make_config()
-    assert list(reordered(config)) != list(config)
-    assert identity.run_id(reordered(config)) == identity.run_id(config)
+    other = reordered(config.values)
+    assert list(other) != list(config.values)
+    assert RunConfig.of(other).run_id == config.run_id
 
 
 def test_id_ignores_folders_display_and_notes(make_config):
     config = make_config()
-    other = copy.deepcopy(config)
-    other |= {"data_dir": "/a", "runs_dir": "/b", "cache_dir": "/c", "threads": 7, "retry": True}
-    other["tracking"] = {"mode": "online"}
-    other["task"]["workers"] = 3
-    other["optimizer"]["search"] = {"lr": {"low": 1, "high": 2}}
-    assert identity.run_id(other) == identity.run_id(config)
+    other = changed(
+        config,
+        {
+            **{"data_dir": "/a", "runs_dir": "/b", "cache_dir": "/c", "threads": 7, "retry": True},
+            "tracking": {"mode": "online"},
+            "task.workers": 3,
+            "optimizer.suite.search": {"lr": {"low": 1, "high": 2}},
+        },
+    )
+    assert other.run_id == config.run_id
 
 
 def test_id_depends_on_everything_that_is_measured(make_config):
@@ -39,41 +50,58 @@ def test_id_depends_on_everything_that_is_measured(make_config):
         ["precision=bf16"],
         ["ruleset=tuned"],
     ]
-    assert len({identity.run_id(make_config(*overrides)) for overrides in configs}) == len(configs)
+    assert len({make_config(*overrides).run_id for overrides in configs}) == len(configs)
 
 
 def test_equal_numbers_have_one_id(make_config):
-    ids = {identity.run_id(make_config(f"optimizer.lr={text}")) for text in ("1", "1.0", "1e0")}
+    ids = {make_config(f"optimizer.lr={text}").run_id for text in ("1", "1.0", "1e0")}
     assert len(ids) == 1
 
 
 def test_seeds_share_a_group(make_config):
     first, second = make_config("seed=0"), make_config("seed=1")
-    assert identity.group_id(first) == identity.group_id(second)
-    assert identity.run_id(first) != identity.run_id(second)
+    assert first.group_id == second.group_id
+    assert first.run_id != second.run_id
 
 
 def test_kept_gradients_are_part_of_the_id_and_seen_among_the_hyperparameters(make_config):
-    plain, kept = make_config(), make_config("optimizer.needs.keep_gradients=true")
-    before = copy.deepcopy(plain)  # of a version that had no such flag
-    del before["optimizer"]["needs"]["keep_gradients"]
-    assert identity.run_id(plain) == identity.run_id(before) != identity.run_id(kept)
-    told = identity.hyperparameters(kept["optimizer"])
-    assert told == identity.hyperparameters(plain["optimizer"]) | {"keep_gradients": True}
+    plain, kept = make_config(), make_config("optimizer.suite.needs.keep_gradients=true")
+    # Of a version that had no such flag.
+    before = changed(plain, {"optimizer.suite.needs.keep_gradients": GONE})
+    assert plain.run_id == before.run_id != kept.run_id
+    told = kept.optimizer.hyperparameters
+    assert told == plain.optimizer.hyperparameters | {"keep_gradients": True}
 
 
 def test_hyperparameters_that_change_no_id_are_told_apart(make_config):
-    section = make_config("optimizer=kfac")["optimizer"]
-    section |= {"later": "mean", "neutral": {**section["neutral"], "later": "mean"}}
-    kept = identity.hashed_hyperparameters(section)
-    assert "later" in identity.hyperparameters(section)
+    later = {"optimizer.later": "mean", "optimizer.suite.neutral.later": "mean"}
+    config = changed(make_config("optimizer=kfac"), later)
+    kept = config.optimizer.hashed_hyperparameters
+    assert "later" in config.optimizer.hyperparameters
     assert "later" not in kept
     assert kept["ema_decay"] is None  # hashed from the first
-    assert identity.hashed_hyperparameters(section | {"later": "sum"})["later"] == "sum"
+    assert config.optimizer.having(later="sum").hashed_hyperparameters["later"] == "sum"
 
 
 def test_hyperparameters_are_the_ones_of_the_method(make_config):
-    section = make_config("optimizer=sgd")["optimizer"]
-    names = set(identity.hyperparameters(section))
+    names = set(make_config("optimizer=sgd").optimizer.hyperparameters)
     assert {"lr", "momentum", "weight_decay"} <= names
-    assert not names & {"_target_", "name", "needs", "search", "published_as", "family"}
+    assert not names & {"_target_", "_partial_", "suite", "name", "needs", "search"}
+
+
+def test_a_new_key_of_the_suite_in_one_yaml_needs_no_other_edit(tmp_path, monkeypatch):
+    """It composes, changes no id, reaches no object, and is there for whoever reads it."""
+    overrides = ["optimizer=adam", "tracking=none"]
+    before = composed(overrides)
+    conf = shutil.copytree(commandline.CONF, tmp_path / "conf")
+    monkeypatch.setattr(commandline, "CONF", conf)
+    with (conf / "optimizer" / "adam.yaml").open("a") as file:
+        file.write("  since: 2014  # a key that nobody has heard of\n")
+    after = composed(overrides)
+    assert after.optimizer.suite["since"] == 2014
+    assert (after.run_id, after.group_id) == (before.run_id, before.group_id)
+    assert after.optimizer.hyperparameters == before.optimizer.hyperparameters
+    assert identity.protocol(after) == identity.protocol(before)
+    assert not set(origin._hashed(after)) ^ set(origin._hashed(before))  # nor a command
+    model = torch.nn.Linear(2, 2)
+    assert type(build_optimizer(after.optimizer, model)) is torch.optim.Adam

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from experiments.config import commandline, compose, grids, identity
+from experiments.config import commandline, compose, grids
 from experiments.errors import UserError
 from experiments.sweep import launchers, sweep
 from experiments.system import cores
@@ -62,10 +62,10 @@ def test_the_launcher_of_an_experiment_is_honoured(tmp_path, monkeypatch):
 
 def test_the_launcher_is_no_part_of_a_run():
     ids = {
-        identity.run_id(compose.composed([f"launcher={name}", "memory_limit_gb=2"]))
+        compose.composed([f"launcher={name}", "memory_limit_gb=2"]).run_id
         for name in commandline.choices("launcher")
     }
-    assert ids == {identity.run_id(compose.composed([]))}
+    assert ids == {compose.composed([]).run_id}
 
 
 @pytest.mark.parametrize(

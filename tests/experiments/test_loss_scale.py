@@ -12,6 +12,7 @@ from experiments.engine.loop import Trainer
 from experiments.errors import UserError
 from experiments.run import control
 from experiments.studies import watched
+from tests.configs import GONE, changed
 
 SCALE = 65536.0  # what torch begins with, and the released trainer
 COUNT = 12
@@ -112,13 +113,13 @@ def test_the_scale_doubles_after_two_thousand_steps_and_halves_at_an_overflow(ma
 
 def test_a_run_without_it_has_the_id_that_it_had(make_config):
     config = make_config()
-    assert config["loss_scale"] is None
+    assert config.loss_scale is None
     assert identity.protocol(make_config(f"loss_scale={SCALE}"))["loss_scale"] == SCALE
-    before = {key: value for key, value in config.items() if key != "loss_scale"}
-    assert identity.run_id(before) == identity.run_id(config)
+    before = changed(config, {"loss_scale": GONE})
+    assert before.run_id == config.run_id
     compute.resolve(before)
-    scaled = {identity.run_id(make_config(f"loss_scale={scale}")) for scale in (65536, 65536.0, 1)}
-    assert len(scaled | {identity.run_id(config)}) == 3
+    scaled = {make_config(f"loss_scale={scale}").run_id for scale in (65536, 65536.0, 1)}
+    assert len(scaled | {config.run_id}) == 3
 
 
 @pytest.mark.parametrize(
@@ -136,14 +137,14 @@ def test_a_run_without_it_has_the_id_that_it_had(make_config):
 )
 def test_what_cannot_be_is_refused(make_config, overrides, message):
     config = make_config("optimizer=adafisher", *overrides)
-    check = control.check if config["control"] else compute.resolve
+    check = control.check if config.control else compute.resolve
     with pytest.raises(UserError, match=message):
         check(config)
 
 
 def test_a_closure_and_a_split_model_are_refused(make_config, monkeypatch):
     config = make_config("loss_scale=2")
-    config["optimizer"]["needs"] |= {"closure": True}
+    config = changed(config, {"optimizer.suite.needs.closure": True})
     with pytest.raises(UserError, match="not with loss_scale, as a scaler takes no closure"):
         compute.resolve(config)
     monkeypatch.setenv("RANK", "0")

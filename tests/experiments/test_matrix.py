@@ -39,7 +39,7 @@ def named(group: str, published: str) -> str:
 
 
 def joins(section: dict, published: str) -> bool:
-    return section["published_as"] == published
+    return section["suite"]["published_as"] == published
 
 
 def train(overrides: list[str]) -> float:

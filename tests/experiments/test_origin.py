@@ -1,6 +1,4 @@
-import copy
 import json
-from pathlib import Path
 
 import pytest
 from hydra import initialize_config_dir
@@ -10,6 +8,7 @@ from experiments.config import commandline, compose, identity, origin
 from experiments.records.schema import load_run
 from experiments.replay import migrate
 from experiments.run import execute
+from tests.configs import GONE, changed
 
 JOBS = {
     "the task's own": ["task=digits", "optimizer=adam"],
@@ -42,7 +41,7 @@ def composed(overrides):
 def test_the_command_makes_the_config_again(overrides):
     config, found = composed([*overrides, "seed=5"])
     again, same = composed([*found["command"], "seed=5"])
-    assert identity.run_id(again) == identity.run_id(config)
+    assert again.run_id == config.run_id
     assert same == found
 
 
@@ -87,36 +86,38 @@ def test_a_protocol_holds_neither_method_nor_seed(make_config):
 
 def test_neutral_and_null_arguments_leave_the_id_at_any_depth(make_config):
     config = make_config()
-    wanted = identity.run_id(config)
-    later = copy.deepcopy(config)
-    neutral = {**later["optimizer"]["neutral"], "later": "mean", "needs.kept": False}
-    later["optimizer"] |= {"later": "mean", "neutral": neutral}
-    later["optimizer"]["needs"] |= {"kept": False, "further": None}
-    later["model"]["further"] = None
-    later["late_section"] = None
-    assert identity.run_id(later) == wanted
+    wanted, neutral = config.run_id, config.optimizer.neutral
+    later = changed(
+        config,
+        {
+            "optimizer.later": "mean",
+            "optimizer.suite.neutral": {**neutral, "later": "mean", "needs.kept": False},
+            "optimizer.suite.needs.kept": False,
+            "optimizer.suite.needs.further": None,
+            "model.further": None,
+            "late_section": None,
+        },
+    )
+    assert later.run_id == wanted
     for change in (
-        {"later": "sum"},
-        {"later": None},  # a null beside a neutral value is a choice of its own
-        {"needs": {**later["optimizer"]["needs"], "kept": True}},
+        {"optimizer.later": "sum"},
+        {"optimizer.later": None},  # a null beside a neutral value is a choice of its own
+        {"optimizer.suite.needs.kept": True},
     ):
-        other = copy.deepcopy(later)
-        other["optimizer"] |= change
-        assert identity.run_id(other) != wanted
+        assert changed(later, change).run_id != wanted
 
 
 def test_nulls_that_were_hashed_from_the_first_still_are(make_config):
     config = make_config("optimizer=kfac")
-    assert config["optimizer"]["ema_decay"] is None
-    without = copy.deepcopy(config)
-    del without["optimizer"]["ema_decay"]
-    assert identity.run_id(without) != identity.run_id(config)
+    assert config.optimizer.arguments["ema_decay"] is None
+    without = changed(config, {"optimizer.ema_decay": GONE})
+    assert without.run_id != config.run_id
 
 
 def test_a_record_of_the_first_schema_is_migrated_and_not_run_again(make_config, tmp_path, capsys):
     config = make_config("model.width=4", "optimizer.lr=0.25")
     outcome = execute(config)
-    folder = Path(config["runs_dir"]) / outcome.run_id
+    folder = config.runs_dir / outcome.run_id
     run = load_run(folder)
     identity_of_old = {k: v for k, v in run.identity.items() if k not in ("protocol", "origin")}
     _write_old(folder, run, identity_of_old)
@@ -134,7 +135,7 @@ def test_a_record_of_the_first_schema_is_migrated_and_not_run_again(make_config,
 
 def test_a_record_without_its_config_stays_as_it_is(make_config):
     config = make_config()
-    folder = Path(config["runs_dir"]) / execute(config).run_id
+    folder = config.runs_dir / execute(config).run_id
     run = load_run(folder)
     _write_old(folder, run, {k: v for k, v in run.identity.items() if k != "protocol"})
     (folder / "config.yaml").unlink()

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from experiments.config import commandline, grids, identity
+from experiments.config import commandline, grids
 from experiments.errors import UserError
 from experiments.records.calibration import Calibration
 from experiments.records.schema import load_run
@@ -35,7 +35,7 @@ def write(tmp_path, make_config):
             f"runs_dir={folder}",
             *values,
         )
-        run = RunFolder(folder, identity.run_id(config))
+        run = RunFolder(folder, config.run_id)
         run.create()
         facts = {
             "task": "digits",
@@ -43,12 +43,12 @@ def write(tmp_path, make_config):
             "optimizer": optimizer,
             "ruleset": "default",
             "budget": "20 epochs",
-            "group_id": identity.group_id(config),
+            "group_id": config.group_id,
             "metric": "accuracy_percent",
             "seed": seed,
             "higher_is_better": True,
             "protocol": {},
-            "batch_size": config["task"]["batch_size"],
+            "batch_size": config.task.batching.batch_size,
             "precision": "fp32",
             "tokenization": None,
         }
@@ -129,7 +129,7 @@ def test_a_calibration_serves_where_no_run_does(overrides, write, monkeypatch):
     asked = []
 
     def calibrated(config, runs_dir):
-        asked.append(config["optimizer"]["name"])
+        asked.append(config.optimizer.name)
         return {estimate.setting(config): RunCost(0.5, 100, None, None, "calibration")}
 
     monkeypatch.setattr(estimate, "calibrated", calibrated)
@@ -178,7 +178,7 @@ def test_a_plan_of_controls_has_what_they_control(overrides):
 )
 def test_each_kind_of_budget_has_its_time(make_config, budget, seconds):
     """A method at two seconds a step; `match_seconds` has the time of its reference, at three."""
-    config = make_config("optimizer=kfac") | {"budget": budget}
+    config = make_config("optimizer=kfac").having(budget=budget)
     known = {
         estimate.setting(config): RunCost(2.0, 100, None, None, ""),
         estimate.setting(config, optimizer="adam"): RunCost(3.0, 100, None, None, ""),
@@ -191,7 +191,7 @@ def test_of_a_run_under_way_only_the_rest_counts(make_config, write, tmp_path):
     run = load_run(tmp_path / write("adam", 0, "interrupted", step=500))
     known = {estimate.setting(config): RunCost(2.0, None, None, None, "")}
     assert estimate.seconds_left(config, run, known) == 2.0 * 1500
-    timed = config | {"budget": {"train_seconds": 1200.0}}
+    timed = config.having(budget={"train_seconds": 1200.0})
     assert estimate.seconds_left(timed, run, known) == 1200.0 - 2.0 * 500
 
 

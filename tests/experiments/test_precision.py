@@ -5,21 +5,20 @@ import functools
 import pytest
 import torch
 
-from experiments.config import identity
 from experiments.engine import compute
 from experiments.engine.build import build
 from experiments.engine.loop import Trainer
 from experiments.engine.precision import Precision
 from experiments.errors import UserError
 from experiments.records.schema import load_runs
-from experiments.run import run
+from tests.configs import changed
 
 # The compiler asks every tensor for its gradient, and hides the warning but not from "error".
 COMPILING = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 
 
 def rows_of(config):
-    (found,), _ = load_runs(run.Path(config["runs_dir"]))
+    (found,), _ = load_runs(config.runs_dir)
     return [{k: v for k, v in row.items() if k != "train_seconds"} for row in found.rows]
 
 
@@ -154,7 +153,7 @@ def test_channels_last_needs_images(make_config):
             "keep_gradients",
             ["loss_scale=2"],
             1,
-            "not with loss_scale and needs.keep_gradients=true",
+            "not with loss_scale and optimizer.suite.needs.keep_gradients=true",
         ),
         ("keep_gradients", ["distributed=fsdp"], 2, "needs.keep_gradients=true, as they are split"),
         ("keep_gradients", ["optimizer=adahessian"], 1, "keep_gradients=true, as its gradients"),
@@ -170,7 +169,7 @@ def test_a_method_is_refused_by_its_flags(
     monkeypatch.setenv("WORLD_SIZE", str(launch))
     config = make_config(*overrides)
     if flag is not None:
-        config["optimizer"]["needs"] |= {flag: True}
+        config = changed(config, {f"optimizer.suite.needs.{flag}": True})
     with pytest.raises(UserError, match=message):
         compute.resolve(config)
 
@@ -181,8 +180,8 @@ def test_without_such_a_flag_nothing_is_refused(make_config):
 
 
 def test_the_id_is_of_what_is_computed_and_not_of_who_computes_it(make_config):
-    plain = identity.run_id(make_config())
-    changed = {identity.run_id(make_config(f"precision={name}")) for name in ("bf16", "fp16")}
-    changed |= {identity.run_id(make_config("compile=true"))}
+    plain = make_config().run_id
+    changed = {make_config(f"precision={name}").run_id for name in ("bf16", "fp16")}
+    changed |= {make_config("compile=true").run_id}
     assert len(changed | {plain}) == 4
-    assert identity.run_id(make_config("distributed=fsdp")) == plain
+    assert make_config("distributed=fsdp").run_id == plain

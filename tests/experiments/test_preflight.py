@@ -17,11 +17,11 @@ def check(tmp_path):
 
 
 def test_good_input_passes(check):
-    assert check("seed=0,1", "task=digits,tinyshakespeare")["seed"] == 0
+    assert check("seed=0,1", "task=digits,tinyshakespeare").seed == 0
 
 
 def test_what_may_be_null_passes_as_null(check):
-    assert check("optimizer=kfac", "optimizer.max_dimension=null")["seed"] == 0
+    assert check("optimizer=kfac", "optimizer.max_dimension=null").seed == 0
 
 
 @pytest.mark.parametrize(

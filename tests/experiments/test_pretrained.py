@@ -28,7 +28,7 @@ def save_weights(path: Path, *, seed: int = 9) -> dict[str, torch.Tensor]:
 
 
 def record_of(config):
-    return load_run(Path(config["runs_dir"]) / identity.run_id(config))
+    return load_run(config.runs_dir / config.run_id)
 
 
 def environment_of(config):
@@ -75,7 +75,7 @@ def test_the_setting_is_that_of_the_published_table(make_config):
 def test_the_id_knows_the_source_but_not_the_permission(make_config):
     scratch, file = make_config(), make_config("pretrained.source=w.pt")
     lenient = make_config("pretrained.source=w.pt", "pretrained.minimum_percent=10.5")
-    assert identity.run_id(scratch) != identity.run_id(file) == identity.run_id(lenient)
+    assert scratch.run_id != file.run_id == lenient.run_id
 
 
 @pytest.fixture

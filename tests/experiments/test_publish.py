@@ -3,7 +3,6 @@
 import base64
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -54,7 +53,7 @@ def test_wandb_has_one_report_run_with_every_table_and_figure(out, tmp_path, mon
     assert figure.read_bytes() == PNG
     other = config(tmp_path / "elsewhere", "wandb")
     publish.publish(out, other)
-    assert offline.logs(Path(other["runs_dir"]) / ".report")[0].run_id != run_id
+    assert offline.logs(other.runs_dir / ".report")[0].run_id != run_id
 
 
 def test_tensorboard_has_them_too(out, tmp_path):

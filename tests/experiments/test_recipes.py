@@ -63,7 +63,12 @@ def test_a_job_that_follows_from_others_is_the_one_that_hydra_composes(monkeypat
     assert len(asked) == 6
     for job, config in found.items():
         assert config == composed(job)
-    assert {config["optimizer"]["lr"] for config in found.values()} == {0.1, 0.3, 0.0333, 0.003}
+    assert {config.optimizer.arguments["lr"] for config in found.values()} == {
+        0.1,
+        0.3,
+        0.0333,
+        0.003,
+    }
 
 
 @pytest.mark.slow

@@ -6,13 +6,12 @@ of several processes ``test_torchrun``.
 """
 
 import functools
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 
-from experiments.config import identity
+from experiments.config.run_config import RunConfig
 from experiments.engine.loop import Trainer
 from experiments.models.small_cnn import SmallCNN
 from experiments.records.schema import load_run
@@ -35,7 +34,7 @@ CASES = {
         for name in ("adam", "adafisher", "kfac", "shampoo")
     },
     "gradients": Case(
-        METHOD.format("shampoo") + " optimizer.needs.keep_gradients=true", (1, 23, 24)
+        METHOD.format("shampoo") + " optimizer.suite.needs.keep_gradients=true", (1, 23, 24)
     ),
     "dropout": Case(
         "task=generated_text model=gpt_tiny model.dropout=0.3 task.context=8 budget.steps=8"
@@ -87,8 +86,8 @@ def unbroken():
     return {}
 
 
-def record_of(config: dict[str, Any]) -> Any:
-    return load_run(Path(config["runs_dir"]) / identity.run_id(config))
+def record_of(config: RunConfig) -> Any:
+    return load_run(config.runs_dir / config.run_id)
 
 
 def measurements(record: Any, *, timed: bool) -> list[dict[str, Any]]:
@@ -108,7 +107,7 @@ def test_a_stopped_run_ends_like_an_unbroken_one(
     machine(case)
     overrides = case.overrides.format(weights=weights).split()
     if name not in unbroken:
-        config = make_config(*overrides, "runs_dir=" + make_config()["runs_dir"] + "-unbroken")
+        config = make_config(*overrides, f"runs_dir={make_config().runs_dir}-unbroken")
         assert run.execute(config).status == "done"
         unbroken[name] = record_of(config)
     config = make_config(*overrides)

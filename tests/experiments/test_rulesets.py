@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 
@@ -8,35 +7,31 @@ from experiments.errors import UserError
 from experiments.records.schema import ENVIRONMENT_FILE
 from experiments.run import execute
 from experiments.sweep import preflight
+from tests.configs import changed
 
 TUNING = {"model": "small_cnn", "tokenization": None, "chosen": {"lr": 0.099}}
 
 
 def config(**changes):
-    return {
-        "task": {"name": "digits"},
-        "optimizer": {"name": "sgd", "lr": 0.099},
-        "model": {"name": "small_cnn"},
-        "tokenization": None,
-        "tuning": TUNING,
-    } | changes
+    chosen = compose.composed(["task=digits", "optimizer=sgd", "model=small_cnn"])
+    return changed(chosen, {"tuning": TUNING, "optimizer.lr": 0.099, **changes})
 
 
 @pytest.mark.parametrize(
     ("changes", "lines"),
     [
         ({}, []),
-        ({"tuning": None, "model": {"name": "resnet18"}}, []),
+        ({"tuning": None, "model.suite.name": "resnet18"}, []),
         (
-            {"model": {"name": "resnet18"}},
+            {"model.suite.name": "resnet18"},
             ["sgd on digits: tuned with model=small_cnn, used with model=resnet18"],
         ),
         (
-            {"tokenization": {"name": "bpe", "k": 9}},
+            {"tokenization": {"k": 9, "suite": {"name": "bpe"}}},
             ["sgd on digits: tuned with tokenization=None, used with tokenization=bpe k=9"],
         ),
         (
-            {"optimizer": {"name": "sgd", "lr": 0.5}},
+            {"optimizer.lr": 0.5},
             ["sgd on digits: tuned to lr=0.099, used with lr=0.5"],
         ),
     ],
@@ -74,7 +69,7 @@ def test_a_pair_that_was_never_tuned_takes_its_defaults_where_asked(check, capsy
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: adam is not tuned on generated_images: it takes its defaults")
     composed = compose.composed(["optimizer=adam", "task=generated_images", "ruleset=tuned"])
-    assert composed["ruleset"] == "default"  # as the record and every table will say
+    assert composed.ruleset == "default"  # as the record and every table will say
     with pytest.raises(UserError, match=r"Invalid untuned: 'no'\. Must be one of: refuse, default"):
         check("ruleset=tuned", "untuned=no")
 
@@ -90,11 +85,10 @@ def test_a_sweep_tells_of_another_model_once_and_each_run_records_it(check, make
     line = "sgd on digits: tuned with model=small_cnn, used with model=resnet18"
     assert capsys.readouterr().err == f"warning: {line}\n"
     short = make_config(*overrides[:4], "seed=0", "budget.steps=1", "task.batch_size=2")
-    short["model"]["name"] = "resnet18"
+    short = changed(short, {"model.suite.name": "resnet18"})
     execute(short, position="run 1/2")  # however a step at that rate ends
     (environment,) = [
-        json.loads(path.read_text())
-        for path in Path(short["runs_dir"]).glob(f"*/{ENVIRONMENT_FILE}")
+        json.loads(path.read_text()) for path in short.runs_dir.glob(f"*/{ENVIRONMENT_FILE}")
     ]
     assert line in environment["remarks"]
 

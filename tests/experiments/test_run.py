@@ -4,12 +4,10 @@ import errno
 import json
 import os
 import signal
-from pathlib import Path
 
 import pytest
 import torch
 
-from experiments.config import identity
 from experiments.engine import failures
 from experiments.engine.build import build
 from experiments.engine.built import Built
@@ -28,7 +26,7 @@ from experiments.run import attempt, run
 from experiments.sweep.supervision import end_of_dead_child
 
 METHODS = ("adam", "adafisher", "kfac", "shampoo")
-KEEPS = "optimizer.needs.keep_gradients=true"
+KEEPS = "optimizer.suite.needs.keep_gradients=true"
 
 
 class Killed(BaseException):
@@ -36,7 +34,7 @@ class Killed(BaseException):
 
 
 def folder_of(config) -> RunFolder:
-    return RunFolder(Path(config["runs_dir"]), identity.run_id(config))
+    return RunFolder(config.runs_dir, config.run_id)
 
 
 def measurements(config):
@@ -84,9 +82,8 @@ def test_curvature_is_logged_at_each_evaluation_by_methods_that_tell_of_it(make_
 def test_a_run_that_does_not_look_at_test_is_the_same_run(make_config, capsys, method):
     """Bit for bit on all other columns, under the same id; what it shows is of validation."""
     seeing = make_config(f"optimizer={method}", "budget=epochs", "budget.epochs=2")
-    blind = {**seeing, "evaluate_test": False}
-    blind["runs_dir"] = str(Path(seeing["runs_dir"]) / "blind")
-    assert identity.run_id(blind) == identity.run_id(seeing)
+    blind = seeing.having(evaluate_test=False, runs_dir=str(seeing.runs_dir / "blind"))
+    assert blind.run_id == seeing.run_id
     assert run.execute(blind).status == "done"
     told = capsys.readouterr().err
     assert ": done, last validation accuracy " in told
@@ -157,7 +154,7 @@ def kill_at(patch, number, calls, *, half=False):
 @pytest.mark.parametrize("half", [False, True], ids=["before", "halfway"])
 def test_a_run_killed_at_any_write_ends_like_an_unbroken_one(make_config, monkeypatch, half):
     overrides = ("task.batch_size=1150", "budget.steps=2", "task.evaluations_per_epoch=1")
-    base = make_config()["runs_dir"]
+    base = make_config().runs_dir
     unbroken = make_config(*overrides, f"runs_dir={base}-unbroken")
     operations = count_writes(unbroken, monkeypatch)
     assert operations >= 8
@@ -178,7 +175,7 @@ def test_divergence_is_recorded_and_final(make_config):
     assert outcome.status == "diverged"
     assert "at step 2" in outcome.reason
     assert load_run(folder_of(config).path).reason == outcome.reason
-    assert run.execute({**config, "retry": True}).skipped
+    assert run.execute(config.having(retry=True)).skipped
 
 
 @pytest.mark.parametrize(
@@ -205,7 +202,7 @@ def test_a_fault_is_a_row_and_runs_again_only_on_retry(make_config, monkeypatch,
     record = load_run(folder_of(config).path)
     assert (record.status, record.identity["optimizer"]) == (status, "adam")
     assert run.execute(config).skipped
-    again = run.execute({**config, "retry": True})
+    again = run.execute(config.having(retry=True))
     assert (again.status, again.skipped) == ("done", False)
 
 
@@ -224,7 +221,7 @@ def test_what_fails_before_the_training_is_a_row_too(make_config, monkeypatch):
     assert "ZeroDivisionError" in (record.path / failures.TRACEBACK_FILE).read_text()
     assert "code" in json.loads((record.path / "environment.json").read_text())
     assert run.execute(config).skipped
-    assert run.execute({**config, "retry": True}).status == "done"
+    assert run.execute(config.having(retry=True)).status == "done"
 
 
 def test_a_process_that_dies_before_the_training_leaves_a_record_to_close(make_config, monkeypatch):
@@ -266,7 +263,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(make_config, monkeypatch):
         patch.setattr(store, "write_atomic", full)
         with pytest.raises(OSError, match="No space left"):
             run.execute(config)
-    unbroken = make_config(*overrides, "runs_dir=" + config["runs_dir"] + "-unbroken")
+    unbroken = make_config(*overrides, f"runs_dir={config.runs_dir}-unbroken")
     run.execute(unbroken)
     assert run.execute(config).status == "done"
     assert measurements(config) == measurements(unbroken)
@@ -313,7 +310,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_rerun(make_config, monkeypatch, c
     path.write_bytes(path.read_bytes()[:-100])
     assert run.execute(config).status == "done"
     assert "checkpoint.pt: damaged" in capsys.readouterr().err
-    unbroken = make_config("runs_dir=" + config["runs_dir"] + "-unbroken")
+    unbroken = make_config(f"runs_dir={config.runs_dir}-unbroken")
     run.execute(unbroken)
     assert measurements(config) == measurements(unbroken)
 
@@ -325,7 +322,7 @@ def test_the_checkpoint_of_another_config_is_refused(make_config, monkeypatch):
     path, foreign = (folder_of(item).path / CHECKPOINT_FILE for item in (config, other))
     path.write_bytes(foreign.read_bytes())
     before = path.read_bytes()
-    with pytest.raises(UserError, match=f"checkpoint of run {identity.run_id(other)}, not of"):
+    with pytest.raises(UserError, match=f"checkpoint of run {other.run_id}, not of"):
         run.execute(config)
     assert path.read_bytes() == before
     assert load_run(folder_of(config).path).status == "interrupted"
@@ -334,7 +331,7 @@ def test_the_checkpoint_of_another_config_is_refused(make_config, monkeypatch):
 def test_the_learning_rate_follows_the_schedule(make_config):
     config = make_config("budget.steps=4", "schedule=cosine", "task.batch_size=1150")
     run.execute(config)
-    lr = config["optimizer"]["lr"]
+    lr = config.optimizer.arguments["lr"]
     rates = [row["lr"] for row in measurements(config)]
     assert rates == pytest.approx([lr, lr * (0.5 + 0.5**1.5), lr / 2, lr * (0.5 - 0.5**1.5)])
 

@@ -300,7 +300,10 @@ def test_the_id_is_of_what_is_measured():
         (["study=fisher_histograms", "optimizer=sgd"], "Give methods=[...]"),
         (["study=fisher_histograms", "layers=[]"], "Invalid layers: []."),
         (["study=kept_gradients", "averaged=0"], "Invalid averaged: 0. Must be >= 1 and <="),
-        (["study=kept_gradients", "optimizer=adahessian"], "not with needs.keep_gradients=true"),
+        (
+            ["study=kept_gradients", "optimizer=adahessian"],
+            "not with optimizer.suite.needs.keep_gradients=true",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

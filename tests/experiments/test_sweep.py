@@ -5,12 +5,10 @@ import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from experiments.config import identity
 from experiments.records.outcome import Outcome
 from experiments.records.schema import TEXTS, load_runs
 from experiments.records.store import RunFolder
@@ -62,11 +60,11 @@ def test_to_fail_fast_a_failure_of_an_earlier_sweep_counts(make_config, monkeypa
     started = []
 
     def run_child(config, *arguments, **options):
-        started.append(config["seed"])
-        folder = RunFolder(Path(config["runs_dir"]), identity.run_id(config))
+        started.append(config.seed)
+        folder = RunFolder(config.runs_dir, config.run_id)
         folder.create()
-        ended = status if config["seed"] == 0 else "done"
-        folder.write_status(ended, "why", identity=facts | {"seed": config["seed"]})
+        ended = status if config.seed == 0 else "done"
+        folder.write_status(ended, "why", identity=facts | {"seed": config.seed})
         return Outcome(folder.run_id, "it", ended, "why"), 0, False
 
     monkeypatch.setattr(supervision, "run_child", run_child)
@@ -75,7 +73,7 @@ def test_to_fail_fast_a_failure_of_an_earlier_sweep_counts(make_config, monkeypa
 
     def ask(**options: bool) -> int:
         started.clear()
-        configs = [{**make_config(f"seed={seed}"), **options} for seed in (0, 1)]
+        configs = [make_config(f"seed={seed}").having(**options) for seed in (0, 1)]
 
         def launch(asked: Sweep) -> None:
             for number, config in enumerate(configs):

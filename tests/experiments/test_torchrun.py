@@ -89,7 +89,7 @@ def alone(make_config):
     def call(*overrides: str):
         config = make_config(*overrides)
         assert run.execute(config).status == "done"
-        return the_run(config["runs_dir"])
+        return the_run(config.runs_dir)
 
     return call
 

@@ -39,7 +39,7 @@ def tuned(tmp_path, monkeypatch):
         ([*METHOD, "sampler=lhs"], "Invalid sampler: 'lhs'. Must be one of: grid, sobol, tpe"),
         ([*METHOD, "trials=3"], "Invalid trials: 3. Must be >= 4 with sampler=grid"),
         (
-            [*METHOD, "+optimizer.search.momentum={low: 0.5, high: 0.9, scale: linear}"],
+            [*METHOD, "+optimizer.suite.search.momentum={low: 0.5, high: 0.9, scale: linear}"],
             "Invalid sampler: 'grid'. It searches one hyperparameter",
         ),
         ([*METHOD, "pruner=asha"], "Invalid pruner: 'asha'. Must be one of: none, median, halving"),
@@ -51,8 +51,8 @@ def tuned(tmp_path, monkeypatch):
         ([*METHOD, "task.validation_fraction=0"], "Invalid task.validation_fraction: 0"),
         (["optimizer=adamm", "task=digits"], "Unknown optimizer: 'adamm'"),
         (
-            [*METHOD, "+optimizer.search.rate={low: 1, high: 2, scale: log}"],
-            "Invalid optimizer.search.rate: sgd has no such hyperparameter",
+            [*METHOD, "+optimizer.suite.search.rate={low: 1, high: 2, scale: log}"],
+            "Invalid optimizer.suite.search.rate: sgd has no such hyperparameter",
         ),
     ],
 )
@@ -90,10 +90,10 @@ def test_a_seed_that_has_a_result_is_refused(tmp_path, tuned, make_config):
     config = make_config("optimizer=adam", "task=digits", "seed=1001")
     assert execute(config).status == "done"
     with pytest.raises(UserError) as refused:
-        tune.tune("sgd", "digits", TuneOptions(), [f"runs_dir={config['runs_dir']}", *SHORT])
-    assert str(refused.value).startswith(f"Invalid seeds: 1001. {config['runs_dir']} has a result")
-    tune._check_unreported((1001,), "tinyshakespeare", Path(config["runs_dir"]))
-    tune._check_unreported((2000,), "digits", Path(config["runs_dir"]))
+        tune.tune("sgd", "digits", TuneOptions(), [f"runs_dir={config.runs_dir}", *SHORT])
+    assert str(refused.value).startswith(f"Invalid seeds: 1001. {config.runs_dir} has a result")
+    tune._check_unreported((1001,), "tinyshakespeare", config.runs_dir)
+    tune._check_unreported((2000,), "digits", config.runs_dir)
 
 
 @pytest.mark.slow
@@ -146,7 +146,7 @@ def _check_that_test_is_not_seen(runs, capfd, *, trials):
 
 @pytest.mark.slow
 def test_trials_of_two_hyperparameters_are_pairs_and_the_poorer_half_is_stopped(tmp_path, tuned):
-    search = "+optimizer.search.momentum={low: 0.5, high: 0.99, scale: linear}"
+    search = "+optimizer.suite.search.momentum={low: 0.5, high: 0.99, scale: linear}"
     overrides = [f"runs_dir={tmp_path}", *SHORT, search]
     asked = TuneOptions(trials=2, seeds=(1000,), sampler="sobol", pruner="median")
     path = tune.tune("sgd", "digits", asked, overrides)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from experiments.config import identity
 from experiments.errors import UserError
 from experiments.records.store import RunFolder
 from experiments.run import run
@@ -179,7 +178,7 @@ def test_wandb_itself_makes_one_run_of_the_logs_of_one(
     """A run of three attempts, of which the second was torn by a kill."""
     runs = tmp_path / "runs"
     config = make_config("tracking=wandb", "budget.steps=60")
-    run_id = identity.run_id(config)
+    run_id = config.run_id
     for step in (20, 40):
         stop_after(config, step)
     torn = offline.logs(runs / run_id)[1].path

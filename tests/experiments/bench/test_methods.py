@@ -12,6 +12,7 @@ from experiments.bench import suite
 from experiments.bench.__main__ import main
 from experiments.bench.interleaved import Contender, Problem, Seconds, measure
 from experiments.config import commandline
+from experiments.config.run_config import Needs
 from experiments.errors import UserError
 
 
@@ -56,7 +57,7 @@ def test_a_refresh_beyond_the_measurement_is_charged_by_its_share() -> None:
 def test_whole_periods_are_measured(
     tiny: Problem, name: str, steps: int, period: int, measured: int, entrants: int
 ) -> None:
-    row = suite.compare(tiny, suite._section(name), suite._section("adamw"), steps=steps)
+    row = suite.compare(tiny, suite._method(name), suite._method("adamw"), steps=steps)
     assert (row["method"], row["period"], row["steps"]) == (name, period, measured)
     assert [len(entrant["whole"]) for entrant in row["measured"]] == [measured] * entrants
     json.dumps(row)  # plain data
@@ -66,7 +67,7 @@ def test_memory_is_that_of_the_tensors(tiny: Problem) -> None:
     """AdamW keeps two numbers a parameter and a step number a tensor, SGD one, AdaHessian two."""
     adamw = 4 * 2 * (6 * 8 + 8 + 8 * 3 + 3) + 4 * 4
     sgd, adahessian = (
-        suite.compare(tiny, suite._section(name), suite._section("adamw"), steps=2)
+        suite.compare(tiny, suite._method(name), suite._method("adamw"), steps=2)
         for name in ("sgd", "adahessian")
     )
     assert sgd["state_bytes"] == pytest.approx((adamw - 16) / 2 / adamw)
@@ -78,7 +79,7 @@ def test_every_refresh_period_is_known_to_the_benchmark() -> None:
     """A method that refreshes rarely, and says so under a new name, would look cheap."""
     words = ("interval", "frequency", "period", "every")
     for name in commandline.choices("optimizer"):
-        keys = {key for key in suite._section(name) if any(word in key for word in words)}
+        keys = {key for key in suite._method(name).arguments if any(word in key for word in words)}
         assert keys <= set(suite.PERIODS), name
 
 
@@ -97,7 +98,7 @@ def test_a_method_that_evaluates_the_loss_itself_takes_a_closure(tiny: Problem) 
         {"twice": lambda model: Twice(model.parameters(), lr=0.1)},
         steps=2,
         calls=0,
-        needs={"twice": {"closure": True}},
+        needs={"twice": Needs(closure=True)},
     )
     assert len(only.whole) == 2
     assert len(calls) == 4 + 2  # two rounds to warm up, and two steps for the memory

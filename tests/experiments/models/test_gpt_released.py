@@ -54,7 +54,9 @@ def test_what_is_not_loaded_starts_as_torch_draws_it(tmp_path, tables):
     assert second.std().item() == pytest.approx(0.0104, rel=0.02)  # 1 / sqrt(3 * 3072)
     assert torch.equal(model.token_embedding.weight, tables[0])
     assert torch.equal(model.position_embedding.weight, tables[1][:8])
-    assert composed(["model=gpt1_mini_released", "task=wikitext2"])["model"]["init"] == "torch"
+    assert (
+        composed(["model=gpt1_mini_released", "task=wikitext2"]).model.arguments["init"] == "torch"
+    )
 
 
 def test_padding_comes_before_the_vocabulary(tmp_path, tables):
@@ -68,9 +70,8 @@ def test_the_published_sizes(tmp_path):
     """59,635,968 parameters, 28,351,488 of them trained: 40,479 tokens, 256 of 512 positions."""
     one = torch.zeros(1, 1)  # the file holds one number a table
     write(tmp_path, (one.expand(40_478, 768), one.expand(512, 768)))
-    section = composed(["model=gpt1_mini_released", "task=wikitext2"])["model"]
-    suite = ("_target_", "_partial_", "name", "published_as", "parameters", "weights_dir")
-    sizes = {key: value for key, value in section.items() if key not in suite}
+    section = composed(["model=gpt1_mini_released", "task=wikitext2"]).model
+    sizes = {k: v for k, v in section.hyperparameters.items() if k != "weights_dir"}
     with torch.device("meta"):
         model = make(tmp_path, vocab_size=40_479, context=256, **sizes)
     assert sum(p.numel() for p in model.parameters()) == 59_635_968
@@ -83,8 +84,8 @@ def test_training_leaves_the_embeddings_alone(tmp_path, tables, name):
     write(tmp_path, tables)
     model = make(tmp_path)
     before = copy.deepcopy(model.state_dict())
-    section = composed([f"optimizer={name}"])["optimizer"]
-    optimizer = build_optimizer({**section, "weight_decay": 0.1}, model)
+    section = composed([f"optimizer={name}"]).optimizer
+    optimizer = build_optimizer(section.having(weight_decay=0.1), model)
     tokens = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8]])
     for _ in range(3):
         F.cross_entropy(model(tokens).flatten(0, 1), tokens.flatten()).backward()

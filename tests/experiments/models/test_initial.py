@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.config import identity
 from experiments.config.compose import composed
 from experiments.errors import UserError
 from experiments.models.gpt import GPT
 from experiments.models.initial import draw_as_torch
+from tests.configs import GONE, changed
 from tests.experiments.models.test_model_configs import CONFIGS, make
 
 TORCH = ("resnet18_released", "resnet50_released", "densenet121_released")
@@ -69,7 +69,7 @@ def test_every_layer_is_uniform_by_its_inputs(build):
 @pytest.mark.parametrize("name", TORCH)
 def test_the_released_network_is_ours_but_for_the_draw(name):
     plain, released = CONFIGS[name.removesuffix("_released")], CONFIGS[name]
-    own = {"name", "published_as", "init", "neutral"}
+    own = {"init", "suite"}
     assert {k: v for k, v in plain.items() if k not in own} == {
         k: v for k, v in released.items() if k not in own
     }
@@ -77,7 +77,7 @@ def test_the_released_network_is_ours_but_for_the_draw(name):
     with torch.device("meta"):
         shapes = [
             {key: value.shape for key, value in make(one).state_dict().items()}
-            for one in (name, plain["name"])
+            for one in (name, plain["suite"]["name"])
         ]
     assert shapes[0] == shapes[1]
 
@@ -94,10 +94,10 @@ def test_a_parameter_of_no_layer_is_not_drawn():
 @pytest.mark.parametrize("name", ["resnet18", "resnet50_imagenet", "densenet121", "gpt_tiny"])
 def test_the_default_draw_is_no_part_of_an_id(name):
     config = composed([f"model={name}"])
-    without = {**config, "model": {k: v for k, v in config["model"].items() if k != "init"}}
-    assert identity.run_id(without) == identity.run_id(config)
-    other = {**config, "model": {**config["model"], "init": "torch"}}
-    assert identity.run_id(other) != identity.run_id(config)
+    without = changed(config, {"model.init": GONE})
+    assert without.run_id == config.run_id
+    other = changed(config, {"model.init": "torch"})
+    assert other.run_id != config.run_id
 
 
 @pytest.mark.parametrize(

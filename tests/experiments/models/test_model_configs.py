@@ -11,10 +11,8 @@ from hydra.utils import get_object
 from torch import nn
 from torchvision import models
 
-from experiments.engine import build
-
 CONF = Path(__file__).parents[3] / "conf" / "model"
-SUITE_KEYS = {"defaults", "_target_", "_partial_", *build.SUITE_KEYS["model"]}
+SUITE_KEYS = {"defaults", "_target_", "_partial_", "suite"}
 CONFIGS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(CONF.glob("*.yaml"))}
 IMAGE_ARGUMENTS = {"in_channels", "num_classes", "image_size"}
 TASK_ARGUMENTS = [IMAGE_ARGUMENTS, {"vocab_size", "context"}]
@@ -55,9 +53,9 @@ def test_a_config_gives_every_hyperparameter_and_no_other(name):
     arguments = set(inspect.signature(get_object(config["_target_"])).parameters)
     given = set(config) - SUITE_KEYS
     assert any(arguments == given | of_the_task for of_the_task in TASK_ARGUMENTS)
-    assert config["name"] == name
+    assert config["suite"]["name"] == name
     assert config["_partial_"] is True
-    assert {"published_as", "parameters"} <= set(config)
+    assert {"published_as", "parameters"} <= set(config["suite"])
     assert (CONF / f"{name}.yaml").read_text().startswith("# ")
 
 
@@ -86,7 +84,7 @@ def test_the_stated_number_of_parameters_is_the_models(name):
     is_imagenet = name.endswith("_imagenet")
     with torch.device("meta"):
         model = make(name, classes=1000 if is_imagenet else 10, size=224 if is_imagenet else 32)
-    assert count(model) == CONFIGS[name]["parameters"]
+    assert count(model) == CONFIGS[name]["suite"]["parameters"]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +96,7 @@ def test_the_stated_number_of_parameters_is_the_models(name):
     ],
 )
 def test_the_imagenet_networks_have_their_well_known_sizes(name, parameters):
-    assert CONFIGS[name]["parameters"] == parameters
+    assert CONFIGS[name]["suite"]["parameters"] == parameters
 
 
 # What a CIFAR network differs by from torchvision's page: classifier, stem, norm of the stem.
@@ -116,7 +114,7 @@ def test_a_cifar_network_is_the_imagenet_one_but_for_stem_and_classifier(
     name, imagenet, classifier_inputs, stem
 ):
     expected = imagenet - (1000 - 10) * (classifier_inputs + 1) + stem
-    assert CONFIGS[name]["parameters"] == expected
+    assert CONFIGS[name]["suite"]["parameters"] == expected
 
 
 # The paper's released definitions: millions of parameters for ten classes, tensors.
@@ -141,17 +139,17 @@ def test_what_joins_a_published_row_has_the_released_size(name):
 
 
 def test_only_what_was_compared_with_a_released_definition_joins_a_published_row():
-    joining = {name for name in VISION if CONFIGS[name]["published_as"] is not None}
+    joining = {name for name in VISION if CONFIGS[name]["suite"]["published_as"] is not None}
     # no count of ResNet-101 is known; it is the same code as ResNet-50
     assert joining == {*RELEASED, "resnet101_released", "resnet50_imagenet"}
     for name in joining:
         stem = name.removesuffix("_released").removesuffix("_imagenet")
-        assert CONFIGS[name]["published_as"] == stem
+        assert CONFIGS[name]["suite"]["published_as"] == stem
 
 
 @pytest.mark.parametrize("name", VISION)
 def test_a_vision_model_names_torchvisions_weights_or_none(name):
-    weights = CONFIGS[name]["weights"]
+    weights = CONFIGS[name]["suite"]["weights"]
     if weights is not None:
         assert models.get_weight(weights).url.endswith(".pth")
 

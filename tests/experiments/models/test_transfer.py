@@ -67,7 +67,7 @@ def test_all_but_stem_and_classifier_is_loaded(name, tmp_path):
     before = {key: value.clone() for key, value in model.state_dict().items()}
     loaded = load(model, path)
     assert loaded.left == left
-    total = CONFIGS[name]["parameters"]
+    total = CONFIGS[name]["suite"]["parameters"]
     assert loaded.percent == pytest.approx(100 * (total - elements) / total, abs=1e-9)
     assert loaded.percent > 99
     assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -14,8 +14,7 @@ from experiments.engine.step import backward, differentiable_forward
 CONF = Path(__file__).parents[3] / "conf"
 BASELINES = [name for name in commandline.choices("optimizer") if "adafisher" not in name]
 PAPER = sorted((CONF / "paper").glob("*/*.yaml"))
-SUITE_KEYS = {"_target_", "_partial_", "_convert_", "name", "family", "shardable", "published_as"}
-SUITE_KEYS |= {"control", "needs", "neutral", "nullable", "search", "decay_norms_and_biases"}
+SUITE_KEYS = {"_target_", "_partial_", "_convert_", "suite", "decay_norms_and_biases"}
 # How torch computes a step, not which step: no hyperparameters.
 EXECUTION = {"foreach", "fused", "capturable", "differentiable", "maximize"}
 EXECUTION |= {"decoupled_weight_decay"}  # Adam's switch to AdamW, which is a method of its own
@@ -93,16 +92,17 @@ def test_loss_falls_with_the_defaults(name, task):
     config = optimizer_config(name)
     own = {key: value for key, value in config.items() if key not in SUITE_KEYS}
     own |= {key: config[key] for key in ("_target_", "_partial_", "_convert_") if key in config}
-    optimizer = instantiate(own)(model if config["needs"]["model"] else model.parameters())
+    needs = config["suite"]["needs"]
+    optimizer = instantiate(own)(model if needs["model"] else model.parameters())
     losses = []
     for _ in range(120):
         inputs, labels = draw(generator)
-        with differentiable_forward(config["needs"]["create_graph"]):
+        with differentiable_forward(needs["create_graph"]):
             logits = model(inputs).flatten(0, -2)
-        if config["needs"]["logits"]:
+        if needs["logits"]:
             optimizer.observe(logits)
         loss = F.cross_entropy(logits, labels.flatten())
-        backward(loss, create_graph=config["needs"]["create_graph"])
+        backward(loss, create_graph=needs["create_graph"])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
@@ -116,7 +116,7 @@ def test_paper_values_are_hyperparameters_of_their_optimizer(path):
     values = read(path)
     assert set(values) == {"ruleset", "optimizer"}
     assert values["ruleset"] == "paper"
-    values["optimizer"].pop("needs", None)
+    values["optimizer"].pop("suite", None)
     assert set(values["optimizer"]) <= set(optimizer_config(path.stem)) - SUITE_KEYS
     for line in text[text.index("optimizer:\n") :].splitlines()[1:]:
         assert "  # " in line, f"no source: {line}"

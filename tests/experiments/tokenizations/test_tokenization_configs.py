@@ -5,7 +5,6 @@ import pytest
 
 from experiments.config import commandline, identity
 from experiments.config.compose import composed
-from experiments.engine import build
 from experiments.errors import UserError
 from experiments.sweep import preflight
 
@@ -16,7 +15,6 @@ DEFAULTS = {
     "tinyshakespeare": "character",
     "generated_text": "word",
 }
-SUITE_KEYS = {"_target_", "_partial_", *build.SUITE_KEYS["tokenization"]}
 
 
 def test_the_tokenizations_of_the_suite_are_there():
@@ -25,25 +23,25 @@ def test_the_tokenizations_of_the_suite_are_there():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_config_gives_every_argument_and_no_other(name):
-    config = composed(["task=ptb", f"tokenization={name}"])["tokenization"]
-    module, _, function = config["_target_"].rpartition(".")
+    section = composed(["task=ptb", f"tokenization={name}"]).tokenization
+    module, _, function = section.arguments["_target_"].rpartition(".")
     arguments = inspect.signature(getattr(import_module(module), function)).parameters
-    assert set(arguments) == (set(config) - SUITE_KEYS) | {"texts", "data_dir", "cache_dir"}
-    assert set(config) >= SUITE_KEYS - {"neutral"}
-    assert config["name"] == name
+    assert set(arguments) == set(section.hyperparameters) | {"texts", "data_dir", "cache_dir"}
+    assert "published_as" in section.suite
+    assert section.name == name
     text = (commandline.CONF / "tokenization" / f"{name}.yaml").read_text()
     assert text.startswith("# ")
 
 
 @pytest.mark.parametrize("name", commandline.choices("task"))
 def test_text_and_nothing_else_has_a_tokenization(name):
-    section = composed([f"task={name}"]).get("tokenization")
-    assert (section and section["name"]) == DEFAULTS.get(name)
+    section = composed([f"task={name}"]).tokenization
+    assert (section and section.name) == DEFAULTS.get(name)
 
 
 def test_the_tokenization_is_part_of_a_runs_id():
     ids = {
-        identity.run_id(composed(["task=ptb", *overrides]))
+        composed(["task=ptb", *overrides]).run_id
         for overrides in (
             [],
             ["tokenization=bpe"],
@@ -52,7 +50,7 @@ def test_the_tokenization_is_part_of_a_runs_id():
         )
     }
     assert len(ids) == 4
-    assert identity.run_id(composed(["task=ptb", "tokenization=word"])) in ids
+    assert composed(["task=ptb", "tokenization=word"]).run_id in ids
 
 
 def test_a_tokenization_is_told_with_its_settings():

@@ -40,12 +40,12 @@ def test_a_fault_is_a_warning_and_the_run_ends_well(make_config, monkeypatch, ca
 
 @pytest.mark.parametrize("name", commandline.choices("tracking"))
 def test_every_choice_passes_its_own_check(make_config, name):
-    mirror.check(make_config(f"tracking={name}")["tracking"])
+    mirror.check(make_config(f"tracking={name}").tracking)
 
 
 def test_records_from_before_a_mirror_had_a_target_have_none(make_config):
     config = make_config()
-    config["tracking"] = {"mode": "auto", "project": "p", "entity": None}
+    config = config.having(tracking={"mode": "auto", "project": "p", "entity": None})
     assert run.execute(config).status == "done"
 
 

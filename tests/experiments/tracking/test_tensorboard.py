@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from experiments.config import identity
 from experiments.records.schema import load_run
 from experiments.run import run
 
@@ -19,7 +18,7 @@ def test_a_resumed_run_has_every_row_once_and_in_order(make_config, stop_after):
     for step in (20, 40):
         stop_after(config, step)
     assert run.execute(config).status == "done"
-    folder = Path(config["runs_dir"]) / identity.run_id(config)
+    folder = config.runs_dir / config.run_id
     events, rows = read(folder), load_run(folder).rows
     assert [row["step"] for row in rows] == [18, 36, 54, 60]
     names = {name for name, value in rows[0].items() if isinstance(value, int | float)} - {"step"}
@@ -30,4 +29,4 @@ def test_a_resumed_run_has_every_row_once_and_in_order(make_config, stop_after):
         assert [value for _, value in found] == pytest.approx([row[name] for row in rows])
     assert {"identity/text_summary", "config/text_summary"} <= set(events.Tags()["tensors"])
     text = events.Tensors("config/text_summary")[-1].tensor_proto.string_val[0].decode()
-    assert f'"lr": {config["optimizer"]["lr"]}' in text
+    assert f'"lr": {config.optimizer.arguments["lr"]}' in text

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from experiments.config import identity
 from experiments.errors import UserError
 from experiments.records.schema import load_run
 from experiments.run import run
@@ -97,13 +96,13 @@ def test_what_is_mirrored(make_config, recorded):
     seen, recorder = recorded
     config = make_config("tracking=wandb", "budget.steps=20")
     assert run.execute(config).status == "done"
-    assert seen["id"] == identity.run_id(config)
+    assert seen["id"] == config.run_id
     assert seen["mode"] == "offline"
     assert seen["name"] == "digits-adam-seed0"
     assert seen["job_type"] == "train"
-    assert identity.group_id(config) in seen["group"]
+    assert config.group_id in seen["group"]
     assert set(seen["tags"]) == {"digits", "small_cnn", "adam", "default"}
-    assert seen["config"]["optimizer"]["lr"] == config["optimizer"]["lr"]
+    assert seen["config"]["optimizer"]["lr"] == config.optimizer.arguments["lr"]
     assert [step for step, _ in recorder.rows] == [18, 20]
     assert {("*", "step"), ("epoch", None), ("train_seconds", None)} <= set(recorder.axes)
     assert {"epoch", "train_seconds", "step"} <= set(recorder.rows[0][1])
@@ -135,7 +134,7 @@ def test_a_trial_of_tuning_is_told_apart(make_config, tmp_path, recorded):
 
 
 def folder_of(config) -> Path:
-    return Path(config["runs_dir"]) / identity.run_id(config)
+    return config.runs_dir / config.run_id
 
 
 def test_three_resumes_are_one_wandb_run_whose_steps_ascend(make_config, stop_after):
@@ -145,7 +144,7 @@ def test_three_resumes_are_one_wandb_run_whose_steps_ascend(make_config, stop_af
         stop_after(config, step)
     assert run.execute(config).status == "done"
     logs = offline.logs(folder_of(config))
-    assert [log.run_id for log in logs] == [identity.run_id(config)] * 4
+    assert [log.run_id for log in logs] == [config.run_id] * 4
     assert [log.steps for log in logs] == [[18], [36], [], [54, 60]]
     assert all(log.ended for log in logs)
     assert [row["step"] for row in load_run(folder_of(config)).rows] == [18, 36, 54, 60]
@@ -216,11 +215,11 @@ def test_a_resumed_run_is_one_run_on_the_server(make_config, stop_after, server)
     for step in (20, 40):
         stop_after(config, step)
     assert run.execute(config).status == "done"
-    rows = server.history.pop(identity.run_id(config))
+    rows = server.history.pop(config.run_id)
     assert [row["_step"] for row in rows] == [18, 36, 54, 60]
     assert [row["step"] for row in rows] == [18, 36, 54, 60]
     assert not server.history
-    told = server.created[identity.run_id(config)]
+    told = server.created[config.run_id]
     assert told["groupName"].startswith("digits-adam-")
     assert told["jobType"] == "train"
 
@@ -241,7 +240,7 @@ def test_a_server_that_never_answers_leaves_the_rows_to_a_later_upload(
     config = make_config("tracking=wandb", "budget.steps=20")
     assert run.execute(config).status == "done"
     (log,) = offline.logs(folder_of(config))
-    assert (log.run_id, log.steps) == (identity.run_id(config), [18, 20])
+    assert (log.run_id, log.steps) == (config.run_id, [18, 20])
 
 
 def silence(server, log):

@@ -34,5 +34,5 @@ def test_every_key_and_every_value_is_an_override(tmp_path):
     overrides = [f"{key}={','.join(map(str, choices))}" for key, choices in drawn.items()]
     config = preflight.check([*overrides, f"runs_dir={tmp_path}"])
     assert len(commandline.jobs(overrides)) == len(drawn["optimizer"]) * len(drawn["optimizer.lr"])
-    assert config["tracking"]["_target_"] == "experiments.tracking.wandb.start"
-    assert config["task"]["validation_fraction"] > 0  # what the sweep optimises is measured
+    assert config.tracking["_target_"] == "experiments.tracking.wandb.start"
+    assert config.task.arguments["validation_fraction"] > 0  # what the sweep optimises is measured

@@ -159,7 +159,7 @@ def test_without_any_value_there_is_no_second_stage(tmp_path):
         (
             [Dimension("lr", 0.9, 0.91, log=True)],
             16,
-            "Invalid optimizer.search.lr: 0.9 to 0.91. It is too narrow for 16 values",
+            "Invalid optimizer.suite.search.lr: 0.9 to 0.91. It is too narrow for 16 values",
         ),
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from experiments.config import commandline
+from experiments.config.run_config import Method
 from experiments.errors import UserError
 from experiments.tuning import space
 from experiments.tuning.space import Dimension
@@ -15,7 +16,7 @@ TUNED = sorted((commandline.CONF / "tuned").glob("*/*.yaml"))
 
 
 def section(search, **hyperparameters):
-    return {"name": "method", "lr": 0.1, **hyperparameters, "search": search}
+    return Method({"lr": 0.1, **hyperparameters}, {"name": "method", "search": search})
 
 
 def test_points_fill_the_space_evenly():
@@ -48,7 +49,7 @@ def test_the_recorded_ledgers_are_of_these_points(path):
     """What was tuned once would be tuned at the same learning rates today."""
     ledger = yaml.safe_load((path.parent / "ledgers" / path.name).read_text())
     optimizer = yaml.safe_load((commandline.CONF / "optimizer" / path.name).read_text())
-    (dimension,) = space.parse(optimizer)
+    (dimension,) = space.parse(Method.of(optimizer))
     tried = [trial["values"]["lr"] for trial in ledger["trials"] if trial["stage"] == "sobol"]
     points = sorted(point["lr"] for point in space.points([dimension], len(tried)))
     assert points == tried
@@ -58,7 +59,8 @@ def test_every_method_searches_as_much():
     """Equal effort: as many hyperparameters, over as many decades."""
     searched = {
         tuple(
-            (d.key, round(math.log10(d.high / d.low), 6)) for d in space.parse(yaml.safe_load(text))
+            (d.key, round(math.log10(d.high / d.low), 6))
+            for d in space.parse(Method.of(yaml.safe_load(text)))
         )
         for text in (path.read_text() for path in (commandline.CONF / "optimizer").glob("*.yaml"))
     }
@@ -154,8 +156,8 @@ def test_a_space_is_read_from_the_yaml():
 @pytest.mark.parametrize(
     ("search", "line"),
     [
-        (None, "Invalid optimizer.search of method: None"),
-        ({"rate": {}}, "Invalid optimizer.search.rate: method has no such hyperparameter"),
+        (None, "Invalid optimizer.suite.search of method: None"),
+        ({"rate": {}}, "Invalid optimizer.suite.search.rate: method has no such hyperparameter"),
         ({"lr": {"low": 0.1, "high": 1.0}}, "scale must be one of: log, linear"),
         ({"lr": {"low": 1.0, "high": 0.1, "scale": "log"}}, "low < high"),
         ({"lr": {"low": "x", "high": 0.1, "scale": "log"}}, "must be numbers"),

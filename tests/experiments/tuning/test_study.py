@@ -182,7 +182,7 @@ from experiments.tuning import optuna_trials
 def evaluate(points):
     os.kill(os.getpid(), signal.SIGKILL)
 
-study.complete(Path(sys.argv[1]), TPE if sys.argv[2] == "tpe" else SOBOL, evaluate)
+optuna_trials.complete(Path(sys.argv[1]), TPE if sys.argv[2] == "tpe" else SOBOL, evaluate)
 """
 
 

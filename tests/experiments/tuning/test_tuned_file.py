@@ -109,7 +109,7 @@ def test_no_configuration_reads_what_lies_beside(tmp_path, monkeypatch):
     assert kept
     assert written != path
     after = compose.composed(["ruleset=tuned", "optimizer=sgd", "task=digits"])
-    assert after["optimizer"] == before["optimizer"]
+    assert after.optimizer == before.optimizer
     assert commandline.choices("tuned/digits") == methods
 
 

@@ -1,0 +1,115 @@
+"""A task with few samples, to look at a run: the same ones in every batch, or fewer to evaluate."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.errors import UserError
+from experiments.tasks.task import Split, Task
+
+
+class Repeated(Split):
+    """As many samples as a split has, all of them its first few over and over.
+
+    They are read in order and without augmentation, and kept. So a batch of as many is the same
+    each time.
+
+    Args:
+        split: Any.
+        samples: How many different ones.
+    """
+
+    def __init__(self, split: Split, samples: int) -> None:
+        self._length = len(split)
+        self._inputs, self._targets = next(split.batches(min(samples, len(split))))
+
+    def __len__(self) -> int:
+        """Return the number of samples, repetitions included."""
+        return self._length
+
+    def to(self, device: torch.device) -> None:
+        """Keep the samples on the device."""
+        self._inputs, self._targets = self._inputs.to(device), self._targets.to(device)
+
+    def batches(
+        self, batch_size: int, *, seed: int | None = None, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield batches in order, whatever the seed. See ``Split``."""
+        for index in self._index_batches(batch_size, start, None):
+            rows = (index % len(self._targets)).to(self._targets.device)
+            yield self._inputs[rows], self._targets[rows]
+
+
+class First(Split):
+    """The first few samples of a split.
+
+    Args:
+        split: Any.
+        samples: How many; all of a split that has no more.
+    """
+
+    def __init__(self, split: Split, samples: int) -> None:
+        self._split, self._samples = split, min(samples, len(split))
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return self._samples
+
+    def to(self, device: torch.device) -> None:
+        """Hand the device on."""
+        self._split.to(device)
+
+    def batches(
+        self, batch_size: int, *, seed: int | None = None, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield batches in order, whatever the seed. See ``Split``."""
+        left = self._samples - start * batch_size
+        if left <= 0:
+            return
+        for inputs, targets in self._split.batches(min(batch_size, self._samples), start=start):
+            yield inputs[:left], targets[:left]
+            left -= len(inputs)
+            if left <= 0:  # before another batch is read
+                return
+
+    def metrics(self, loss_sum: float, correct: float, count: float) -> dict[str, float]:
+        """Those of the whole split, were the rest of it like these samples.
+
+        A split of text knows the words and characters of its whole text alone.
+        """
+        scale = len(self._split) / self._samples
+        return self._split.metrics(loss_sum * scale, correct * scale, count * scale)
+
+
+def limited(task: Task, debug: Mapping[str, Any] | None) -> Task:
+    """The task as a run is to see it.
+
+    Args:
+        task: Any.
+        debug: The section of the config: ``train_samples`` for ``Repeated`` training samples,
+            ``evaluation_samples`` for the ``First`` ones of the other splits, or None for all.
+
+    Raises:
+        UserError: If a number is none.
+    """
+    if debug is None:
+        return task
+    for key in ("train_samples", "evaluation_samples"):
+        if debug[key] is not None and not (type(debug[key]) is int and debug[key] >= 1):
+            raise UserError(
+                f"Invalid debug.{key}: {debug[key]}. Must be a whole number >= 1, or null."
+            )
+    train, few = debug["train_samples"], debug["evaluation_samples"]
+    return replace(
+        task,
+        train=task.train if train is None else Repeated(task.train, train),
+        validation=_first(task.validation, few),
+        test=_first(task.test, few),
+    )
+
+
+def _first(split: Split | None, samples: int | None) -> Split | None:
+    return split if split is None or samples is None else First(split, samples)
