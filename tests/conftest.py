@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkout import Checkout
 from tests.support import costs
+from tests.support.checkout import Checkout
 
 # Workers of pytest-xdist share the cores: with all of them in each, threads wait for one another.
 # Before torch is imported, and for the runs that tests start, too.

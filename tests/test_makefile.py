@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkout import ROOT, Checkout
+from tests.support.checkout import ROOT, Checkout
 
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.adafisher.side_by_side import SideBySide
-from tests.cases import Case
+from tests.support.cases import Case
+from tests.support.side_by_side import SideBySide
 
 STEPS = 8
 

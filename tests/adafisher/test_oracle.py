@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from adafisher import AdaFisher
-from tests.adafisher.side_by_side import SideBySide
-from tests.cases import BY_ID, CASES, Case, loss_of
+from tests.support.cases import BY_ID, CASES, Case, loss_of
+from tests.support.side_by_side import SideBySide
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*in no supported layer:UserWarning"),

@@ -9,8 +9,8 @@ from torch import nn
 
 from adafisher import AdaFisher, stats
 from adafisher.stats import Spread
-from tests.adafisher.side_by_side import SideBySide
-from tests.cases import BY_ID, CASES, Case, loss_of
+from tests.support.cases import BY_ID, CASES, Case, loss_of
+from tests.support.side_by_side import SideBySide
 
 MLP = BY_ID["mlp_inplace_relu"]
 DAMPING = 1e-2

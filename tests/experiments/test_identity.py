@@ -6,7 +6,7 @@ from experiments.config import commandline, identity, origin
 from experiments.config.compose import composed
 from experiments.config.run_config import RunConfig
 from experiments.engine.build import build_optimizer
-from tests.configs import GONE, changed
+from tests.support.configs import GONE, changed
 
 
 def reordered(value):

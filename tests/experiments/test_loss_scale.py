@@ -12,7 +12,7 @@ from experiments.engine.loop import Trainer
 from experiments.errors import UserError
 from experiments.run import control
 from experiments.studies import watched
-from tests.configs import GONE, changed
+from tests.support.configs import GONE, changed
 
 SCALE = 65536.0  # what torch begins with, and the released trainer
 COUNT = 12

@@ -11,7 +11,7 @@ from experiments.engine.loop import Trainer
 from experiments.engine.precision import Precision
 from experiments.errors import UserError
 from experiments.records.schema import load_runs
-from tests.configs import changed
+from tests.support.configs import changed
 
 # The compiler asks every tensor for its gradient, and hides the warning but not from "error".
 COMPILING = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")

@@ -13,7 +13,7 @@ from experiments.records.store import RunFolder
 from experiments.run import run
 from experiments.tracking import offline, sync
 from experiments.tracking import wandb as mirror
-from tests.wandb_server import serving
+from tests.support.wandb_server import serving
 
 COUNTER = """
 import pathlib, sys
