@@ -55,7 +55,7 @@ can_make_venv := import ensurepip, venv; $(is_supported)
 can_install := import pip; $(is_supported)
 
 .PHONY: help sweep plan status replay calibration report tables figures paper study tune data
-.PHONY: publish wandb-sync bench bench-analysis test lint type smoke setup clean .jobs
+.PHONY: publish wandb-sync bench bench-analysis test quick lint type smoke setup clean .jobs
 
 ## Print this page. It needs no set-up.
 help:
@@ -190,6 +190,14 @@ bench-analysis: setup
 test: setup
 	@echo "Tests."
 	@$(python) -m pytest $(ARGS)
+
+## Run the tests that start no process, compile nothing and take a tenth of a second or less: within a minute on two
+## cores, for while you write. `ARGS=--renew-costs` of test sees anew which those are (tests/support/costs.txt).
+## Variables: ARGS
+## Example:   make quick ARGS='-k tuning'
+quick: setup
+	@echo "Quick tests."
+	@$(python) -m pytest --quick -q -n 2 $(ARGS)
 
 ## Check the format of the code and its style.
 ## Example:   make lint

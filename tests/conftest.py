@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkout import Checkout
+from tests.support import costs
+from tests.support.checkout import Checkout
 
 # Workers of pytest-xdist share the cores: with all of them in each, threads wait for one another.
 # Before torch is imported, and for the runs that tests start, too.
@@ -20,6 +21,15 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
 # A shell starts what it runs in the background with Ctrl-C ignored, and that is inherited: the
 # tests that interrupt a run would wait in vain.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    costs.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    file = Path(costs.__file__).with_suffix(".txt")
+    config.pluginmanager.register(costs.Costs(config, file), "costs")
 
 
 @pytest.fixture

@@ -207,6 +207,14 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         graphlib.TopologicalSorter(arrows).prepare()
 
 
+def test_helpers_stand_apart_from_tests() -> None:
+    folders = [ROOT / "tests" / package for package in ("adafisher", "analysis", "experiments")]
+    files = [path for folder in folders for path in folder.rglob("*.py")]
+    assert len(files) > 100
+    helpers = [path.name for path in files if not path.name.startswith(("test_", "conftest."))]
+    assert not helpers, "these belong into tests/support"
+
+
 def test_nothing_that_analysis_loads_brings_torch() -> None:
     modules = [module_of(path) for path in sources() if path.is_relative_to(ROOT / "analysis")]
     script = (

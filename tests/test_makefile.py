@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkout import ROOT, Checkout
+from tests.support.checkout import ROOT, Checkout
 
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 
@@ -135,6 +135,7 @@ def test_jobs_must_be_a_positive_whole_number(checkout: Checkout, jobs: str) -> 
         (["bench-analysis", "ARGS=--runs 10"], "analysis.report.bench --runs 10"),
         (["data", "TASK=a,b", "DATA=d"], 'experiments data task=a,b data_dir="d"'),
         (["test", "ARGS=-m slow"], "pytest -m slow"),
+        (["quick", "ARGS=-k b"], "pytest --quick -q -n 2 -k b"),
         (["type"], "mypy"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.checkout import BROKEN, Checkout
+from tests.support.checkout import BROKEN, Checkout
 
 
 def test_the_first_python_that_runs_and_fits_is_taken(checkout: Checkout) -> None:

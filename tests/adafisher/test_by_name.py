@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict as torchs_own
 
 from adafisher import AdaFisher, get_optimizer_state_dict, set_optimizer_state_dict
-from tests.cases import BY_ID, loss_of
+from tests.support.cases import BY_ID, loss_of
 
 MLP = BY_ID["mlp_inplace_relu"]
 TOKENS = BY_ID["mixed_tokens"]

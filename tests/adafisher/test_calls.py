@@ -11,8 +11,8 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils.checkpoint import checkpoint
 
 from adafisher import AdaFisher
-from tests.adafisher.side_by_side import SideBySide
-from tests.cases import BY_ID, loss_of
+from tests.support.cases import BY_ID, loss_of
+from tests.support.side_by_side import SideBySide
 
 ATTENTION = BY_ID["attention_self"]
 

@@ -12,8 +12,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from adafisher import AdaFisher
-from tests.adafisher.side_by_side import SideBySide
-from tests.cases import BY_ID, Case, loss_of
+from tests.support.cases import BY_ID, Case, loss_of
+from tests.support.side_by_side import SideBySide
 
 CNN = BY_ID["cnn_inplace"]
 MLP = BY_ID["mlp_inplace_relu"]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from adafisher import AdaFisher, AdaFisherW
-from tests.cases import BY_ID, loss_of
+from tests.support.cases import BY_ID, loss_of
 
 CNN = BY_ID["cnn_inplace"]
 OPTIONS: dict[str, Any] = {"update_interval": 3, "weight_decay": 0.01, "lr": 2e-3}

@@ -9,8 +9,8 @@ import torch.distributed.checkpoint as dcp
 from torch import nn
 
 from adafisher import AdaFisher, get_optimizer_state_dict, set_optimizer_state_dict
-from tests.adafisher import ddp_checks, fsdp_checks, gpu_checks, ranks
-from tests.adafisher.shares import loss_of
+from tests.support import ddp_checks, fsdp_checks, gpu_checks, ranks
+from tests.support.shares import loss_of
 
 
 class Ends(NamedTuple):

@@ -17,7 +17,7 @@ from adafisher.factors import (
     reduced_square_sum,
     square_sum,
 )
-from tests.reference import conv_patches, transposed_patches
+from tests.support.reference import conv_patches, transposed_patches
 
 MODES = {
     "zeros": "constant",

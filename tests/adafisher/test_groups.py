@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CyclicLR, LambdaLR, OneCycleLR
 
 from adafisher import AdaFisher, AdaFisherW
-from tests.adafisher.side_by_side import SideBySide
-from tests.cases import BY_ID, loss_of
+from tests.support.cases import BY_ID, loss_of
+from tests.support.side_by_side import SideBySide
 
 CNN = BY_ID["cnn_inplace"]
 MLP = BY_ID["mlp_inplace_relu"]

@@ -14,8 +14,8 @@ from torch.nn.modules.module import _global_forward_hooks, register_module_forwa
 from torch.utils.hooks import RemovableHandle
 
 from adafisher import AdaFisher
-from tests.adafisher.side_by_side import SideBySide
-from tests.cases import BY_ID, Case, Function, loss_of
+from tests.support.cases import BY_ID, Case, Function, loss_of
+from tests.support.side_by_side import SideBySide
 
 MLP = BY_ID["mlp_inplace_relu"]
 
@@ -335,7 +335,7 @@ def test_weight_that_is_also_read_elsewhere_is_said_once(
 @pytest.mark.filterwarnings("ignore:.*no rows came with the gradients of 'read':UserWarning")
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 def test_reads_by_the_layers_themselves_are_not_reads_elsewhere() -> None:
-    from tests.cases import CASES
+    from tests.support.cases import CASES
 
     for case in CASES:
         model = case.model()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from adafisher import AdaFisher, register_layer
 from adafisher.capture.calls import overrides_forward
 from adafisher.layers import registry
-from tests.reference import ReferenceAdaFisher
+from tests.support.reference import ReferenceAdaFisher
 
 
 class Dense(nn.Module):

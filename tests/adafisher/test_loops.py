@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from adafisher import AdaFisher, AdaFisherW
 from adafisher.capture.calls import refuse_capture
-from tests.adafisher.side_by_side import SideBySide
-from tests.cases import BY_ID, loss_of
+from tests.support.cases import BY_ID, loss_of
+from tests.support.side_by_side import SideBySide
 
 CNN = BY_ID["cnn_inplace"]
 MLP = BY_ID["mlp_inplace_relu"]

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from adafisher import AdaFisher, AdaFisherW
-from tests.adafisher.side_by_side import SideBySide
-from tests.cases import BY_ID, CASES, Case, loss_of
+from tests.support.cases import BY_ID, CASES, Case, loss_of
+from tests.support.side_by_side import SideBySide
 
 CNN = BY_ID["cnn_inplace"]
 MLP = BY_ID["mlp_inplace_relu"]

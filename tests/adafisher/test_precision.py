@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from adafisher import AdaFisher, AdaFisherW
-from tests.cases import BY_ID, loss_of
+from tests.support.cases import BY_ID, loss_of
 
 CNN = BY_ID["cnn_inplace"]
 # The scale shows in what Min-Max does not undo: running averages from ones, and an added eps.

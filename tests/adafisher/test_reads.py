@@ -13,8 +13,8 @@ import torchvision.models.video.swin_transformer
 from torch import Tensor, nn
 
 from adafisher import AdaFisher
-from tests.adafisher.side_by_side import SideBySide
-from tests.cases import Case, loss_of
+from tests.support.cases import Case, loss_of
+from tests.support.side_by_side import SideBySide
 
 
 class Called(nn.Module):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from adafisher import AdaFisher
-from tests.adafisher.side_by_side import SideBySide
-from tests.cases import BY_ID, loss_of
+from tests.support.cases import BY_ID, loss_of
+from tests.support.side_by_side import SideBySide
 
 MLP = BY_ID["mlp_inplace_relu"]
 SMOOTH = BY_ID["tied_linear"]  # twice differentiable, and its layers share a weight

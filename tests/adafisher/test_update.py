@@ -11,7 +11,7 @@ from adafisher import AdaFisher, AdaFisherW
 from adafisher.execution import fused
 from adafisher.execution.step import Hyperparameters, Update
 from adafisher.execution.stepper import Stepper
-from tests.cases import BY_ID, CASES, Case, loss_of
+from tests.support.cases import BY_ID, CASES, Case, loss_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*in no supported layer:UserWarning"),

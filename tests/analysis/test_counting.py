@@ -10,7 +10,7 @@ import pytest
 from analysis.published.shipped import Recipe, Shipped, shipped
 from analysis.published.verdict import beside, verdicts
 from analysis.results.load import load_results
-from tests.analysis.published import PLAIN, identity_of, recipe_of
+from tests.support.published import PLAIN, identity_of, recipe_of
 
 PAPER, FILE = "batch 256 (paper)", "batch 128 (released file)"
 GOOD = (94.9, 95.0, 94.8, 94.95, 94.85)  # the row has 94.85

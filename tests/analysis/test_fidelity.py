@@ -12,7 +12,7 @@ from analysis.published.shipped import Shipped, shipped
 from analysis.published.verdict import verdicts
 from analysis.results.load import load_results
 from analysis.tables import published_fidelity, published_vs_reproduced
-from tests.analysis.published import identity_of, recipe_of
+from tests.support.published import identity_of, recipe_of
 
 ROWS = records(read_published())
 WORDS = {"as published", "as released", "differs", "unknown"}

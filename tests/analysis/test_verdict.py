@@ -14,7 +14,7 @@ from analysis.published.numbers import read_published
 from analysis.published.shipped import shipped
 from analysis.published.verdict import COLUMNS, OUTCOMES, RULE, beside, counts, verdicts
 from analysis.results.load import load_results
-from tests.analysis.published import PLAIN, identity_of, recipe_of
+from tests.support.published import PLAIN, identity_of, recipe_of
 
 ADAM = ("cifar10", "resnet18", "scratch", "adam")  # published: 94.85, std 0.1
 SGD = ("cifar10", "resnet18", "scratch", "sgd")  # published: 95.64, no std

@@ -10,6 +10,7 @@ import pytest
 
 from experiments.config import commandline, compose
 from experiments.engine.loop import Trainer
+from experiments.records.outcome import Outcome
 from experiments.run import run
 
 Config = dict[str, Any]
@@ -48,10 +49,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Config, int], None]:
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Config, int], Outcome]:
     """Attempt a run, and have it end as by a scheduler's signal after the given step."""
 
-    def stop(config: Config, step: int) -> None:
+    def stop(config: Config, step: int) -> Outcome:
         plain = Trainer._step
 
         def interrupted(trainer: Any, *arguments: Any) -> Any:
@@ -61,6 +62,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Config, int], None]
 
         with monkeypatch.context() as patch:
             patch.setattr(Trainer, "_step", interrupted)
-            assert run.execute(config).status == "interrupted"
+            outcome = run.execute(config)
+        assert outcome.status == "interrupted"
+        return outcome
 
     return stop

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.commands import exit_code
+from tests.support.commands import exit_code
 
 COMMANDS = {
     "status": ("runs_dir", [], None, "no runs in {folder}"),

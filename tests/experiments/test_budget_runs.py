@@ -1,8 +1,6 @@
 """Runs whose end a clock or a metric decides, under a clock of the test's own."""
 
 import json
-import os
-import signal
 
 import pytest
 
@@ -60,38 +58,6 @@ def test_the_schedule_of_a_training_time_anneals_over_it(make_config):
         lrs[name] = found
     assert len(lrs["timed"]) == 6
     assert lrs["timed"] == pytest.approx(lrs["counted"])
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ("budget=train_seconds", "budget.train_seconds=7.5"),
-        (
-            "budget=target",
-            "budget.target=50",
-            "budget.max_epochs=3",
-            "task.evaluations_per_epoch=3",
-        ),
-    ],
-    ids=["train_seconds", "target"],
-)
-def test_a_stopped_run_ends_like_an_unbroken_one(make_config, monkeypatch, overrides):
-    unbroken = make_config(*overrides, f"runs_dir={make_config().runs_dir}-unbroken")
-    run.execute(unbroken)
-    config = make_config(*overrides)
-    step = Trainer._step
-
-    def signalled(trainer, inputs, targets):
-        if trainer.counters.step == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(trainer, inputs, targets)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", signalled)
-        assert run.execute(config).status == "interrupted"
-    assert run.execute(config).status == "done"
-    assert record_of(config).rows == record_of(unbroken).rows
-    assert record_of(config).progress == record_of(unbroken).progress
 
 
 def test_a_target_ends_the_run_at_the_first_evaluation_that_reaches_it(make_config):

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from experiments.config import commandline
-from tests.experiments.sweeps import ROOT, statuses, sweep
+from tests.support.sweeps import ROOT, statuses, sweep
 
 TRAIN = [sys.executable, "-m", "experiments.train"]
 

@@ -18,8 +18,8 @@ from experiments.records.schema import load_run
 from experiments.records.store import RunFolder
 from experiments.run import run
 from experiments.timing import calibration, calibration_key, calibration_process, calibration_report
-from tests.experiments import faulty
-from tests.experiments.calibrations import made_up
+from tests.support import faulty
+from tests.support.calibrations import made_up
 
 MATCH = ("budget=match_seconds", "budget.reference_steps=4")
 

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.config import budget
 from experiments.records.calibration import read
-from tests.experiments.calibrations import made_up
+from tests.support.calibrations import made_up
 
 
 def test_half_the_cost_is_twice_the_steps():

@@ -9,7 +9,7 @@ import pytest
 from experiments.errors import UserError
 from experiments.records.schema import Run
 from experiments.timing import calibration_report
-from tests.experiments.calibrations import made_up
+from tests.support.calibrations import made_up
 
 
 def finished(method: str, seconds: float, *, step: int = 100, seed: int = 0, **changes) -> Run:

@@ -4,12 +4,12 @@ import pytest
 
 from experiments.records.outcome import PreparationError
 from experiments.timing import calibration_start
-from tests.experiments.faulty import COMPILING_SECONDS
+from tests.support.faulty import COMPILING_SECONDS
 
 
 def with_fault(make_config, fault: str):
     return make_config(
-        *("optimizer=sgd", "optimizer._target_=tests.experiments.faulty.FaultySGD"),
+        *("optimizer=sgd", "optimizer._target_=tests.support.faulty.FaultySGD"),
         f"+optimizer.fault={fault}",
     )
 

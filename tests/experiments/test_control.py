@@ -23,7 +23,7 @@ from experiments.errors import UserError
 from experiments.optimizers.scalar_control import ScalarControl
 from experiments.records.schema import load_run
 from experiments.run import control, execute
-from tests.experiments.faulty import FaultyAdam
+from tests.support.faulty import FaultyAdam
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:AdaFisher.*in no supported layer"),
@@ -215,7 +215,7 @@ def test_what_cannot_be_controlled_is_refused(
         control.check(config(tmp_path, *overrides))
 
 
-FAULTY = ("optimizer=adam", "optimizer._target_=tests.experiments.faulty.FaultyAdam")
+FAULTY = ("optimizer=adam", "optimizer._target_=tests.support.faulty.FaultyAdam")
 
 
 @pytest.mark.parametrize(

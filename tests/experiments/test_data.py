@@ -9,7 +9,7 @@ from experiments.errors import UserError
 from experiments.tasks import cifar10, download, imagenet1k, mnist
 from experiments.tasks import fetch as data
 from experiments.tasks.source import Source
-from tests.commands import exit_code
+from tests.support.commands import exit_code
 
 TASKS = commandline.choices("task")
 

@@ -14,7 +14,7 @@ from experiments.records.schema import load_runs
 from experiments.run import run
 from experiments.tasks.few_samples import First, Repeated
 from experiments.tasks.tokens import TokenSplit
-from tests.configs import GONE, changed
+from tests.support.configs import GONE, changed
 
 CHOICES = commandline.choices("debug")
 WHOLE = ("budget=steps", "optimizer=adamw", "task=digits")

@@ -9,7 +9,7 @@ from torch import nn
 
 from experiments.engine.build import build_control, build_optimizer
 from experiments.errors import UserError
-from tests.configs import GONE, changed
+from tests.support.configs import GONE, changed
 
 
 class Parts(nn.Module):

@@ -21,7 +21,7 @@ from experiments.records.store import RunFolder
 from experiments.run import run
 from experiments.tuning import rungs
 from experiments.tuning.trial_scores import of_runs
-from tests.experiments.calibrations import made_up
+from tests.support.calibrations import made_up
 
 Spoil = Callable[..., None]
 LARGE_BATCH = "task.batch_size=1150"  # all of digits: an epoch is a step

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from experiments.records.schema import load_runs
-from tests.experiments.sweeps import LAUNCHERS, children_of, measurements, status, statuses, sweep
+from tests.support.sweeps import LAUNCHERS, children_of, measurements, status, statuses, sweep
 
-FAULTY = ["optimizer=sgd", "optimizer._target_=tests.experiments.faulty.FaultySGD", "threads=1"]
+FAULTY = ["optimizer=sgd", "optimizer._target_=tests.support.faulty.FaultySGD", "threads=1"]
 FAULTY_ADAM = [
-    *("optimizer=adam", "optimizer._target_=tests.experiments.faulty.FaultyAdam", "threads=1")
+    *("optimizer=adam", "optimizer._target_=tests.support.faulty.FaultyAdam", "threads=1")
 ]
 SHORT = ["budget=steps", "budget.steps=6", "memory_limit_gb=3"]
 SIX = "+optimizer.fault=none,diverges,none:b,raises,takes_memory,none:c"

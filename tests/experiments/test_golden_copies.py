@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from experiments.records.schema import load_run, roots
 from experiments.replay import compare, golden, rerun
-from tests.commands import exit_code
+from tests.support.commands import exit_code
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "tests" / "golden" / "runs"

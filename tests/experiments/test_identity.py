@@ -6,7 +6,7 @@ from experiments.config import commandline, identity, origin
 from experiments.config.compose import composed
 from experiments.config.run_config import RunConfig
 from experiments.engine.build import build_optimizer
-from tests.configs import GONE, changed
+from tests.support.configs import GONE, changed
 
 
 def reordered(value):
@@ -37,22 +37,20 @@ def test_id_ignores_folders_display_and_notes(make_config):
 
 
 def test_id_depends_on_everything_that_is_measured(make_config):
-    ids = {
-        make_config(*overrides).run_id
-        for overrides in (
-            [],
-            ["seed=1"],
-            ["optimizer.lr=0.5"],
-            ["optimizer=sgd"],
-            ["budget.steps=5"],
-            ["task.batch_size=3"],
-            ["task.eval_batch_size=3"],
-            ["schedule=constant"],
-            ["model.width=8"],
-            ["ruleset=tuned"],
-        )
-    }
-    assert len(ids) >= 9  # without a tuned file for the task the last one is the first
+    configs = [
+        [],
+        ["seed=1"],
+        ["optimizer.lr=0.5"],
+        ["optimizer=sgd"],
+        ["budget.steps=5"],
+        ["task.batch_size=3"],
+        ["task.eval_batch_size=3"],
+        ["schedule=constant"],
+        ["model.width=8"],
+        ["precision=bf16"],
+        ["ruleset=tuned"],
+    ]
+    assert len({make_config(*overrides).run_id for overrides in configs}) == len(configs)
 
 
 def test_equal_numbers_have_one_id(make_config):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from experiments.records.schema import load_runs
-from tests.experiments.sweeps import LAUNCHERS, children_of, measurements, row_count, start, sweep
+from tests.support.sweeps import LAUNCHERS, children_of, measurements, row_count, start, sweep
 
 KILLS = int(os.environ.get("ADAFISHER_KILLS", "3"))
 RUNS = 12

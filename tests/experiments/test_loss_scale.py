@@ -1,22 +1,18 @@
 """A loss scale that no method knows of, as AdaFisher's released trainer has one on a GPU."""
 
-import functools
-import os
-import signal
-
 import pytest
 import torch
 from torch.nn import functional as F
 
 from experiments import seeding
+from experiments.config import identity
 from experiments.engine import compute
 from experiments.engine.build import build
 from experiments.engine.loop import Trainer
 from experiments.errors import UserError
-from experiments.records.schema import load_run
-from experiments.run import control, run
+from experiments.run import control
 from experiments.studies import watched
-from tests.configs import GONE, changed
+from tests.support.configs import GONE, changed
 
 SCALE = 65536.0  # what torch begins with, and the released trainer
 COUNT = 12
@@ -115,36 +111,10 @@ def test_the_scale_doubles_after_two_thousand_steps_and_halves_at_an_overflow(ma
     assert scaler.get_scale() == SCALE / 2
 
 
-def test_a_stopped_run_ends_like_an_unbroken_one(make_config, monkeypatch):
-    """The scale goes on where it was; here it changes in every step."""
-    scaler = functools.partial(torch.amp.GradScaler, growth_interval=1)
-    monkeypatch.setattr(torch.amp, "GradScaler", scaler)
-    arguments = ("optimizer=adahessian", f"loss_scale={SCALE}", "budget.steps=8")
-    unbroken = make_config(*arguments, f"runs_dir={make_config().runs_dir}-unbroken")
-    run.execute(unbroken)
-    config, step = make_config(*arguments), Trainer._step
-
-    def signalled(trainer, inputs, targets):
-        if trainer.counters.step == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(trainer, inputs, targets)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", signalled)
-        assert run.execute(config).status == "interrupted"
-    assert run.execute(config).status == "done"
-    records = [load_run(one.runs_dir / one.run_id) for one in (config, unbroken)]
-    rows = [
-        [{k: v for k, v in row.items() if k != "train_seconds"} for row in record.rows]
-        for record in records
-    ]
-    assert rows[0] == rows[1]
-    assert records[0].identity["protocol"]["loss_scale"] == SCALE
-
-
 def test_a_run_without_it_has_the_id_that_it_had(make_config):
     config = make_config()
     assert config.loss_scale is None
+    assert identity.protocol(make_config(f"loss_scale={SCALE}"))["loss_scale"] == SCALE
     before = changed(config, {"loss_scale": GONE})
     assert before.run_id == config.run_id
     compute.resolve(before)

@@ -8,7 +8,7 @@ from experiments.config import commandline, compose, identity, origin
 from experiments.records.schema import load_run
 from experiments.replay import migrate
 from experiments.run import execute
-from tests.configs import GONE, changed
+from tests.support.configs import GONE, changed
 
 JOBS = {
     "the task's own": ["task=digits", "optimizer=adam"],

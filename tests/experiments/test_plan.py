@@ -11,7 +11,7 @@ from experiments.sweep import estimate, plan
 from experiments.sweep.estimate import RunCost
 from experiments.system import cores
 from experiments.timing import calibration_key
-from tests.commands import exit_code
+from tests.support.commands import exit_code
 
 SWEEP = ["optimizer=adam,sgd", "seed=0,1", "task=digits", "budget.epochs=20"]
 

@@ -1,8 +1,6 @@
 """Precision, compiler and memory format: what they do, and what is refused by name."""
 
 import functools
-import os
-import signal
 
 import pytest
 import torch
@@ -13,8 +11,7 @@ from experiments.engine.loop import Trainer
 from experiments.engine.precision import Precision
 from experiments.errors import UserError
 from experiments.records.schema import load_runs
-from experiments.run import run
-from tests.configs import changed
+from tests.support.configs import changed
 
 # The compiler asks every tensor for its gradient, and hides the warning but not from "error".
 COMPILING = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
@@ -80,28 +77,6 @@ def test_a_step_that_overflows_is_skipped_and_counted(make_config):
     assert all(torch.equal(a, b) for a, b in zip(before, built.model.parameters(), strict=True))
     assert scaler.get_scale() == 2.0**59
     assert all(param.grad is None for param in built.model.parameters())
-
-
-def test_a_stopped_fp16_run_ends_like_an_unbroken_one(make_config, monkeypatch):
-    """The loss scale goes on where it was."""
-    arguments = ("precision=fp16", "optimizer=adafisher", "budget.steps=8")
-    # A scale that changes in every step.
-    scaler = functools.partial(torch.amp.GradScaler, growth_interval=1)
-    monkeypatch.setattr(torch.amp, "GradScaler", scaler)
-    unbroken = make_config(*arguments, f"runs_dir={make_config().runs_dir}-unbroken")
-    run.execute(unbroken)
-    config, step = make_config(*arguments), Trainer._step
-
-    def signalled(trainer, inputs, targets):
-        if trainer.counters.step == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(trainer, inputs, targets)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", signalled)
-        assert run.execute(config).status == "interrupted"
-    assert run.execute(config).status == "done"
-    assert rows_of(config) == rows_of(unbroken)
 
 
 @COMPILING

@@ -96,18 +96,6 @@ def interrupted(make_config, tmp_path, monkeypatch):
     return config, path
 
 
-def test_a_resumed_run_ends_like_an_unbroken_one(interrupted, make_config):
-    config, path = interrupted
-    assert run.execute(config).status == "done"
-    unbroken = make_config(f"pretrained.source={path}", f"runs_dir={config.runs_dir}-unbroken")
-    run.execute(unbroken)
-    rows = [
-        [{k: v for k, v in row.items() if k != "train_seconds"} for row in record_of(c).rows]
-        for c in (config, unbroken)
-    ]
-    assert rows[0] == rows[1] != []
-
-
 def test_a_run_does_not_resume_under_other_weights(interrupted):
     config, path = interrupted
     began = environment_of(config)["pretrained"]["sha256"]

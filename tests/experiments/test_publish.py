@@ -8,7 +8,7 @@ import pytest
 from experiments.config import compose
 from experiments.errors import UserError
 from experiments.tracking import offline, publish
-from tests.commands import exit_code
+from tests.support.commands import exit_code
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

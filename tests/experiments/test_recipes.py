@@ -9,7 +9,7 @@ from hydra import initialize_config_dir
 from experiments.config import commandline, compose, recipes
 from experiments.config.compositions import Compositions
 from experiments.config.sourced import sourced
-from tests.commands import exit_code
+from tests.support.commands import exit_code
 
 
 @pytest.fixture(scope="module")

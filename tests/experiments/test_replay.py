@@ -14,7 +14,7 @@ from experiments.errors import UserError
 from experiments.records.schema import PATCH_FILE, load_run
 from experiments.replay import compare, recorded_code, rerun
 from experiments.system import checkout
-from tests.commands import exit_code
+from tests.support.commands import exit_code
 
 ROOT = Path(__file__).resolve().parents[2]
 

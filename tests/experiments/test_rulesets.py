@@ -7,7 +7,7 @@ from experiments.errors import UserError
 from experiments.records.schema import ENVIRONMENT_FILE
 from experiments.run import execute
 from experiments.sweep import preflight
-from tests.configs import changed
+from tests.support.configs import changed
 
 TUNING = {"model": "small_cnn", "tokenization": None, "chosen": {"lr": 0.099}}
 

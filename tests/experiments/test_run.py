@@ -117,33 +117,6 @@ def test_a_finished_run_is_skipped(make_config):
     assert {path: path.read_bytes() for path in folder_of(config).path.iterdir()} == before
 
 
-@pytest.mark.parametrize("method", [*METHODS, f"shampoo {KEEPS}"])
-@pytest.mark.parametrize("stop_after", [1, 23, 24])
-def test_a_stopped_run_ends_like_an_unbroken_one(make_config, monkeypatch, method, stop_after):
-    overrides = (*f"optimizer={method}".split(), "budget.steps=30", "task.batch_size=48")
-    unbroken = make_config(*overrides, f"runs_dir={make_config().runs_dir}-unbroken")
-    run.execute(unbroken)
-
-    config = make_config(*overrides)
-    step = Trainer._step
-
-    def signalled(trainer, inputs, targets):
-        if trainer.counters.step == stop_after - 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(trainer, inputs, targets)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", signalled)
-        stopped = run.execute(config)
-    assert (stopped.status, stopped.reason) == (
-        "interrupted",
-        f"SIGTERM: stopped after step {stop_after}",
-    )
-    assert run.execute(config).status == "done"
-    assert len(measurements(config)) >= 2
-    assert measurements(config) == measurements(unbroken)
-
-
 def count_writes(config, monkeypatch):
     """How many file operations a whole run makes."""
     calls = []

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.experiments.sweeps import ROOT, command, measurements, statuses, sweep, wait_until
+from tests.support import slurm
+from tests.support.sweeps import ROOT, command, measurements, statuses, sweep, wait_until
 
 SLURM = ["launcher=submitit_slurm", "jobs=2", "hydra.launcher.partition=gpu"]
 LONG = ["optimizer=adam", "seed=0,1,2", "budget.epochs=25", "threads=1"]
@@ -23,7 +24,7 @@ def cluster(tmp_path, monkeypatch):
     """A folder with the calls that were made; its programs are first on the PATH."""
     home = tmp_path / "cluster"
     home.mkdir()
-    stand_in = Path(__file__).with_name("slurm.py")
+    stand_in = Path(slurm.__file__)
     for name in ("sbatch", "srun", "sacct", "scontrol", "scancel"):
         program = home / name
         program.write_text(f'#!/bin/sh\nexec {sys.executable} {stand_in} {name} "$@"\n')

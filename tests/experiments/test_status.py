@@ -9,7 +9,7 @@ import pytest
 from experiments.records.states import run_states
 from experiments.records.store import RunFolder
 from experiments.sweep import status
-from tests.commands import exit_code
+from tests.support.commands import exit_code
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDS = {

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.experiments.sweeps import (
+from tests.support.sweeps import (
     LAUNCHERS,
     children_of,
     measurements,

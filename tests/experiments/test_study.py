@@ -22,7 +22,7 @@ from experiments.errors import UserError
 from experiments.records.schema import STUDIES_DIR
 from experiments.studies import fisher_histograms, study
 from experiments.studies.full_factors import FullFactors
-from tests.commands import exit_code
+from tests.support.commands import exit_code
 
 NAMES = study.names()
 SMALL = {

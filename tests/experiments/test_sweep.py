@@ -14,7 +14,7 @@ from experiments.records.schema import TEXTS, load_runs
 from experiments.records.store import RunFolder
 from experiments.sweep import supervision
 from experiments.sweep.sweep import Sweep, execute_job, run
-from tests.experiments.sweeps import ROOT, command, measurements, sweep, wait_for_rows
+from tests.support.sweeps import ROOT, command, measurements, sweep, wait_for_rows
 
 
 def test_a_bad_run_is_a_row_and_the_others_finish(tmp_path):

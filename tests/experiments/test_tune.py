@@ -13,7 +13,7 @@ from experiments.records.schema import load_runs
 from experiments.tuning import space, tune, tuned_file, two_stages
 from experiments.tuning.options import TuneOptions
 from experiments.tuning.optuna_trials import JOURNAL
-from tests.commands import exit_code
+from tests.support.commands import exit_code
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ["budget=steps", "budget.steps=20"]

@@ -13,8 +13,8 @@ from experiments.records.store import RunFolder
 from experiments.run import run
 from experiments.tracking import offline, sync
 from experiments.tracking import wandb as mirror
-from tests.commands import exit_code
-from tests.wandb_server import serving
+from tests.support.commands import exit_code
+from tests.support.wandb_server import serving
 
 COUNTER = """
 import pathlib, sys

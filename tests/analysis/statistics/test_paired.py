@@ -13,9 +13,9 @@ def of(ours: list[float], theirs: list[float]) -> float | None:
 
 def test_only_seeds_that_both_have_are_paired() -> None:
     ours = {3: 5.0, 1: 2.0, 0: float("nan"), 7: 1.0, 8: float("inf")}
-    theirs = {1: 0.5, 3: 1.0, 0: 1.0, 9: 1.0, 8: 1.0}
+    theirs = {1: 1.0, 3: 0.5, 0: 1.0, 9: 1.0, 8: 1.0}
     pairs = pairs_of(ours, theirs)
-    assert (pairs.seeds, pairs.differences.tolist()) == ([1, 3], [1.5, 4.0])
+    assert (pairs.seeds, pairs.differences.tolist()) == ([1, 3], [1.0, 4.5])
 
 
 RESULTS = st.lists(st.floats(-99, 99), min_size=2, max_size=9)

@@ -10,8 +10,8 @@ from experiments.config.compose import composed
 from experiments.errors import UserError
 from experiments.models.gpt import GPT
 from experiments.models.initial import draw_as_torch
-from tests.configs import GONE, changed
 from tests.experiments.models.test_model_configs import CONFIGS, make
+from tests.support.configs import GONE, changed
 
 TORCH = ("resnet18_released", "resnet50_released", "densenet121_released")
 GPT1_MINI = {"layers": 1, "heads": 12, "width": 768, "mlp_width": 3072, "norm": "post"}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from experiments.optimizers import eigenbasis, ekfac, kfac_preconditioner
 from experiments.optimizers.ekfac import EKFAC, EKFACPreconditioner
-from tests.experiments.optimizers.kfac_problems import (
+from tests.support.kfac_problems import (
     TiedGPT,
     backward,
     conv_net,

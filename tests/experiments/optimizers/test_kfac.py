@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from experiments.optimizers.kfac_preconditioner import KFACPreconditioner
-from tests.experiments.optimizers.kfac_problems import (
+from tests.support.kfac_problems import (
     CASES,
     DAMPING,
     WITH_TIED,

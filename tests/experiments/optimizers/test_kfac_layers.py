@@ -9,7 +9,7 @@ from experiments.optimizers.kfac import KFAC
 from experiments.optimizers.kfac_preconditioner import KFACPreconditioner
 from experiments.optimizers.left_alone import left_alone_percent, remarks
 from experiments.optimizers.symmetric import pack, unpack
-from tests.experiments.optimizers.kfac_problems import (
+from tests.support.kfac_problems import (
     WITH_TIED,
     TiedGPT,
     backward,

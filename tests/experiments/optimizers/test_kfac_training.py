@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from experiments.optimizers.kfac import KFAC
 from experiments.optimizers.kfac_preconditioner import KFACPreconditioner
-from tests.experiments.optimizers.kfac_problems import (
+from tests.support.kfac_problems import (
     backward,
     grads,
     images,

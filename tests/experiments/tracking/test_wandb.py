@@ -11,7 +11,7 @@ from experiments.records.schema import load_run
 from experiments.run import run
 from experiments.tracking import offline
 from experiments.tracking import wandb as mirror
-from tests.wandb_server import serving
+from tests.support.wandb_server import serving
 
 
 @pytest.fixture(autouse=True)

@@ -111,6 +111,11 @@ def test_a_trial_without_one_of_its_seeds_has_no_value(tmp_path, statuses, expec
 def test_the_test_set_is_never_looked_at(tmp_path):
     with pytest.raises(UserError, match="digits has no validation split"):
         trial_scores.of_runs(POINT, [run(tmp_path, rows=[(90.0, 0.5)], validation=False)])
+    both = run(tmp_path, rows=[(90.0, 0.5), (80.0, 0.6)])
+    for row, on_test in zip(both.rows, (70.0, 99.0), strict=True):
+        row |= {"test_accuracy_percent": on_test, "test_loss": 1 - on_test / 100}
+    trial = trial_scores.of_runs(POINT, [both])
+    assert (trial.metric, trial.loss) == (90.0, 0.5)
 
 
 def test_less_is_better_of_a_perplexity(tmp_path):

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from adafisher import AdaFisher
-from tests.cases import Case
+from tests.support.cases import Case
 
 SAMPLES = 12
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6}

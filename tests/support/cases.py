@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.reference import ExplicitAttention
+from tests.support.reference import ExplicitAttention
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.adafisher.ddp_checks import CNN, MLP, PLAIN_CNN, STEPS
-from tests.adafisher.fsdp_checks import TOKENS, whole
-from tests.adafisher.ranks import checks
-from tests.adafisher.shares import ONE_EMPTY, UNEVEN, Shared
+from tests.support.ddp_checks import CNN, MLP, PLAIN_CNN, STEPS
+from tests.support.fsdp_checks import TOKENS, whole
+from tests.support.ranks import checks
+from tests.support.shares import ONE_EMPTY, UNEVEN, Shared
 
 on_gpu = partial(Shared, device="cuda")
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from adafisher import AdaFisher, AdaFisherW
-from tests.cases import Case, loss_of
-from tests.reference import ReferenceAdaFisher
+from tests.support.cases import Case, loss_of
+from tests.support.reference import ReferenceAdaFisher
 
 TOLERANCE = 1e-9
 

@@ -15,10 +15,10 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.parallel import DistributedDataParallel
 
 from adafisher import AdaFisher
-from tests.adafisher.ranks import checks
-from tests.adafisher.shares import ONE_EMPTY, UNEVEN, Shared, loss_of
-from tests.adafisher.sync_norm import sync_forward
-from tests.cases import BY_ID, Case
+from tests.support.cases import BY_ID, Case
+from tests.support.ranks import checks
+from tests.support.shares import ONE_EMPTY, UNEVEN, Shared, loss_of
+from tests.support.sync_norm import sync_forward
 
 STEPS = range(8)
 MLP = BY_ID["mlp_inplace_relu"]

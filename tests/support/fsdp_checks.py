@@ -21,10 +21,10 @@ from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_modul
 from torch.nn.parallel import DistributedDataParallel
 
 from adafisher import AdaFisher, get_optimizer_state_dict, set_optimizer_state_dict
-from tests.adafisher.ddp_checks import F32, PLAIN_CNN, RELEASED, STEPS
-from tests.adafisher.ranks import checks
-from tests.adafisher.shares import ONE_EMPTY, UNEVEN, Shared, gathered
-from tests.cases import BY_ID, Case
+from tests.support.cases import BY_ID, Case
+from tests.support.ddp_checks import F32, PLAIN_CNN, RELEASED, STEPS
+from tests.support.ranks import checks
+from tests.support.shares import ONE_EMPTY, UNEVEN, Shared, gathered
 
 # Odd sizes: shards of unequal length, empty ones, and cuts through a group of channels.
 MLP = Case("mlp", lambda: nn.Sequential(nn.Linear(4, 7), nn.GELU(), nn.Linear(7, 1)), (12, 4))
