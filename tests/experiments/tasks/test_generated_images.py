@@ -4,15 +4,15 @@ import pytest
 import torch
 import yaml
 
-from experiments.engine.build import SUITE_KEYS
 from experiments.errors import UserError
 from experiments.tasks import generated_images
 
 FILE = Path(__file__).parents[3] / "conf" / "task" / "generated_images.yaml"
+BATCHING = ("batch_size", "eval_batch_size", "evaluations_per_epoch")
 ARGUMENTS = {
     key: value
     for key, value in yaml.safe_load(FILE.read_text()).items()
-    if key not in {"defaults", "_target_", "_partial_", *SUITE_KEYS["task"]}
+    if key not in {"defaults", "_target_", "_partial_", "suite", *BATCHING}
 }
 
 
