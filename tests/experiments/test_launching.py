@@ -82,17 +82,17 @@ def test_a_launcher_that_cannot_run_is_refused(overrides, message, monkeypatch):
         launchers.of(overrides)
 
 
-def test_several_processes_of_a_single_run_are_refused():
+def test_several_processes_of_a_single_run_are_refused(make_config):
     with pytest.raises(UserError, match=r"Invalid processes: 2\. It is for sweeps"):
-        launchers.check_single({"processes": 2})
+        launchers.check_single(make_config("processes=2"))
 
 
-def test_cores_and_devices_are_divided(tmp_path, monkeypatch):
+def test_cores_and_devices_are_divided(make_config, tmp_path, monkeypatch):
     monkeypatch.setattr(cores, "cores", lambda: 16)
     context = sweep.Sweep(tmp_path, 8, parallel=2, devices=("0", "1", "2", "3"), leader=0)
-    config = {"threads": None, "processes": 2}
+    config = make_config("threads=null", "processes=2")
     shares = [sweep.share(config, context, place) for place in (0, 1)]
-    assert [settings["threads"] for settings, _ in shares] == [4, 4]
+    assert [given.threads for given, _ in shares] == [4, 4]
     assert [variables[cores.VISIBLE] for _, variables in shares] == ["0,1", "2,3"]
     assert {variables["MALLOC_TRIM_THRESHOLD_"] for _, variables in shares} == {"4294967296"}
     assert {variables["OMP_NUM_THREADS"] for _, variables in shares} == {"4"}
