@@ -37,7 +37,7 @@ def described(*typed: str) -> dict[str, Any]:
         whole = compose.compose_job([*typed, "seed=0"], hydra=True)
         own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
         config = compose.resolve(own)
-    config.origin = origin.trace(config, whole.hydra.runtime.choices)
+    config = config.having(origin=origin.trace(config, whole.hydra.runtime.choices))
     return identity.describe(config, TASK)
 
 
@@ -94,7 +94,7 @@ def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     conf = tmp_path / "conf"
     shutil.copytree(commandline.CONF, conf)
     monkeypatch.setattr(commandline, "CONF", conf)
-    origin._composed.cache_clear()
+    origin._reference.cache_clear()
 
     def edit(old: str, new: str) -> None:
         file = conf / "experiment" / "table2_cifar10.yaml"
@@ -102,7 +102,7 @@ def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         file.write_text(file.read_text().replace(old, new))
 
     yield edit
-    origin._composed.cache_clear()
+    origin._reference.cache_clear()
 
 
 def test_an_experiment_that_was_another_when_it_ran_is_named(
