@@ -16,7 +16,7 @@ class UserError(Exception):
 
 
 def refusal(error: Exception) -> str | None:
-    """The line that tells the user of ``error``; ``None`` if it is no mistake of theirs."""
+    """Make the line that tells the user of ``error``; ``None`` if it is no mistake of theirs."""
     if isinstance(error, UserError):
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
@@ -26,7 +26,7 @@ def refusal(error: Exception) -> str | None:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of a library says, without its further lines."""
+    """Cut what an error of a library says to its first line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

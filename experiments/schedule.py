@@ -13,7 +13,7 @@ Schedule = Callable[[float], float]
 
 
 def constant(*, horizon: float, epoch: float | None) -> Schedule:
-    """A factor of one throughout."""
+    """Keep a factor of one throughout."""
     del horizon, epoch
     return lambda progress: 1.0
 
@@ -65,7 +65,7 @@ def cosine(
 
 
 def _stated(epochs: int, *, horizon: float, epoch: float | None) -> float:
-    """The horizon of a number of epochs."""
+    """Compute the horizon of a number of epochs."""
     if epoch is None:
         raise ValueError(
             f"Invalid horizon_epochs: {epochs}. A budget in seconds has no epochs: must be null."

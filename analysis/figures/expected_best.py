@@ -87,5 +87,5 @@ def _bounded(block: list[Trials]) -> tuple[list[Floats], float]:
 
 
 def _titles(found: list[Trials]) -> list[str]:
-    """The panels in which some trial has a result."""
+    """Name the panels in which some trial has a result."""
     return list(dict.fromkeys(one.title for one in found if np.isfinite(one.values).any()))

@@ -108,6 +108,6 @@ def draw_improvements(
 
 
 def _handle(mark: int, title: str) -> Line2D:
-    """A workload in the legend: its marker, in the colour of no method."""
+    """Draw a workload in the legend: its marker, in the colour of no method."""
     marker = MARKS[mark % len(MARKS)]
     return Line2D([], [], marker=marker, color="#777777", linestyle="", label=plain(title))

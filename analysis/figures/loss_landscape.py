@@ -71,7 +71,7 @@ def build(results: Results) -> Figure:
 
 
 def overshoot(arrays: Arrays, facts: dict[str, Any]) -> float:
-    """How far the interpolated surface leaves the range of the losses that it goes through."""
+    """Measure how far the interpolated surface leaves the range of the losses it goes through."""
     logged = np.concatenate([arrays[f"projection_loss_{method}"] for method in facts["methods"]])
     surface = arrays["projection_surface"]
     beyond = np.nanmax(surface) - logged.max(), logged.min() - np.nanmin(surface)

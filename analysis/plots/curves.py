@@ -167,7 +167,7 @@ def lines_of(
 
 
 def _up_to_last(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """A curve up to its last finite value; one within that is not finite remains as a gap."""
+    """Cut a curve after its last finite value; one within that is not finite remains as a gap."""
     finite = np.flatnonzero(np.isfinite(y))
     end = finite[-1] + 1 if finite.size else 0
     return x[:end], y[:end]

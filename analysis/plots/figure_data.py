@@ -57,5 +57,5 @@ def _parts(axes: Axes) -> Iterator[dict[str, object]]:
 
 
 def _name(label: object) -> str:
-    """The label; matplotlib's own begin with an underscore and are none."""
+    """Read the label; matplotlib's own begin with an underscore and are none."""
     return "" if str(label).startswith("_") else str(label).replace(r"\$", "$")

@@ -95,7 +95,7 @@ def say(ax: Axes, text: str) -> None:
 
 
 def spans_decades(values: npt.ArrayLike) -> bool:
-    """Whether positive values differ by so much that only a logarithmic axis shows them all."""
+    """Tell whether positive values differ so much that only a logarithmic axis shows them all."""
     array = np.asarray(values, dtype=np.float64)
     array = array[np.isfinite(array)]
     return bool(array.size and array.min() > 0 and array.max() / array.min() > 10)

@@ -97,7 +97,7 @@ def facts_of(
 def _beyond(
     run: Mapping[str, Any], recipe: Recipe, method: ShippedMethod | None
 ) -> Iterator[tuple[str, str]]:
-    """What no value of the protocol tells."""
+    """Find what no value of the protocol tells."""
     cut = run["validation"]
     if recipe.protocol["task"].get("validation_fraction") == 0 and (cut is None or cut):
         yield FRACTION, "a validation split cut from train" if cut else "validation not known"
@@ -158,7 +158,7 @@ def _is_ignored(key: str) -> bool:
 
 
 def _short(keys: Sequence[str]) -> dict[str, str]:
-    """The last part of each key, where no other key has the same."""
+    """Shorten each key to its last part, where no other key has the same."""
     last = [key.rpartition(".")[2] for key in keys]
     return {
         key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)

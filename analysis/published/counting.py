@@ -53,7 +53,7 @@ class Counting:
         self._near: dict[Key, list[Candidate]] = by_key(near_runs(runs, published, shipped))
 
     def recipes(self, row: Run) -> list[Recipe]:
-        """The accepted recipes of a row; where none is shipped, what its runs' experiments say."""
+        """Find the accepted recipes of a row; if none is shipped, those that its runs state."""
         return self.shipped.covering(row) or self._stated(row)
 
     def of(self, row: Run) -> Counted | None:
@@ -118,7 +118,7 @@ class Counting:
         return list(grouped.values())
 
     def _stated(self, row: Run) -> list[Recipe]:
-        """What experiments that are not shipped say of a row that no shipped one makes."""
+        """Gather what experiments that are not shipped say of a row that no shipped one makes."""
         found: dict[str, Recipe] = {}
         for one in self._at(row):
             run = self.runs[one.index]
@@ -131,7 +131,7 @@ class Counting:
 
 
 def _nearest(found: Sequence[Conformity]) -> tuple[int, Conformity]:
-    """The recipe that a run departs least from; of equal ones the first."""
+    """Find the recipe that a run departs least from; of equal ones the first."""
     number = min(range(len(found)), key=lambda at: len(found[at].departures))
     return number, found[number]
 
@@ -158,7 +158,7 @@ def _chosen(
 
 
 def _recipe(recipes: Sequence[Recipe], recipe: Recipe, before: str = "") -> str:
-    """The name of a recipe, where there are several to tell apart or it is not shipped."""
+    """Name a recipe, where there are several to tell apart or it is not shipped."""
     return before + recipe.name if len(recipes) > 1 or not recipe.is_shipped else ""
 
 

@@ -72,7 +72,7 @@ def aspects(row: Mapping[str, Any], shipped: Shipped) -> dict[str, Aspect]:
 
 
 def notes(found: Mapping[str, Aspect], *, differences: bool = True) -> str:
-    """What a reader of a row has to know beside the words, by aspect.
+    """Say what a reader of a row has to know beside the words, by aspect.
 
     Args:
         found: Of ``aspects``.

@@ -75,7 +75,7 @@ class Recipe:
         return self.label or f"experiment {self.experiment}"
 
     def covers(self, row: Mapping[str, Any]) -> bool:
-        """Whether its runs carry the names of a published row."""
+        """Tell whether its runs carry the names of a published row."""
         names = (row["dataset"], row["model"], row["optimizer"])
         setting = r"\d+".join(map(re.escape, self.setting.split("*")))
         return (
@@ -85,7 +85,7 @@ class Recipe:
         )
 
     def command(self, row: Mapping[str, Any], seeds: Sequence[int] = ()) -> str:
-        """The command that runs it: with the experiment's seeds, or with the ones given."""
+        """Give the command that runs it: with the experiment's seeds, or with the ones given."""
         experiment = f"experiment={self.experiment}"
         processes = re.fullmatch(r"(\d+)_gpu", row["setting"])
         if processes:
@@ -119,7 +119,7 @@ class Shipped:
     neutral: Mapping[str, Mapping[str, Any]]
 
     def covering(self, row: Mapping[str, Any]) -> list[Recipe]:
-        """The recipes of a published row: none, one, or several that are all accepted."""
+        """Find the recipes of a published row: none, one, or several that are all accepted."""
         return [recipe for recipe in self.recipes if recipe.covers(row)]
 
     @property

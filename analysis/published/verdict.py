@@ -104,7 +104,7 @@ def verdicts(
 def beside(
     results: Results, published: pd.DataFrame | None = None, *, by: Shipped | None = None
 ) -> pd.DataFrame:
-    """Runs of the rules that are not the published one, for each published row; no verdict.
+    """List runs of rules that are not the published one, for each published row; no verdict.
 
     Args:
         results: All runs.
@@ -125,5 +125,5 @@ def beside(
 
 
 def counts(made: pd.DataFrame) -> dict[str, int]:
-    """How many rows have each outcome, in the order of ``OUTCOMES``, zeros too."""
+    """Count the rows that have each outcome, in the order of ``OUTCOMES``, zeros too."""
     return {outcome: int((made["outcome"] == outcome).sum()) for outcome in OUTCOMES}

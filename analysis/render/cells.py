@@ -101,32 +101,32 @@ def cell_text(cell: object, *, fold: bool = False) -> str:
 
 
 def is_strong(cell: object) -> bool:
-    """Whether a cell is set in bold."""
+    """Tell whether a cell is set in bold."""
     return isinstance(cell, Summary | Cell) and cell.strong
 
 
 def source_of(cell: object) -> Mapping[str, object]:
-    """Where a cell's number comes from; empty for plain values."""
+    """Tell where a cell's number comes from; empty for plain values."""
     return cell.source if isinstance(cell, Summary | Cell) else {}
 
 
 def is_flat(table: pd.DataFrame) -> bool:
-    """Whether a table has one line a row in its CSV, and no blocks."""
+    """Tell whether a table has one line a row in its CSV, and no blocks."""
     return table.columns.nlevels == 1
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The table without the columns that are for its CSV alone."""
+    """Drop the columns of the table that are for its CSV alone."""
     return table.drop(columns=table.attrs.get(CSV_ONLY, []))
 
 
 def nothing(table: pd.DataFrame) -> str:
-    """What an empty table says."""
+    """Return what an empty table says."""
     return str(table.attrs.get(MISSING, NO_RUNS))
 
 
 def commands(table: pd.DataFrame) -> dict[str, list[str]]:
-    """The commands behind a grid's cells, each with the places of its cells in words."""
+    """Gather the commands behind a grid's cells, each with the places of its cells in words."""
     found: dict[str, list[str]] = {}
     if is_flat(table):
         return found
@@ -173,7 +173,7 @@ def levels(key: object) -> tuple[str, ...]:
 
 
 def pages(table: pd.DataFrame) -> list[pd.DataFrame]:
-    """The parts of a table that are written below each other."""
+    """Split a table into the parts that are written below each other."""
     if table.empty:
         return []
     several = not is_flat(table) and table.columns.get_level_values(0).nunique() > WIDE

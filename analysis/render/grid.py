@@ -17,12 +17,12 @@ Columns = dict[tuple[str, ...], dict[Row, object]]
 
 
 def row_of(group: pd.Series) -> Row:
-    """The row that a group's cells stand in."""
+    """Make the row that a group's cells stand in."""
     return tuple(str(group[key]) for key in ROW)
 
 
 def source_of(group: pd.Series) -> dict[str, object]:
-    """Where a group's numbers come from, as cells keep it."""
+    """Tell where a group's numbers come from, as cells keep it."""
     return {key: group[key] for key in ("group_id", *BLOCK[1:], "run_ids", "command")}
 
 
@@ -54,7 +54,7 @@ def method_grid(
 
 
 def _trials(alike: pd.DataFrame) -> str:
-    """The trials of a method in its blocks; those of variants only where it has no row in any."""
+    """Give the trials of a method in its blocks; of variants only where it has no row in any."""
     counted = rows_of(alike)
     counted = alike if counted.empty else counted
     return over_blocks(dict(zip(counted["title"], counted["effort"], strict=True)))

@@ -170,13 +170,13 @@ def _figure(name: str, results: Results, folder: Path, digest: bytes) -> DrawnFi
 
 
 def _source(module: str) -> str:
-    """The module's text; importing a figure would import matplotlib."""
+    """Read the module's text; importing a figure would import matplotlib."""
     path = Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py")
     return path.read_text(encoding="utf-8")
 
 
 def _caption(module: str) -> str:
-    """The module's docstring."""
+    """Read the module's docstring."""
     text = ast.get_docstring(ast.parse(_source(module)))
     return " ".join((text or module).split()).replace("``", "")
 

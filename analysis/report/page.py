@@ -106,7 +106,7 @@ def summary_line(results: Results) -> str:
 
 
 def verdict_counts(tables: Sequence[BuiltTable]) -> dict[str, int]:
-    """How many published numbers have each verdict."""
+    """Count the published numbers that have each verdict."""
     for table in tables:
         if table.name == VERDICTS:
             return counts(table.frame)
@@ -114,7 +114,7 @@ def verdict_counts(tables: Sequence[BuiltTable]) -> dict[str, int]:
 
 
 def ledgers(groups: pd.DataFrame) -> dict[str, str]:
-    """The tuning ledgers of the groups whose hyperparameters were tuned, by task and method."""
+    """Find the ledgers of the groups whose hyperparameters were tuned, by task and method."""
     tuned = groups[groups["ruleset"] == "tuned"]
     pairs = sorted({(str(row["task"]), str(row["optimizer"])) for _, row in tuned.iterrows()})
     paths = {f"{task}/{optimizer}": ledger_path(task, optimizer) for task, optimizer in pairs}

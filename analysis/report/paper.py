@@ -108,7 +108,7 @@ def _title(name: str) -> str:
 
 
 def _parts(text: str) -> list[dict[str, object]]:
-    """The environments of a rendered table; one over several pages cannot be put into a box."""
+    """Find the environments of a rendered table; one over several pages cannot go into a box."""
     found = _TABULAR.finditer(text)
     return [{"long": match[1] == "longtable", "body": match[0]} for match in found]
 

@@ -153,7 +153,7 @@ def _stamp(folder: Path) -> Stamp:
 
 
 def _read_cache(path: Path) -> dict[str, tuple[Stamp, CachedRecord]]:
-    """The cached records by folder; nothing where the cache is absent, foreign or damaged."""
+    """Read the cached records by folder; nothing where the cache is absent, foreign or damaged."""
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             heads, values = json.loads(file["heads"].tobytes()), file["values"]

@@ -96,7 +96,7 @@ def without_row(groups: pd.DataFrame) -> pd.DataFrame:
 
 
 def command(runs: pd.DataFrame) -> str:
-    """The command that makes these runs: one run, or several that differ in their seed only.
+    """Give the command that makes these runs: one run, or several that differ in their seed only.
 
     Empty where the record does not tell it (it is older than the schema that does).
     """
@@ -113,7 +113,7 @@ def command(runs: pd.DataFrame) -> str:
 
 
 def _rows(groups: pd.DataFrame) -> list[bool]:
-    """Which groups are the rows of their methods: of each at most one."""
+    """Tell which groups are the rows of their methods: of each at most one."""
     row = dict.fromkeys(groups.index, False)
     for _, alike in groups.groupby(METHOD):
         candidates = [index for index in alike.index if not _is_typed(alike.loc[index])]
@@ -125,7 +125,7 @@ def _rows(groups: pd.DataFrame) -> list[bool]:
 
 
 def _is_typed(group: pd.Series) -> bool:
-    """Whether somebody gave an argument of the optimizer that its ruleset does not give."""
+    """Tell whether somebody gave an argument of the optimizer that its ruleset does not give."""
     if group["origin"]:
         return bool(group["origin"]["typed"])
     chosen = (group["tuning"] or {}).get("chosen") or {}  # a record from before there was an origin
@@ -171,7 +171,7 @@ def _labels(groups: pd.DataFrame) -> list[str]:
 
 
 def _told(variant: pd.Series, part: str) -> list[str]:
-    """What a variant is called by: what was typed, else what it has otherwise than its like."""
+    """Say what a variant is called by: what was typed, else what it has otherwise than its like."""
     typed = (variant["origin"] or {}).get("typed")
     text = ", ".join(f"{key}={value_text(value)}" for key, value in (typed or {}).items())
     return [text or part] if text or part else []
@@ -182,6 +182,6 @@ def _named(name: object, named: list[str]) -> str:
 
 
 def blocks(groups: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The groups of each block, by title."""
+    """Yield the groups of each block, by title."""
     for title, block in groups.groupby("title", sort=True):
         yield str(title), block

@@ -82,7 +82,7 @@ def setting_titles(runs: pd.DataFrame, *, without: str = "") -> dict[str, str]:
 
 
 def _changes(run: pd.Series, without: str) -> list[str]:
-    """What a record says to be no default of its task, in the words of an override."""
+    """List what a record says to be no default of its task, in the words of an override."""
     changed: Mapping[str, Any] = run["origin"]["setting"]
     differences: dict[str, None] = {}
     for key, value in changed.items():
@@ -102,7 +102,7 @@ def _changes(run: pd.Series, without: str) -> list[str]:
 
 
 def _unlike(run: pd.Series, usual: pd.Series, without: str) -> list[str]:
-    """What a setting has otherwise than the one of its task that has most runs."""
+    """List what a setting has otherwise than the one of its task that has most runs."""
     return [
         _fact(key, run[key])
         for key in FACTS
@@ -131,7 +131,7 @@ def value_text(value: Any) -> str:
 
 
 def is_default(title: str) -> bool:
-    """Whether a title of ``setting_titles`` is that of a task's own setting."""
+    """Tell whether a title of ``setting_titles`` is that of a task's own setting."""
     return ", " not in title
 
 

@@ -66,7 +66,7 @@ def studies_digest(runs_dir: Path | None) -> bytes:
 
 
 def _files(runs_dir: Path | None, name: str) -> list[Path]:
-    """The descriptions of finished studies; a hidden folder is one that was cut off."""
+    """Find the descriptions of finished studies; a hidden folder is one that was cut off."""
     if runs_dir is None:
         return []
     return [

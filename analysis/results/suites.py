@@ -118,7 +118,7 @@ def workloads(results: Results) -> list[Workload]:
 
 
 def target_of(workload: Workload, results: Results) -> Target:
-    """What others are timed to in a workload: where its reference ends."""
+    """Say what others are timed to in a workload: where its reference ends."""
     on_validation, reference = f"validation_{workload.metric}", workload.reference
     columns = [results.curves.get(run_id, {}) for run_id in reference.done["run_id"]]
     values = [of[on_validation] for of in columns if on_validation in of]
@@ -144,7 +144,7 @@ def suites(results: Results) -> list[Suite]:
 
 
 def lacks(workload: Workload, method: str) -> str:
-    """What a method has not of the seeds of a workload, and why; empty where it has all of them.
+    """Say what a method lacks of the seeds of a workload, and why; empty where it has all of them.
 
     Example: ``digits: n=1/3, diverged 2/3``.
     """
@@ -160,7 +160,7 @@ def lacks(workload: Workload, method: str) -> str:
 
 
 def trials(part: Sequence[Workload], method: str) -> str:
-    """The tuning behind a method and its reference, in trials; both where they differ.
+    """Give the tuning behind a method and its reference, in trials; both where they differ.
 
     Example: ``8``, or ``8 against 16``.
     """
@@ -173,7 +173,7 @@ def trials(part: Sequence[Workload], method: str) -> str:
 
 
 def is_doubled(runs: pd.DataFrame) -> bool:
-    """Whether a seed is there twice, as in a folder that holds runs of two codes."""
+    """Tell whether a seed is there twice, as in a folder that holds runs of two codes."""
     return bool(runs.loc[runs["status"] == "done", "seed"].duplicated().any())
 
 

@@ -129,7 +129,7 @@ def _ledgers(results: Results) -> Iterator[Trials]:
 
 
 def _tuned(results: Results) -> dict[tuple[str, str], pd.DataFrame]:
-    """The runs with tuned hyperparameters, by task and optimizer."""
+    """Find the runs with tuned hyperparameters, by task and optimizer."""
     runs = results.runs[results.runs["ruleset"] == "tuned"]
     return {
         (str(task), str(optimizer)): part
@@ -138,14 +138,14 @@ def _tuned(results: Results) -> dict[tuple[str, str], pd.DataFrame]:
 
 
 def _is_of(recorded: Any, study: Mapping[str, Any]) -> bool:
-    """Whether a run's record tells of this study."""
+    """Tell whether a run's record tells of this study."""
     return isinstance(recorded, Mapping) and all(
         key in recorded and recorded[key] == value for key, value in study.items()
     )
 
 
 def ledger_path(task: str, optimizer: str) -> Path:
-    """Where the ledger of a tuned file lies."""
+    """Tell where the ledger of a tuned file lies."""
     return TUNED / task / "ledgers" / f"{optimizer}.yaml"
 
 

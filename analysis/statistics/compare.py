@@ -164,7 +164,7 @@ def compare_runs(
 
 
 def by_seed(runs: pd.DataFrame, result: str) -> dict[int, float]:
-    """Result of each seed of a group that is done; NaN where there is none.
+    """Give the result of each seed of a group that is done; NaN where there is none.
 
     Raises:
         ValueError: If a seed is there twice.
@@ -216,7 +216,7 @@ def _more(made: Comparison) -> int | None:
 
 
 def _lost(runs: pd.DataFrame, result: str) -> str:
-    """What became of the runs that blew up; empty if none did."""
+    """Say what became of the runs that blew up; empty if none did."""
     counts = {
         "diverged": int((runs["status"] == "diverged").sum()),
         "not finite": sum(not math.isfinite(value) for value in by_seed(runs, result).values()),

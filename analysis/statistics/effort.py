@@ -63,7 +63,7 @@ def effort_of(runs: pd.DataFrame) -> Effort:
 
 
 def marks_of(tuning: object) -> list[str]:
-    """What is to be known of a tuning beside every number that was made with it.
+    """List what is to be known of a tuning beside every number that was made with it.
 
     Args:
         tuning: The effort as a run records it; anything else has no marks.
@@ -79,7 +79,7 @@ def marks_of(tuning: object) -> list[str]:
 
 
 def over_blocks(efforts: Mapping[str, Effort]) -> str:
-    """The trials of a method over several blocks of runs, in one text.
+    """Write the trials of a method over several blocks of runs in one text.
 
     Args:
         efforts: By the title of the block.
@@ -108,7 +108,7 @@ def over_blocks(efforts: Mapping[str, Effort]) -> str:
 
 
 def insufficient(winner: Effort, loser: Effort) -> str:
-    """Why a method may not be called better, in a few words; empty where it may.
+    """Say why a method may not be called better, in a few words; empty where it may.
 
     The loser must have had at least the winner's trials and seeds of each: a method that lost
     though more was tried for it has lost. What a paper gives was tuned by others, nobody knows how.

@@ -26,7 +26,7 @@ def tolerance(*results: npt.ArrayLike) -> float:
 
 
 def are_equal(values: npt.ArrayLike, *, of: tuple[npt.ArrayLike, ...] = ()) -> bool:
-    """Whether all values are equal, so that they tell no spread; one value or none is.
+    """Tell whether all values are equal, so that they tell no spread; one value or none is.
 
     Args:
         values: ``[n]``; finite.

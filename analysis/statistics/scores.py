@@ -66,7 +66,7 @@ class WorkloadScore:
 
 
 def cost(value: float, metric: str, *, higher_is_better: bool) -> float:
-    """What a metric leaves to gain; exactly 0 of 100 %, however that was summed up.
+    """Tell what a metric leaves to gain; exactly 0 of 100 %, however that was summed up.
 
     Raises:
         ValueError: If ``has_cost`` says that it cannot be told.
@@ -77,7 +77,7 @@ def cost(value: float, metric: str, *, higher_is_better: bool) -> float:
 
 
 def has_cost(metric: str, *, higher_is_better: bool) -> bool:
-    """Whether a metric says what it leaves to gain."""
+    """Tell whether a metric says what it leaves to gain."""
     return not higher_is_better or metric.endswith(PERCENT)
 
 

@@ -147,7 +147,7 @@ def error(setting: Setting, tables: int, generator: np.random.Generator) -> floa
 def power(
     setting: Setting, tables: int, generator: np.random.Generator, *, gain: float
 ) -> tuple[float, float]:
-    """How often a method that is better by ``gain`` images is called so.
+    """Estimate how often a method that is better by ``gain`` images is called so.
 
     Returns:
         Share of its comparisons, and share of tables in which it is better than all others.
@@ -162,7 +162,7 @@ def power(
 
 
 def allowed(tables: int, settings: int) -> float:
-    """The error of the level, and what chance adds to the largest of so many estimates of it."""
+    """Add to the error of the level what chance adds to the largest of so many estimates of it."""
     size = 1 - LEVEL
     quantile = float(ndtri(1 - MISTAKE / settings))
     return size + quantile * float(np.sqrt(size * (1 - size) / tables))

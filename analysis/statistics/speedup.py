@@ -66,7 +66,7 @@ class SpeedUp:
 def first_reach(
     x: npt.ArrayLike, y: npt.ArrayLike, target: float, *, higher_is_better: bool
 ) -> Reach:
-    """When a curve is at least as good as ``target``, or equal to it, for the first time.
+    """Find when a curve is at least as good as ``target``, or equal to it, for the first time.
 
     That is the x of an evaluation: nothing is interpolated, as nothing was measured between. A run
     ends with the first value that is not finite: what it measured after that does not count.
@@ -93,7 +93,7 @@ def reaches(
     target: float,
     higher_is_better: bool,
 ) -> list[Reach]:
-    """When each run first reached ``target``; one without a curve did not, from the start.
+    """Find when each run first reached ``target``; one without a curve did not, from the start.
 
     Args:
         run_ids: Runs, in whatever state they ended.
@@ -110,7 +110,7 @@ def reaches(
 
 
 def median_reach(runs: Sequence[Reach]) -> Reach | None:
-    """When the median run reached the target: the upper median, so that at least half have by then.
+    """Find when the upper median run reached the target, so that at least half have by then.
 
     Returns:
         ``None`` for no runs. If the median run did not reach it, the median of what all took at

@@ -68,7 +68,7 @@ def _rows(part: Sequence[Workload], names: Sequence[str]) -> list[list[object]]:
 
 
 def _several(samples: Sequence[Samples]) -> bool:
-    """Whether each method has two runs at least in each workload."""
+    """Tell whether each method has two runs at least in each workload."""
     return min(sample.size for pair in samples for sample in pair) > 1
 
 
@@ -117,7 +117,7 @@ def _samples(workload: Workload, name: str) -> Samples:
 
 
 def _results(method: Method | None) -> Floats:
-    """The final results of the runs that ended, NaN for those that diverged."""
+    """Gather the final results of the runs that ended, NaN for those that diverged."""
     if method is None or is_doubled(method.done):
         return np.empty(0)
     finals = pd.to_numeric(method.done["final"]).dropna().to_numpy(dtype=np.float64)

@@ -36,7 +36,7 @@ def build(results: Results) -> pd.DataFrame:
 
 
 def _tuned(runs: pd.DataFrame) -> dict[str, dict[str, Cell]]:
-    """The rates of the methods' rows by task and optimizer: what was typed is none of them."""
+    """Find the rates of the methods' rows by task and optimizer: what was typed is none of them."""
     found: dict[str, dict[str, dict[float, None]]] = {}
     rows = rows_of(group_runs(runs))
     for _, row in rows[(rows["ruleset"] == "tuned") & (rows["control"] == "")].iterrows():

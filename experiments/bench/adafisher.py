@@ -36,7 +36,7 @@ VOCABULARY, CONTEXT = 33278, 256  # of the wikitext2 task
 
 
 def problem(model: str, batch: int, device: torch.device) -> Problem:
-    """A model with random weights and a random batch, the same in every run."""
+    """Make a model with random weights and a random batch, the same in every run."""
     torch.manual_seed(0)
     classes, shape = 10, (batch, 3, 32, 32)
     module: nn.Module
@@ -69,7 +69,7 @@ def method_of(name: str) -> Method:
 
 
 def makers(*, fused: bool) -> Makers:
-    """The contenders: AdamW twice, AdaFisherW refreshing every step and rarely."""
+    """Make the contenders: AdamW twice, AdaFisherW refreshing every step and rarely."""
     section = method_of("adafisherw")
 
     def adafisher(**options: Any) -> Callable[[nn.Module], torch.optim.Optimizer]:

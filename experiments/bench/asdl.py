@@ -94,7 +94,7 @@ def run(options: ASDLBench, device: torch.device) -> Iterator[dict[str, Any]]:
 
 
 def problem(name: str, batch: int, device: torch.device) -> Problem:
-    """A model with random weights and a random batch, the same in every run."""
+    """Make a model with random weights and a random batch, the same in every run."""
     torch.manual_seed(0)
     if name == "resnet18":
         model: nn.Module = resnet.build(
@@ -156,7 +156,7 @@ def compare(
 
 
 def adamw(contest: Problem) -> Contestant:
-    """The reference."""
+    """Make the reference."""
     optimizer = torch.optim.AdamW(contest.model.parameters(), lr=LR, foreach=True)
 
     def step() -> None:

@@ -37,7 +37,7 @@ Row = dict[str, Any]
 
 
 def problem(model: str, batch: int, device: torch.device) -> Problem:
-    """A model with random weights and a random batch, the same in every run."""
+    """Make a model with random weights and a random batch, the same in every run."""
     if model != "gpt_char":
         return large_problem(model, batch, device)
     torch.manual_seed(0)

@@ -94,7 +94,7 @@ def _names(known: Iterable[str]) -> str:
 
 
 def _unquoted(value: str) -> str:
-    """The Makefile quotes a folder as Hydra wants it."""
+    """Take off the quotes that the Makefile puts around a folder for Hydra."""
     if len(value) > 1 and value[0] == value[-1] == '"':
         return value[1:-1].replace('\\"', '"')
     return value

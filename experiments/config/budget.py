@@ -47,16 +47,16 @@ class Limits:
         return bound
 
     def progress(self, step: int, train_seconds: float) -> float:
-        """How far a run is, in the units of ``horizon``."""
+        """Tell how far a run is, in the units of ``horizon``."""
         return step if self.train_seconds is None else train_seconds
 
     def is_met(self, step: int, train_seconds: float) -> bool:
-        """Whether a run has used up its budget; of the target only an evaluation can tell."""
+        """Tell whether a run has used up its budget; of the target only an evaluation can tell."""
         return self.progress(step, train_seconds) >= self.horizon
 
 
 def describe(budget: Mapping[str, Any]) -> str:
-    """The budget in words, as tables print it; ``analysis.results.groups`` reads them back.
+    """Put the budget in words, as tables print it; ``analysis.results.groups`` reads them back.
 
     Example:
         >>> describe({"epochs": 5})
@@ -114,7 +114,7 @@ def check(budget: Mapping[str, Any]) -> str:
 def limits(
     budget: Mapping[str, Any], *, steps_per_epoch: int, calibration: "Calibration | None" = None
 ) -> Limits:
-    """Where a run of this budget ends.
+    """Tell where a run of this budget ends.
 
     Args:
         budget: The section of the config: an amount of one of ``KINDS``, with its further keys.
@@ -142,12 +142,12 @@ def limits(
 
 
 def reference(budget: Mapping[str, Any]) -> str | None:
-    """The method whose training time every method gets; None for a budget that matches none."""
+    """Name the method whose training time every method gets; None where a budget matches none."""
     return budget.get("match_seconds")
 
 
 def reference_steps(budget: Mapping[str, Any], *, steps_per_epoch: int) -> int:
-    """Steps that the reference of a ``match_seconds`` budget takes."""
+    """Count the steps that the reference of a ``match_seconds`` budget takes."""
     steps: int | None = budget.get("reference_steps")
     return budget["reference_epochs"] * steps_per_epoch if steps is None else steps
 

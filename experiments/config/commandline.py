@@ -38,7 +38,7 @@ def normalise(overrides: list[str]) -> list[str]:
 
 
 def jobs(overrides: list[str]) -> list[list[str]]:
-    """The overrides of every job of a sweep, in the order in which Hydra launches them.
+    """List the overrides of every job of a sweep, in the order in which Hydra launches them.
 
     Raises:
         OverrideParseException: If an override cannot be parsed.
@@ -58,7 +58,7 @@ def samples(overrides: list[str]) -> Iterator[list[str]]:
 
 
 def quoted(value: Any) -> str:
-    """A value as an override has it.
+    """Write a value as an override has it.
 
     Example:
         >>> [quoted(value) for value in (0.1, None, [1, 2], "cosine", "a b")]

@@ -39,7 +39,7 @@ class Composition:
     choices: dict[str, str | None]
 
     def resolved(self) -> RunConfig:
-        """The config as a run has it.
+        """Resolve the config as a run has it.
 
         Raises:
             UserError: If a value is missing or refers to something that is not there.
@@ -99,7 +99,7 @@ class Compositions:
 
 
 def _moved(place: _Place, choice: Overrides) -> Composition | None:
-    """The job, from the same choice elsewhere, where it has no say in what else is changed."""
+    """Make the job from the same choice elsewhere, where it has no say in what else is changed."""
     if place.like is None:
         return None
     other, common = place.like
@@ -122,7 +122,7 @@ def _changed(one: Composition, other: Composition) -> list[str]:
 
 
 def _is_free(axis: str, one: Composition, other: Composition) -> bool:
-    """Whether two jobs of one choice on an axis differ in free choices and other sections alone."""
+    """Tell whether jobs of one choice on an axis differ only in free choices and other sections."""
     return axis not in _changed(one, other) and _bound(one.choices) == _bound(other.choices)
 
 
@@ -140,7 +140,7 @@ def _compose(job: list[str]) -> Composition:
 
 
 def _ours(group: str, name: str | None) -> str | None:
-    """A choice that is a file of ours; None if it is Hydra's own, or optional and not there."""
+    """Name a choice that is a file of ours; None if it is Hydra's own, or optional and absent."""
     path = commandline.CONF / group.partition("@")[0] / f"{name}.yaml"
     return name if path.resolve().is_file() else None
 

@@ -20,7 +20,7 @@ Grid = dict[str, str]
 
 
 def spelled_out(overrides: list[str]) -> list[list[str]]:
-    """The overrides of each grid of a sweep, with what was typed in the place of the file's values.
+    """Spell out the overrides of each grid of a sweep, typed ones in place of the file's values.
 
     Hydra's own sweeper would run both values of a key that the file and the user give.
 
@@ -51,7 +51,7 @@ def spelled_out(overrides: list[str]) -> list[list[str]]:
 
 
 def narrowed(grids: list[Grid], overrides: list[str]) -> list[Grid]:
-    """The grids with their values replaced by typed ones.
+    """Replace the values of the grids by typed ones.
 
     A typed value that some grids list stays in these grids alone; one that none lists goes into
     each. A grid that is left without a value for a key falls out.
@@ -95,7 +95,7 @@ def _key(override: str) -> str:
 
 
 def _items(text: str) -> list[str]:
-    """The choices in ``a,b,c``; anything else, as ``range(0,3)``, is one item."""
+    """Split ``a,b,c`` into its choices; anything else, as ``range(0,3)``, is one item."""
     if any(mark in text for mark in "([{\"'"):
         return [text]
     return [item.strip() for item in text.split(",") if item.strip()]
@@ -111,7 +111,7 @@ def _listed(name: str, config: DictConfig, common: Grid) -> list[Grid]:
 
 
 def _texts(grid: Mapping[Any, Any], config: DictConfig) -> Grid:
-    """The values of a grid as overrides have them; a list is one value only where one is meant."""
+    """Write the values of a grid as overrides; a list is one value only where one is meant."""
     texts = {}
     for key, value in grid.items():
         choices = isinstance(value, list | ListConfig)

@@ -64,7 +64,7 @@ def trace(config: RunConfig, choices: Choices) -> Facts:
 
 
 def traced(config: RunConfig) -> RunConfig:
-    """The config of the job that Hydra runs, with its origin; the seed and folders change none."""
+    """Add its origin to the config of the job that Hydra runs; the seed and folders change none."""
     return config.having(origin=trace(config, HydraConfig.get().runtime.choices))
 
 
@@ -98,7 +98,7 @@ def _differing(groups: Sequence[str], own: Choices, other: Choices) -> list[str]
 
 
 def _typed(config: RunConfig, reference: RunConfig) -> list[str]:
-    """Overrides that turn a reference into the config, where both make a run's id."""
+    """List overrides that turn a reference into the config, where both make a run's id."""
     ours, theirs = _hashed(config), _hashed(reference)
     said = [
         f"{'' if key in theirs else '+'}{key}={commandline.quoted(value)}"
@@ -109,7 +109,7 @@ def _typed(config: RunConfig, reference: RunConfig) -> list[str]:
 
 
 def _hashed(config: RunConfig) -> Facts:
-    """What makes the run's id, by dotted key as it can be typed."""
+    """Gather what makes the run's id, by dotted key as it can be typed."""
     kept = {}
     for key, value in values.leaves(config.values):
         path = key.split(".")
@@ -148,7 +148,7 @@ def _plain(config: DictConfig) -> Facts:
 
 @contextlib.contextmanager
 def _fresh_hydra() -> Iterator[None]:
-    """A Hydra of our own; within a job there is one already, and it goes on afterwards."""
+    """Set up a Hydra of our own; within a job there is one already, and it goes on afterwards."""
     instance = GlobalHydra.instance()
     outer = instance.hydra
     instance.clear()

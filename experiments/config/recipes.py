@@ -93,7 +93,7 @@ class Mapped:
         }
 
     def _task(self, name: str) -> Config:
-        """A task's default setting."""
+        """Compose a task's default setting."""
         made = self._compositions.of([f"task={name}"])
         config = made.resolved()
         return {
@@ -107,7 +107,7 @@ class Mapped:
         }
 
     def _experiment(self, name: str) -> list[Config]:
-        """An entry for each of its settings, with the methods that it runs there."""
+        """Make an entry for each setting of an experiment, with the methods that it runs there."""
         with _naming(name):
             jobs = _jobs(name)
             counts = Counter(item for job in jobs for item in job)
@@ -128,7 +128,7 @@ class Mapped:
     def _entry(
         self, experiment: str, made: Composition, seeds: Sequence[int]
     ) -> tuple[Config, str, Config]:
-        """What a job shares with the other methods of its setting, its method, and its own."""
+        """Tell what a job shares with the other methods of its setting, its method, and its own."""
         config = made.resolved()
         names = identity.published_as(config)
         number = re.match(r"table(\d+)", experiment)
@@ -152,7 +152,7 @@ class Mapped:
         return shared, config.optimizer.name, method
 
     def _protocol(self, config: RunConfig, choices: Mapping[str, str | None]) -> Config:
-        """A protocol without its methods' epochs: sections that have a choice go by its name."""
+        """Give a protocol without its methods' epochs: sections with a choice go by its name."""
         protocol = identity.protocol(config)
         if budget.TABLE in protocol["budget"]:
             del protocol["budget"]["epochs"]
@@ -166,7 +166,7 @@ class Mapped:
         }
 
     def _other_rules(self, published: str | None) -> list[str]:
-        """The rules that go by a published name without being the published method."""
+        """List the rules that go by a published name without being the published method."""
         return [
             name
             for name, said in self.published_as["optimizer"].items()
@@ -186,7 +186,7 @@ class Mapped:
 
 
 def _jobs(experiment: str) -> dict[tuple[str, ...], list[int]]:
-    """The jobs of an experiment's sweep without their seeds, and the seeds of each."""
+    """Collect the jobs of an experiment's sweep without their seeds, and the seeds of each."""
     found: dict[tuple[str, ...], list[int]] = {}
     for grid in grids.spelled_out([f"experiment={experiment}"]):
         for job in commandline.jobs(grid):

@@ -22,7 +22,7 @@ UNTUNED = (REFUSE, "default")
 
 
 def asks(overrides: Sequence[str]) -> bool:
-    """Whether the overrides can choose a ruleset, by themselves or through an experiment."""
+    """Tell whether the overrides can choose a ruleset, by themselves or through an experiment."""
     return any(item.startswith(("ruleset=", "experiment=")) for item in overrides)
 
 
@@ -80,7 +80,7 @@ def _check_seed(seed: str, path: Path) -> None:
 
 @cache
 def _seeds_in(text: str) -> tuple[str, ...]:
-    """The seeds of the trials behind a tuned file, which is read once for all seeds of a sweep."""
+    """Read the seeds of the trials behind a tuned file, once for all seeds of a sweep."""
     try:
         seeds = yaml.safe_load(text)["tuning"]["seeds"]
     except (yaml.YAMLError, KeyError, TypeError):
@@ -89,7 +89,7 @@ def _seeds_in(text: str) -> tuple[str, ...]:
 
 
 def remarks(config: RunConfig) -> list[str]:
-    """What differs between a run and the trials that its hyperparameters were chosen by.
+    """Say what differs between a run and the trials that its hyperparameters were chosen by.
 
     Args:
         config: The resolved config.

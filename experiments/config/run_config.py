@@ -163,7 +163,7 @@ class Method(Section):
         return _without_neutral(self.hyperparameters, "optimizer.", neutral)
 
     def having(self, **arguments: Any) -> "Method":
-        """The same method with other arguments."""
+        """Return the same method with other arguments."""
         return Method({**self.arguments, **arguments}, self.suite)
 
 
@@ -283,7 +283,7 @@ class RunConfig:
         return cls(**made, **plain)
 
     def having(self, **changes: Any) -> "RunConfig":
-        """The same with other values of its top-level keys, as plain as ``of`` takes them."""
+        """Return the same with other values of its top-level keys, plain as ``of`` takes them."""
         return RunConfig.of({**self.values, **changes})
 
     @cached_property

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 
 def sourced(path: Path, section: str) -> dict[str, dict[str, Any]]:
-    """The plain values of a section with their sources.
+    """Read the plain values of a section with their sources.
 
     Args:
         path: A YAML file.
@@ -29,7 +29,7 @@ def sourced(path: Path, section: str) -> dict[str, dict[str, Any]]:
 
 
 def _ends(root: yaml.Node | None, section: str) -> Iterator[tuple[str, yaml.Mark]]:
-    """Where each plain value of the section ends."""
+    """Find where each plain value of the section ends."""
     for key, node in _pairs(root):
         if key == section:
             for name, value in _pairs(node):
@@ -43,5 +43,5 @@ def _pairs(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:
 
 
 def _comment(rest: str) -> str:
-    """The comment in what follows a value on its line."""
+    """Find the comment in what follows a value on its line."""
     return rest.partition("#")[2].strip()

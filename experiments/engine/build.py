@@ -98,7 +98,7 @@ def build(
 
 
 def _placed(model: nn.Module, plan: Compute, *, channels_last: bool) -> nn.Module:
-    """The model as the optimizer gets it: on its device, and split if it is to be."""
+    """Place the model as the optimizer gets it: on its device, and split if it is to be."""
     model = model.to(plan.device)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -108,7 +108,7 @@ def _placed(model: nn.Module, plan: Compute, *, channels_last: bool) -> nn.Modul
 
 
 def _wrapped(model: nn.Module, plan: Compute) -> Callable[[Tensor], Tensor]:
-    """What training calls; the hooks of the optimizer are on the model inside."""
+    """Make what training calls; the hooks of the optimizer are on the model inside."""
     forward = parallel.replicate(model, plan.device) if plan.strategy == "ddp" else model
     return torch.compile(forward) if plan.compiled else forward
 

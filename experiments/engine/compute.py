@@ -41,7 +41,7 @@ class Compute:
     loss_scale: float | None
 
     def lays_channels_last(self, *, images: bool) -> bool:
-        """Whether a task's inputs and the model are laid out with the channels last.
+        """Tell whether a task's inputs and the model are laid out with the channels last.
 
         Raises:
             UserError: If it is asked for where there are no images.
@@ -97,7 +97,7 @@ def resolve(config: RunConfig) -> Compute:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called ``name``; ``auto`` is the accelerator if there is one."""
+    """Pick the device called ``name``; ``auto`` is the accelerator if there is one."""
     _one_of("device", name, DEVICES)
     available = {
         "cpu": True,

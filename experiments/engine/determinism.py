@@ -49,7 +49,7 @@ def strict(wanted: bool) -> Iterator[None]:
 
 
 def facts() -> dict[str, Any]:
-    """What the mode is now, for the record."""
+    """Say what the mode is now, for the record."""
     return {
         "strict": torch.are_deterministic_algorithms_enabled(),
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
@@ -59,7 +59,7 @@ def facts() -> dict[str, Any]:
 
 
 def refused_operation(error: BaseException) -> str | None:
-    """The operation that strict mode refused with ``error``; None if it is another error.
+    """Name the operation that strict mode refused with ``error``; None if it is another error.
 
     Example:
         >>> refused_operation(

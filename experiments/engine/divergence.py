@@ -83,7 +83,7 @@ def check_weights(model: nn.Module, step: int, *, world: Ranks) -> None:
 
 
 def _first(value: Tensor) -> str | None:
-    """The first number that is not finite, as Python writes it; None if all are."""
+    """Find the first number that is not finite, as Python writes it; None if all are."""
     # Of a split parameter this process looks at its own part.
     local: Tensor = value.to_local() if hasattr(value, "to_local") else value
     local = local.detach()

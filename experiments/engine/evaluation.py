@@ -54,7 +54,7 @@ def evaluate(built: Built, split: Split) -> dict[str, float]:
 
 
 def curvature_columns(built: Built) -> dict[str, float]:
-    """What an optimizer with ``curvature_stats`` says of its curvature as a whole."""
+    """Give what an optimizer with ``curvature_stats`` says of its curvature as a whole."""
     stats = getattr(built.optimizer, "curvature_stats", None)
     if stats is None or built.strategy == "fsdp":  # it would be of one part only
         return {}

@@ -59,7 +59,7 @@ def judge(error: Exception) -> tuple[str, str]:
 
 
 def _has_trace(error: Exception) -> bool:
-    """Whether the traceback tells more than the reason does."""
+    """Tell whether the traceback tells more than the reason does."""
     return not isinstance(error, PreparationError) or error.__cause__ is not None
 
 

@@ -186,7 +186,7 @@ class Trainer:
         return loss.item(), count
 
     def _backward(self, inputs: Tensor, targets: Tensor, *, count: int) -> Tensor:
-        """The loss of this process's rows, with the gradients left at the parameters.
+        """Compute the loss of this process's rows, and leave the gradients at the parameters.
 
         Args:
             inputs: Rows of this process.
@@ -203,7 +203,7 @@ class Trainer:
         return loss
 
     def _loss(self, logits: Tensor, targets: Tensor, count: int) -> Tensor:
-        """The mean over rows; in several processes that part of it whose mean over them it is."""
+        """Compute the mean over rows; in several processes the part whose mean over them it is."""
         world = self.built.world
         if world.size == 1:
             return F.cross_entropy(logits, targets, ignore_index=IGNORE)
@@ -211,7 +211,7 @@ class Trainer:
         return total * (world.size / count)
 
     def _evaluates_after(self, step: int) -> bool:
-        """Evaluations divide each epoch evenly; its end and the end of the run are among them."""
+        """Tell whether to evaluate: evenly over each epoch, at its end and at that of the run."""
         within = (step - 1) % self.built.steps_per_epoch + 1
         times, length = self.built.evaluations_per_epoch, self.built.steps_per_epoch
         passed = within * times // length > (within - 1) * times // length
@@ -221,7 +221,7 @@ class Trainer:
         return self.built.limits.is_met(self.counters.step, self.counters.train_seconds)
 
     def _has_ended(self) -> bool:
-        """Whether the budget is met; the last weights are then those of a run that is done."""
+        """Tell whether the budget is met; the last weights are then those of a run that is done."""
         if not self._is_used_up() and self.counters.steps_to_target is None:
             return False
         divergence.check_weights(self.built.model, self.counters.step, world=self.built.world)

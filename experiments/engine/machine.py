@@ -28,7 +28,7 @@ PACKAGES = (
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """The part that does not depend on a run: versions, code, and what this process runs on.
+    """Gather what does not depend on a run: versions, code, and what this process runs on.
 
     It names no host, user or path, so that a record can be handed on.
     """
@@ -79,7 +79,7 @@ def _driver() -> str | None:
 
 
 def _output_of(*command: str) -> str | None:
-    """What a command of the system prints; None where there is no such command."""
+    """Read what a command of the system prints; None where there is no such command."""
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError):

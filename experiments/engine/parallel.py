@@ -37,7 +37,7 @@ def split(model: nn.Module) -> nn.Module:
 
 
 def whole(value: Any) -> Any:
-    """A state whose split tensors are put together; all processes have to call."""
+    """Put the split tensors of a state together; all processes have to call."""
     if hasattr(value, "full_tensor"):
         return value.full_tensor()
     if isinstance(value, Mapping):

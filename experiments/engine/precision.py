@@ -62,7 +62,7 @@ class Precision:
         return torch.autocast(self._device, dtype=self._dtype)
 
     def scaled(self, loss: Tensor) -> Tensor:
-        """The loss that ``backward`` is called on."""
+        """Scale the loss that ``backward`` is called on."""
         return loss if self._scaler is None else self._scaler.scale(loss)
 
     def step(self, optimizer: Optimizer) -> None:
@@ -77,7 +77,7 @@ class Precision:
         self._scaler.update()
 
     def facts(self) -> dict[str, Any]:
-        """What a record says of it."""
+        """Give what a record says of it."""
         return {
             "name": self.name,
             "autocast": None if self._dtype is None else str(self._dtype).removeprefix("torch."),
@@ -87,7 +87,7 @@ class Precision:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the loss scale; empty without one."""
+        """Return the state of the loss scale; empty without one."""
         return {} if self._scaler is None else self._scaler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

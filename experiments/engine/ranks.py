@@ -47,7 +47,7 @@ class Ranks:
         return self.rank == 0
 
     def share(self, *tensors: Tensor) -> list[Tensor]:
-        """This process's consecutive rows of each tensor; there may be none.
+        """Take this process's consecutive rows of each tensor; there may be none.
 
         Args:
             tensors: ``[B, ...]``, the same on all processes.
@@ -71,7 +71,7 @@ class Ranks:
         return [total / self.size for total in self.sum(values)]
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set on some process."""
+        """Tell whether the flag is set on some process."""
         return self.sum([float(flag)])[0] > 0
 
     def tell(self, value: T) -> T:
@@ -144,7 +144,7 @@ def join(device: torch.device) -> Iterator[Ranks]:
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether an error says that another process is gone, not that this one is at fault."""
+    """Tell whether an error says that another process is gone, not that this one is at fault."""
     if isinstance(error, LostProcessError | dist.DistError):
         return True
     # gloo has no class of its own for it.

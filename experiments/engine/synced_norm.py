@@ -69,7 +69,7 @@ class _Sum(torch.autograd.Function):
 
 @torch.compiler.disable  # collectives and running statistics are no part of a graph
 def _normalise(norm: _BatchNorm, x: Tensor) -> Tensor:
-    """What the layer computes in training, on the rows of all processes together."""
+    """Normalise as the layer does in training, on the rows of all processes together."""
     axes = [axis for axis in range(x.dim()) if axis != 1]
     shape = [-1 if axis == 1 else 1 for axis in range(x.dim())]
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

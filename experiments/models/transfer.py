@@ -48,7 +48,7 @@ class Loaded:
     unused: tuple[str, ...]
 
     def facts(self) -> dict[str, Any]:
-        """What the record of a run keeps."""
+        """Say what the record of a run keeps."""
         return asdict(self)
 
     def __str__(self) -> str:

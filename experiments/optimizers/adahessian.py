@@ -146,7 +146,7 @@ class AdaHessian(pytorch_optimizer.AdaHessian):
         return [found[id(p)] if id(p) in found else torch.zeros_like(p) for p in params]
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns torch's state with the ``seed``; the number of the step is in the groups."""
+        """Return torch's state with the ``seed``; the number of the step is in the groups."""
         return super().state_dict() | {"seed": self.seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -161,7 +161,7 @@ class AdaHessian(pytorch_optimizer.AdaHessian):
         return size.mean(dim=tuple(range(2, size.ndim)), keepdim=True).expand_as(size)
 
     def _rademacher(self, params: Sequence[Tensor]) -> list[Tensor]:
-        """A vector of signs for every parameter, drawn on the device where it is used."""
+        """Draw a vector of signs for every parameter, on the device where it is used."""
         step = self.param_groups[0].get("step", 0)
         seed = seeding.derive(self.seed, "rademacher", step)
         generators = {

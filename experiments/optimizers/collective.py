@@ -8,19 +8,19 @@ from torch import distributed as dist
 
 
 def world_size() -> int:
-    """Number of processes of the default group; 1 without one."""
+    """Count the processes of the default group; 1 without one."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
-    """Replaces a tensor by its sum over all processes, the same bits on each; returns it."""
+    """Replace a tensor by its sum over all processes, the same bits on each, and return it."""
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
 
 
 def share_of_rank(count: int, device: torch.device) -> tuple[int, int]:
-    """Where this process stands when the rows of all stand in order of rank.
+    """Tell where this process stands when the rows of all stand in order of rank.
 
     Args:
         count: Rows of this process.

@@ -35,7 +35,7 @@ class Factor(NamedTuple):
         return self.tensor.diagonal(dim1=-2, dim2=-1).mean(-1)
 
     def is_finite(self) -> bool:
-        """Whether all numbers are; a sum of outer products is bounded by its diagonal."""
+        """Tell whether all numbers are; a sum of outer products is bounded by its diagonal."""
         numbers = self.tensor if self.is_rows else self.tensor.diagonal(dim1=-2, dim2=-1)
         return bool(numbers.isfinite().all())
 
@@ -54,7 +54,7 @@ class RowSum:
         self._matrix: Tensor | None = None
 
     def add(self, rows: Tensor) -> None:
-        """Takes rows in.
+        """Take rows in.
 
         Args:
             rows: ``[groups, rows, d]``.
@@ -70,13 +70,13 @@ class RowSum:
         self._rows.clear()
 
     def factor(self, scale: float) -> Factor:
-        """The sum times a number."""
+        """Return the sum times a number."""
         if self._matrix is None:
             return Factor(torch.cat(self._rows, dim=1) * scale**0.5, is_rows=True)
         return Factor(self._matrix * scale, is_rows=False)
 
     def matrix(self) -> Tensor | None:
-        """The sum as matrices, ``[groups, d, d]``; ``None`` without rows."""
+        """Return the sum as matrices, ``[groups, d, d]``; ``None`` without rows."""
         if self._rows:
             return gram(torch.cat(self._rows, dim=1))
         return self._matrix
@@ -192,7 +192,7 @@ def precondition(
     input_inverses: Sequence[Inverse],
     output_inverses: Sequence[Inverse],
 ) -> None:
-    r"""Replaces gradients of like layers: :math:`B^{-1} G A^{-1}`, and :math:`B^{-1} g` of biases.
+    r"""Replace gradients of like layers: :math:`B^{-1} G A^{-1}`, and :math:`B^{-1} g` of biases.
 
     Args:
         weight_grads: Gradient of each weight; G, ``[groups * d_out, ...]`` with ``d_in`` elements

@@ -143,7 +143,7 @@ class KFACPreconditioner(GradientTransform):
         return self.step % self.interval == 0
 
     def observe(self, logits: Tensor) -> None:
-        """Counts the loss rows of a refresh step and, for ``"mc"``, gathers the factors.
+        """Count the loss rows of a refresh step and, for ``"mc"``, gather the factors.
 
         Args:
             logits: The rows that the loss averages over, ``[rows, classes]``, with their graph,
@@ -183,7 +183,7 @@ class KFACPreconditioner(GradientTransform):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Refreshes the preconditioners when due and applies them to the gradients.
+        """Refresh the preconditioners when due and apply them to the gradients.
 
         Raises:
             RuntimeError: If ``observe`` was not called in a refresh step.
@@ -231,7 +231,7 @@ class KFACPreconditioner(GradientTransform):
             report_kept(self.method, self.step, kept, self.skipped_refreshes)
 
     def _divisors(self, rows: list[int], loss_rows: int) -> list[int]:
-        """What A of each layer is divided by; 0 where there are no rows."""
+        """Find what A of each layer is divided by; 0 where there are no rows."""
         if self.positions == "mean":
             return rows
         return [
@@ -242,7 +242,7 @@ class KFACPreconditioner(GradientTransform):
     def _refresh_layer(
         self, layer: PreconditionedLayer, factors: tuple[Factor, Factor], output_scale: float
     ) -> bool:
-        """Takes new factors in; ``False`` if they were of no use."""
+        """Take new factors in; ``False`` if they were of no use."""
         if not all(factor.is_finite() for factor in factors):
             return False
         if self.ema_decay is not None:
@@ -265,7 +265,7 @@ class KFACPreconditioner(GradientTransform):
     def _decompose(
         self, layer: PreconditionedLayer, factors: tuple[Factor, Factor], output_scale: float
     ) -> bool:
-        """Makes the preconditioner of a layer; ``output_scale`` is part of B."""
+        """Make the preconditioner of a layer; ``output_scale`` is part of B."""
         inverses = invert_pair(*factors, self.damping)
         if inverses is not None:
             self._preconditioners[layer.name] = [part for inverse in inverses for part in inverse]
@@ -301,7 +301,7 @@ class KFACPreconditioner(GradientTransform):
         self._forward = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns a snapshot, without what an unfinished step has gathered (and ``.grad``)."""
+        """Return a snapshot, without what an unfinished step has gathered (and ``.grad``)."""
         return {
             "step": self.step,
             "skipped_refreshes": self.skipped_refreshes,
@@ -311,7 +311,7 @@ class KFACPreconditioner(GradientTransform):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Copies a snapshot into the state; one of another model is a ``ValueError``."""
+        """Copy a snapshot into the state; one of another model is a ``ValueError``."""
         weights = {name: layer.module.weight for name, layer in self._layers.items()}
         self._preconditioners = loaded(state_dict["preconditioners"], weights)
         self._running = loaded(state_dict["running"], weights)
@@ -322,7 +322,7 @@ class KFACPreconditioner(GradientTransform):
         self._forget_step()
 
     def close(self) -> None:
-        """Removes the hooks from the model and drops what the current step gathered."""
+        """Remove the hooks from the model and drop what the current step gathered."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()

@@ -16,7 +16,7 @@ PATCH_ELEMENTS = 2**24
 
 
 def input_rows(layer: nn.Linear | nn.Conv2d, inputs: Tensor) -> Iterator[Tensor]:
-    """Yields the rows that a layer multiplies its weight with, in chunks of samples.
+    """Yield the rows that a layer multiplies its weight with, in chunks of samples.
 
     Args:
         layer: The layer.

@@ -96,7 +96,7 @@ class Muon(pytorch_optimizer.Muon):
 def _hidden_groups(
     params: Iterable[Tensor], lr: float, weight_decay: float, kernel_scale: str
 ) -> list[dict[str, Any]]:
-    """Groups of Muon's parameters, the first with the rate itself.
+    """Group Muon's parameters, the first group with the rate itself.
 
     The library scales by the matrix. What is to be scaled otherwise has a rate of its own, and a
     decay that makes up for it.

@@ -40,7 +40,7 @@ class Pools:
 
     @torch.no_grad()
     def add(self, layer: PreconditionedLayer, inputs: Tensor, grad: Tensor) -> None:
-        """Takes one call of a layer in: its input and the gradient at its output."""
+        """Take one call of a layer in: its input and the gradient at its output."""
         if layer.name not in self._pools:
             keeps = self._keeps_rows and world_size() == 1
             self._pools[layer.name] = _Pool(RowSum(keeps_rows=keeps), RowSum(keeps_rows=keeps))
@@ -72,7 +72,7 @@ class Pools:
     def factors(
         self, divisors: list[int], output_scale: float
     ) -> Iterator[tuple[PreconditionedLayer, tuple[Factor, Factor]]]:
-        r"""The factors of every layer with rows on some process.
+        r"""Yield the factors of every layer with rows on some process.
 
         Args:
             divisors: What the sum over the inputs of each layer is divided by, such as its rows
@@ -98,7 +98,7 @@ class Pools:
             yield layer, (averaged, Factor(outputs * output_scale, is_rows=False))
 
     def _summed(self, layer: PreconditionedLayer, size: int, matrix: Tensor | None) -> Tensor:
-        """The sum of all processes; one without rows adds zeros."""
+        """Sum over all processes; one without rows adds zeros."""
         shape = layer.groups, packed_size(size)
         zeros = layer.module.weight.new_zeros(shape, dtype=layer.dtype)
         return unpack(sum_over_ranks(zeros if matrix is None else pack(matrix)), size)

@@ -109,7 +109,7 @@ class ShampooPreconditioner(GradientTransform):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Adds the gradients to the statistics, refreshes roots when due, and preconditions."""
+        """Add the gradients to the statistics, refresh roots when due, and precondition."""
         if self.step % self.interval == 0:
             # Looked up anew: a model that is sharded has other parameters from then on.
             refuse_sharded("Shampoo", self._model.parameters())
@@ -190,7 +190,7 @@ class ShampooPreconditioner(GradientTransform):
             report_kept("Shampoo", self.step, kept, self.skipped_refreshes)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns a snapshot; statistics and roots by parameter name."""
+        """Return a snapshot; statistics and roots by parameter name."""
         return {
             "step": self.step,
             "skipped_refreshes": self.skipped_refreshes,
@@ -200,7 +200,7 @@ class ShampooPreconditioner(GradientTransform):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Copies a snapshot into the state; one of another model is a ``ValueError``."""
+        """Copy a snapshot into the state; one of another model is a ``ValueError``."""
         self._statistics = loaded(state_dict["statistics"], self._params)
         self._roots = loaded(state_dict["roots"], self._params)
         self.step = state_dict["step"]

@@ -19,7 +19,7 @@ LARGEST_KEPT = 256
 
 
 def stack_length(size: int, device: torch.device) -> int:
-    """How many tensors of ``size`` numbers to stack, 1 at least."""
+    """Choose how many tensors of ``size`` numbers to stack, 1 at least."""
     return max(1, (CACHED_STACK if device.type == "cpu" else LARGEST_STACK) // size)
 
 
@@ -56,7 +56,7 @@ def pack(matrices: Tensor) -> Tensor:
 
 
 def unpack(packed: Tensor, size: int) -> Tensor:
-    """The matrices that ``pack`` packed.
+    """Unpack the matrices that ``pack`` packed.
 
     Args:
         packed: ``[n, d (d + 1) / 2]``.
@@ -122,14 +122,14 @@ def gram(rows: Tensor) -> Tensor:
 
 
 def _blocks(packed: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Views of B, ``[n, m, h]``, and T, ``[n, h + 1, m]``."""
+    """Return views of B, ``[n, m, h]``, and T, ``[n, h + 1, m]``."""
     half, low = size // 2, size - size // 2
     corner = packed[:, : low * half].unflatten(1, (low, half))
     return corner, packed[:, low * half :].unflatten(1, (half + 1, low))
 
 
 def _put_triangles(packed: Tensor, first: Tensor, second: Tensor) -> None:
-    """Writes A, ``[n, h, h]``, and C, ``[n, m, m]``, into T."""
+    """Write A, ``[n, h, h]``, and C, ``[n, m, m]``, into T."""
     half, low = first.shape[-1], second.shape[-1]
     _, rest = _blocks(packed, half + low)
     # The first row has nothing of A; if m = h the last has nothing of C, else the last column.
@@ -143,7 +143,7 @@ def _put_triangles(packed: Tensor, first: Tensor, second: Tensor) -> None:
 
 
 def _upper_triangle(size: int, device: torch.device) -> Tensor:
-    """True on and above the diagonal, ``[size, size]``."""
+    """Return a mask, true on and above the diagonal, ``[size, size]``."""
     return _kept_triangle(size, device) if size <= LARGEST_KEPT else _new_triangle(size, device)
 
 

@@ -26,7 +26,7 @@ class GradientTransform(ABC):
 
     @abstractmethod
     def update(self) -> None:
-        """Replaces ``.grad`` of the parameters by the transformed gradient."""
+        """Replace ``.grad`` of the parameters by the transformed gradient."""
 
     @abstractmethod
     def coverage(self) -> TransformCoverage:
@@ -34,14 +34,14 @@ class GradientTransform(ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Returns a snapshot of plain tensors and numbers that shares no memory with the state."""
+        """Return a snapshot of plain tensors and numbers that shares no memory with the state."""
 
     @abstractmethod
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Copies a snapshot of ``state_dict`` into the state."""
+        """Copy a snapshot of ``state_dict`` into the state."""
 
     def close(self) -> None:  # noqa: B027 - not every transform has hooks
-        """Removes the hooks, where there are any."""
+        """Remove the hooks, where there are any."""
 
 
 class PreconditionedSGD(torch.optim.SGD):
@@ -105,7 +105,7 @@ class PreconditionedSGD(torch.optim.SGD):
     def step(  # type: ignore[override]
         self, closure: Callable[[], Tensor] | None = None
     ) -> Tensor | None:
-        """Transforms, clips and steps.
+        """Transform, clip and step.
 
         Args:
             closure: Clears the gradients, computes the loss (with ``observe`` where the transform
@@ -126,18 +126,18 @@ class PreconditionedSGD(torch.optim.SGD):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns a snapshot of SGD's state with the transform's under ``transform``."""
+        """Return a snapshot of SGD's state with the transform's under ``transform``."""
         return copy.deepcopy(super().state_dict()) | {"transform": self.transform.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Copies a snapshot into SGD and the transform; the snapshot stays as it is."""
+        """Copy a snapshot into SGD and the transform; the snapshot stays as it is."""
         # torch keeps the tensors of the dictionary it is given, so two optimizers would share them.
         sgd = {key: value for key, value in state_dict.items() if key != "transform"}
         super().load_state_dict(copy.deepcopy(sgd))
         self.transform.load_state_dict(state_dict["transform"])
 
     def close(self) -> None:
-        """Removes the hooks of the transform from the model."""
+        """Remove the hooks of the transform from the model."""
         self.transform.close()
 
 
@@ -149,7 +149,7 @@ def check_number(
     at_least: float | None = None,
     below: float | None = None,
 ) -> None:
-    """Raises ``ValueError`` with name, value and bounds unless ``value`` is a number in them."""
+    """Raise ``ValueError`` with name, value and bounds unless ``value`` is a number in them."""
     bounds = {">": above, ">=": at_least, "<": below}
     text = " and ".join(f"{sign} {bound}" for sign, bound in bounds.items() if bound is not None)
     inside = (
@@ -165,19 +165,19 @@ def check_number(
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Raises ``ValueError`` with the choices unless ``value`` is one of them."""
+    """Raise ``ValueError`` with the choices unless ``value`` is one of them."""
     if value not in choices:
         raise ValueError(f"Invalid {name}: {value!r}. Must be one of {', '.join(choices)}.")
 
 
 def check_count(name: str, value: object) -> None:
-    """Raises ``ValueError`` unless ``value`` is a whole number of at least 1."""
+    """Raise ``ValueError`` unless ``value`` is a whole number of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"Invalid {name}: {value!r}. Must be a whole number >= 1.")
 
 
 def report_kept(method: str, step: int, names: Sequence[str], total: int) -> None:
-    """Logs the parameters of which a refresh was of no use.
+    """Log the parameters of which a refresh was of no use.
 
     Args:
         method: Name of the method.
@@ -196,14 +196,14 @@ def report_kept(method: str, step: int, names: Sequence[str], total: int) -> Non
 
 
 def copied(tensors: Mapping[str, Sequence[Tensor]]) -> dict[str, list[Tensor]]:
-    """Copies of named lists of tensors."""
+    """Copy named lists of tensors."""
     return {name: [tensor.clone() for tensor in group] for name, group in tensors.items()}
 
 
 def loaded(
     tensors: Mapping[str, Sequence[Tensor]], params: Mapping[str, Tensor]
 ) -> dict[str, list[Tensor]]:
-    """Copies of named lists of tensors on the devices of the parameters with these names.
+    """Copy named lists of tensors to the devices of the parameters with these names.
 
     Raises:
         ValueError: If a name is not one of a parameter.

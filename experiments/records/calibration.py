@@ -70,7 +70,7 @@ class Calibration:
             raise ValueError("a start costs >= 0")
 
     def steps(self, reference_steps: int) -> int:
-        """Steps of the method whose time is nearest to that of the reference's; at least one."""
+        """Choose the number of steps whose time is nearest to the reference's; at least one."""
         whole = self.reference_start + _cost(self.reference_profile, reference_steps)
         wanted = max(0.0, whole - self.start)
         cycles = int(wanted // sum(self.profile))
@@ -88,11 +88,11 @@ class Calibration:
         return (self.start + _cost(self.profile, steps)) * self.reference_seconds_per_step
 
     def to_json(self) -> bytes:
-        """The calibration as the text of a file."""
+        """Write the calibration as the text of a file."""
         return (json.dumps(dataclasses.asdict(self), indent=2) + "\n").encode()
 
     def summary(self) -> dict[str, Any]:
-        """What the status of a run tells of it; profiles are in the run's file."""
+        """Give what the status of a run tells of it; profiles are in the run's file."""
         facts = dataclasses.asdict(self)
         return {key: value for key, value in facts.items() if not key.endswith("profile")}
 
@@ -106,7 +106,7 @@ def read(path: Path) -> Calibration | None:
 
 
 def lines(found: Sequence[Calibration]) -> list[str]:
-    """A table of what was measured together."""
+    """Write a table of what was measured together."""
     first = found[0]
     where = f"{first.machine['device']}, {first.machine['processor']}"
     lines = [

@@ -43,7 +43,7 @@ class Outcome:
     skipped: bool = False
 
     def to_line(self) -> str:
-        """The outcome as one line of JSON."""
+        """Write the outcome as one line of JSON."""
         return json.dumps(asdict(self)) + "\n"
 
     @staticmethod

@@ -37,7 +37,7 @@ UNFINISHED = ("interrupted", "running")
 
 
 def is_to_run(status: str, *, retry: bool) -> bool:
-    """Whether a run of this status is to be run (again): one that failed on request only."""
+    """Tell whether a run of this status is to be run (again): one that failed on request only."""
     return status not in FINAL_STATUSES and (retry or status not in FAULTS)
 
 
@@ -136,7 +136,7 @@ def load_each(runs_dir: Path, load: Callable[[Path], Loaded]) -> tuple[list[Load
 
 
 def roots(runs_dir: Path) -> list[Path]:
-    """The folders under which runs lie: ``runs_dir``, and its subfolders that hold runs."""
+    """Find the folders under which runs lie: ``runs_dir``, and its subfolders that hold runs."""
     return [runs_dir, *filter(_holds_runs, _subfolders(runs_dir))]
 
 
@@ -146,7 +146,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _holds_runs(folder: Path) -> bool:
-    """Whether it is no record but has some; a record of its own hides what lies under it."""
+    """Tell whether it is no record but has some; a record of its own hides what lies under it."""
     if (folder / STATUS_FILE).exists():
         return False
     return any((path / STATUS_FILE).exists() for path in _subfolders(folder))

@@ -38,7 +38,7 @@ class RunState:
 
 
 def run_state(folder: RunFolder) -> RunState | None:
-    """Where one run stands; None if nothing is known of it."""
+    """Tell where one run stands; None if nothing is known of it."""
     try:
         run = folder.read()
     except BrokenRecordError as error:

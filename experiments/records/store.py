@@ -60,7 +60,7 @@ class RunFolder:
             yield
 
     def is_locked(self) -> bool:
-        """Whether a living process holds the run."""
+        """Tell whether a living process holds the run."""
         path = self.runs_dir / LOCKS / self.run_id
         if not path.exists():
             return False
@@ -68,7 +68,7 @@ class RunFolder:
             return not try_lock(handle.fileno())
 
     def read(self) -> Run | None:
-        """The record as it stands, or ``None`` where there is none yet.
+        """Read the record as it stands, or ``None`` where there is none yet.
 
         Raises:
             BrokenRecordError: If there is one that cannot be trusted.

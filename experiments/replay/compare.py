@@ -140,7 +140,7 @@ def _rounding(record: ReplayedRecord, found: RecordComparison, facts: list[str])
 
 
 def _find(name: str, runs_dir: Path) -> Path:
-    """The folder of a run that is given by its id or as a path."""
+    """Find the folder of a run that is given by its id or as a path."""
     own, kept = ([root / name for root in roots(place)] for place in (runs_dir, GOLDEN / "runs"))
     for path in (*own, Path(name).expanduser(), *kept):
         if path.is_dir():
@@ -152,7 +152,7 @@ def _find(name: str, runs_dir: Path) -> Path:
 
 
 def _store(runs_dir: Path) -> Path:
-    """Where the replay goes: not among the records that the repository keeps."""
+    """Tell where the replay goes: not among the records that the repository keeps."""
     folder = runs_dir.resolve()
     return ROOT / "runs" if folder.is_relative_to(GOLDEN.resolve()) else folder
 

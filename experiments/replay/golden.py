@@ -96,7 +96,7 @@ def _records(runs_dir: Path) -> list[ReplayedRecord]:
 
 
 def _files(record: ReplayedRecord) -> Files:
-    """What is kept of a run, by name."""
+    """Read what is kept of a run, by name."""
     folder = record.run.path
     config = {key: value for key, value in record.config.items() if key not in _PRIVATE}
     facts = {
@@ -114,7 +114,7 @@ def _files(record: ReplayedRecord) -> Files:
 
 
 def _studies(runs_dir: Path) -> Iterator[tuple[str, Files]]:
-    """The finished studies, by their folder below that of the runs."""
+    """Yield the finished studies, by their folder below that of the runs."""
     for root in roots(runs_dir):
         for path in sorted((root / STUDIES_DIR).glob(f"[!.]*/[!.]*/{STUDY_FILE}")):
             name = path.parent.relative_to(root).as_posix()
@@ -148,6 +148,6 @@ def _write(folder: Path, files: Files) -> None:
 
 
 def _others(out: Path, copied: set[Path]) -> list[Path]:
-    """The records in ``out`` that were not copied now."""
+    """Find the records in ``out`` that were not copied now."""
     found = [*out.glob(f"[!.]*/{STATUS_FILE}"), *out.glob(f"{STUDIES_DIR}/*/[!.]*/{STUDY_FILE}")]
     return sorted(path.parent for path in found if path.parent not in copied)

@@ -59,7 +59,7 @@ def _origin(config: RunConfig) -> dict[str, Any] | None:
 
 
 def _choices(config: RunConfig) -> dict[str, str | None]:
-    """The choice of each group, by the names that the sections carry."""
+    """Find the choice of each group, by the names that the sections carry."""
     groups = ("task", "optimizer", "model", "tokenization", "schedule")
     sections = {group: getattr(config, group) for group in groups}
     named = {group: section and section.name for group, section in sections.items()}
@@ -67,7 +67,7 @@ def _choices(config: RunConfig) -> dict[str, str | None]:
 
 
 def _budget(section: Mapping[str, Any]) -> str:
-    """The file that a budget is of: the one with its table, else that of its kind."""
+    """Find the file that a budget is of: the one with its table, else that of its kind."""
     table = section.get(budget.TABLE)
     for name in commandline.choices("budget"):
         content = OmegaConf.to_container(OmegaConf.load(commandline.CONF / f"budget/{name}.yaml"))

@@ -15,7 +15,7 @@ from experiments.system.checkout import ROOT, git
 
 @contextlib.contextmanager
 def recorded(code: Mapping[str, Any], record: Path) -> Iterator[Path]:
-    """A worktree at the recorded commit with the recorded patch, gone when the context ends.
+    """Make a worktree at the recorded commit with the recorded patch, gone when the context ends.
 
     Args:
         code: What the record's environment says of its code.
@@ -43,7 +43,7 @@ def recorded(code: Mapping[str, Any], record: Path) -> Iterator[Path]:
 
 
 def by_hand(code: Mapping[str, Any], record: Path) -> str | None:
-    """The command that checks the recorded code out beside this one; None if there is none."""
+    """Give the command that checks the recorded code out beside this one; None if there is none."""
     if code.get("commit") is None:
         return None
     tree = shlex.quote(str(ROOT.parent / f"replay-{record.name}"))
@@ -54,7 +54,7 @@ def by_hand(code: Mapping[str, Any], record: Path) -> str | None:
 
 
 def lost_changes(code: Mapping[str, Any], record: Path) -> bool:
-    """Whether the run was made with changes that its record does not hold."""
+    """Tell whether the run was made with changes that its record does not hold."""
     return bool(code.get("uncommitted_changes")) and not (record / PATCH_FILE).exists()
 
 

@@ -106,7 +106,7 @@ def _build(
 def _told(
     outcome: Outcome, record: RunRecord, display: Display, summary: Mapping[str, Any] | None = None
 ) -> Outcome:
-    """The outcome, after it was shown."""
+    """Show the outcome, and return it."""
     display.ended(outcome.status, outcome.reason, summary or {}, record.identity["metric"])
     if outcome.status in FAULTS:
         display.line(f"see {record.folder.path}")
@@ -187,7 +187,7 @@ class _Training:
         return open_mirror(self.config.tracking, subject)
 
     def _read_record(self) -> dict[str, Any] | None:
-        """The state to go on from, with the rows up to there."""
+        """Read the state to go on from, with the rows up to there."""
         folder = self.folder
         try:
             state = checkpoint.load(folder.path / CHECKPOINT_FILE, folder.run_id)

@@ -97,7 +97,7 @@ def scales(
     calibration: Calibration | None = None,
     task: Task | None = None,
 ) -> Tensor | None:
-    """The step sizes of a control, measured once and kept in its folder; None for other runs.
+    """Give the step sizes of a control, measured once and kept in its folder; None for other runs.
 
     Args:
         config: The resolved config.
@@ -228,7 +228,7 @@ class Recorder:
 
 
 def _read(path: Path) -> Any:
-    """The step sizes in a file; None without one, or where not all of them are finite."""
+    """Read the step sizes in a file; None without one, or where not all of them are finite."""
     try:
         with np.load(path) as file:
             return file["scale"] if np.isfinite(file["scale"]).all() else None

@@ -22,7 +22,7 @@ _PLAIN_SECONDS = 10.0
 
 
 def short(value: float, decimals: int) -> str:
-    """A number with so many decimals, but no line of digits where a run blows up.
+    """Write a number with so many decimals, but no line of digits where a run blows up.
 
     Example:
         >>> short(97.5, 2), short(2e30, 4), short(float("nan"), 2)

@@ -53,7 +53,7 @@ def save(folder: RunFolder, facts: Mapping[str, Any], *, resumed: bool) -> None:
 
 
 def _codes(path: Path) -> list[Any]:
-    """The versions of the code that an earlier attempt names, in order."""
+    """List the versions of the code that an earlier attempt names, in order."""
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -15,7 +15,7 @@ from experiments.records.schema import final_and_best
 
 
 def progress(built: Built, counters: Counters, rows: Sequence[Row]) -> dict[str, Any]:
-    """How far the run came.
+    """Say how far the run came.
 
     Args:
         built: The run.
@@ -57,7 +57,7 @@ def summary(
 
 
 def _budget(built: Built, counters: Counters, matched: Calibration | None) -> dict[str, Any]:
-    """What the budget gave, and what came of it."""
+    """Say what the budget gave, and what came of it."""
     facts: dict[str, Any] = {}
     if built.limits.given_seconds is not None:
         facts["budget_train_seconds"] = built.limits.given_seconds

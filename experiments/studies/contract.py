@@ -55,7 +55,7 @@ def run_config(overrides: Sequence[str], folders: Mapping[str, str]) -> RunConfi
 
 
 def describe_run(config: RunConfig) -> dict[str, Any]:
-    """A run as it goes into the essence of a study: its id, and what a reader knows it by."""
+    """Describe a run for the essence of a study: its id, and what a reader knows it by."""
     return {
         "run_id": config.run_id,
         "task": config.task.name,

@@ -106,7 +106,7 @@ def measure(options: FisherHistogramsOptions, configs: Mapping[str, RunConfig]) 
 
 
 def fisher_diag(optimizer: Optimizer, param: Tensor) -> Tensor:
-    """The diagonal that a method keeps for a parameter.
+    """Return the diagonal that a method keeps for a parameter.
 
     Args:
         optimizer: One with a ``fisher_diag``, or with Adam's second moment in its state.

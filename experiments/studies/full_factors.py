@@ -78,7 +78,7 @@ class FullFactors:
 
 
 def input_rows(module: nn.Module, x: Tensor) -> Tensor:
-    """The bias-augmented inputs or patches of a layer.
+    """Take the bias-augmented inputs or patches of a layer.
 
     Args:
         module: Linear layer or convolution.
@@ -98,7 +98,7 @@ def input_rows(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def grad_rows(module: nn.Module, grad: Tensor) -> Tensor:
-    """The gradients at the output of a layer, ``[rows, d_out]``."""
+    """Take the gradients at the output of a layer, ``[rows, d_out]``."""
     if isinstance(module, nn.Conv2d):
         return grad.flatten(2).transpose(1, 2).flatten(0, 1)
     return grad.flatten(0, -2)

@@ -35,7 +35,7 @@ class IrisNetwork(nn.Module):
 
 
 def iris() -> tuple[Tensor, Tensor]:
-    """The flowers as two principal components, each standardised.
+    """Load the flowers as two principal components, each standardised.
 
     Returns:
         ``[150, 2]`` and the classes ``[150]``.
@@ -56,7 +56,7 @@ def place_start(network: IrisNetwork, start: Sequence[float]) -> None:
 
 
 def trained(network: IrisNetwork, x: Tensor, y: Tensor, decay: float) -> IrisNetwork:
-    """The network at the end of full-batch training of all its parameters, by L-BFGS in float64.
+    """Train all parameters of a copy of the network, full-batch, by L-BFGS in float64.
 
     Args:
         network: Where the training starts; left unchanged.

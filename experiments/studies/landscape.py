@@ -154,7 +154,7 @@ def measure(options: LandscapeOptions, sections: Mapping[str, Method]) -> Measur
 
 
 def initial_network(options: LandscapeOptions) -> IrisNetwork:
-    """The network that every method starts from."""
+    """Make the network that every method starts from."""
     seeding.seed_global(options.seed, "init")
     network = IrisNetwork(softmax_output=options.softmax_output)
     place_start(network, options.start)
@@ -229,7 +229,7 @@ def axes(paths: Floats, points: int) -> tuple[Floats, Floats]:
 
 
 def interpolated(paths: Floats, losses: Floats, w1: Floats, w2: Floats) -> Floats:
-    """The paper's surface: cubic through the logged points, NaN outside their convex hull.
+    """Interpolate the paper's surface: cubic through the logged points, NaN outside their hull.
 
     Returns:
         ``[rows, columns]``.

@@ -86,7 +86,7 @@ def eigenvalues(matrix: Floats) -> Floats:
 
 
 def shrunk(matrix: Floats, largest: int) -> npt.NDArray[np.float32]:
-    """A picture of a matrix: itself, or the largest entry of each block where it is too large.
+    """Picture a matrix: itself, or the largest entry of each block where it is too large.
 
     Args:
         matrix: ``[n, n]``, non-negative.

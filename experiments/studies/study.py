@@ -63,7 +63,7 @@ class Study:
     command: str
 
     def is_done(self) -> bool:
-        """Whether the result is there: the folder appears whole."""
+        """Tell whether the result is there: the folder appears whole."""
         return (self.folder / STUDY_FILE).is_file()
 
 
@@ -73,7 +73,7 @@ def names() -> list[str]:
 
 
 def missing_studies(runs_dir: Path, figure: str | None = None) -> list[str]:
-    """The studies of which ``runs_dir`` holds no result, whatever its configuration.
+    """Name the studies of which ``runs_dir`` holds no result, whatever its configuration.
 
     Args:
         runs_dir: Folder of the run records.
@@ -92,7 +92,7 @@ def missing_studies(runs_dir: Path, figure: str | None = None) -> list[str]:
 
 
 def figures(name: str) -> list[str]:
-    """The figures that are drawn from a study."""
+    """Name the figures that are drawn from a study."""
     return [str(figure) for figure in _yaml(name)[FIGURES]]
 
 
@@ -170,7 +170,7 @@ def options_class(module: ModuleType) -> Any:
 
 
 def _options(name: str, module: ModuleType, overrides: list[str]) -> tuple[Any, list[str]]:
-    """The study's options, and the overrides that are none of its keys."""
+    """Split off the study's options from the overrides that are none of its keys."""
     file = _yaml(name)
     del file[FIGURES]  # what is drawn from the result is no part of it
     config = OmegaConf.merge(OmegaConf.structured(options_class(module)), file)

@@ -38,7 +38,7 @@ def built_run(config: RunConfig, *, reads_gradients: bool = True) -> Built:
 
 
 def layer_of(model: nn.Module, name: str) -> nn.Module:
-    """The layer called ``name``.
+    """Find the layer called ``name``.
 
     Raises:
         UserError: If there is none; the message has those that have a weight.

@@ -40,7 +40,7 @@ class RunCost:
 
 
 def setting(config: RunConfig, *, optimizer: str | None = None) -> Setting:
-    """What decides the cost of a step: the runs that share it are alike.
+    """Gather what decides the cost of a step: the runs that share it are alike.
 
     Args:
         config: The resolved config.
@@ -57,7 +57,7 @@ def setting(config: RunConfig, *, optimizer: str | None = None) -> Setting:
 
 
 def costs(runs: Iterable[Run]) -> dict[Setting, RunCost]:
-    """The cost of every setting of which a run has trained.
+    """Estimate the cost of every setting of which a run has trained.
 
     Args:
         runs: Records. Finished ones decide where a setting has any.
@@ -70,12 +70,12 @@ def costs(runs: Iterable[Run]) -> dict[Setting, RunCost]:
 
 
 def short_runs(runs_dir: Path) -> list[Run]:
-    """The runs that were made for their cost alone."""
+    """Find the runs that were made for their cost alone."""
     return [item.run for item in run_states(runs_dir / SHORT_RUNS) if item.run is not None]
 
 
 def calibrated(config: RunConfig, runs_dir: Path) -> dict[Setting, RunCost]:
-    """The cost of a config that no run tells of, and of its reference, where they were calibrated.
+    """Find the cost of a config that no run tells of, and of its reference, if calibrated.
 
     Args:
         config: The resolved config.
@@ -123,7 +123,7 @@ def seconds_left(
 
 
 def _total_steps(section: Mapping[str, Any], steps_per_epoch: int | None) -> int | None:
-    """Steps that a budget allows at most, or of its reference; None where they are not known."""
+    """Count the steps that a budget allows at most, or its reference's; None where not known."""
     for key in ("steps", "reference_steps"):
         if section.get(key) is not None:
             return int(section[key])

@@ -42,7 +42,7 @@ def register() -> None:
 
 
 def of(overrides: list[str]) -> LauncherTraits:
-    """How the launcher that the overrides name, or their experiment, runs the jobs.
+    """Tell how the launcher that the overrides name, or their experiment, runs the jobs.
 
     Raises:
         UserError: If it cannot run here, or as many jobs as asked for.

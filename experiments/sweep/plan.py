@@ -130,7 +130,7 @@ def _composed(grid: list[str]) -> Iterator[tuple[str, RunConfig]]:
 
 
 def report(found: Plan) -> Iterator[str]:
-    """The plan as lines of text."""
+    """Write the plan as lines of text."""
     open_jobs = [job for job in found.jobs if job.is_open]
     seconds = {
         job.run_id: estimate.seconds_left(job.config, job.run, found.known) for job in open_jobs
@@ -153,7 +153,7 @@ def report(found: Plan) -> Iterator[str]:
 
 
 def _source(job: Job, found: Plan, seconds: float | None) -> Iterator[str]:
-    """Where the estimate of a setting comes from, or how to get one."""
+    """Say where the estimate of a setting comes from, or how to get one."""
     key = estimate.setting(job.config)
     name = "  {} {} {} batch {} {}".format(*key) + (f" {key[5]}" if key[5] else "")
     cost = found.known.get(key)

@@ -37,7 +37,7 @@ class SweepFolder:
             yield
 
     def leader_lives(self) -> bool:
-        """Whether the process that started the sweep is there; its lock dies with it."""
+        """Tell whether the process that started the sweep is there; its lock dies with it."""
         try:
             with (self.path / _PARENT).open("r+") as handle:
                 return not try_lock(handle.fileno())
@@ -56,7 +56,7 @@ class SweepFolder:
             os.close(descriptor)
 
     def stop_cause(self) -> str | None:
-        """Why the sweep was asked to stop; ``None`` if it was not."""
+        """Say why the sweep was asked to stop; ``None`` if it was not."""
         try:
             return (self.path / _STOP).read_text(encoding="utf-8") or "stop"
         except FileNotFoundError:
@@ -89,7 +89,7 @@ class SweepFolder:
         return path
 
     def started(self) -> int:
-        """How many jobs began, of those that no earlier sweep had finished."""
+        """Count the jobs that began, of those that no earlier sweep had finished."""
         return len(list(self.path.glob("[0-9]*.json")))
 
     def note(self, number: int, outcome: Outcome) -> None:
@@ -99,7 +99,7 @@ class SweepFolder:
             handle.write(line.encode())
 
     def outcomes(self) -> dict[int, Outcome]:
-        """How the jobs ended, by number; of a job that was queued again, its last end."""
+        """Tell how the jobs ended, by number; of a job that was queued again, its last end."""
         try:
             lines = (self.path / _LEDGER).read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:

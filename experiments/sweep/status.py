@@ -69,7 +69,7 @@ def table(found: Iterable[RunState]) -> list[list[str]]:
 
 
 def summary(found: Sequence[RunState]) -> str:
-    """How many there are, and how many in each state."""
+    """Say how many there are, and how many in each state."""
     counts = Counter(item.state for item in found)
     parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
     return f"{len(found)} run{'s' * (len(found) != 1)}: {', '.join(parts)}"

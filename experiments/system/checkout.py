@@ -41,7 +41,7 @@ class Version:
     patch: bytes | None
 
     def facts(self) -> dict[str, Any]:
-        """What the record says of the code; the patch itself is a file beside it."""
+        """Give what the record says of the code; the patch itself is a file beside it."""
         facts: dict[str, Any] = {
             "commit": self.commit,
             "uncommitted_changes": None if self.patch is None else bool(self.patch),
@@ -52,13 +52,13 @@ class Version:
         return facts
 
     def patch_to_keep(self) -> bytes | None:
-        """The patch, if there is one and it is small enough to lie beside every run."""
+        """Return the patch, if there is one and it is small enough to lie beside every run."""
         return self.patch if self.patch and len(self.patch) <= MOST_PATCH_BYTES else None
 
 
 @functools.cache  # a process goes on with the code that it has loaded
 def version(folder: Path = ROOT) -> Version:
-    """The version of the checkout that ``folder`` is in."""
+    """Find the version of the checkout that ``folder`` is in."""
     commit = git(folder, "rev-parse", "HEAD")
     top = git(folder, "rev-parse", "--show-toplevel")
     if commit is None or top is None:
@@ -72,7 +72,7 @@ def git(
     stdin: bytes = b"",
     variables: Mapping[str, str] | None = None,
 ) -> bytes | None:
-    """What a git command prints; None where it fails or there is no git."""
+    """Read what a git command prints; None where it fails or there is no git."""
     try:
         return subprocess.run(
             ["git", "-C", str(folder), *arguments],

@@ -26,7 +26,7 @@ def cores() -> int:
 
 
 def side_by_side(jobs: int) -> int:
-    """How many jobs ``jobs`` means; a negative one counts from the cores, as joblib does."""
+    """Count the jobs that ``jobs`` means; a negative one counts from the cores, as joblib does."""
     return jobs if jobs > 0 else max(1, cores() + 1 + jobs)
 
 
@@ -81,7 +81,7 @@ def cuda_devices() -> tuple[str, ...]:
 
 
 def devices_of(place: int, devices: tuple[str, ...], processes: int) -> tuple[str, ...]:
-    """The devices of the run at a place: as many as it has processes, round and round.
+    """Name the devices of the run at a place: as many as it has processes, round and round.
 
     Example:
         >>> [devices_of(place, ("0", "1", "2"), 1) for place in range(4)]

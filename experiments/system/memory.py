@@ -53,7 +53,7 @@ def give_back() -> None:
 
 
 def kills(counters: Iterable[Path] = _COUNTERS) -> int:
-    """How many processes the system has killed for memory; 0 where it does not tell."""
+    """Count the processes that the system has killed for memory; 0 where it does not tell."""
     for path in counters:
         with contextlib.suppress(OSError):
             for line in path.read_text(encoding="ascii").splitlines():

@@ -4,27 +4,27 @@ import os
 
 
 def count() -> int:
-    """How many processes share the run; 1 outside a launcher."""
+    """Count the processes that share the run; 1 outside a launcher."""
     return _number("WORLD_SIZE", 1) if "RANK" in os.environ else 1
 
 
 def rank() -> int:
-    """Number of this process among them; 0 leads."""
+    """Return the number of this process among them; 0 leads."""
     return _number("RANK", 0) if count() > 1 else 0
 
 
 def local_rank() -> int:
-    """Number of this process on its machine; it picks the accelerator."""
+    """Return the number of this process on its machine; it picks the accelerator."""
     return _number("LOCAL_RANK", rank()) if count() > 1 else 0
 
 
 def local_count() -> int:
-    """How many of the processes are on this machine."""
+    """Count the processes of the run that are on this machine."""
     return _number("LOCAL_WORLD_SIZE", count()) if count() > 1 else 1
 
 
 def reports() -> bool:
-    """Whether this process tells the user of a mistake: the first on each machine."""
+    """Tell whether this process tells the user of a mistake: the first on each machine."""
     return local_rank() == 0
 
 

@@ -19,7 +19,7 @@ class StopRequest:
         self.signal_name: str | None = None
 
     def __call__(self) -> bool:
-        """Whether a stop was requested."""
+        """Tell whether a stop was requested."""
         return self.signal_name is not None
 
     @contextlib.contextmanager

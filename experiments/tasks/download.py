@@ -147,7 +147,7 @@ def _append(response: HTTPResponse, part: Path, have: int, notify: Callable[[str
 
 
 def _is_whole(error: urllib.error.HTTPError, have: int) -> bool:
-    """Whether the server says that the file has just the bytes that are there."""
+    """Tell whether the server says that the file has just the bytes that are there."""
     return str(error.headers.get("Content-Range", "")).rpartition("/")[2] == str(have)
 
 

@@ -85,7 +85,7 @@ class First(Split):
 
 
 def limited(task: Task, debug: Mapping[str, Any] | None) -> Task:
-    """The task as a run is to see it.
+    """Limit the task to what a run is to see.
 
     Args:
         task: Any.

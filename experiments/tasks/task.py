@@ -116,7 +116,7 @@ class Task:
         return f"{'test' if self.validation is None else 'validation'}_{self.metric}"
 
     def without_test(self) -> "Task":
-        """The task as a choice may see it.
+        """Return the task as a choice may see it.
 
         Raises:
             UserError: If nothing is left to evaluate on.

@@ -154,7 +154,7 @@ def listing_digest(paths: Iterable[Path]) -> str:
 
 
 def validation_files(folder: Path, *, hint: str) -> dict[Path, int]:
-    """The files of the validation part, with their labels, in the order of their numbers.
+    """List the files of the validation part, with their labels, in the order of their numbers.
 
     Args:
         folder: The official folder ``tiny-imagenet-200``.
@@ -176,7 +176,7 @@ def validation_files(folder: Path, *, hint: str) -> dict[Path, int]:
 
 
 def _list(folder: Path) -> tuple[dict[Path, int], dict[Path, int]]:
-    """The files of both splits, with their labels."""
+    """List the files of both splits, with their labels."""
     if not folder.is_dir():
         raise UserError(f"Data folder {folder} does not exist. {HINT}")
     train: dict[Path, int] = {}

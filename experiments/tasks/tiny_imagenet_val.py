@@ -117,7 +117,7 @@ def decode_archive(archive: bytes) -> dict[str, np.ndarray]:
 
 
 def _archive(data_dir: Path) -> bytes | None:
-    """The verified archive; None if there is none but the official folder is there."""
+    """Read the verified archive; None if there is none but the official folder is there."""
     if (data_dir / FOLDER).is_dir() and not (data_dir / FILE.names[0]).exists():
         return None
     return read_verified(data_dir, FILE, hint=HINT)

@@ -33,7 +33,7 @@ NOWHERE = "none"
 
 
 def known(config: RunConfig, runs_dir: Path) -> Calibration | None:
-    """What was measured for a config, with any budget, on a machine like this; None if nothing was.
+    """Find what was measured for a config, with any budget, on such a machine; None if nothing was.
 
     Args:
         config: The resolved config; ``threads`` null stands for all cores.
@@ -95,7 +95,7 @@ def prepare(grids: Sequence[Sequence[str]], firsts: Sequence[RunConfig]) -> None
 def of_run(
     config: RunConfig, folder: RunFolder, notify: Callable[[str], None]
 ) -> Calibration | None:
-    """The calibration that a run goes by: its own, else the cache's, else it is measured.
+    """Find the calibration that a run goes by: its own, else the cache's, else measure it.
 
     Args:
         config: The resolved config.
@@ -163,7 +163,7 @@ def _measure_alike(configs: Sequence[RunConfig], runs_dir: Path) -> list[Failure
 
 
 def _by_seeds(grids: Sequence[Sequence[str]]) -> dict[tuple[str, ...], list[int | None]]:
-    """The jobs of all grids without their seeds, with these; None: that of the config.
+    """List the jobs of all grids without their seeds, with these; None: that of the config.
 
     The seeds of a method cost the same, and composing takes its time.
     """
@@ -194,7 +194,7 @@ def _composed(jobs: Sequence[Sequence[str]]) -> list[RunConfig]:
 
 
 def _is_open(config: RunConfig) -> bool:
-    """Whether a sweep would start the run, without a calibration of its own."""
+    """Tell whether a sweep would start the run, without a calibration of its own."""
     folder = RunFolder(config.runs_dir, config.run_id)
     if (folder.path / RUN_FILE).exists():
         return False

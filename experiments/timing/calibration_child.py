@@ -75,7 +75,7 @@ def cycle(method: Method) -> int:
 
 
 def published_ratio(config: RunConfig) -> float | None:
-    """The cost of a step in steps of AdaFisher that the paper's epochs imply."""
+    """Give the cost of a step in steps of AdaFisher that the paper's epochs imply."""
     model = yaml.safe_load((commandline.CONF / "model" / f"{config.model.name}.yaml").read_text())
     family = next(
         choice["override /family@_global_.family"]

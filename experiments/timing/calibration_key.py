@@ -27,7 +27,7 @@ _COSTLESS = ("eval_batch_size", "evaluations_per_epoch", "lr", "seed", "workers"
 
 
 def path_of(config: RunConfig, runs_dir: Path) -> Path:
-    """Where the calibration of a config is kept, if there is one.
+    """Tell where the calibration of a config is kept, if there is one.
 
     Args:
         config: The resolved config; ``threads`` null stands for all cores.
@@ -71,7 +71,7 @@ def setting_key(config: RunConfig) -> str:
 
 
 def setting(config: RunConfig) -> dict[str, Any]:
-    """What a record tells of the setting that was measured."""
+    """Gather what a record tells of the setting that was measured."""
     return {
         "task": config.task.name,
         "model": config.model.name,
@@ -82,7 +82,7 @@ def setting(config: RunConfig) -> dict[str, Any]:
 
 
 def machine(config: RunConfig) -> dict[str, Any]:
-    """The facts of this machine that decide how long a step takes."""
+    """Gather the facts of this machine that decide how long a step takes."""
     import torch  # a sweep's parent, which measures in another process, can do without
 
     from experiments.engine import compute

@@ -155,7 +155,7 @@ def lines(found: Sequence[Matched]) -> list[str]:
 
 
 def facts(found: Sequence[Matched]) -> dict[str, Any]:
-    """The check as data, with the environment that the runs share.
+    """Give the check as data, with the environment that the runs share.
 
     Raises:
         UserError: If they share none: the times of two machines are no check of a calibration.
@@ -220,7 +220,7 @@ def _block(run: Run) -> tuple[object, ...]:
 
 
 def _environment(run: Run) -> dict[str, Any]:
-    """Where a run ran; nothing where its record does not say."""
+    """Tell where a run ran; nothing where its record does not say."""
     try:
         lines = json.loads((run.path / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

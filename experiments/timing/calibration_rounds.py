@@ -114,7 +114,7 @@ def run(
 
 
 def turn_steps(seconds: float, *, cycle: int) -> int:
-    """Steps of a method in each round.
+    """Count the steps of a method in each round.
 
     Args:
         seconds: A step of it takes about so long.
@@ -134,7 +134,7 @@ def turn_steps(seconds: float, *, cycle: int) -> int:
 
 
 def drift_percent(reference: Timed) -> float:
-    """How much the machine's speed varied: half the range of the rounds, in percent."""
+    """Measure how much the machine's speed varied: half the range of the rounds, in percent."""
     units = _reference_means(reference)
     return _half_range_percent([unit / statistics.median(units) for unit in units])
 
@@ -181,12 +181,12 @@ def cost(method: Timed, reference: Timed) -> Cost:
 
 
 def _is_refresh(index: int, cycle: int) -> bool:
-    """Whether a step, counted from 0, refreshes; without a cycle none is told apart."""
+    """Tell whether a step, counted from 0, refreshes; without a cycle none is told apart."""
     return cycle > 1 and index % cycle == 0
 
 
 def _reference_means(reference: Timed) -> Sequence[float]:
-    """The mean step of the reference in each round, as if the round were whole cycles."""
+    """Find the reference's mean step in each round, as if the round were whole cycles."""
     rounds = list(_by_kind(reference))
     share = {True: 1 / reference.cycle, False: 1 - 1 / reference.cycle}
     if reference.cycle == 1:
@@ -208,7 +208,7 @@ def _reference_means(reference: Timed) -> Sequence[float]:
 
 
 def _slowness(timed: Timed) -> list[float]:
-    """How much longer each round took than its steps typically take together."""
+    """Measure how much longer each round took than its steps typically take together."""
     typical = _typical(timed)
     return [
         sum(sum(seconds) for seconds in kinds.values())
@@ -218,7 +218,7 @@ def _slowness(timed: Timed) -> list[float]:
 
 
 def _typical(timed: Timed) -> dict[bool, float]:
-    """The median seconds of the steps that refresh and of the others, over all rounds."""
+    """Find the median seconds of the steps that refresh and of the others, over all rounds."""
     seen: dict[bool, list[float]] = {}
     for kinds in _by_kind(timed):
         for kind, seconds in kinds.items():
@@ -231,7 +231,7 @@ def _half_range_percent(quotients: Sequence[float]) -> float:
 
 
 def _by_kind(timed: Timed) -> Iterator[dict[bool, list[float]]]:
-    """The seconds of each round, of the steps that refresh and of the others."""
+    """Yield the seconds of each round, of the steps that refresh and of the others."""
     index = timed.warm_up
     for round_ in timed.rounds:
         kinds: dict[bool, list[float]] = {}

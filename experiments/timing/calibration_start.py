@@ -53,7 +53,7 @@ def seconds(config: RunConfig) -> list[float]:
 
 
 def stepper(config: RunConfig, task: Task) -> Callable[[], float]:
-    """Steps as a run takes them; each call returns the seconds of one.
+    """Make a stepper that steps as a run does; each call returns the seconds of one step.
 
     Args:
         config: The resolved config.

@@ -51,7 +51,7 @@ def predicted_units(text: str, given: int) -> tuple[int, int]:
 
 
 def lines(text: str) -> list[str]:
-    r"""The lines of a text with their ``\n``; ``str.splitlines`` would also break elsewhere."""
+    r"""Split a text into lines with their ``\n``; ``str.splitlines`` would also break elsewhere."""
     *whole, rest = text.split("\n")
     return [*(f"{line}\n" for line in whole), *([rest] if rest else [])]
 

@@ -96,7 +96,7 @@ def _read_vocabulary(path: Path) -> dict[str, int]:
 
 
 def _read_merges(path: Path) -> list[tuple[str, str]]:
-    """Merges, one a line as ``left right``; a first line ``#version: ...`` is none."""
+    """Read merges, one a line as ``left right``; a first line ``#version: ...`` is none."""
     try:
         rows = path.read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:

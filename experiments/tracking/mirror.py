@@ -154,7 +154,7 @@ def check(tracking: Mapping[str, Any]) -> None:
 def _asked(
     tracking: Mapping[str, Any], name: str | None, *, default: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """The function ``name`` of the mirror's module, or the one that ``_target_`` names."""
+    """Find the function ``name`` of the mirror's module, or the one that ``_target_`` names."""
     target = tracking.get("_target_")
     if target is None:
         return default

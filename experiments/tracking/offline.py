@@ -70,7 +70,7 @@ def read(path: Path) -> Log:
 
 
 def is_uploaded(log: Log) -> bool:
-    """Whether the log was uploaded with the content that was read."""
+    """Tell whether the log was uploaded with the content that was read."""
     mark = log.path.with_name(_MARK)
     if mark.exists():
         return mark.read_text(encoding="utf-8").strip() == log.digest
@@ -83,7 +83,7 @@ def mark_uploaded(log: Log) -> None:
 
 
 def synced_mark(path: Path) -> Path:
-    """The file that `wandb sync` leaves when a log arrived in full."""
+    """Name the file that `wandb sync` leaves when a log arrived in full."""
     return path.with_name(f"{path.name}.synced")
 
 

@@ -138,7 +138,7 @@ def _upload(logs: list[offline.Log]) -> str | None:
 
 @contextlib.contextmanager
 def _readable(log: offline.Log, scratch: Path) -> Iterator[Path]:
-    """The log, or a copy up to its last whole record: W&B never takes a torn one as complete."""
+    """Open the log, or a copy up to its last whole record: W&B never takes a torn one as whole."""
     if log.whole == log.size == log.path.stat().st_size:
         yield log.path
         return

@@ -190,12 +190,12 @@ def check(*, mode: str, **_: Any) -> None:
 
 
 def awaits_settled() -> bool:
-    """Whether a run that was over before must be mirrored: an agent's sweep waits for its value."""
+    """Tell whether a settled run must be mirrored: an agent's sweep waits for its value."""
     return under_agent()
 
 
 def under_agent() -> bool:
-    """Whether a W&B agent started this process, and so made its W&B run."""
+    """Tell whether a W&B agent started this process, and so made its W&B run."""
     return bool(os.environ.get(SWEEP_VARIABLE))
 
 
@@ -225,7 +225,7 @@ def host() -> str:
 
 
 def logged_in(host: str) -> bool:
-    """Whether there is a key for the server."""
+    """Tell whether there is a key for the server."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
@@ -236,7 +236,7 @@ def logged_in(host: str) -> bool:
 
 
 def reachable(host: str) -> bool:
-    """Whether the server accepts a connection."""
+    """Tell whether the server accepts a connection."""
     parts = urlsplit(host)
     port = parts.port or (80 if parts.scheme == "http" else 443)
     try:

@@ -32,7 +32,7 @@ def effort(
     sampler: str,
     pruner: str,
 ) -> dict[str, Any]:
-    """What the hyperparameters cost and how sure they are, as runs record it.
+    """Say what the hyperparameters cost and how sure they are, as runs record it.
 
     Args:
         config: The resolved config of a trial.
@@ -76,12 +76,12 @@ def effort(
 
 
 def telling(trials: Sequence[Trial]) -> list[spaces.Point]:
-    """The points that say something of the method: those that failed say nothing."""
+    """Keep the points that say something of the method: those that failed say nothing."""
     return [trial.point for trial in trials if trial.status not in _WITHOUT_END]
 
 
 def render(command: str, trials: Sequence[Trial], facts: Mapping[str, Any], *, space: Space) -> str:
-    """The ledger: a mapping with one item a trial, in the order of their values.
+    """Write the ledger: a mapping with one item a trial, in the order of their values.
 
     Args:
         command: What makes it again.
@@ -118,7 +118,7 @@ def _flow(mapping: Mapping[str, Any]) -> str:
 
 
 def line(trial: Trial, *, name: str) -> str:
-    """The trial for a person: its values, and the validation score by which it is judged.
+    """Write the trial for a person: its values, and the validation score by which it is judged.
 
     Args:
         trial: What came of it.

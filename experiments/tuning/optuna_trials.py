@@ -108,7 +108,7 @@ def _evaluate(
 
 
 def _given(plan: TrialPlan) -> int:
-    """How many trials are quasi-random, and so known in advance."""
+    """Count the trials that are quasi-random, and so known in advance."""
     return plan.trials if plan.sampler == "sobol" else min(plan.startup, plan.trials)
 
 
@@ -156,7 +156,7 @@ def _add(
 
 
 def _slots(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials in order, a repeated one in the place of the one it repeats."""
+    """Put the trials in order, a repeated one in the place of the one it repeats."""
     slots: dict[int, FrozenTrial] = {}
     for trial in study.get_trials(deepcopy=False):
         if trial.params:  # else the process died while its point was being proposed

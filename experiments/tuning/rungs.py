@@ -21,7 +21,7 @@ SCALABLE = ("epochs", "steps", "train_seconds")
 
 
 def budgets(pruner: str, budget: Mapping[str, Any]) -> list[str]:
-    """The overrides of each rung's budget; the last rung has none.
+    """Give the overrides of each rung's budget; the last rung has none.
 
     Raises:
         UserError: If the budget cannot be divided.

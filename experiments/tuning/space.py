@@ -33,7 +33,7 @@ class Dimension:
     choices: tuple[Value, ...] = ()
 
     def at(self, unit: float) -> Value:
-        """The value at a position in the unit interval, rounded to what a ledger prints.
+        """Give the value at a position in the unit interval, rounded to what a ledger prints.
 
         A whole number stands for the interval of those that round to it, so that on a linear scale
         each has the same share; Optuna's samplers divide a space so too.
@@ -55,7 +55,7 @@ class Dimension:
         return kind(min(max(near, self.low), self.high))
 
     def position(self, value: Any) -> float:
-        """Where a value lies in the unit interval; of a choice, its place in the list."""
+        """Find where a value lies in the unit interval; of a choice, its place in the list."""
         if self.choices:
             return float(self.choices.index(value))
         if self.log:
@@ -72,7 +72,7 @@ class Dimension:
         return f"{self.key} from {self.low} to {self.high}"
 
     def facts(self) -> dict[str, Any]:
-        """The dimension as a record holds it."""
+        """Describe the dimension as a record holds it."""
         if self.choices:
             return {"choices": list(self.choices)}
         return {"low": self.low, "high": self.high, "scale": "log" if self.log else "linear"}
@@ -162,7 +162,7 @@ def points(space: Space, trials: int) -> list[Point]:
 
 
 def on_edge(space: Space, chosen: Point, tried: Sequence[Point]) -> list[str]:
-    """The hyperparameters whose chosen value is the last one that was tried, on either side.
+    """Name the hyperparameters whose chosen value is the last that was tried, on either side.
 
     Nothing tells then whether a better one lies beyond. Choices have no order, and so no edge.
 

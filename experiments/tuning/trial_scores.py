@@ -103,7 +103,7 @@ def of_runs(point: Point, runs: Sequence[Run | None]) -> Trial:
 
 
 def _of_run(point: Point, run: Run | None) -> Trial:
-    """A trial of one seed."""
+    """Make a trial of one seed."""
     if run is None:
         return Trial(point, "failed")
     if run.identity.get("validation") is False:

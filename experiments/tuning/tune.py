@@ -149,7 +149,7 @@ def _check_unreported(seeds: Sequence[int], task: str, runs_dir: Path) -> None:
 
 
 def _command(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[str]) -> str:
-    """The command that makes the same file again, wherever its runs are."""
+    """Give the command that makes the same file again, wherever its runs are."""
     default = TuneOptions()
     further = [
         f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
@@ -163,7 +163,7 @@ def _command(optimizer: str, task: str, options: TuneOptions, overrides: Sequenc
 
 
 def _side_by_side(config: RunConfig, overrides: Sequence[str]) -> int:
-    """How many runs the launcher has at once: as many trials are proposed together."""
+    """Count the runs that the launcher has at once: as many trials are proposed together."""
     typed = dict(item.partition("=")[::2] for item in overrides)
     workers = typed.get("hydra.launcher.n_jobs", "1")
     return max(1, config.jobs, int(workers) if workers.isdecimal() else 1)

@@ -19,7 +19,7 @@ NEW = ".new"
 
 
 def render(command: str, facts: Mapping[str, Any], *, name: str, task: str, space: Space) -> str:
-    """The YAML of the best trial.
+    """Write the YAML of the best trial.
 
     Args:
         command: What makes it again.
@@ -92,7 +92,7 @@ def write(
 
 
 def _more(path: Path, ours: Mapping[str, Any]) -> Sequence[str]:
-    """What the file that is there has more of than what would replace it; or other things.
+    """Say what the file that is there has more of than what would replace it; or other things.
 
     Empty where there is none, or where it has nothing more.
     """

@@ -24,7 +24,7 @@ FINE = "fine"
 
 
 def shares(trials: int) -> tuple[int, int]:
-    """How many of the trials are coarse and how many fine: half, and the fine ones an even number.
+    """Split the trials into coarse and fine ones: by half, with the fine ones an even number.
 
     Example:
         >>> [shares(trials) for trials in (4, 8, 10, 16)]
@@ -35,7 +35,7 @@ def shares(trials: int) -> tuple[int, int]:
 
 
 def check(space: Space, trials: int) -> Dimension:
-    """The dimension that a grid is laid over.
+    """Check that a grid can be laid over the space, and return its dimension.
 
     Args:
         space: What is searched.
@@ -71,7 +71,7 @@ def check(space: Space, trials: int) -> Dimension:
 
 
 def coarse(dimension: Dimension, count: int) -> list[float]:
-    """The values of the first stage, ascending; at least two.
+    """Choose the values of the first stage, ascending; at least two.
 
     Args:
         dimension: What is searched.
@@ -82,7 +82,7 @@ def coarse(dimension: Dimension, count: int) -> list[float]:
 
 
 def fine(dimension: Dimension, coarse_count: int, best: int, count: int) -> list[float]:
-    """The values of the second stage, ascending.
+    """Choose the values of the second stage, ascending.
 
     Args:
         dimension: What is searched.
@@ -135,6 +135,6 @@ def _stage(
 
 
 def _value(dimension: Dimension, position: float) -> float:
-    """The value at a position in units of the space, which may lie beyond it; three digits."""
+    """Give the value at a position in units of the space, maybe beyond it; three digits."""
     low, high = dimension.low, dimension.high
     return float(f"{low * (high / low) ** position:.3g}")
