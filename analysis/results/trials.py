@@ -22,12 +22,11 @@ from analysis.results.groups import BLOCK
 from analysis.results.load import Results, to_results
 from analysis.statistics.expected_best import trial_results
 from analysis.statistics.summary import Floats
-from experiments.records.schema import METRICS_FILE, STATUS_FILE, roots
+from experiments.records.schema import METRICS_FILE, STATUS_FILE, UNFINISHED, roots
 
 TRIALS_DIR = Path(".tuning")
 TUNED = Path(__file__).resolve().parents[2] / "conf" / "tuned"
 """What tuning has found: data, in a folder a task."""
-UNFINISHED = ("running", "interrupted")
 LEDGER = 1
 """Version of the ledgers that are read."""
 

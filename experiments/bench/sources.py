@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from experiments.tasks.augmentation import Augmentation
-from experiments.tasks.cifar10 import NORMALIZATION
+from experiments.tasks.cifar10 import TASK as CIFAR10
 from experiments.tasks.images import ImageSplit, image_task
 from experiments.tasks.task import Split, Task
 
@@ -39,7 +39,7 @@ def make_task(
         num_classes=CLASSES,
         validation_fraction=0.0,
         split_seed=split_seed,
-        normalization=NORMALIZATION,
+        normalization=CIFAR10.normalization,
         augmentation=Augmentation(crop_padding=crop_padding, flip=flip, cutout_size=cutout_size),
         checksums={},
     )
@@ -78,7 +78,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
                 transforms.RandomCrop(SIDE, padding=task["crop_padding"]),
                 transforms.RandomHorizontalFlip(),
                 transforms.ToTensor(),
-                transforms.Normalize(NORMALIZATION.mean, NORMALIZATION.std),
+                transforms.Normalize(CIFAR10.normalization.mean, CIFAR10.normalization.std),
                 # A square like Cutout's; that it lies inside the image does not change its cost.
                 transforms.RandomErasing(p=1.0, scale=(share, share), ratio=(1.0, 1.0)),
             ]

@@ -32,7 +32,14 @@ STUDIES_DIR = ".studies"  # beside the runs: measurements that are no comparison
 
 STATUSES = ("done", "diverged", "out_of_memory", "failed", "interrupted", "running")
 FINAL_STATUSES = ("done", "diverged")
-FAULTS = ("failed", "out_of_memory")  # run again on request only
+FAULTS = ("failed", "out_of_memory")
+UNFINISHED = ("interrupted", "running")
+
+
+def is_to_run(status: str, *, retry: bool) -> bool:
+    """Whether a run of this status is to be run (again): one that failed on request only."""
+    return status not in FINAL_STATUSES and (retry or status not in FAULTS)
+
 
 # What every identity must hold; further keys are allowed.
 TEXTS = ("task", "model", "optimizer", "ruleset", "budget", "group_id", "metric")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.records.schema import FAULTS, STATUS_FILE, BrokenRecordError, Run
+from experiments.records.schema import FAULTS, STATUS_FILE, UNFINISHED, BrokenRecordError, Run
 from experiments.records.store import LOCKS, RunFolder
 
 # In the order in which they are shown. `stale`: the status says running, but its process is gone.
@@ -18,7 +18,6 @@ STATES = (
     "stale",
     "broken",
 )
-_OPEN = ("running", "interrupted", *FAULTS)
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def run_state(folder: RunFolder) -> RunState | None:
             return None
         return RunState(folder.run_id, "running", "it begins, without a record yet")
     # A final record is written by nobody, and its lock need not be tried.
-    if run.status in _OPEN and _is_held(folder):
+    if run.status in (*UNFINISHED, *FAULTS) and _is_held(folder):
         return RunState(run.run_id, "running", None, run)
     if run.status == "running":
         return RunState(run.run_id, "stale", "its process is gone; it resumes when asked", run)

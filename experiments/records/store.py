@@ -15,13 +15,13 @@ from typing import Any
 from experiments.records import strict_json
 from experiments.records.schema import (
     CHECKPOINT_FILE,
-    FAULTS,
     FINAL_STATUSES,
     METRICS_FILE,
     SCHEMA,
     STATUS_FILE,
     BrokenRecordError,
     Run,
+    is_to_run,
     load_run,
 )
 
@@ -175,8 +175,7 @@ def settled(
         return None
     if earlier is None:
         return None
-    final = FINAL_STATUSES if retry else (*FINAL_STATUSES, *FAULTS)
-    if earlier.status not in final:
+    if is_to_run(earlier.status, retry=retry):
         return None
     if anew:
         folder.set_aside()

@@ -23,6 +23,7 @@ from experiments.records.schema import (
     CONFIG_FILE,
     ENVIRONMENT_FILE,
     FINAL_STATUSES,
+    UNFINISHED,
     BrokenRecordError,
     Run,
     load_run,
@@ -36,7 +37,6 @@ from experiments.system.cores import VISIBLE, library_variables
 REPLAYS = ".replays"
 FOLDERS = {"data_dir": "data", "cache_dir": ".cache"}
 """What a record may leave out, with the default."""
-UNFINISHED = ("interrupted", "running")
 """Statuses of a record that is compared as far as it goes; one of a dead process says running."""
 
 # The same in every version of the code, so that it can start an older one.

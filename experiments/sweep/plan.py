@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from experiments.config import commandline, compose, grids
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError, first_line
-from experiments.records.schema import FAULTS, FINAL_STATUSES, Run
+from experiments.records.schema import FAULTS, Run, is_to_run
 from experiments.records.states import RunState, run_states
 from experiments.sweep import estimate
 from experiments.sweep.estimate import RunCost
@@ -49,8 +49,7 @@ class Job:
     @property
     def is_open(self) -> bool:
         """Whether the sweep would train it."""
-        failed = self.state in FAULTS and not self.config.retry
-        return self.state not in FINAL_STATUSES and not failed
+        return is_to_run(self.state, retry=self.config.retry)
 
 
 @dataclass(frozen=True)

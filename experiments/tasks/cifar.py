@@ -1,6 +1,7 @@
 """What CIFAR-10 and CIFAR-100 share: the official files, through torchvision."""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,62 +21,100 @@ TERMS = (
 )
 
 
-def official_source(dataset: type[CIFAR10], *, title: str, size: str) -> Source:
-    """Where the official archive is, by torchvision's table."""
-    archive = Remote(dataset.url, dataset.filename, f"md5:{dataset.tgz_md5}", unpack=True)
-    return Source(title, size, TERMS, place=dataset.base_folder, files=(archive,))
+@dataclass(frozen=True)
+class OfficialTask:
+    """One of the two, as a table of what they differ in.
 
-
-def official_task(
-    name: str,
-    dataset: type[CIFAR10],
-    *,
-    source: Source,
-    data_dir: Path,
-    download: bool,
-    num_classes: int,
-    validation_fraction: float,
-    split_seed: int,
-    normalization: Normalization,
-    augmentation: Augmentation,
-) -> Task:
-    """Verify and read the official files, and make the task.
-
-    Raises:
-        UserError: If a file is missing, truncated, or another one, or the download fails.
+    Attributes:
+        name: Name of the task.
+        dataset: Reads it, and knows its archive and checksums.
+        title: What it is.
+        size: Of the archive and of what is in it.
+        num_classes: How many there are.
+        normalization: Of the training images, as AdaFisher's released code has them.
     """
-    checksums = provide(name, dataset, source=source, data_dir=data_dir, download=download)
-    return image_task(
-        name,
-        train=_read(dataset, data_dir, train=True),
-        test=_read(dataset, data_dir, train=False),
-        num_classes=num_classes,
-        validation_fraction=validation_fraction,
-        split_seed=split_seed,
-        normalization=normalization,
-        augmentation=augmentation,
-        checksums=checksums,
-    )
 
+    name: str
+    dataset: type[CIFAR10]
+    title: str
+    size: str
+    num_classes: int
+    normalization: Normalization
 
-def provide(
-    name: str, dataset: type[CIFAR10], *, source: Source, data_dir: Path, download: bool
-) -> dict[str, str]:
-    """Verify the official files; fetch the archive where one is missing or another one.
+    @property
+    def source(self) -> Source:
+        """Where the official archive is, by torchvision's table."""
+        dataset = self.dataset
+        archive = Remote(dataset.url, dataset.filename, f"md5:{dataset.tgz_md5}", unpack=True)
+        return Source(self.title, self.size, TERMS, place=dataset.base_folder, files=(archive,))
 
-    Returns:
-        sha256 by file.
+    def build(
+        self,
+        *,
+        data_dir: Path,
+        cache_dir: Path,
+        download: bool,
+        validation_fraction: float,
+        split_seed: int,
+        crop_padding: int,
+        flip: bool,
+        cutout_size: int,
+    ) -> Task:
+        """Build the task.
 
-    Raises:
-        UserError: If they are not there in the end.
-    """
-    try:
-        return verify(name, dataset, data_dir)
-    except UserError:
-        if not download:
-            raise
-    fetch(source, data_dir)
-    return verify(name, dataset, data_dir)
+        Args:
+            data_dir: Holds the official folder, as ``cifar-10-batches-py``.
+            cache_dir: Not used.
+            download: Whether to fetch the official archive where a file is missing or another one.
+            validation_fraction: Share of the training images that is the validation split; 0 for
+                none.
+            split_seed: Fixes that stratified cut; it is not the run's seed.
+            crop_padding: Zero padding before the random crop; 0 turns it off.
+            flip: Whether to mirror half of the images.
+            cutout_size: Side of the Cutout square; 0 turns it off.
+
+        Raises:
+            UserError: If a file is missing, truncated, or another one, or the download fails.
+        """
+        checksums = self.provide(data_dir, download=download)
+        return image_task(
+            self.name,
+            train=_read(self.dataset, data_dir, train=True),
+            test=_read(self.dataset, data_dir, train=False),
+            num_classes=self.num_classes,
+            validation_fraction=validation_fraction,
+            split_seed=split_seed,
+            normalization=self.normalization,
+            augmentation=Augmentation(
+                crop_padding=crop_padding, flip=flip, cutout_size=cutout_size
+            ),
+            checksums=checksums,
+        )
+
+    def check(self, data_dir: Path, *, download: bool = False, **keywords: object) -> None:
+        """Raise ``UserError`` if the data are not as ``build`` needs them; arguments as there.
+
+        With ``download`` this fetches the archive, so that the runs of a sweep find it and do not
+        all fetch it at once.
+        """
+        self.provide(data_dir, download=download)
+
+    def provide(self, data_dir: Path, *, download: bool) -> dict[str, str]:
+        """Verify the official files; fetch the archive where one is missing or another one.
+
+        Returns:
+            sha256 by file.
+
+        Raises:
+            UserError: If they are not there in the end.
+        """
+        try:
+            return verify(self.name, self.dataset, data_dir)
+        except UserError:
+            if not download:
+                raise
+        fetch(self.source, data_dir)
+        return verify(self.name, self.dataset, data_dir)
 
 
 def verify(name: str, dataset: type[CIFAR10], data_dir: Path) -> dict[str, str]:

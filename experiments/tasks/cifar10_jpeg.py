@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.tasks.augmentation import Augmentation
-from experiments.tasks.cifar10 import NORMALIZATION
+from experiments.tasks.cifar10 import TASK as CIFAR10
 from experiments.tasks.files import DataFile, cached_arrays, read_verified
 from experiments.tasks.images import image_task
 from experiments.tasks.source import Source
@@ -78,7 +78,7 @@ def build(
         num_classes=10,
         validation_fraction=validation_fraction,
         split_seed=split_seed,
-        normalization=NORMALIZATION,
+        normalization=CIFAR10.normalization,
         augmentation=augmentation,
         checksums={FILE.names[0]: FILE.sha256},
     )

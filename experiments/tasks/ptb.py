@@ -1,13 +1,8 @@
 """Penn Treebank in Mikolov's preprocessing (2010), with its splits."""
 
-from functools import partial
-from pathlib import Path
-
-from experiments.tasks.files import DataFile, read_verified
+from experiments.tasks.files import DataFile
 from experiments.tasks.source import Source
-from experiments.tasks.task import Task
-from experiments.tasks.words import word_task
-from experiments.tokenizations.encoding import Tokenization
+from experiments.tasks.words import WordTask
 
 FOLDER = "ptb"
 FILES = (
@@ -38,31 +33,5 @@ HINT = (
     f"Set data_dir=FOLDER (with make: DATA=FOLDER) to a folder that holds {FOLDER}/ with "
     "ptb.train.txt, ptb.valid.txt and ptb.test.txt."
 )
-
-
-def build(*, data_dir: Path, cache_dir: Path, context: int, tokenization: Tokenization) -> Task:
-    """Build the task.
-
-    Args:
-        data_dir: Holds the folder ``ptb``.
-        cache_dir: What the tokenisation may keep something in.
-        context: Tokens a window.
-        tokenization: Encodes the texts.
-
-    Raises:
-        UserError: If a file is missing, truncated, or another one.
-    """
-    return word_task(
-        "ptb",
-        folder=data_dir / FOLDER,
-        files=FILES,
-        hint=HINT,
-        context=context,
-        encode=partial(tokenization, data_dir=data_dir, cache_dir=cache_dir),
-    )
-
-
-def check(data_dir: Path, **keywords: object) -> None:
-    """Raise ``UserError`` if the data are not as ``build`` needs them; arguments as there."""
-    for file in FILES:
-        read_verified(data_dir / FOLDER, file, hint=HINT)
+TASK = WordTask("ptb", FOLDER, FILES, HINT)
+build, check = TASK.build, TASK.check

@@ -1,13 +1,8 @@
 """WikiText-2 (Merity et al., 2016, arXiv 1609.07843), official splits."""
 
-from functools import partial
-from pathlib import Path
-
-from experiments.tasks.files import DataFile, read_verified
+from experiments.tasks.files import DataFile
 from experiments.tasks.source import Remote, Source
-from experiments.tasks.task import Task
-from experiments.tasks.words import word_task
-from experiments.tokenizations.encoding import Tokenization
+from experiments.tasks.words import WordTask
 
 FOLDER = "wikitext-2"
 FILES = (
@@ -43,31 +38,5 @@ HINT = (
     "Fetch it with 'make data TASK=wikitext2', or set data_dir=FOLDER (with make: DATA=FOLDER) to "
     f"a folder that holds {FOLDER}/ with the WikiText-2 files."
 )
-
-
-def build(*, data_dir: Path, cache_dir: Path, context: int, tokenization: Tokenization) -> Task:
-    """Build the task.
-
-    Args:
-        data_dir: Holds the folder ``wikitext-2``.
-        cache_dir: What the tokenisation may keep something in.
-        context: Tokens a window.
-        tokenization: Encodes the texts.
-
-    Raises:
-        UserError: If a file is missing, truncated, or another one.
-    """
-    return word_task(
-        "wikitext2",
-        folder=data_dir / FOLDER,
-        files=FILES,
-        hint=HINT,
-        context=context,
-        encode=partial(tokenization, data_dir=data_dir, cache_dir=cache_dir),
-    )
-
-
-def check(data_dir: Path, **keywords: object) -> None:
-    """Raise ``UserError`` if the data are not as ``build`` needs them; arguments as there."""
-    for file in FILES:
-        read_verified(data_dir / FOLDER, file, hint=HINT)
+TASK = WordTask("wikitext2", FOLDER, FILES, HINT)
+build, check = TASK.build, TASK.check

@@ -1,48 +1,65 @@
 """Corpora of words: three files of one sentence or paragraph a line."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from experiments.tasks.files import DataFile, read_verified
 from experiments.tasks.task import Task
 from experiments.tasks.tokens import language_task
-from experiments.tokenizations.encoding import Encoding, lines
+from experiments.tokenizations.encoding import Tokenization, lines
 
 
-def word_task(
-    name: str,
-    *,
-    folder: Path,
-    files: tuple[DataFile, ...],
-    hint: str,
-    context: int,
-    encode: Callable[[list[str]], Encoding],
-) -> Task:
-    """Read the official training, validation and test files, and make the task.
+@dataclass(frozen=True)
+class WordTask:
+    """One of the corpora, as a table of what they differ in.
 
-    Args:
+    Attributes:
         name: Name of the task.
-        folder: Where the files lie.
+        folder: Where the files lie, below the data folder.
         files: Training, validation and test file.
         hint: What would provide them; the end of an error message.
-        context: Tokens a window.
-        encode: Encodes the texts, the training text first.
-
-    Raises:
-        UserError: If a file is missing, truncated, or another one.
     """
-    train, validation, test = (
-        plain(read_verified(folder, file, hint=hint).decode()) for file in files
-    )
-    return language_task(
-        name,
-        train=train,
-        validation=validation,
-        test=test,
-        context=context,
-        encode=encode,
-        checksums={file.names[0]: file.sha256 for file in files},
-    )
+
+    name: str
+    folder: str
+    files: tuple[DataFile, ...]
+    hint: str
+
+    def build(
+        self, *, data_dir: Path, cache_dir: Path, context: int, tokenization: Tokenization
+    ) -> Task:
+        """Build the task.
+
+        Args:
+            data_dir: Holds the folder of the files.
+            cache_dir: What the tokenisation may keep something in.
+            context: Tokens a window.
+            tokenization: Encodes the texts, the training text first.
+
+        Raises:
+            UserError: If a file is missing, truncated, or another one.
+        """
+        train, validation, test = (plain(text.decode()) for text in self._read(data_dir))
+        return language_task(
+            self.name,
+            train=train,
+            validation=validation,
+            test=test,
+            context=context,
+            encode=partial(tokenization, data_dir=data_dir, cache_dir=cache_dir),
+            checksums={file.names[0]: file.sha256 for file in self.files},
+        )
+
+    def check(self, data_dir: Path, **keywords: object) -> None:
+        """Raise ``UserError`` if the data are not as ``build`` needs them; arguments as there."""
+        for _ in self._read(data_dir):
+            pass
+
+    def _read(self, data_dir: Path) -> Iterator[bytes]:
+        for file in self.files:
+            yield read_verified(data_dir / self.folder, file, hint=self.hint)
 
 
 def plain(text: str) -> str:

@@ -22,7 +22,7 @@ from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.records.calibration import RUN_FILE, Calibration, read
 from experiments.records.outcome import PreparationError
-from experiments.records.schema import FAULTS, FINAL_STATUSES, BrokenRecordError
+from experiments.records.schema import BrokenRecordError, is_to_run
 from experiments.records.store import RunFolder
 from experiments.system import ranks
 from experiments.system.cores import side_by_side, threads_of
@@ -202,8 +202,7 @@ def _is_open(config: RunConfig) -> bool:
         run = folder.read()
     except BrokenRecordError:
         return True
-    settled = FINAL_STATUSES if config.retry else (*FINAL_STATUSES, *FAULTS)
-    return run is None or run.status not in settled
+    return run is None or is_to_run(run.status, retry=config.retry)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.errors import UserError
-from experiments.records.schema import FAULTS, Run
+from experiments.records.schema import FAULTS, UNFINISHED, Run
 from experiments.tuning.space import Point
 
-UNFINISHED = ("interrupted", "running")
 SCORE = "worst seed"
 """How the seeds of a trial make its score, as records say it."""
 

@@ -9,7 +9,7 @@ import torch
 from experiments.bench import sources
 from experiments.bench.bench import main
 from experiments.errors import UserError
-from experiments.tasks.cifar10 import NORMALIZATION
+from experiments.tasks.cifar10 import TASK as CIFAR10
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
@@ -44,7 +44,7 @@ def test_the_plain_loader_gives_every_image_with_its_label(split, workers: int) 
     assert [len(labels) for _, labels in batches] == [5, 5, 5, 5, 4]
     assert torch.equal(labels.sort().values, split.labels.sort().values)
     # Apart from the erased square and the flip each is an image of the split.
-    originals = NORMALIZATION(split.images)
+    originals = CIFAR10.normalization(split.images)
     both = torch.cat([originals, originals.flip(-1)])
     for image in torch.cat([images for images, _ in batches]):
         hole = (image == 0).all(0)

@@ -136,7 +136,7 @@ def test_augmentation_is_for_training_only(mini):
     assert int((first[:, 0] == 0).flatten(1).sum(1).min()) >= 64  # the hole of Cutout
     for split in (task.validation, task.test):
         ((images, _),) = split.batches(1000)
-        assert torch.equal(images, mini.module.NORMALIZATION(split.images))
+        assert torch.equal(images, mini.module.TASK.normalization(split.images))
 
 
 @pytest.mark.parametrize("which", ["train", "test", "meta"])

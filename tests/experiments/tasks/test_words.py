@@ -37,7 +37,9 @@ def write_mini(monkeypatch, module, data_dir, *, choice: int) -> None:
         content = text.encode()
         (folder / name).write_bytes(lzma.compress(content) if name.endswith(".xz") else content)
         files.append(replace(file, sha256=hashlib.sha256(content).hexdigest()))
-    monkeypatch.setattr(module, "FILES", tuple(files))
+    mini = replace(module.TASK, files=tuple(files))
+    for name, value in {"FILES": mini.files, "build": mini.build, "check": mini.check}.items():
+        monkeypatch.setattr(module, name, value)
 
 
 @pytest.mark.parametrize(
