@@ -109,7 +109,7 @@ def rerun(
     config = {**FOLDERS, **record.config, **folders, "runs_dir": str(place), "retry": False}
     config |= {key: str(ROOT / config[key]) for key in FOLDERS}
     # Code from before there was a `_target_` reads the mode.
-    config["tracking"] = {**config["tracking"], "_target_": None, "mode": "none"}
+    config["tracking"] = {**config.get("tracking", {}), "_target_": None, "mode": "none"}
     config["threads"] = record.environment.get("threads", config.get("threads"))
     if not use_recorded_code:
         config = _with_new_keys(lifted(config))

@@ -68,11 +68,11 @@ def same_again(recorded, monkeypatch, tmp_path):
     """Let a replay give what was recorded, so that tests of the report train nothing."""
     again = tmp_path / "replays" / "1" / recorded.name
 
-    def rerun(record, store, **choices):
+    def copied(record, store, **choices):
         shutil.copytree(recorded, again)
         return rerun.read(again)
 
-    monkeypatch.setattr(compare, "rerun", rerun)
+    monkeypatch.setattr(compare, "rerun", copied)
 
 
 @pytest.mark.usefixtures("same_again")
@@ -187,7 +187,7 @@ def test_another_end_is_a_difference(record, monkeypatch, capsys, status):
         (["run=no-such-run"], "Invalid run: 'no-such-run'"),
         (["run=RECORD", "code=old"], "Invalid code: 'old'. Must be one of: current, recorded."),
         (["run=RECORD", "rtol=-1"], "Invalid rtol: '-1'"),
-        (["run=RECORD", "run_dir=x"], "Unknown key: 'run_dir'. Did you mean: runs_dir?"),
+        (["run=RECORD", "run_dir=x"], "Unknown key: 'run_dir'. Did you mean: runs_dir"),
         (["RECORD"], "Must be key=value"),
     ],
 )
