@@ -221,9 +221,9 @@ def _asked_for(words: Sequence[str]) -> Iterator[Study]:
     Raises:
         UserError: If an argument is unusable.
     """
-    request, others = arguments.parse(words, StudyRequest, further=True)
-    if wrong := [word for word in others if "=" not in word]:
+    if wrong := [word for word in words if "=" not in word]:
         raise UserError(f"Invalid argument: {wrong[0]!r}. Must be key=value.")
+    request, others = arguments.parse(words, StudyRequest, further=True)
     folders = {key: str(getattr(request, key).absolute()) for key in FOLDERS}
     chosen = {ALL: names(), MISSING: missing_studies(request.runs_dir, request.figure)}
     overrides = commandline.normalise(others)

@@ -95,8 +95,8 @@ def test_the_lock_of_a_run_whose_process_was_killed_is_free(tmp_path):
 
 def test_a_child_ends_with_a_parent_that_is_killed(tmp_path):
     child = (
-        "import os, time; from experiments.system import parentage;"
-        "parentage.end_with_parent(os.getppid());"
+        "import os, time; from experiments.system import exits;"
+        "exits.end_with_parent(os.getppid());"
         "print('ready', flush=True); time.sleep(600)"
     )
     parent = (

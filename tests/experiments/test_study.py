@@ -274,7 +274,7 @@ def test_the_id_is_of_what_is_measured():
     [
         ([], "Missing value: study. Give it as study=<name>, one of: fisher_histograms,"),
         (["study=landscap"], "Unknown study: 'landscap'. Must be one of: fisher_histograms,"),
-        (["landscape"], "Invalid argument: 'landscape'. Must be of the form key=value."),
+        (["landscape"], "Invalid argument: 'landscape'. Must be key=value."),
         (["study=landscape", "epoch=3"], "Unknown key: 'epoch'. Of study=landscape there are"),
         (["study=landscape", "epochs=many"], "Value 'many' of type 'str' could not be converted"),
         (["study=landscape", "seed=0,1"], "Invalid seed: seed=0,1. A study takes one value."),

@@ -63,7 +63,7 @@ def test_attention_of_torch_and_a_head_that_is_a_convolution() -> None:
 @pytest.mark.parametrize("name", commandline.choices("model"))
 def test_the_head_is_the_last_layer_that_runs(name: str) -> None:
     """What is registered last may not be what makes the logits; in our models it is."""
-    make = _construct("model", composed([f"model={name}"]).model)
+    make = _construct("model", composed([f"model={name}"]).model.arguments)
     arguments = {"in_channels": 3, "num_classes": 10, "image_size": 32}
     inputs = torch.empty(2, 3, 32, 32, device="meta")
     if "vocab_size" in inspect.signature(make).parameters:
