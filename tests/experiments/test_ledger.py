@@ -73,7 +73,7 @@ def test_places_are_taken_one_by_one_and_none_when_the_sweep_stops(shared):
 
 def test_a_leader_that_was_killed_is_known_to_be_gone(shared):
     make = f"SweepFolder(Path({str(shared.path)!r})).led()"
-    leader = holder(module="sweep.ledger", name="SweepFolder", make=make)
+    leader = holder(module="sweep.shared_folder", name="SweepFolder", make=make)
     assert shared.leader_lives()
     kill(leader)
     assert not shared.leader_lives()
