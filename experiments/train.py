@@ -31,6 +31,8 @@ def main(words: Sequence[str]) -> int:
         return 0
     launchers.register()
     with report_user_errors(quiet=not ranks.reports()):
+        if typed.experimental_rerun is not None:
+            raise UserError("--experimental-rerun is none of ours: use `make replay RUN=<id>`.")
         overrides = commandline.normalise(typed.overrides)
         sweeps = grids.spelled_out(overrides) if typed.multirun else [overrides]
         if typed.help or typed.hydra_help or typed.info or typed.shell_completion:

@@ -72,7 +72,10 @@ def parse(words: Sequence[str], options: type[T], *, further: bool = False) -> t
     for word in words:
         key, equals, value = word.partition("=")
         if key in known and equals:
-            found[key] = _read(key, _unquoted(value), hints[key])
+            text = _unquoted(value)
+            if not text:
+                raise _missing(key)
+            found[key] = _read(key, text, hints[key])
         elif further:
             others.append(word)
         elif not equals:
@@ -80,9 +83,13 @@ def parse(words: Sequence[str], options: type[T], *, further: bool = False) -> t
         else:
             raise UserError(f"Unknown key: {key!r}. {nearest(key, known)}")
     for key, field in known.items():
-        if found.get(key) == "" or (key not in found and _is_required(field)):
-            raise UserError(f"Missing value: {key}. Give it as {key}=<value>.")
+        if key not in found and _is_required(field):
+            raise _missing(key)
     return options(**found), others
+
+
+def _missing(key: str) -> UserError:
+    return UserError(f"Missing value: {key}. Give it as {key}=<value>.")
 
 
 def _is_required(field: "Field[Any]") -> bool:
@@ -101,19 +108,15 @@ def _unquoted(value: str) -> str:
 
 
 def _read(key: str, text: str, kind: Any) -> Any:
-    if get_origin(kind) in (types.UnionType, Union):
-        kinds = [one for one in get_args(kind) if one is not type(None)]
-        return (
-            None
-            if text == "null" and len(kinds) < len(get_args(kind))
-            else _read(key, text, kinds[0])
-        )
+    if get_origin(kind) in (types.UnionType, Union):  # of a kind and None
+        (kind,) = (one for one in get_args(kind) if one is not type(None))
+        return None if text == "null" else _read(key, text, kind)
     if get_origin(kind) is tuple:
         items = [item.strip() for item in text.strip("[]").split(",")]
         return tuple(_read(key, item, get_args(kind)[0]) for item in items)
     try:
         if kind is bool:
             return {"true": True, "false": False}[text]
-        return Path(text).expanduser() if kind is Path and text else kind(text)
+        return Path(text).expanduser() if kind is Path else kind(text)
     except (KeyError, ValueError) as error:
         raise UserError(f"Invalid {key}: {text!r}. Must be {_KINDS[kind]}.") from error

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+from experiments.config.nearest import nearest
 from experiments.errors import UserError
 
+T = TypeVar("T")
 Values = Mapping[str, Any]
 
 SUITE = "suite"
@@ -132,7 +134,7 @@ class Method(Section):
     @cached_property
     def needs(self) -> Needs:
         """What it must be given."""
-        return Needs(**(self.suite.get("needs") or {}))
+        return _made(Needs, "optimizer.suite.needs", self.suite.get("needs") or {})
 
     @property
     def family(self) -> str:
@@ -275,7 +277,7 @@ class RunConfig:
             "optimizer": Method.of(values["optimizer"]),
             "schedule": Section.of(values["schedule"]),
             "tokenization": Section.of(text) if text else None,
-            "pretrained": Pretrained(**values["pretrained"]),
+            "pretrained": _made(Pretrained, "pretrained", values["pretrained"]),
             **folders,
         }
         known = {one.name for one in fields(cls)}
@@ -305,6 +307,14 @@ class RunConfig:
     def label(self) -> str:
         """The run in a few words, for displays."""
         return label_of(self.task.name, self.optimizer.name, seed=self.seed, control=self.control)
+
+
+def _made(kind: type[T], place: str, values: Values) -> T:
+    known = [one.name for one in fields(kind)]  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            raise UserError(f"Unknown key: '{place}.{key}'. {nearest(key, known)}")
+    return kind(**values)
 
 
 def label_of(task: str, optimizer: str, *, seed: int, control: str | None) -> str:

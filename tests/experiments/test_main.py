@@ -36,6 +36,11 @@ def test_an_unknown_key_is_told_with_the_nearest(verb: str) -> None:
         ([], "error: Missing command. Must be one of: bench, calibration, "),
         (["statu"], "error: Unknown command: 'statu'. Did you mean: status"),
         (["status", "runs"], "error: Invalid argument: 'runs'. Must be key=value, of: runs_dir."),
+        (["status", "runs_dir="], "error: Missing value: runs_dir. Give it as runs_dir=<value>."),
+        (["status", 'runs_dir=""'], "error: Missing value: runs_dir."),
+        (["data", "task="], "error: Missing value: task."),
+        (["calibration", "out="], "error: Missing value: out."),
+        (["train", "--experimental-rerun", "x"], "error: --experimental-rerun is none of ours: "),
         (["replay"], "error: Missing value: run. Give it as run=<value>."),
         (["tune", "optimizer=adam"], "error: Missing value: task."),
         (

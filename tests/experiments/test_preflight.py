@@ -36,6 +36,11 @@ def test_what_may_be_null_passes_as_null(check):
         (["schedule=cosin"], r"Unknown schedule: 'cosin'.*cosine"),
         (["experiment=none_such"], r"Unknown experiment: 'none_such'"),
         (["optimizer.lrr=1"], r"Unknown key: 'optimizer\.lrr'\. Did you mean: optimizer\.lr"),
+        (
+            ["+optimizer.suite.needs.modl=true"],
+            r"'optimizer\.suite\.needs\.modl'\. Did you mean: mod",
+        ),
+        (["+pretrained.sauce=x"], r"Unknown key: 'pretrained\.sauce'\. Did you mean: source"),
         (["optimzer=adam"], r"Unknown key: 'optimzer'\. Did you mean: optimizer"),
         (["optimizer.lr=abc"], r"Invalid optimizer\.lr: 'abc'\. Must be a number"),
         (["optimizer.lr=null"], r"Invalid optimizer\.lr: None\. Must be a number"),
