@@ -17,7 +17,7 @@ from torch import nn
 from experiments.bench.interleaved import Contender, Problem, Seconds, measure
 from experiments.bench.options import BenchOptions
 from experiments.config.commandline import CONF
-from experiments.config.run_config import Method
+from experiments.config.run_config import MethodSection
 from experiments.engine.build import build_optimizer
 from experiments.errors import UserError
 from experiments.models import resnet
@@ -60,12 +60,12 @@ def problem(model: str, batch: int, device: torch.device) -> Problem:
     return _on(device, Problem(model, module, torch.randn(shape), targets))
 
 
-def method_of(name: str) -> Method:
+def method_of(name: str) -> MethodSection:
     """Read the section of an optimizer from its YAML."""
     file = OmegaConf.load(CONF / "optimizer" / f"{name}.yaml")
     # Some values refer to others of the section by their place in a whole config.
     whole: Any = OmegaConf.to_container(OmegaConf.create({"optimizer": file}), resolve=True)
-    return Method.of(whole["optimizer"])
+    return MethodSection.of(whole["optimizer"])
 
 
 def makers(*, fused: bool) -> Makers:

@@ -19,7 +19,7 @@ from experiments.bench.adafisher import problem as large_problem
 from experiments.bench.interleaved import Contender, Problem, first_step, measure
 from experiments.bench.options import BenchOptions
 from experiments.config import commandline
-from experiments.config.run_config import Method
+from experiments.config.run_config import MethodSection
 from experiments.engine.build import build_optimizer
 from experiments.errors import UserError
 from experiments.models.gpt import GPT
@@ -57,7 +57,9 @@ def problem(model: str, batch: int, device: torch.device) -> Problem:
     return Problem(model, module.to(device), tokens[:, :-1], tokens[:, 1:])
 
 
-def compare(contest: Problem, method: Method, reference: Method, *, steps: int) -> Row:
+def compare(
+    contest: Problem, method: MethodSection, reference: MethodSection, *, steps: int
+) -> Row:
     """Measure a method beside the reference.
 
     Args:
@@ -187,7 +189,7 @@ def run(options: SuiteBench, device: torch.device) -> Iterator[Row]:
             yield result
 
 
-def _method(name: str) -> Method:
+def _method(name: str) -> MethodSection:
     return method_of(name).having(lr=LR)
 
 

@@ -6,7 +6,7 @@ from experiments.config import budget
 from experiments.config.run_config import RunConfig
 
 
-class Measured(Protocol):
+class JudgedTask(Protocol):
     """What the identity takes from a task that is built."""
 
     @property
@@ -26,7 +26,7 @@ class Measured(Protocol):
         """The validation split, if there is one."""
 
 
-def describe(config: RunConfig, task: Measured) -> dict[str, Any]:
+def describe(config: RunConfig, task: JudgedTask) -> dict[str, Any]:
     """Tell what goes into the run's status, flat and complete for any table."""
     return {
         "task": config.task.name,

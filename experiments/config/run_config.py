@@ -128,7 +128,7 @@ class Needs:
 
 
 @dataclass(frozen=True)
-class Method(Section):
+class MethodSection(Section):
     """The section of an optimizer."""
 
     @cached_property
@@ -164,9 +164,9 @@ class Method(Section):
         neutral = {f"optimizer.{key}": value for key, value in self.neutral.items()}
         return _without_neutral(self.hyperparameters, "optimizer.", neutral)
 
-    def having(self, **arguments: Any) -> "Method":
+    def having(self, **arguments: Any) -> "MethodSection":
         """Return the same method with other arguments."""
-        return Method({**self.arguments, **arguments}, self.suite)
+        return MethodSection({**self.arguments, **arguments}, self.suite)
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class RunConfig:
     values: Values
     task: TaskSection
     model: Section
-    optimizer: Method
+    optimizer: MethodSection
     schedule: Section
     tokenization: Section | None
     budget: Values
@@ -274,7 +274,7 @@ class RunConfig:
             "values": values,
             "task": TaskSection.of(values["task"]),
             "model": Section.of(values["model"]),
-            "optimizer": Method.of(values["optimizer"]),
+            "optimizer": MethodSection.of(values["optimizer"]),
             "schedule": Section.of(values["schedule"]),
             "tokenization": Section.of(text) if text else None,
             "pretrained": _made(Pretrained, "pretrained", values["pretrained"]),

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from experiments import seeding
 from experiments.config import budget
-from experiments.config.run_config import Method, Needs, RunConfig, Section
+from experiments.config.run_config import MethodSection, Needs, RunConfig, Section
 from experiments.engine import compute, decay, parallel
 from experiments.engine.built import Built
 from experiments.engine.compute import Compute
@@ -151,7 +151,7 @@ def load_pretrained(config: RunConfig, model: nn.Module) -> transfer.Loaded | No
     )
 
 
-def build_optimizer(section: Method, model: nn.Module) -> Optimizer:
+def build_optimizer(section: MethodSection, model: nn.Module) -> Optimizer:
     """Make the optimizer; a method that needs the model gets it in place of the parameters."""
     subject: Any = model
     own = section.arguments
@@ -164,7 +164,7 @@ def build_optimizer(section: Method, model: nn.Module) -> Optimizer:
 
 
 def build_control(
-    section: Method, model: nn.Module, scales: Tensor, limits: budget.Limits
+    section: MethodSection, model: nn.Module, scales: Tensor, limits: budget.Limits
 ) -> Optimizer:
     """Make the scalar control of a method: its momentum and decay, at the measured step sizes."""
     if len(scales) != limits.steps:
@@ -181,7 +181,7 @@ def build_control(
     )
 
 
-def _with_stream(section: Method, seed: int) -> Method:
+def _with_stream(section: MethodSection, seed: int) -> MethodSection:
     """Give the method a stream of the run's seed, if it draws random numbers.
 
     A stream of its own: it draws nothing from that of the dropout, so that methods of one seed see

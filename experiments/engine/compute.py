@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from experiments.config.run_config import Method, RunConfig
+from experiments.config.run_config import MethodSection, RunConfig
 from experiments.engine import parallel
 from experiments.engine.precision import PRECISIONS
 from experiments.errors import UserError
@@ -129,7 +129,7 @@ def _check_loss_scale(value: Any, precision: str, device: torch.device) -> None:
         raise UserError("Invalid loss_scale: it needs device=cuda or cpu, not mps.")
 
 
-def _check_optimizer(section: Method, compute: Compute) -> None:
+def _check_optimizer(section: MethodSection, compute: Compute) -> None:
     """Refuse what the method cannot do, by its flags under ``needs``."""
     needs = section.needs
     differentiates, looks = needs.create_graph, needs.logits

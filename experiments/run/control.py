@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from experiments.config import budget
-from experiments.config.run_config import Method, RunConfig
+from experiments.config.run_config import MethodSection, RunConfig
 from experiments.engine import decay, divergence, failures
 from experiments.engine.build import build
 from experiments.engine.built import Built
@@ -184,7 +184,7 @@ class Recorder:
         method: The optimizer's section of the config.
     """
 
-    def __init__(self, built: Built, method: Method) -> None:
+    def __init__(self, built: Built, method: MethodSection) -> None:
         self.found: list[float] = []
         weight_decay = method.arguments["weight_decay"]
         self._group = {**(method.control or {}), "weight_decay": weight_decay}

@@ -33,7 +33,7 @@ from torch.nn import functional as F
 
 from experiments import seeding
 from experiments.config import compose
-from experiments.config.run_config import Method
+from experiments.config.run_config import MethodSection
 from experiments.engine import build, divergence
 from experiments.engine.divergence import DivergedError
 from experiments.engine.ranks import Ranks
@@ -95,7 +95,7 @@ def plan(
     return StudyPlan(essence, partial(measure, options, sections))
 
 
-def _section(name: str, values: Mapping[str, Any]) -> Method:
+def _section(name: str, values: Mapping[str, Any]) -> MethodSection:
     settings = [f"optimizer.{key}={_spelled(value)}" for key, value in values.items()]
     section = compose.composed([f"optimizer={name}", *settings]).optimizer
     build.build_optimizer(section, nn.Linear(2, 2))  # it refuses bad values now
@@ -106,7 +106,7 @@ def _spelled(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def measure(options: LandscapeOptions, sections: Mapping[str, Method]) -> Measured:
+def measure(options: LandscapeOptions, sections: Mapping[str, MethodSection]) -> Measured:
     """Train every method twice and evaluate the surfaces."""
     torch.set_num_threads(1)
     x, y = iris()
@@ -163,7 +163,7 @@ def initial_network(options: LandscapeOptions) -> IrisNetwork:
 
 def train(
     options: LandscapeOptions,
-    section: Method,
+    section: MethodSection,
     network: IrisNetwork,
     x: Tensor,
     y: Tensor,

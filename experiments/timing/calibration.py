@@ -29,8 +29,6 @@ from experiments.system.cores import side_by_side, threads_of
 from experiments.timing import calibration_key, calibration_process
 from experiments.timing.calibration_process import Failure
 
-NOWHERE = "none"
-
 
 def known(config: RunConfig, runs_dir: Path) -> Calibration | None:
     """Find what was measured for a config, with any budget, on such a machine; None if nothing was.

@@ -22,7 +22,7 @@ import torch
 import yaml
 
 from experiments.config import commandline
-from experiments.config.run_config import Method, RunConfig
+from experiments.config.run_config import MethodSection, RunConfig
 from experiments.engine import determinism, failures
 from experiments.engine.build import build_task
 from experiments.errors import refusal
@@ -56,7 +56,7 @@ def main() -> int:
         for reference, indices in by_reference.items():
             configs = [jobs[index] for index in indices]
             try:
-                measured = _measure(configs, Method.of(json.loads(reference)), cache)
+                measured = _measure(configs, MethodSection.of(json.loads(reference)), cache)
             except OSError as error:
                 if (line := refusal(error)) is None:
                     raise
@@ -67,7 +67,7 @@ def main() -> int:
     return 0
 
 
-def cycle(method: Method) -> int:
+def cycle(method: MethodSection) -> int:
     """Count the steps from one refresh of the curvature to the next; 1 without such a key."""
     periods = (method.arguments.get(key) for key in REFRESH_KEYS)
     found = [period for period in periods if isinstance(period, int)]
@@ -95,7 +95,7 @@ def _turn(cache: Path) -> Iterator[None]:
         yield
 
 
-def _measure(configs: list[RunConfig], reference: Method, cache: Path) -> list[Answer]:
+def _measure(configs: list[RunConfig], reference: MethodSection, cache: Path) -> list[Answer]:
     """Measure methods against one reference, and write down what they cost."""
     facts = calibration_key.machine(configs[0])
     keys = [calibration_key.key(config, reference, facts) for config in configs]

@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 
 from experiments.config import budget, commandline
-from experiments.config.run_config import Method, RunConfig, Section
+from experiments.config.run_config import MethodSection, RunConfig, Section
 from experiments.errors import UserError
 from experiments.system.cores import threads_of
 
@@ -40,7 +40,7 @@ def path_of(config: RunConfig, runs_dir: Path) -> Path:
     return runs_dir / CACHE_DIR / f"{key(config, reference, machine(config))}.json"
 
 
-def key(config: RunConfig, reference: Method, facts: Mapping[str, Any]) -> str:
+def key(config: RunConfig, reference: MethodSection, facts: Mapping[str, Any]) -> str:
     """Name of a cached calibration: a hash of setting, method, reference and machine.
 
     Args:
@@ -52,7 +52,7 @@ def key(config: RunConfig, reference: Method, facts: Mapping[str, Any]) -> str:
     return _digest([MANNER, _essence(config), *sections, facts])
 
 
-def reference_section(config: RunConfig) -> Method:
+def reference_section(config: RunConfig) -> MethodSection:
     """Give the optimizer's section of the method that a config is measured against.
 
     Raises:
@@ -100,7 +100,7 @@ def machine(config: RunConfig) -> dict[str, Any]:
 
 
 @functools.cache
-def _composed_section(task: str, model: str, ruleset: str, name: str) -> Method:
+def _composed_section(task: str, model: str, ruleset: str, name: str) -> MethodSection:
     from experiments.config import compose
 
     chosen = [f"task={task}", f"model={model}", f"ruleset={ruleset}", f"optimizer={name}"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from scipy.stats import qmc
 
-from experiments.config.run_config import Method
+from experiments.config.run_config import MethodSection
 from experiments.errors import UserError
 
 Value = float | int | str | bool
@@ -81,7 +81,7 @@ class Dimension:
 Space = Sequence[Dimension]
 
 
-def parse(optimizer: Method) -> list[Dimension]:
+def parse(optimizer: MethodSection) -> list[Dimension]:
     """Read the search space of an optimizer's section.
 
     Args:

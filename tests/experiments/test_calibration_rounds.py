@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from experiments.config import commandline
-from experiments.config.run_config import Method
+from experiments.config.run_config import MethodSection
 from experiments.timing import calibration_child, calibration_rounds
 from experiments.timing.calibration_rounds import Timed, cost
 
@@ -160,4 +160,4 @@ def test_rounds_that_nothing_can_come_of_are_not_taken():
 def test_the_cycle_of_a_method_is_its_interval():
     for name, steps in (("kfac", 10), ("adafisher_released", 100), ("soap", 10), ("adam", 1)):
         path = commandline.CONF / "optimizer" / f"{name}.yaml"
-        assert calibration_child.cycle(Method.of(yaml.safe_load(path.read_text()))) == steps
+        assert calibration_child.cycle(MethodSection.of(yaml.safe_load(path.read_text()))) == steps

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from experiments.config import commandline, grids, identity
 from experiments.config.compose import composed
-from experiments.config.run_config import Method, RunConfig
+from experiments.config.run_config import MethodSection, RunConfig
 from experiments.engine.build import build
 from experiments.engine.evaluation import evaluate
 from experiments.engine.loop import Trainer
@@ -94,7 +94,7 @@ def test_the_scalar_is_the_mean_weighted_by_squared_momentum() -> None:
     model = nn.Linear(4, 3)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     control_of = {"momentum": 0.9, "decay": "coupled"}
-    section = Method({"weight_decay": 0.0}, {"control": control_of})
+    section = MethodSection({"weight_decay": 0.0}, {"control": control_of})
 
     class Made:
         pass
@@ -305,7 +305,7 @@ def test_the_scalar_of_a_momentum_that_is_not_finite_is_no_number() -> None:
     group = {"momentum": 0.9, "decay": "coupled"}
     recorder = control.Recorder(
         SimpleNamespace(optimizer=still, model=nn.Module()),
-        Method({"weight_decay": 0.0}, {"control": group}),
+        MethodSection({"weight_decay": 0.0}, {"control": group}),
     )
     still.step()
     assert math.isnan(recorder.found[0])

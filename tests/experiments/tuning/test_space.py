@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from experiments.config import commandline
-from experiments.config.run_config import Method
+from experiments.config.run_config import MethodSection
 from experiments.errors import UserError
 from experiments.tuning import space
 from experiments.tuning.space import Dimension
@@ -16,7 +16,7 @@ TUNED = sorted((commandline.CONF / "tuned").glob("*/*.yaml"))
 
 
 def section(search, **hyperparameters):
-    return Method({"lr": 0.1, **hyperparameters}, {"name": "method", "search": search})
+    return MethodSection({"lr": 0.1, **hyperparameters}, {"name": "method", "search": search})
 
 
 def test_points_fill_the_space_evenly():
@@ -49,7 +49,7 @@ def test_the_recorded_ledgers_are_of_these_points(path):
     """What was tuned once would be tuned at the same learning rates today."""
     ledger = yaml.safe_load((path.parent / "ledgers" / path.name).read_text())
     optimizer = yaml.safe_load((commandline.CONF / "optimizer" / path.name).read_text())
-    (dimension,) = space.parse(Method.of(optimizer))
+    (dimension,) = space.parse(MethodSection.of(optimizer))
     tried = [trial["values"]["lr"] for trial in ledger["trials"] if trial["stage"] == "sobol"]
     points = sorted(point["lr"] for point in space.points([dimension], len(tried)))
     assert points == tried
@@ -60,7 +60,7 @@ def test_every_method_searches_as_much():
     searched = {
         tuple(
             (d.key, round(math.log10(d.high / d.low), 6))
-            for d in space.parse(Method.of(yaml.safe_load(text)))
+            for d in space.parse(MethodSection.of(yaml.safe_load(text)))
         )
         for text in (path.read_text() for path in (commandline.CONF / "optimizer").glob("*.yaml"))
     }
