@@ -22,7 +22,7 @@ from experiments.records.store import RunFolder, settled
 from experiments.run.display import PLAIN_VARIABLE, Display
 from experiments.sweep import reporting, supervision
 from experiments.sweep.shared_folder import SweepFolder
-from experiments.system import cores, signals
+from experiments.system import cores, log, signals
 
 SWEEPS = ".sweeps"
 FAIL_FAST = "fail_fast"
@@ -154,6 +154,7 @@ def share(config: RunConfig, sweep: Sweep, place: int) -> tuple[RunConfig, dict[
             cores.devices_of(place, sweep.devices, config.processes) if jobs > 1 else sweep.devices
         )
         environment[cores.VISIBLE] = ",".join(mine)
+    environment[log.SAID_VARIABLE] = str(sweep.folder)
     if jobs > 1:
         environment[PLAIN_VARIABLE] = "1"
     return config.having(threads=threads), environment

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiments.system import log
+
 logger = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
@@ -77,6 +79,15 @@ class Mirror:
     def finish(self, summary: Mapping[str, Any], *, failed: bool) -> None:
         """Mirror the end."""
 
+    @property
+    def remark(self) -> str | None:
+        """What whoever starts the run should know of the mirror, in one line."""
+        return None
+
+    def outcome(self, what: str) -> str:
+        """Say in one line what became of what was mirrored."""
+        return "published nothing: tracking is off"
+
 
 class _Contained(Mirror):
     """Another mirror, any fault of which is a warning."""
@@ -120,7 +131,10 @@ def open_mirror(tracking: Mapping[str, Any], subject: Subject) -> Mirror:
     """
     mirror = Mirror()
     with _contained("start"):
-        mirror = _Contained(start(tracking, subject))
+        started = start(tracking, subject)
+        if started.remark is not None:
+            log.once(started.remark)
+        mirror = _Contained(started)
     for row in subject.rows:
         mirror.log(row)
     return mirror

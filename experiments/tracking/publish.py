@@ -38,6 +38,7 @@ def publish(out: Path, config: RunConfig) -> str:
     if tracking.get("_target_") is None:
         return "published nothing: tracking=none"
     mirror.check(tracking)
+    what = f"{_count(tables, 'table')} and {_count(figures, 'figure')} of {out}"
     with RunFolder(runs_dir, REPORT_DIR).lock():
         (runs_dir / REPORT_DIR).mkdir(exist_ok=True)
         try:
@@ -49,8 +50,7 @@ def publish(out: Path, config: RunConfig) -> str:
             opened.finish({}, failed=False)
         except Exception as error:
             raise UserError(f"The report could not be published: {error}") from error
-    written = " and ".join((_count(tables, "table"), _count(figures, "figure")))
-    return f"published {written} of {out}"
+    return opened.outcome(what)
 
 
 def _count(items: list[Path], noun: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from experiments.config import arguments
 from experiments.errors import UserError
 from experiments.records.store import RunFolder
-from experiments.tracking import offline, wandb
+from experiments.tracking import offline, server
 from experiments.tracking.mirror import JOB_TYPES
 
 LOCK = ".wandb-sync"
@@ -98,11 +98,9 @@ def _run_folders(runs_dir: Path) -> list[Path]:
 
 
 def _check_server(work: SyncPlan) -> None:
-    host = wandb.host()
-    if not wandb.logged_in(host):
-        raise UserError(f"Not logged in to W&B at {host}; {work.size} wait. Call `wandb login`.")
-    if not wandb.reachable(host):
-        raise UserError(f"W&B at {host} is not reachable; {work.size} wait. Call it again.")
+    obstacle = server.obstacle()
+    if obstacle is not None:
+        raise UserError(f"W&B: {obstacle}; {work.size} wait, and nothing is lost.")
 
 
 def _upload(logs: list[offline.Log]) -> str | None:
@@ -111,9 +109,10 @@ def _upload(logs: list[offline.Log]) -> str | None:
         paths = [stack.enter_context(_readable(log, Path(scratch))) for log in logs]
         for path in paths:
             offline.synced_mark(path).unlink(missing_ok=True)
-        # W&B writes its own logs below WANDB_DIR; a forced mode would keep it from uploading.
-        environment = {key: value for key, value in os.environ.items() if key != "WANDB_MODE"}
-        environment["WANDB_DIR"] = scratch
+        # W&B writes its own logs below WANDB_DIR; another mode would keep it from uploading, and
+        # silent it does not say why it refuses a log.
+        environment = os.environ | {"WANDB_DIR": scratch, "WANDB_MODE": "online"}
+        environment["WANDB_SILENT"] = "false"
         try:
             result = subprocess.run(
                 [*_COMMAND, *(str(path.parent) for path in paths)],

@@ -16,6 +16,10 @@ class TensorBoardMirror(Mirror):
     def __init__(self, writer: Any) -> None:
         self._writer = writer
 
+    def outcome(self, what: str) -> str:
+        """Say where it went."""
+        return f"published {what} under {self._writer.log_dir}"
+
     def log(self, row: Row) -> None:
         """Write one row to the disk."""
         step = int(row["step"])

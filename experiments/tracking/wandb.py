@@ -1,25 +1,19 @@
 """The mirror to Weights & Biases: offline unless the user is logged in, one W&B run a run."""
 
-import logging
 import math
 import os
-import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from experiments.errors import UserError
-from experiments.tracking import offline
+from experiments.tracking import offline, server
 from experiments.tracking.mirror import Mirror, Row, Subject
-
-logger = logging.getLogger(__name__)
 
 MODES = ("auto", "online", "offline", "none")
 SWEEP_VARIABLE = "WANDB_SWEEP_ID"
 RUN_VARIABLE = "WANDB_RUN_ID"
-_PROBE_SECONDS = 2.0
 _INIT_SECONDS = 10.0
 _FINISH_SECONDS = 8.0  # W&B spends it twice where the server is gone: at the end and at the exit
 _REPORT_SECONDS = 120.0  # a report has figures to upload, and no process waits for it
@@ -34,7 +28,8 @@ class WandbMirror(Mirror):
         metric: Name of the task's metric without the split; None: a report.
         higher_is_better: Whether larger values of it are better.
         next_step: The first step that the W&B run does not have.
-        folder: Where it is written offline; None: online.
+        folder: What W&B's own files lie under.
+        offline_because: Why it is written there alone; None: it is online.
     """
 
     def __init__(
@@ -44,9 +39,10 @@ class WandbMirror(Mirror):
         metric: str | None,
         higher_is_better: bool,
         next_step: int,
-        folder: Path | None,
+        folder: Path,
+        offline_because: str | None,
     ) -> None:
-        self._run, self._folder = run, folder
+        self._run, self._folder, self._offline_because = run, folder, offline_because
         self._metric, self._best = metric, max if higher_is_better else min
         self._next_step = next_step
         self._media: dict[str, Any] = {}
@@ -88,8 +84,25 @@ class WandbMirror(Mirror):
             self._run.summary.update({**summary, **best})
         finally:
             self._run.finish(exit_code=int(failed))
-            if self._folder is not None:  # the run's lock is given up next: the log must be whole
+            if (
+                self._offline_because is not None
+            ):  # the run's lock is given up next: the log must be whole
                 offline.await_end(self._folder, seconds=_WRITE_SECONDS)
+
+    @property
+    def remark(self) -> str | None:
+        """Say why it is offline, if it is."""
+        because = self._offline_because
+        return because and f"W&B: offline ({because}); `make wandb-sync` uploads it"
+
+    def outcome(self, what: str) -> str:
+        """Say where it went."""
+        if self._offline_because is None:
+            return f"published {what} at {self._run.url}"
+        return (
+            f"logged {what} offline under {self._folder} ({self._offline_because}); "
+            "`make wandb-sync` uploads it"
+        )
 
 
 def start(*, subject: Subject, mode: str, project: str, entity: str | None) -> Mirror:
@@ -104,26 +117,22 @@ def start(*, subject: Subject, mode: str, project: str, entity: str | None) -> M
     Returns:
         The mirror; an inert one where W&B is off.
     """
-    resolved = resolve(mode)
+    resolved, reason = resolve(mode)
     if resolved == "none":
         return Mirror()
     if resolved == "online":
         try:
-            return _open(subject, "online", project, entity)
+            return _open(subject, project, entity, offline_because=None)
         except Exception as error:
-            logger.warning("W&B does not take it (%s): this run is mirrored offline", error)
+            reason = f"W&B does not take it: {' '.join(str(error).split())}"
             _forget_session()
-    return _open(subject, "offline", project, entity)
+    return _open(subject, project, entity, offline_because=reason)
 
 
 def _open(
-    subject: Subject, mode: Literal["offline", "online"], project: str, entity: str | None
+    subject: Subject, project: str, entity: str | None, *, offline_because: str | None
 ) -> Mirror:
-    # W&B's reports of its own faults hold the exit for some twenty seconds where nothing answers.
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    # Imported here: it takes seconds, and a run without a mirror should not pay them.
-    import wandb
-
+    wandb = server.library()
     # An agent has made the W&B run, in the project of its sweep: W&B takes it from the environment.
     place: dict[str, Any] = {"project": project, "entity": entity, "id": subject.id}
     earlier = [log for log in offline.logs(subject.folder) if log.run_id == wandb_id(subject)]
@@ -137,7 +146,7 @@ def _open(
         tags=list(subject.tags),
         config=dict(subject.config),
         dir=str(subject.folder),
-        mode=mode,
+        mode="online" if offline_because is None else "offline",
         settings=wandb.Settings(
             silent=True,
             init_timeout=_INIT_SECONDS,
@@ -151,7 +160,7 @@ def _open(
     for axis in ("step", "epoch", "train_seconds"):
         run.define_metric(axis)
     run.define_metric("*", step_metric="step")
-    if mode == "online":
+    if offline_because is None:
         next_step = int(run.step)
         for log in earlier:  # this attempt mirrors their rows anew, from the record
             offline.mark_uploaded(log)
@@ -162,15 +171,14 @@ def _open(
         metric=subject.identity.get("metric"),
         higher_is_better=bool(subject.identity.get("higher_is_better")),
         next_step=next_step,
-        folder=subject.folder if mode == "offline" else None,
+        folder=subject.folder,
+        offline_because=offline_because,
     )
 
 
 def _forget_session() -> None:
     """End W&B's service, which keeps the id of a run that failed to start as one in use."""
-    import wandb
-
-    wandb.teardown(exit_code=1)
+    server.library().teardown(exit_code=1)
 
 
 def _await_own_second(folder: Path) -> None:
@@ -204,43 +212,20 @@ def wandb_id(subject: Subject) -> str | None:
     return os.environ.get(RUN_VARIABLE) if under_agent() else subject.id
 
 
-def resolve(mode: str) -> Literal["none", "offline", "online"]:
-    """Decide between online and offline without ever asking the user or waiting for the network."""
-    forced = os.environ.get("WANDB_MODE")
-    if mode == "none" or forced == "disabled":
-        return "none"
-    if mode == "offline" or forced == "offline":
-        return "offline"
-    if mode == "auto" and not logged_in(host()):
-        return "offline"
-    if not reachable(host()):
-        logger.warning("W&B at %s is not reachable: this run is mirrored offline", host())
-        return "offline"
-    return "online"
+def resolve(mode: str) -> tuple[Literal["none", "offline", "online"], str | None]:
+    """Decide between online and offline without ever asking the user or waiting for the network.
 
-
-def host() -> str:
-    """Address of the W&B server."""
-    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-
-
-def logged_in(host: str) -> bool:
-    """Tell whether there is a key for the server."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    try:
-        return (urlsplit(host).hostname or "") in netrc.read_text(encoding="utf-8").split()
-    except OSError:
-        return False
-
-
-def reachable(host: str) -> bool:
-    """Tell whether the server accepts a connection."""
-    parts = urlsplit(host)
-    port = parts.port or (80 if parts.scheme == "http" else 443)
-    try:
-        with socket.create_connection((parts.hostname or "", port), timeout=_PROBE_SECONDS):
-            return True
-    except OSError:
-        return False
+    Returns:
+        The mode, and of ``offline`` the reason.
+    """
+    if mode == "none":
+        return "none", None
+    own = server.mode()
+    if own == "disabled":
+        return "none", None
+    if mode == "offline":
+        return "offline", "tracking.mode=offline"
+    if own in ("offline", "dryrun"):
+        return "offline", "W&B's own mode, by WANDB_MODE or `wandb offline`"
+    reason = server.obstacle()
+    return ("online", None) if reason is None else ("offline", reason)

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +67,18 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Config, int], Outco
         return outcome
 
     return stop
+
+
+@pytest.fixture
+def no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """W&B without a user: no key, no settings, and no memory of those of an earlier test."""
+    import wandb
+
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb-settings"))
+    wandb.teardown()  # it reads the environment once a process
+    yield
+    monkeypatch.undo()
+    wandb.teardown()

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.config import compose
 from experiments.errors import UserError
-from experiments.tracking import offline, publish
+from experiments.tracking import mirror, offline, publish
 from tests.support.commands import exit_code
 
 PNG = base64.b64decode(
@@ -31,11 +31,12 @@ def config(tmp_path, tracking):
     return compose.composed([f"tracking={tracking}", f"runs_dir={tmp_path / 'runs'}"])
 
 
-def test_wandb_has_one_report_run_with_every_table_and_figure(out, tmp_path, monkeypatch):
+def test_wandb_has_one_report_run_with_every_table_and_figure(out, tmp_path, monkeypatch, no_login):
     monkeypatch.setenv("WANDB_MODE", "offline")
     for _ in range(2):
         said = publish.publish(out, config(tmp_path, "wandb"))
-        assert said.startswith("published 1 table and 1 figure of ")
+        assert said.startswith(f"logged 1 table and 1 figure of {out} offline under {tmp_path}")
+        assert said.endswith("`make wandb-sync` uploads it")
     logs = offline.logs(tmp_path / "runs" / ".report")
     assert len(logs) == 2
     (run_id,) = {log.run_id for log in logs}
@@ -56,10 +57,28 @@ def test_wandb_has_one_report_run_with_every_table_and_figure(out, tmp_path, mon
     assert offline.logs(other.runs_dir / ".report")[0].run_id != run_id
 
 
+def test_online_it_says_where_they_are(out, tmp_path, monkeypatch):
+    class Online(mirror.Mirror):
+        def outcome(self, what):
+            return f"{what} is there"
+
+    monkeypatch.setattr("experiments.tracking.wandb.start", lambda **settings: Online())
+    said = publish.publish(out, config(tmp_path, "wandb"))
+    assert said == f"1 table and 1 figure of {out} is there"
+
+
+def test_wandb_switched_off_is_no_publication(out, tmp_path, monkeypatch, no_login):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    said = publish.publish(out, config(tmp_path, "wandb"))
+    assert said == "published nothing: tracking is off"
+
+
 def test_tensorboard_has_them_too(out, tmp_path):
     module = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    publish.publish(out, config(tmp_path, "tensorboard"))
-    events = module.EventAccumulator(str(tmp_path / "runs" / ".report" / "tensorboard")).Reload()
+    said = publish.publish(out, config(tmp_path, "tensorboard"))
+    folder = tmp_path / "runs" / ".report" / "tensorboard"
+    assert said == f"published 1 table and 1 figure of {out} under {folder}"
+    events = module.EventAccumulator(str(folder)).Reload()
     assert events.Tags()["images"] == ["figures/curves"]
     assert (events.Images("figures/curves")[0].width, len(events.Images("figures/curves"))) == (
         1,

@@ -11,8 +11,7 @@ import pytest
 from experiments.errors import UserError
 from experiments.records.store import RunFolder
 from experiments.run import run
-from experiments.tracking import offline, sync
-from experiments.tracking import wandb as mirror
+from experiments.tracking import offline, server, sync
 from tests.support.commands import exit_code
 from tests.support.wandb_server import serving
 
@@ -31,17 +30,15 @@ for folder in folders:
 
 
 @pytest.fixture(autouse=True)
-def no_login(monkeypatch, tmp_path):
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_SWEEP_ID", "WANDB_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+def nobody(no_login):
+    """Nobody is logged in."""
 
 
 @pytest.fixture
 def stand_in(monkeypatch, tmp_path):
     """Replace `wandb sync`: call it with what is taken; what comes back tells what was asked."""
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    monkeypatch.setattr(mirror, "reachable", lambda host: True)
+    monkeypatch.setattr(server, "reachable", lambda url, proxies: True)
     calls = tmp_path / "calls"
     calls.touch()
 
@@ -145,13 +142,13 @@ def test_what_the_user_has_synced_and_what_holds_nothing_is_passed_over(log, tmp
 
 
 @pytest.mark.parametrize(
-    ("key", "message"), [(None, "Not logged in to W&B at"), ("x" * 40, "is not reachable")]
+    ("key", "message"), [(None, "W&B: not logged in to https://"), ("x" * 40, "is not reachable")]
 )
 def test_no_login_and_no_server_are_one_line_and_exit_code_2(
     log, tmp_path, monkeypatch, capsys, key, message
 ):
     add(log, tmp_path / "runs" / "aaa", "20260101_000000")
-    monkeypatch.setattr(mirror, "reachable", lambda host: False)
+    monkeypatch.setattr(server, "reachable", lambda url, proxies: False)
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)
     assert exit_code("wandb_sync", f"runs_dir={tmp_path / 'runs'}") == 2
@@ -171,6 +168,8 @@ def test_wandb_itself_makes_one_run_of_the_logs_of_one(
     make_config, stop_after, tmp_path, monkeypatch, loopback
 ):
     """A run of three attempts, of which the second was torn by a kill."""
+    import wandb
+
     runs = tmp_path / "runs"
     config = make_config("tracking=wandb", "budget.steps=60")
     run_id = config.run_id
@@ -181,13 +180,14 @@ def test_wandb_itself_makes_one_run_of_the_logs_of_one(
     assert run.execute(config).status == "done"
     logs = offline.logs(runs / run_id)
     assert [log.whole < log.size for log in logs] == [False, True, False]
-    with serving() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    wandb.teardown()  # W&B reads the environment once a process
+    with serving() as served:
+        monkeypatch.setenv("WANDB_BASE_URL", served.url)
         monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
         assert sync.sync(runs) == "W&B: 3 logs of 1 run uploaded, 0 logs there already"
-        calls = server.calls
+        calls = served.calls
         assert sync.sync(runs) == "W&B: 0 logs of 0 runs uploaded, 3 logs there already"
-        assert server.calls == calls
-    assert set(server.history) == {run_id}
-    assert [row["_step"] for row in server.history[run_id]] == [18, 36, 54, 60]
-    assert [row["step"] for row in server.history[run_id]] == [18, 36, 54, 60]
+        assert served.calls == calls
+    assert set(served.history) == {run_id}
+    assert [row["_step"] for row in served.history[run_id]] == [18, 36, 54, 60]
+    assert [row["step"] for row in served.history[run_id]] == [18, 36, 54, 60]

@@ -37,6 +37,7 @@ def test_a_sweep_works_with_the_network_cut(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert "sweep of 2: 2 done" in result.stderr
+    assert result.stderr.count("W&B: offline (") == result.stderr.count(" is not reachable)") == 1
     runs, broken = load_runs(tmp_path)
     assert not broken
     for run in runs:

@@ -1,7 +1,6 @@
 """The mirror to W&B: offline by itself, one W&B run a run, and never a fault of the run."""
 
 import bisect
-import socket
 from pathlib import Path
 
 import pytest
@@ -9,49 +8,41 @@ import pytest
 from experiments.errors import UserError
 from experiments.records.schema import load_run
 from experiments.run import run
-from experiments.tracking import offline
+from experiments.tracking import offline, server
 from experiments.tracking import wandb as mirror
 from tests.support.wandb_server import serving
 
 
 @pytest.fixture(autouse=True)
-def no_login(monkeypatch, tmp_path):
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_SWEEP_ID", "WANDB_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+def nobody(no_login):
+    """Nobody is logged in."""
 
 
 def test_offline_unless_logged_in(monkeypatch):
-    monkeypatch.setattr(mirror, "reachable", lambda host: pytest.fail("asked the network"))
-    assert mirror.resolve("auto") == "offline"
-    assert mirror.resolve("offline") == "offline"
-    assert mirror.resolve("none") == "none"
+    monkeypatch.setattr(server, "reachable", lambda url, proxies: pytest.fail("asked the network"))
+    resolved, reason = mirror.resolve("auto")
+    assert resolved == "offline"
+    assert reason.startswith("not logged in to https://")
+    assert mirror.resolve("offline") == ("offline", "tracking.mode=offline")
+    assert mirror.resolve("none") == ("none", None)
 
 
-@pytest.mark.parametrize(("up", "mode"), [(True, "online"), (False, "offline")])
-def test_logged_in_by_key_or_netrc(monkeypatch, tmp_path, up, mode):
-    monkeypatch.setattr(mirror, "reachable", lambda host: up)
-    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password x\n")
-    assert mirror.resolve("auto") == mode
-    (tmp_path / "netrc").unlink()
+@pytest.mark.parametrize("up", [True, False])
+def test_logged_in_it_is_online_where_the_server_answers(monkeypatch, up):
+    monkeypatch.setattr(server, "reachable", lambda url, proxies: up)
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    assert mirror.resolve("auto") == mode
-    assert mirror.resolve("online") == mode
+    unreached = ("offline", "https://wandb.example.org is not reachable")
+    for mode in ("auto", "online"):
+        assert mirror.resolve(mode) == (("online", None) if up else unreached)
 
 
-def test_the_environment_can_force_it(monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert mirror.resolve("online") == "none"
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    assert mirror.resolve("online") == "offline"
-
-
-def test_a_dead_network_is_noticed_at_once(loopback):
-    with socket.socket() as taken:  # bound and not listening: the connection is refused
-        taken.bind(("127.0.0.1", 0))
-        assert not mirror.reachable(f"http://127.0.0.1:{taken.getsockname()[1]}")
-        taken.listen()
-        assert mirror.reachable(f"http://127.0.0.1:{taken.getsockname()[1]}")
+@pytest.mark.parametrize(("own", "resolved"), [("disabled", "none"), ("offline", "offline")])
+def test_the_environment_can_force_it(monkeypatch, own, resolved):
+    monkeypatch.setenv("WANDB_MODE", own)
+    mode, reason = mirror.resolve("online")
+    assert mode == resolved
+    assert (reason is not None and "WANDB_MODE" in reason) == (resolved == "offline")
 
 
 def test_an_unknown_mode_is_refused():
@@ -115,15 +106,38 @@ def test_what_is_mirrored(make_config, recorded):
 def test_a_sweep_is_told_no_best_value_of_a_run_that_diverged(recorded):
     """It had one before; chosen by it, its hyperparameters would be the best that were tried."""
     _, recorder = recorded
+    online = {"folder": Path(), "offline_because": None}
     for failed, told in ((True, {}), (False, {"best_validation": 90.0})):
         recorder.summary.clear()
         made = mirror.WandbMirror(
-            recorder, metric="accuracy_percent", higher_is_better=True, next_step=0, folder=None
+            recorder, metric="accuracy_percent", higher_is_better=True, next_step=0, **online
         )
         for step, value in enumerate((90.0, float("nan"), float("inf"))):
             made.log({"step": step, "validation_accuracy_percent": value})
         made.finish({}, failed=failed)
         assert recorder.summary == told
+
+
+@pytest.mark.parametrize(
+    ("because", "told"),
+    [
+        (None, "published it at https://wandb.example.org/run"),
+        ("no key", "logged it offline under runs (no key); `make wandb-sync` uploads it"),
+    ],
+)
+def test_what_became_of_a_report(recorded, because, told):
+    _, recorder = recorded
+    recorder.url = "https://wandb.example.org/run"
+    made = mirror.WandbMirror(
+        recorder,
+        metric=None,
+        higher_is_better=False,
+        next_step=0,
+        folder=Path("runs"),
+        offline_because=because,
+    )
+    assert made.outcome("it") == told
+    assert (made.remark is None) == (because is None)
 
 
 def test_a_trial_of_tuning_is_told_apart(make_config, tmp_path, recorded):
@@ -177,18 +191,15 @@ def test_an_agents_run_is_the_one_that_is_mirrored(make_config, monkeypatch):
     import wandb
 
     config = make_config("tracking=wandb", "budget.steps=20")
-    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep123")
-    monkeypatch.setenv("WANDB_RUN_ID", "agent456")
-    wandb.teardown()  # W&B reads the environment once a process
-    try:
+    with monkeypatch.context() as patch:
+        patch.setenv("WANDB_SWEEP_ID", "sweep123")
+        patch.setenv("WANDB_RUN_ID", "agent456")
         assert run.execute(config).status == "done"
         # The agent may propose what an earlier run has measured: it is mirrored, not left empty.
-        monkeypatch.setenv("WANDB_RUN_ID", "agent789")
-        wandb.teardown()
+        patch.setenv("WANDB_RUN_ID", "agent789")
+        wandb.teardown()  # W&B reads the environment once a process
         assert run.execute(config).skipped
-    finally:
-        monkeypatch.undo()
-        wandb.teardown()
+    wandb.teardown()
     logs = offline.logs(folder_of(config))
     assert {log.run_id: log.steps for log in logs} == {"agent456": [18, 20], "agent789": [18, 20]}
     # Without an agent a run that is over is mirrored once.
@@ -197,55 +208,50 @@ def test_an_agents_run_is_the_one_that_is_mirrored(make_config, monkeypatch):
 
 
 @pytest.fixture
-def server(monkeypatch, loopback):
+def stand_in(monkeypatch, loopback, no_login):
     """A server that the user is logged in to."""
-    import wandb
-
-    with serving() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    with serving() as served:
+        monkeypatch.setenv("WANDB_BASE_URL", served.url)
         monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-        wandb.teardown()  # W&B reads the environment once a process
-        yield server
-    monkeypatch.undo()
-    wandb.teardown()
+        yield served
 
 
-def test_a_resumed_run_is_one_run_on_the_server(make_config, stop_after, server):
+def test_a_resumed_run_is_one_run_on_the_server(make_config, stop_after, stand_in):
     config = make_config("tracking=wandb", "budget.steps=60")
     for step in (20, 40):
         stop_after(config, step)
     assert run.execute(config).status == "done"
-    rows = server.history.pop(config.run_id)
+    rows = stand_in.history.pop(config.run_id)
     assert [row["_step"] for row in rows] == [18, 36, 54, 60]
     assert [row["step"] for row in rows] == [18, 36, 54, 60]
-    assert not server.history
-    told = server.created[config.run_id]
+    assert not stand_in.history
+    told = stand_in.created[config.run_id]
     assert told["groupName"].startswith("digits-adam-")
     assert told["jobType"] == "train"
 
 
-def test_a_server_that_falls_silent_does_not_hold_the_run(make_config, monkeypatch, server):
+def test_a_server_that_falls_silent_does_not_hold_the_run(make_config, monkeypatch, stand_in):
     monkeypatch.setattr(mirror, "_FINISH_SECONDS", 1.0)
-    monkeypatch.setattr(mirror.WandbMirror, "log", silence(server, mirror.WandbMirror.log))
+    monkeypatch.setattr(mirror.WandbMirror, "log", silence(stand_in, mirror.WandbMirror.log))
     # Without a bound this waits for ever, and the test's own limit ends it.
     assert run.execute(make_config("tracking=wandb", "budget.steps=20")).status == "done"
-    assert server.silent
+    assert stand_in.silent
 
 
 def test_a_server_that_never_answers_leaves_the_rows_to_a_later_upload(
-    make_config, monkeypatch, server
+    make_config, monkeypatch, stand_in
 ):
     monkeypatch.setattr(mirror, "_INIT_SECONDS", 1.0)
-    server.silent = True
+    stand_in.silent = True
     config = make_config("tracking=wandb", "budget.steps=20")
     assert run.execute(config).status == "done"
     (log,) = offline.logs(folder_of(config))
     assert (log.run_id, log.steps) == (config.run_id, [18, 20])
 
 
-def silence(server, log):
+def silence(served, log):
     def silent(mirror, row):
-        server.silent = True
+        served.silent = True
         log(mirror, row)
 
     return silent

@@ -1,0 +1,110 @@
+"""The W&B server: which one is meant, whether the user is logged in to it, whether it answers.
+
+W&B itself tells the first two. Where it looks (environment, settings files, netrc) and what its
+default server is are its own business, and have changed between its versions.
+"""
+
+import http.client
+import ipaddress
+import os
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+from experiments.errors import UserError
+
+_PROBE_SECONDS = 2.0
+_GATEWAY_FAULTS = (502, 503, 504)  # what a proxy says that does not get through
+
+
+def library() -> ModuleType:
+    """Import W&B, told to be silent. It takes seconds, which a run without a mirror is spared."""
+    # W&B's reports of its own faults hold the exit for some twenty seconds where nothing answers.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    return wandb
+
+
+def mode() -> str:
+    """Ask W&B for its own mode, by WANDB_MODE or by `wandb offline`: `online`, `disabled`, ..."""
+    return str(_settings().mode)
+
+
+def obstacle() -> str | None:
+    """Say what keeps a run from going to the server, without asking the user; None: nothing."""
+    wandb = library()
+    # Not silent, or in another mode, a login asks the network for a name to print, or refuses.
+    settings = _settings(silent=True, mode="online")
+    url = str(settings.base_url)
+    try:
+        logged_in = wandb.login(prompt=False, verify=False)
+    except wandb.Error as error:  # a key that cannot be one
+        return f"no login to {url}: {error}"
+    if not logged_in:
+        return f"not logged in to {url}: `wandb login`"
+    own = {"http": settings.http_proxy, "https": settings.https_proxy}
+    return None if reachable(url, proxies=own) else f"{url} is not reachable"
+
+
+def _settings(**changed: Any) -> Any:
+    """Read W&B's settings, as W&B does."""
+    wandb = library()
+    try:
+        return wandb.setup(wandb.Settings(**changed)).settings
+    except ValueError as error:  # W&B's check of a value
+        what = " ".join(str(error).partition(" [type=")[0].split())
+        raise UserError(f"W&B refuses its settings (WANDB_... or its file): {what}") from error
+
+
+def reachable(url: str, *, proxies: dict[str, str | None]) -> bool:
+    """Tell whether a server answers, whatever it says, on the way that W&B would take.
+
+    Args:
+        url: The server.
+        proxies: W&B's own by scheme; where there is none, those of the environment count.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    proxy = proxies.get(parts.scheme) or _proxy_of_environment(parts.scheme, host)
+    if proxy is None:
+        return _connects(host, parts.port or (80 if parts.scheme == "http" else 443))
+    if urlsplit(proxy if "//" in proxy else f"//{proxy}").scheme not in ("", "http"):
+        return True  # W&B speaks more kinds of proxy than the standard library: it will find out
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({parts.scheme: proxy}))
+    try:
+        opener.open(urllib.request.Request(url, method="HEAD"), timeout=_PROBE_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        return error.code not in _GATEWAY_FAULTS
+    except urllib.error.URLError as error:
+        return isinstance(error.reason, ssl.SSLError)  # it is there; W&B judges its certificate
+    except (OSError, http.client.HTTPException):
+        return False
+    return True
+
+
+def _proxy_of_environment(scheme: str, host: str) -> str | None:
+    """Name the proxy that W&B takes from HTTPS_PROXY, HTTP_PROXY and NO_PROXY, as Go reads them."""
+    if _is_loopback(host) or urllib.request.proxy_bypass(host):
+        return None
+    return urllib.request.getproxies().get(scheme)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _connects(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=_PROBE_SECONDS):
+            return True
+    except OSError:
+        return False
