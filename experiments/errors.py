@@ -5,6 +5,8 @@ import errno
 import sys
 from collections.abc import Iterator
 
+from experiments.output import say
+
 _DISK_FAULTS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS)
 
 
@@ -45,5 +47,5 @@ def report_user_errors(*, quiet: bool = False) -> Iterator[None]:
             raise
         if quiet:
             sys.exit(0)
-        print(f"error: {line}", file=sys.stderr, flush=True)
+        say(f"error: {line}", error=True)
         sys.exit(2)

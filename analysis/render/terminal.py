@@ -10,12 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.render import blocks, cell_text, levels, nothing, shown
+from experiments.output import plain
 
 
 def print_table(table: pd.DataFrame, caption: str, console: Console) -> None:
     """Print the table whole; a block at a time where it has but one or the whole is too wide."""
     if table.empty:
-        console.print(Text(nothing(table)))
+        console.print(_text(nothing(table)))
         return
     table = shown(table)
     whole = _drawn(table, "")
@@ -31,21 +32,26 @@ def print_table(table: pd.DataFrame, caption: str, console: Console) -> None:
             parts = [f"{key} {part.index.unique(key)[0]}" for key in alike]
             title = ", ".join(filter(None, [": ".join([name, *shared]), *parts]))
             console.print(_drawn(part.droplevel(alike), title))
-    console.print(Text(caption, style="dim"))
+    console.print(_text(caption, style="dim"))
+
+
+def _text(text: str, style: str = "") -> Text:
+    # Text, not str: square brackets of a label must not be read as rich's markup.
+    return Text(plain(text), style=style)
 
 
 def _drawn(table: pd.DataFrame, title: str) -> Table:
-    # Text, not str: square brackets of a label must not be read as rich's markup.
     drawn = Table(
-        title=Text(title, style="bold") if title else None,
+        title=_text(title, style="bold") if title else None,
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
     for name in table.index.names:
-        drawn.add_column(Text(str(name)), overflow="fold")
+        drawn.add_column(_text(str(name)), overflow="fold")
     for column in table.columns:
-        drawn.add_column(Text("\n".join(levels(column))), justify="right", overflow="fold")
+        drawn.add_column(_text("\n".join(levels(column))), justify="right", overflow="fold")
     for key, row in table.iterrows():
-        drawn.add_row(*map(Text, levels(key)), *(Text(cell_text(cell, fold=True)) for cell in row))
+        cells = (cell_text(cell, fold=True) for cell in row)
+        drawn.add_row(*map(_text, (*levels(key), *cells)))
     return drawn

@@ -15,6 +15,7 @@ from analysis.render.cells import (
     shown,
     spans,
 )
+from experiments.output import plain_line
 
 PACKAGES = {r"\arraybackslash": "array", r"\toprule": "booktabs", "{longtable}": "longtable"}
 """LaTeX packages that the tables need, by what in a table needs them."""
@@ -63,7 +64,7 @@ def to_latex(table: pd.DataFrame, caption: str) -> str:
 
 def latex(text: str) -> str:
     """Escape text for LaTeX; what its default fonts lack becomes a question mark."""
-    known = (SPECIAL.get(character, character) for character in " ".join(text.split()))
+    known = (SPECIAL.get(character, character) for character in plain_line(" ".join(text.split())))
     return "".join(part if part.isascii() or len(part) > 1 else "?" for part in known)
 
 

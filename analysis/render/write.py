@@ -6,6 +6,13 @@ import os
 import tempfile
 from pathlib import Path
 
+from experiments.output import plain
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text that may hold parts of records; see ``plain`` for what is shown of them."""
+    write_atomic(path, plain(text).encode())
+
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, whose folder is made where it is missing."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
-import io
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -18,17 +17,18 @@ from pathlib import Path
 from types import ModuleType
 
 from rich.console import Console
-from rich.text import Text
 
 import analysis.figures
 import analysis.tables
 from analysis.render import to_csv, to_html, to_latex, to_markdown
 from analysis.render.terminal import print_table
-from analysis.render.write import write_atomic
+from analysis.render.write import write_text
 from analysis.report.drawing import digest_of, draw
 from analysis.report.page import BuiltTable, DrawnFigure, page, unfinished
 from analysis.results.load import Results, load_results
 from analysis.results.trials import ledger_problems
+from experiments import output
+from experiments.output import say
 
 MAIN = "results"
 """The table that a terminal shows; the others are in files and on the page."""
@@ -60,9 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line on stderr.
     """
     options = _parser().parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without "±" must not end the report
+    output.prepare()
     try:
         made = report(
             Path(options.runs),
@@ -72,11 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             only=options.only,
         )
     except ReportError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", error=True)
         return 2
     problems = [figure.problem for figure in made.figures if figure.problem]
     for problem in problems:
-        print(f"error: cannot draw {problem}", file=sys.stderr)
+        say(f"error: cannot draw {problem}", error=True)
     return 1 if problems else 0
 
 
@@ -117,7 +115,7 @@ def report(
         figure_names = [name for name in figure_names if name == only]
     results = _load(runs_dir)
     for line in results.broken:
-        print(f"warning: {line}", file=sys.stderr)
+        say(f"warning: {line}", error=True)
     table_names.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     built = [_table(name, results) for name in table_names]
     try:
@@ -126,11 +124,15 @@ def report(
         digest = digest_of(results) if figure_names else b""
         drawn = [_figure(name, results, out / "figures", digest) for name in figure_names]
         if tables and figures and only is None:
-            write_atomic(out / "report.html", page(results, built, drawn).encode())
+            write_text(out / "report.html", page(results, built, drawn))
     except OSError as error:
         raise ReportError(f"cannot write {error.filename or out}: {error.strerror}") from None
     if not quiet:
-        _print(results, built, out)
+        try:
+            _print(results, built, out)
+        except OSError as error:
+            text = f"cannot print ({error.strerror}); all is written to {out}"
+            raise ReportError(text) from None
     return Made(results, built, drawn)
 
 
@@ -150,10 +152,10 @@ def _load(runs_dir: Path) -> Results:
 
 
 def _write_table(table: BuiltTable, folder: Path) -> None:
-    write_atomic(folder / f"{table.name}.csv", to_csv(table.frame).encode())
-    write_atomic(folder / f"{table.name}.md", to_markdown(table.frame, table.caption).encode())
-    write_atomic(folder / f"{table.name}.tex", to_latex(table.frame, table.caption).encode())
-    write_atomic(folder / f"{table.name}.html", str(to_html(table.frame)).encode())
+    write_text(folder / f"{table.name}.csv", to_csv(table.frame))
+    write_text(folder / f"{table.name}.md", to_markdown(table.frame, table.caption))
+    write_text(folder / f"{table.name}.tex", to_latex(table.frame, table.caption))
+    write_text(folder / f"{table.name}.html", str(to_html(table.frame)))
 
 
 def _table(name: str, results: Results) -> BuiltTable:
@@ -190,8 +192,8 @@ def _print(results: Results, tables: Sequence[BuiltTable], out: Path) -> None:
     for run in unfinished(results).to_dict("records"):
         reason = f": {run['reason']}" if run["reason"] else ""
         place = f"{run['title']}, {run['label']}, seed {run['seed']} ({run['folder']})"
-        console.print(Text(f"{str(run['status']).replace('_', ' ')}: {place}{reason}"))
-    console.print(Text(f"Written to {out}/"), soft_wrap=True)
+        say(f"{str(run['status']).replace('_', ' ')}: {place}{reason}")
+    say(f"Written to {out}/")
 
 
 def _parser() -> argparse.ArgumentParser:

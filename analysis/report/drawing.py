@@ -19,6 +19,7 @@ from analysis.render.write import write_atomic
 from analysis.results.load import Results
 from analysis.results.studies import studies_digest
 from analysis.results.trials import trials_digest
+from experiments.output import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,8 +94,10 @@ def _render(figure: Figure) -> dict[str, bytes]:
             file = io.BytesIO()
             figure.savefig(file, format=ending, dpi=dpi, **options)
             files[ending] = file.getvalue()
+            if ending == "svg":  # it repeats each text as a comment
+                files[ending] = plain(file.getvalue().decode()).encode()
             figure.set_layout_engine("none")  # it is found by now; finding it is half the time
-    files[DATA] = figure_data(figure).to_csv(index=False).encode()
+    files[DATA] = plain(figure_data(figure).to_csv(index=False)).encode()
     return files
 
 

@@ -16,9 +16,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis.render import PACKAGES, latex, to_latex
-from analysis.render.write import write_atomic
+from analysis.render.write import write_text
 from analysis.report.__main__ import ReportError, report
 from analysis.report.page import TEMPLATES, BuiltTable, DrawnFigure, summary_line
+from experiments import output
+from experiments.output import say
 
 COMPILER = "pdflatex"
 _SECONDS = 300.0
@@ -31,10 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", default="runs", help="folder of the run records")
     parser.add_argument("--out", default="out", help="folder to write to")
     options = parser.parse_args(arguments)
+    output.prepare()
     try:
-        print(paper(Path(options.runs), Path(options.out)))
-    except ReportError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(paper(Path(options.runs), Path(options.out)))
+    except (ReportError, OSError) as error:
+        say(f"error: {error}", error=True)
         return 2
     return 0
 
@@ -55,9 +58,7 @@ def paper(runs_dir: Path, out: Path) -> str:
     made = report(runs_dir, out, quiet=True)
     source = out / "paper" / "paper.tex"
     try:
-        write_atomic(
-            source, document(made.tables, made.figures, summary_line(made.results)).encode()
-        )
+        write_text(source, document(made.tables, made.figures, summary_line(made.results)))
     except OSError as error:
         raise ReportError(f"cannot write {source}: {error.strerror}") from None
     if shutil.which(COMPILER) is None:

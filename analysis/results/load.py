@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis.results.cache import CachedRecord, Floats, read_records
 from analysis.results.settings import setting_key
+from experiments.output import plain_values
 
 IDENTITY = (
     "task",
@@ -149,6 +150,11 @@ def to_results(
     records: Sequence[CachedRecord], broken: Sequence[str] = (), runs_dir: Path | None = None
 ) -> Results:
     """Turn records into frames and curves; the order of ``records`` does not matter."""
+    # Names in tables, labels in figures and lines on a terminal; the folder stays as it is on disk.
+    records = [
+        CachedRecord(plain_values(r.head) | {"folder": r.head["folder"]}, r.columns)
+        for r in records
+    ]
     records = sorted(records, key=_sort_key)
     notes = [*broken, *(record.head["problem"] for record in records if record.head["problem"])]
     frame = pd.DataFrame([_run_row(record.head) for record in records], columns=list(RUN_COLUMNS))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from experiments.output import plain_values
 from experiments.records.schema import STUDIES_DIR, STUDY_ARRAYS, STUDY_FILE, roots
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -88,4 +89,5 @@ def _described(path: Path) -> dict[str, Any]:
     for key, kind in wanted.items():
         if not isinstance(described.get(key), kind):
             raise BrokenStudyError(f"{where}: lacks {key}")
-    return described
+    named: dict[str, Any] = plain_values(described)
+    return named

@@ -22,6 +22,7 @@ from analysis.results.groups import BLOCK
 from analysis.results.load import Results, to_results
 from analysis.statistics.expected_best import trial_results
 from analysis.statistics.summary import Floats
+from experiments.output import plain_values
 from experiments.records.schema import METRICS_FILE, STATUS_FILE, UNFINISHED, roots
 
 TRIALS_DIR = Path(".tuning")
@@ -180,7 +181,7 @@ def read_ledger(task: str, optimizer: str) -> dict[str, Any]:
         raise fault(f"ledger is {version!r}, this version reads {LEDGER}")
     if not _is_whole(found):
         raise fault("damaged")
-    return dict(found)
+    return dict(plain_values(found))
 
 
 def _is_whole(ledger: Mapping[str, Any]) -> bool:

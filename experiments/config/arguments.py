@@ -11,6 +11,7 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from experiments import output
 from experiments.config.nearest import nearest
 from experiments.errors import UserError, report_user_errors
 from experiments.records.outcome import EXIT_CODES
@@ -32,10 +33,12 @@ def command(main: Callable[[Sequence[str]], int], words: Sequence[str] | None = 
 
     A mistake of the user is one line and exit code 2, Ctrl-C a silent 130.
     """
+    output.prepare()
     show_log()
     try:
         with report_user_errors():
             code = main(sys.argv[1:] if words is None else words)
+            output.flush()  # here, where a disk that is full is one line
     except KeyboardInterrupt:
         code = EXIT_CODES["interrupted"]
     sys.exit(code)

@@ -26,6 +26,7 @@ from experiments.config.compositions import Composition, Compositions
 from experiments.config.run_config import RunConfig
 from experiments.config.sourced import sourced
 from experiments.errors import UserError, first_line
+from experiments.output import say
 
 Config = dict[str, Any]
 
@@ -281,5 +282,5 @@ def main(words: Sequence[str]) -> int:
     options, _ = arguments.parse(words, RecipesOptions)
     content = Mapped().content()
     options.file.write_text(text_of(content) + "\n", encoding="utf-8")
-    print(f"{options.file}: {len(content['recipes'])} settings of published tables")
+    say(f"{options.file}: {len(content['recipes'])} settings of published tables")
     return 0

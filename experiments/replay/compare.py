@@ -15,6 +15,7 @@ from experiments.config import arguments
 from experiments.config.lift import lifted
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
+from experiments.output import say
 from experiments.records import strict_json
 from experiments.records.schema import roots
 from experiments.records.store import write_atomic
@@ -68,7 +69,7 @@ def main(words: Sequence[str]) -> int:
     given = {"data_dir": options.data_dir, "cache_dir": options.cache_dir}
     folders = {key: str(path.absolute()) for key, path in given.items() if path is not None}
     label = RunConfig.of(lifted(record.config)).label
-    print(f"replay of run {record.run.run_id}: {label}", flush=True)
+    say(f"replay of run {record.run.run_id}: {label}")
     replayed = rerun(
         record,
         _store(options.runs_dir),
@@ -85,19 +86,19 @@ def _report(
 ) -> None:
     old, new = record.run, replayed.run
     facts = differences.compare_environments(record.environment, replayed.environment)
-    print(f"recorded: {old.status} at step {old.progress.get('step')}, {old.path}")
-    print(f"replayed: {new.status} at step {new.progress.get('step')}, {new.path}")
-    print("environment: " + ("no difference" if not facts else f"{len(facts)} facts differ"))
+    say(f"recorded: {old.status} at step {old.progress.get('step')}, {old.path}")
+    say(f"replayed: {new.status} at step {new.progress.get('step')}, {new.path}")
+    say("environment: " + ("no difference" if not facts else f"{len(facts)} facts differ"))
     for fact in facts:
-        print(f"  {fact}")
+        say(f"  {fact}")
     for note in (*_notes(record, replayed, facts), *_rounding(record, found, facts)):
-        print(note)
+        say(note)
     values = f"{found.measurements} values in {len(old.rows)} rows, times left out"
     if found.first is None:
-        print(f"{found.verdict}: {values}")
+        say(f"{found.verdict}: {values}")
     else:
-        print(f"{found.verdict}: {found.first}")
-        print(f"  largest relative difference {found.largest:.3g}, rtol {rtol:.3g}; {values}")
+        say(f"{found.verdict}: {found.first}")
+        say(f"  largest relative difference {found.largest:.3g}, rtol {rtol:.3g}; {values}")
     report = asdict(found) | {"rtol": rtol, "environment": facts, "record": str(old.path)}
     write_atomic(
         new.path.parent / "comparison.json", (strict_json.dumps(report, indent=2) + "\n").encode()

@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from experiments.config import arguments
 from experiments.config.values import leaves
 from experiments.errors import UserError
+from experiments.output import say
 from experiments.records.calibration import RUN_FILE
 from experiments.records.schema import (
     CONFIG_FILE,
@@ -71,11 +72,11 @@ def main(words: Sequence[str]) -> int:
         raise UserError(f"Invalid runs_dir: {str(runs_dir)!r}. There are no records in it.")
     for name, files in (runs | studies).items():
         _write(out / name, files)
-    print(f"{len(runs)} runs and {len(studies)} studies copied to {out}")
+    say(f"{len(runs)} runs and {len(studies)} studies copied to {out}")
     if changed := sum(bool(record.code.get("uncommitted_changes")) for record in records):
-        print(f"note: {changed} runs were made with uncommitted changes, which no copy keeps")
+        say(f"note: {changed} runs were made with uncommitted changes, which no copy keeps")
     for folder in _others(out, {out / name for name in runs | studies}):
-        print(f"{folder}: not in {runs_dir}, {options.stale}")
+        say(f"{folder}: not in {runs_dir}, {options.stale}")
         if options.stale == REMOVE:
             shutil.rmtree(folder)
     return 0

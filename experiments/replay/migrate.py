@@ -18,6 +18,7 @@ from experiments.config import arguments, budget, commandline, identity, origin
 from experiments.config.lift import lifted
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
+from experiments.output import say
 from experiments.records.schema import CONFIG_FILE, SCHEMA, Run, load_runs
 from experiments.records.store import RunFolder
 
@@ -96,12 +97,12 @@ def main(words: Sequence[str]) -> int:
         if why is not None:
             kept.setdefault(why, []).append(run.run_id)
     left = sum(map(len, kept.values()))
-    print(f"{len(runs)} records: {len(old) - left} migrated, {left} left as they are.")
+    say(f"{len(runs)} records: {len(old) - left} migrated, {left} left as they are.")
     for why, ids in kept.items():
         more = ", ..." if len(ids) > 1 else ""
-        print(f"{len(ids)} left as they are: {why} ({ids[0]}{more})")
+        say(f"{len(ids)} left as they are: {why} ({ids[0]}{more})")
     for line in broken:
-        print(line)
+        say(line)
     return 0
 
 

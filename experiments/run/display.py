@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from experiments.output import plain, plain_line
+
 if TYPE_CHECKING:
     from experiments.engine.built import Built
     from experiments.engine.loop import Trainer
@@ -40,7 +42,7 @@ class Display:
     """
 
     def __init__(self, title: str, *, shown: bool = True) -> None:
-        self._title = title
+        self._title = plain_line(title)
         self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not shown)
         self._live = shown and sys.stderr.isatty() and not os.environ.get(PLAIN_VARIABLE)
         self._bar: Progress | None = None
@@ -52,7 +54,7 @@ class Display:
 
     def line(self, text: str) -> None:
         """Print one line about the run."""
-        self._console.print(f"{self._title}: {text}", markup=False)
+        self._console.print(f"{self._title}: {plain(text)}", markup=False)
 
     @contextlib.contextmanager
     def live(self, built: "Built") -> Iterator[None]:

@@ -15,7 +15,6 @@ import importlib
 import io
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from experiments.config.run_config import FOLDERS, digest, essence
 from experiments.engine.divergence import DivergedError
 from experiments.engine.machine import describe_machine
 from experiments.errors import UserError
+from experiments.output import say
 from experiments.records import strict_json
 from experiments.records.outcome import EXIT_CODES
 from experiments.records.schema import STUDIES_DIR, STUDY_ARRAYS, STUDY_FILE, roots
@@ -233,7 +233,7 @@ def _asked_for(words: Sequence[str]) -> Iterator[Study]:
 
 def _tell(study: Study, facts: Mapping[str, Any]) -> None:
     for line in study.plan.tell(facts):
-        print(f"study {study.name}: {line}", flush=True)
+        say(f"study {study.name}: {line}")
 
 
 def main(words: Sequence[str]) -> int:
@@ -241,19 +241,19 @@ def main(words: Sequence[str]) -> int:
     failed = False
     studies = list(_asked_for(words))
     if not studies:
-        print("study: none is missing", flush=True)
+        say("study: none is missing")
     for study in studies:
         if study.is_done():
-            print(f"study {study.name}: done before, {study.folder}", flush=True)
+            say(f"study {study.name}: done before, {study.folder}")
             stored = strict_json.loads((study.folder / STUDY_FILE).read_text(encoding="utf-8"))
             _tell(study, stored["facts"])
             continue
-        print(f"study {study.name}: measuring", flush=True)
+        say(f"study {study.name}: measuring")
         try:
             run(study)
         except DivergedError as error:
             failed = True
-            print(f"study {study.name}: diverged, {error}; nothing is stored", file=sys.stderr)
+            say(f"study {study.name}: diverged, {error}; nothing is stored", error=True)
             continue
-        print(f"study {study.name}: stored in {study.folder}", flush=True)
+        say(f"study {study.name}: stored in {study.folder}")
     return EXIT_CODES["diverged"] if failed else 0

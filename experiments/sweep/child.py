@@ -16,6 +16,7 @@ import os
 import sys
 from pathlib import Path
 
+from experiments import output
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError, refusal
 from experiments.records.outcome import EXIT_CODES, Outcome
@@ -33,6 +34,7 @@ def main(path: Path) -> int:
     several = config.processes > 1
     inside = several and "RANK" in os.environ
     exits.end_with_parent(os.getppid() if inside else request["parent"])
+    output.prepare()
     show_log()
     if several and not inside:
         return _torchrun(config.processes, path)

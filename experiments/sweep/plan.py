@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from experiments.config import commandline, compose, grids
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError, first_line
+from experiments.output import say
 from experiments.records.schema import FAULTS, Run, is_to_run
 from experiments.records.states import RunState, run_states
 from experiments.sweep import estimate
@@ -71,8 +72,7 @@ class Plan:
 
 def main(words: Sequence[str]) -> int:
     """Print the jobs, how many of them are done, and what the others will take."""
-    for line in report(plan([word for word in words if word not in ("-m", "--multirun")])):
-        print(line)
+    say(*report(plan([word for word in words if word not in ("-m", "--multirun")])))
     return 0
 
 

@@ -1,7 +1,6 @@
 """Checks before anything starts: a mistake is one line now, not a failed run an hour later."""
 
 import importlib
-import sys
 import tempfile
 from collections.abc import Iterator
 from inspect import signature
@@ -14,6 +13,7 @@ from hydra.errors import HydraException
 from experiments.config import commandline, compose, rulesets, values
 from experiments.config.run_config import RunConfig, Section
 from experiments.errors import UserError, first_line
+from experiments.output import say
 from experiments.records.schema import BrokenRecordError
 from experiments.records.store import RunFolder
 
@@ -38,7 +38,7 @@ def check(overrides: list[str]) -> RunConfig:
             config = compose.resolve(compose.compose_job(job))
             for remark in set(rulesets.remarks(config)) - checked:
                 checked.add(remark)
-                print(f"warning: {remark}", file=sys.stderr, flush=True)
+                say(f"warning: {remark}", error=True)
             if first is None:
                 first = config
                 _check_writable(config.runs_dir)
@@ -135,7 +135,7 @@ def _check_rulesets(overrides: list[str]) -> None:
         config = compose.compose_job(first, hydra=True)
         choices, jobs = config.hydra.runtime.choices, commandline.jobs(overrides)
         for line in rulesets.check_tuned(choices, jobs, untuned=config.untuned, seed=config.seed):
-            print(f"warning: {line}", file=sys.stderr, flush=True)
+            say(f"warning: {line}", error=True)
 
 
 def _samples(overrides: list[str]) -> Iterator[list[str]]:

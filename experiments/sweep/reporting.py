@@ -1,12 +1,12 @@
 """What a sweep tells of its runs: each end at once where nothing else shows it, and a summary."""
 
 import contextlib
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from experiments.output import say
 from experiments.records.outcome import Outcome
 from experiments.records.schema import FAULTS
 from experiments.sweep.shared_folder import SweepFolder
@@ -27,7 +27,7 @@ def live(shared: SweepFolder, size: int, shown: bool) -> Iterator[None]:
                     why = f" ({outcome.reason})" if outcome.reason else ""
                     where = "" if outcome.status == "done" else f", see {_folder(shared, outcome)}"
                     line = f"run {number + 1}/{size} {outcome.label}: {outcome.status}{why}{where}"
-                    print(line, file=sys.stderr, flush=True)
+                    say(line, error=True)
             if last:
                 return
 
@@ -74,5 +74,4 @@ def summarise(outcomes: Mapping[int, Outcome], size: int, *, started: int) -> No
     ]
     if any(counts[status] for status in FAULTS):
         lines.append("  `retry=true` runs what failed again")
-    with contextlib.suppress(OSError):  # a terminal that closed takes no more lines
-        print("\n".join(lines), file=sys.stderr, flush=True)
+    say(*lines, error=True)

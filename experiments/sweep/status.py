@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.config import arguments, run_config
+from experiments.output import plain_values, say
 from experiments.records.schema import Run
 from experiments.records.states import STATES, RunState, run_states
 
@@ -28,17 +29,15 @@ def main(words: Sequence[str]) -> int:
     found = list(run_states(options.runs_dir))
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if not found:
-        console.print(f"no runs in {options.runs_dir}")
+        say(f"no runs in {options.runs_dir}")
         return 0
-    header, *rows = table(found)
+    header, *rows = plain_values(table(found))
     if console.is_terminal:
         _print_table(console, header, rows)
     else:
-        for line in aligned([header, *rows]):
-            console.print(line)
-    console.print(summary(found))
-    for line in remarks(found):
-        console.print(line)
+        say(*aligned([header, *rows]))
+    say(summary(found))
+    say(*remarks(found))
     return 0
 
 

@@ -7,7 +7,6 @@ what the process that was asked for the sweep does around them.
 import contextlib
 import os
 import signal
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from experiments.config.run_config import RunConfig
+from experiments.output import say
 from experiments.records.outcome import EXIT_CODES, Outcome
 from experiments.records.schema import FAULTS
 from experiments.records.store import RunFolder, settled
@@ -194,7 +194,7 @@ def run(
             # Whatever a launcher raises, what is known of the runs is told.
             if shared.stop_cause() is None:
                 text = " ".join(str(error).split())[:300]
-                print(f"error: the launcher broke off: {text}", file=sys.stderr, flush=True)
+                say(f"error: the launcher broke off: {text}", error=True)
     outcomes, cause = shared.outcomes(), shared.stop_cause()
     reporting.summarise(outcomes, size, started=shared.started())
     if whole or parallel is not None:  # jobs of a scheduler may still need it

@@ -5,6 +5,8 @@ import logging
 import os
 from pathlib import Path
 
+from experiments.output import plain
+
 SAID_VARIABLE = "ADAFISHER_SAID"
 """Set by a sweep for its runs: a folder of theirs, in which a line that was said leaves a mark."""
 
@@ -12,9 +14,16 @@ logger = logging.getLogger(__name__)
 _said: set[str] = set()
 
 
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record))
+
+
 def show_log() -> None:
     """Show the suite's own remarks on standard error; of the libraries' only warnings."""
-    logging.basicConfig(format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("experiments").setLevel(logging.INFO)
 
 

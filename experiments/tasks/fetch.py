@@ -1,7 +1,6 @@
 """Data sets, shown and fetched: `python -m experiments data task=cifar10,mnist data_dir=data`."""
 
 import importlib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import yaml
 from experiments.config import arguments, commandline
 from experiments.config.nearest import nearest
 from experiments.errors import UserError, refusal
+from experiments.output import say
 
 KEYS = ("task", "data_dir")
 
@@ -40,7 +40,7 @@ def main(words: Sequence[str]) -> int:
             line = refusal(error)
             if line is None:
                 raise
-            print(f"error: {name}: {line}", file=sys.stderr, flush=True)
+            say(f"error: {name}: {line}", error=True)
             failed = True
     return 2 if failed else 0
 
@@ -59,24 +59,24 @@ def provide(name: str, module: Any, data_dir: Path) -> None:
     from experiments.tasks.download import fetch
 
     source = module.SOURCE
-    print(f"{name}: {source.title}")
-    print(f"  size   {source.size}")
-    print(f"  terms  {source.terms}")
+    say(f"{name}: {source.title}")
+    say(f"  size   {source.size}")
+    say(f"  terms  {source.terms}")
     for remote in source.files:
-        print(f"  from   {remote.url} ({remote.checksum})")
+        say(f"  from   {remote.url} ({remote.checksum})")
     if source.place:
-        print(f"  to     {data_dir / source.place}", flush=True)
+        say(f"  to     {data_dir / source.place}")
     try:
         module.check(data_dir)
     except UserError as error:
         if not source.files:
             raise UserError(f"{error} {source.manual}") from None
     else:
-        print("  present and verified", flush=True)
+        say("  present and verified")
         return
-    fetch(source, data_dir, notify=lambda line: print(f"  {line}", flush=True))
+    fetch(source, data_dir, notify=lambda line: say(f"  {line}"))
     module.check(data_dir)
-    print("  fetched and verified", flush=True)
+    say("  fetched and verified")
 
 
 def _module(name: str) -> Any:

@@ -9,7 +9,6 @@ by that one for ever.
 given, and the time that it took. With `out=FILE` the check goes to that file too, as JSON.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from omegaconf import OmegaConf
 from experiments.config import arguments, budget, commandline
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
+from experiments.output import say
 from experiments.records.calibration import RUN_FILE, Calibration, read
 from experiments.records.outcome import PreparationError
 from experiments.records.schema import BrokenRecordError, is_to_run
@@ -87,7 +87,7 @@ def prepare(grids: Sequence[Sequence[str]], firsts: Sequence[RunConfig]) -> None
         for one, found in zip(alike, measure(alike, runs_dir), strict=True):
             if not isinstance(found, Calibration):
                 label = one.label.rpartition(" seed ")[0]
-                print(f"warning: {label}: {found}", file=sys.stderr, flush=True)
+                say(f"warning: {label}: {found}", error=True)
 
 
 def of_run(

@@ -26,6 +26,7 @@ from experiments.config.run_config import MethodSection, RunConfig
 from experiments.engine import determinism, failures
 from experiments.engine.build import build_task
 from experiments.errors import refusal
+from experiments.output import say
 from experiments.records.calibration import Calibration, lines, read
 from experiments.records.store import write_atomic
 from experiments.system import exits, memory
@@ -199,7 +200,7 @@ def _judge(error: Exception) -> tuple[str, str]:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(text, error=True)
 
 
 if __name__ == "__main__":

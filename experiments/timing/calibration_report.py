@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
+from experiments.output import say
 from experiments.records.calibration import RUN_FILE, read
 from experiments.records.schema import ENVIRONMENT_FILE, Run, load_runs
 from experiments.records.store import write_atomic
@@ -202,7 +203,7 @@ def main(runs_dir: Path, out: Path | None = None) -> int:
     found = matched(runs)
     if not found:
         raise UserError(f"No finished run of budget=match_seconds in {runs_dir}.")
-    print("\n".join([*broken, *lines(found)]), flush=True)
+    say(*broken, *lines(found))
     if out is not None:
         content = json.dumps(facts(found), indent=1) + "\n"
         out.parent.mkdir(parents=True, exist_ok=True)

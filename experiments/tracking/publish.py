@@ -12,6 +12,7 @@ from pathlib import Path
 from experiments.config import arguments, commandline, compose
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
+from experiments.output import say
 from experiments.records.store import RunFolder
 from experiments.tracking import mirror
 
@@ -79,5 +80,5 @@ class PublishOptions:
 def main(words: Sequence[str]) -> int:
     """Mirror one report and say so in one line; returns the exit code."""
     options, overrides = arguments.parse(words, PublishOptions, further=True)
-    print(publish(options.out, compose.composed(commandline.normalise(overrides))))
+    say(publish(options.out, compose.composed(commandline.normalise(overrides))))
     return 0

@@ -4,11 +4,15 @@ W&B itself tells the first two. Where it looks (environment, settings files, net
 default server is are its own business, and have changed between its versions.
 """
 
+import atexit
 import http.client
 import ipaddress
 import os
+import pwd
+import shutil
 import socket
 import ssl
+import tempfile
 import urllib.error
 import urllib.request
 from types import ModuleType
@@ -26,9 +30,24 @@ def library() -> ModuleType:
     # W&B's reports of its own faults hold the exit for some twenty seconds where nothing answers.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("WANDB_SILENT", "true")
+    if not os.environ.get("HOME"):  # W&B's service would log to the terminal, and W&B may not start
+        os.environ["HOME"] = _home()
     import wandb
 
     return wandb
+
+
+def _home() -> str:
+    """Find this user's home; an empty one for the time of this process where the system has none.
+
+    Never a folder that others write to: settings in it name the server that everything goes to.
+    """
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        folder = tempfile.mkdtemp(prefix="home-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
 
 def mode() -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from experiments.config import arguments
 from experiments.errors import UserError
+from experiments.output import say
 from experiments.records.store import RunFolder
 from experiments.tracking import offline, server
 from experiments.tracking.mirror import JOB_TYPES
@@ -160,5 +161,5 @@ class SyncOptions:
 
 def main(words: Sequence[str]) -> int:
     """Upload the runs of one folder and say so in one line; returns the exit code."""
-    print(sync(arguments.parse(words, SyncOptions)[0].runs_dir.absolute()))
+    say(sync(arguments.parse(words, SyncOptions)[0].runs_dir.absolute()))
     return 0

@@ -24,6 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from experiments.errors import UserError
+from experiments.output import say
 from experiments.records.schema import FAULTS
 from experiments.records.store import RunFolder
 from experiments.tuning import space as spaces
@@ -202,7 +203,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the study, so that every trial without an end belongs to a process that is dead."""
 
     def wait() -> None:
-        print(f"another process has the study {folder.name}; waiting", flush=True)
+        say(f"another process has the study {folder.name}; waiting")
 
     with RunFolder(folder.parent, folder.name).lock(on_wait=wait):
         yield

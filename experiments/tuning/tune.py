@@ -11,7 +11,6 @@ Trials are runs of a sweep: they resume, they are isolated, and a diverged one i
 
 import json
 import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,6 +19,7 @@ from types import FrameType
 from experiments.config import arguments, commandline, compose
 from experiments.config.run_config import NOT_HASHED, RunConfig
 from experiments.errors import UserError
+from experiments.output import say
 from experiments.records.schema import load_runs
 from experiments.tuning import ledger, optuna_trials, rungs, space, tuned_file, two_stages
 from experiments.tuning.options import TuneOptions, check_overrides
@@ -88,7 +88,7 @@ def tune(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[st
     )
     warnings = [tuned_file.edge(key) for key in effort["on_edge"]]
     for line in [f"{optimizer} on {task}: {text}" for text in warnings] + [kept] * bool(kept):
-        print(f"warning: {line}", file=sys.stderr, flush=True)
+        say(f"warning: {line}", error=True)
     return path
 
 
@@ -113,7 +113,7 @@ def _trials(
             key = json.dumps(trial.point)
             if key not in shown:
                 shown.add(key)
-                print(ledger.line(trial, name=name), flush=True)
+                say(ledger.line(trial, name=name))
 
     def evaluate(points: Sequence[Point]) -> list[Trial]:
         trials = rungs.climb(points, cuts, sweep.evaluate)
@@ -133,7 +133,7 @@ def _trials(
         )
         trials = optuna_trials.complete(sweep.folder, plan, evaluate)
         show(trials)  # those of an earlier attempt
-    print(f"best: {ledger.line(choose(trials), name=name)}", flush=True)
+    say(f"best: {ledger.line(choose(trials), name=name)}")
     return trials
 
 
@@ -196,5 +196,5 @@ def main(words: Sequence[str]) -> int:
     options = TuneOptions(**{key: getattr(request, key) for key in KEYS})
     for task in request.task:
         for optimizer in request.optimizer:
-            print(f"tuned: {tune(optimizer, task, options, others)}", flush=True)
+            say(f"tuned: {tune(optimizer, task, options, others)}")
     return 0
