@@ -33,6 +33,9 @@ RUN_MISSING :=
 ## the Python to make .venv with; empty: the first of 3.11, 3.12 and 3.13 that runs
 PYTHON :=
 
+# The suite is run from this folder, and under this variable Python does not look here for modules.
+unexport PYTHONSAFEPATH
+
 python := .venv/bin/python
 pip := $(python) -m pip --disable-pip-version-check --no-input -qq
 

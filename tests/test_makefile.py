@@ -1,11 +1,13 @@
 """What the targets run, by the real make with stand-ins for Python."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.checkout import ROOT, Checkout
+from tests.support.checkout import MAKE, ROOT, Checkout
 
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 
@@ -184,3 +186,17 @@ def test_ci_calls_targets_of_the_makefile_only() -> None:
 @pytest.mark.parametrize("feature", [".ONESHELL", "!=", "&:", "$(file", "::=", ".RECIPEPREFIX"])
 def test_no_feature_that_make_3_81_lacks(feature: str) -> None:
     assert feature not in MAKEFILE
+
+
+def test_a_python_that_is_told_to_look_nowhere_finds_the_suite() -> None:
+    for makefile, handed_on in (("", True), ("include Makefile\n", False)):
+        told = subprocess.run(
+            [MAKE, "--no-print-directory", "-f", "-", "show"],
+            input=f"{makefile}show:\n\t@env\n",
+            cwd=ROOT,
+            env=os.environ | {"PYTHONSAFEPATH": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ("PYTHONSAFEPATH=1" in told.stdout.splitlines()) == handed_on

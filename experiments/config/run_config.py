@@ -179,18 +179,46 @@ class Batching:
         evaluations_per_epoch: How often the splits are looked at.
 
     Raises:
-        UserError: If one is not a positive whole number.
+        UserError: If a number is not a positive whole one, or ``drop_last`` neither true nor false.
     """
 
     batch_size: int
     eval_batch_size: int
     evaluations_per_epoch: int
+    drop_last: bool = False
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            value = getattr(self, one.name)
+        for name in ("batch_size", "eval_batch_size", "evaluations_per_epoch"):
+            value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f"Invalid task.{one.name}: {value}. Must be a whole number >= 1.")
+                raise UserError(f"Invalid task.{name}: {value}. Must be a whole number >= 1.")
+        if not isinstance(self.drop_last, bool):
+            raise UserError(f"Invalid task.drop_last: {self.drop_last}. Must be true or false.")
+
+    def smallest(self, samples: int) -> int:
+        """Return how many samples the smallest batch of an epoch has.
+
+        Args:
+            samples: How many there are to train on.
+        """
+        last = 0 if self.drop_last else samples % self.batch_size
+        return last or self.batch_size
+
+    def steps_per_epoch(self, samples: int) -> int:
+        """Return how many batches an epoch has.
+
+        Raises:
+            UserError: If every batch would be left out.
+        """
+        full, last = divmod(samples, self.batch_size)
+        if not self.drop_last:
+            return full + (last > 0)
+        if not full:
+            raise UserError(
+                f"Invalid task.batch_size: {self.batch_size}. Must be <= {samples}, the number of "
+                "training samples, with task.drop_last=true."
+            )
+        return full
 
 
 @dataclass(frozen=True)
@@ -206,7 +234,13 @@ class TaskSection(Section):
     @cached_property
     def batching(self) -> Batching:
         """How the loop goes through them."""
-        return Batching(**{one.name: self.arguments[one.name] for one in fields(Batching)})
+        return Batching(
+            **{
+                one.name: self.arguments[one.name]
+                for one in fields(Batching)
+                if one.name in self.arguments  # a record of before an argument came lacks it
+            }
+        )
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """From a resolved config to the objects of a run."""
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,13 +55,15 @@ def build(
         if split is not None:
             split.to(plan.device)
     channels_last = plan.lays_channels_last(images=task.unit == "images")
+    batching = config.task.batching
+    steps_per_epoch = batching.steps_per_epoch(len(task.train))
+    limits = budget.limits(config.budget, steps_per_epoch=steps_per_epoch, calibration=calibration)
     seeding.seed_global(config.seed, "init")
     model = build_model(config.model, task)
     pretrained = load_pretrained(config, model)
+    if limits.steps is None or limits.steps >= steps_per_epoch or batching.batch_size == 1:
+        _check_smallest_batch(config, task, model)
     model = _placed(model, plan, channels_last=channels_last)
-    batching = config.task.batching
-    steps_per_epoch = task.train.num_batches(batching.batch_size)
-    limits = budget.limits(config.budget, steps_per_epoch=steps_per_epoch, calibration=calibration)
     schedule = _construct("schedule", config.schedule.arguments)
     if scales is None:
         optimizer = build_optimizer(_with_stream(config.optimizer, config.seed), model)
@@ -95,6 +98,30 @@ def build(
         strategy=plan.strategy,
         world=world,
     )
+
+
+def _check_smallest_batch(config: RunConfig, task: Task, model: nn.Module) -> None:
+    """Refuse a batch of one sample for a model that cannot be trained on it, as by BatchNorm.
+
+    A copy of the model tries: whether there is one value a channel depends on all of its layers.
+    """
+    batching = config.task.batching
+    if batching.smallest(len(task.train)) > 1:
+        return
+    inputs, _ = next(iter(task.train.batches(1)))
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            copy.deepcopy(model).train()(inputs.to("cpu"))
+    except ValueError as error:  # torch's, where the variance of a channel is that of one value
+        what, way = f"The last of {len(task.train):,} training {task.unit}", "a larger one."
+        if batching.batch_size == 1:
+            what = f"Each of {len(task.train):,} training {task.unit}"
+        else:
+            way = "another one, or task.drop_last=true, which leaves that batch out."
+        raise UserError(
+            f"Invalid task.batch_size: {batching.batch_size}. {what} would be a batch of its own, "
+            f"which model={config.model.name} refuses: {first_line(error)}. Choose {way}"
+        ) from error
 
 
 def _placed(model: nn.Module, plan: Compute, *, channels_last: bool) -> nn.Module:

@@ -1,5 +1,6 @@
 """The training loop: steps, evaluations, and a state that resumes bit for bit."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -100,7 +101,8 @@ class Trainer:
                 built.batch_size, seed=seeding.derive(self.seed, "data", epoch), start=start
             )
             clock = self._now()
-            for inputs, targets in batches:
+            # All of them, but for a ragged last one that is left out.
+            for inputs, targets in itertools.islice(batches, built.steps_per_epoch - start):
                 loss, count = self._step(inputs, targets)
                 # Every decision falls alike in all processes, as they agree on these two.
                 loss, seconds = built.world.mean([loss, self._now() - clock])

@@ -8,7 +8,7 @@ import torch
 from experiments.errors import UserError
 from experiments.tasks.images import Normalization, stratified_cut
 from experiments.tasks.source import Source
-from experiments.tasks.streaming import Framing, StreamedSplit, image_folder
+from experiments.tasks.streaming import Framing, StreamedSplit, class_folders, image_folder
 from experiments.tasks.task import Task
 
 FOLDER = "imagenet"
@@ -109,7 +109,7 @@ def check(data_dir: Path, **keywords: object) -> None:
         folder = data_dir / FOLDER / name
         if not folder.is_dir():
             raise UserError(f"Data folder {folder} does not exist. {HINT}")
-        classes = sum(path.is_dir() for path in folder.iterdir())
+        classes = len(class_folders(folder))
         if classes != CLASSES:
             flat = " (its images lie there unsorted)" if any(folder.glob("*.JPEG")) else ""
             raise UserError(

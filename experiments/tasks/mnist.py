@@ -14,6 +14,7 @@ from experiments.tasks.source import Remote, Source
 from experiments.tasks.task import Task
 
 FOLDER = "mnist"
+FOLDERS = (FOLDER, "MNIST/raw")  # ours, and where torchvision.datasets.MNIST leaves the files
 # The checksums are those of the unpacked files: copies differ in their gzip wrapper.
 FILES = {
     "train_images": DataFile(
@@ -45,7 +46,7 @@ SOURCE = Source(
 )
 HINT = (
     "Fetch it with 'make data TASK=mnist', or set data_dir=FOLDER (with make: DATA=FOLDER) to a "
-    f"folder that holds {FOLDER}/ with the four idx files of MNIST."
+    f"folder that holds {' or '.join(FOLDERS)} with the four idx files of MNIST."
 )
 NORMALIZATION = Normalization((0.1307,), (0.3081,))  # of the training images
 
@@ -54,7 +55,7 @@ def build(*, data_dir: Path, cache_dir: Path, validation_fraction: float, split_
     """Build the task.
 
     Args:
-        data_dir: Holds the folder ``mnist``.
+        data_dir: Holds one of ``FOLDERS``.
         cache_dir: Not used.
         validation_fraction: Share of the training images that is the validation split; 0 for none.
         split_seed: Fixes that stratified cut; it is not the run's seed.
@@ -62,7 +63,7 @@ def build(*, data_dir: Path, cache_dir: Path, validation_fraction: float, split_
     Raises:
         UserError: If a file is missing, truncated, or another one.
     """
-    folder = data_dir / FOLDER
+    folder = _folder(data_dir)
     arrays = {
         key: parse_idx(read_verified(folder, file, hint=HINT), name=file.names[0])
         for key, file in FILES.items()
@@ -82,7 +83,16 @@ def build(*, data_dir: Path, cache_dir: Path, validation_fraction: float, split_
 def check(data_dir: Path, **keywords: object) -> None:
     """Raise ``UserError`` if the data are not as ``build`` needs them; arguments as there."""
     for file in FILES.values():
-        read_verified(data_dir / FOLDER, file, hint=HINT)
+        read_verified(_folder(data_dir), file, hint=HINT)
+
+
+def _folder(data_dir: Path) -> Path:
+    """Find the first of ``FOLDERS`` that holds every file; ``FOLDER`` where none does."""
+    for name in FOLDERS:
+        folder = data_dir / name
+        if all(any((folder / one).is_file() for one in file.names) for file in FILES.values()):
+            return folder
+    return data_dir / FOLDER
 
 
 def parse_idx(content: bytes, *, name: str) -> Tensor:

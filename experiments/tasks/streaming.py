@@ -19,10 +19,13 @@ from torchvision.transforms import functional as transforms
 
 from experiments.errors import UserError
 from experiments.seeding import derive
-from experiments.system import signals
+from experiments.system import log, signals
 from experiments.tasks.augmentation import crop_boxes
 from experiments.tasks.images import Normalization
 from experiments.tasks.task import Split
+
+UNREADABLE = (OSError, SyntaxError, Image.DecompressionBombError)
+"""What PIL raises for a picture that is broken, as a PNG, or of more pixels than it allows."""
 
 MOST_WORKERS = 16
 """Workers that are taken where their number is left open."""
@@ -97,7 +100,7 @@ class _Reader(Dataset[tuple[Tensor, Tensor] | str]):
             try:
                 with Image.open(path) as opened:
                     square = frame(opened.convert("RGB"), self.framing, seed)
-            except (OSError, SyntaxError) as error:  # PIL raises the second for a broken PNG
+            except UNREADABLE as error:
                 return f"Data file {path} cannot be read: {error}."
             images.append(transforms.pil_to_tensor(square))
         return torch.stack(images), self.labels[index]
@@ -178,14 +181,30 @@ def image_folder(folder: Path, endings: tuple[str, ...]) -> dict[str, list[str]]
     """List a folder of class folders.
 
     Returns:
-        The paths of each class, both in alphabetical order.
+        The paths of each class, both in alphabetical order; nothing that is hidden.
     """
     listed = {}
-    for name in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
+    for name in class_folders(folder):
         files = (entry.name for entry in os.scandir(folder / name))
-        own = sorted(file for file in files if file.lower().endswith(endings))
+        own = sorted(
+            file
+            for file in files
+            if file.lower().endswith(endings) and not file.startswith(".")  # as of macOS: ._x.jpeg
+        )
         listed[name] = [os.path.join(folder, name, file) for file in own]
     return listed
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Name the folders of classes in alphabetical order; hidden ones are none, and are told once.
+
+    Notebooks and file managers leave such: ``.ipynb_checkpoints`` would be one more class.
+    """
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    hidden = [name for name in names if name.startswith(".")]
+    if hidden:
+        log.once(f"Data folder {folder}: left out, as hidden: {', '.join(hidden)}")
+    return [name for name in names if not name.startswith(".")]
 
 
 def _leave_signals_to_the_run(worker: int) -> None:

@@ -17,7 +17,7 @@ from experiments.tasks.augmentation import Augmentation
 from experiments.tasks.files import cached_arrays
 from experiments.tasks.images import Normalization, image_task
 from experiments.tasks.source import Remote, Source
-from experiments.tasks.streaming import image_folder
+from experiments.tasks.streaming import UNREADABLE, image_folder
 from experiments.tasks.task import Task
 
 FOLDER = "tiny-imagenet-200"
@@ -127,7 +127,7 @@ def decode(content: bytes, *, name: str) -> np.ndarray:
     """
     try:
         pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-    except OSError as error:
+    except UNREADABLE as error:
         raise UserError(f"Data file {name} cannot be decoded: {error}. {HINT}") from None
     if pixels.shape != (SIDE, SIDE, 3):
         raise UserError(f"Data file {name} has the shape {pixels.shape}, not 64x64. {HINT}")

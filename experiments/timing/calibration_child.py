@@ -183,14 +183,14 @@ def _take_turns(
                 rounds=len(timed.rounds),
                 start=cost.start,
                 reference_start=own.start,
-                steps_per_epoch=task.train.num_batches(standard.task.batching.batch_size),
+                steps_per_epoch=standard.task.batching.steps_per_epoch(len(task.train)),
                 published_ratio=published_ratio(methods[key]),
                 setting=calibration_key.setting(methods[key]),
                 machine=calibration_key.machine(standard),
             )
         )
         write_atomic(cache / f"{key}.json", found[-1].to_json())
-    _say("\n".join(lines(found)))
+    say(*lines(found), error=True)
 
 
 def _judge(error: Exception) -> tuple[str, str]:

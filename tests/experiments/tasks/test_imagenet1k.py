@@ -112,6 +112,12 @@ def test_a_missing_class_is_named(mini):
         imagenet1k.check(mini)
 
 
+def test_what_a_notebook_leaves_is_no_class(mini):
+    (mini / "imagenet" / "train" / ".ipynb_checkpoints").mkdir()
+    imagenet1k.check(mini)
+    assert build(mini).model_arguments["num_classes"] == 3
+
+
 def test_flat_validation_images_are_explained(mini):
     folder = mini / "imagenet" / "val"
     for path in folder.rglob("*.JPEG"):

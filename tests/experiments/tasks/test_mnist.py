@@ -2,10 +2,12 @@ import gzip
 import hashlib
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torchvision.datasets import MNIST
 
 from experiments.errors import UserError
 from experiments.tasks import mnist
@@ -53,6 +55,24 @@ def test_the_official_layout_is_read(mini):
     assert labels.tolist() == [9, 8, 7, 0, 0, 1, 2]
     assert labels.dtype == torch.int64
     assert task.model_arguments == {"in_channels": 1, "num_classes": 10, "image_size": 28}
+
+
+def test_the_layout_of_torchvision_is_found(mini):
+    folder, _ = mini
+    ours = mnist.build(data_dir=folder, cache_dir=folder, **KEYWORDS)
+    (folder / "MNIST").mkdir()
+    (folder / "mnist").rename(folder / "MNIST" / "raw")
+    (folder / "mnist").mkdir()  # as a download that was broken off leaves it
+    mnist.check(folder, **KEYWORDS)
+    theirs = mnist.build(data_dir=folder, cache_dir=folder, **KEYWORDS)
+    assert torch.equal(ours.train.images, theirs.train.images)
+    assert ours.checksums == theirs.checksums
+
+
+def test_that_is_where_torchvision_leaves_it(tmp_path):
+    read = object.__new__(MNIST)  # without its files, which it would ask the network for
+    read.root = str(tmp_path)
+    assert Path(read.raw_folder) == tmp_path / mnist.FOLDERS[1]
 
 
 def test_training_images_keep_their_labels(mini):

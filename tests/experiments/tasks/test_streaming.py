@@ -11,6 +11,7 @@ from PIL import Image
 from torchvision import transforms
 
 from experiments.errors import UserError
+from experiments.system import log
 from experiments.tasks.images import Normalization
 from experiments.tasks.streaming import Framing, StreamedSplit, frame, image_folder
 
@@ -144,6 +145,17 @@ def test_a_damaged_file_is_one_line_from_any_process(paths, tmp_path, workers, d
     assert "Traceback" not in str(error.value)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_of_more_pixels_than_are_allowed_is_one_line(paths, monkeypatch, workers):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1100)  # PIL warns, and refuses twice as many
+    with pytest.raises(UserError) as error:
+        list(make_split(paths, workers).batches(2))
+    assert paths[3] in str(error.value)  # that of 90x25
+    assert "(2250 pixels) exceeds limit of 2200 pixels" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_to_all_processes_leaves_the_workers_at_work(paths, number):
     """As Ctrl-C and schedulers send it; that the run itself notes it is tested with the run."""
@@ -204,6 +216,16 @@ def test_an_image_folder_is_listed_in_order(tmp_path):
         "n1": [str(tmp_path / "n1" / "z.jpeg")],
         "n2": [str(tmp_path / "n2" / "a.JPEG"), str(tmp_path / "n2" / "b.JPEG")],
     }
+
+
+def test_hidden_folders_and_files_are_no_classes_and_no_images(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(log, "once", said.append)
+    for name in ("n1/a.jpeg", "n1/._a.jpeg", ".ipynb_checkpoints/a.jpeg", ".cache/b.jpeg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert image_folder(tmp_path, (".jpeg",)) == {"n1": [str(tmp_path / "n1" / "a.jpeg")]}
+    assert said == [f"Data folder {tmp_path}: left out, as hidden: .cache, .ipynb_checkpoints"]
 
 
 @pytest.mark.gpu

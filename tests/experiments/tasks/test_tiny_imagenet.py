@@ -176,6 +176,12 @@ def test_an_image_that_cannot_be_decoded_is_named(folder, content):
         assert "\n" not in str(error.value)
 
 
+def test_a_picture_of_more_pixels_than_are_allowed_is_named(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    with pytest.raises(UserError, match=r"\.JPEG cannot be decoded.*4096 pixels.*4000 pixels"):
+        build(tiny_imagenet, folder)
+
+
 def test_an_image_of_another_size_is_named(folder):
     path = folder / FOLDER / "val" / "images" / "val_2.JPEG"
     Image.new("RGB", (32, 64)).save(path)
