@@ -13,7 +13,7 @@ from experiments.engine.loop import Trainer
 from experiments.records.schema import CHECKPOINT_FILE, load_runs
 from experiments.run import run
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.usefixtures("loopback")
 
 # What the processes run, when one of them is to misbehave at a step.

@@ -16,7 +16,7 @@ from experiments.replay import compare, recorded_code, rerun
 from experiments.system import checkout
 from tests.support.commands import exit_code
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture

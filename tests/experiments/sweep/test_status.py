@@ -11,7 +11,7 @@ from experiments.records.store import RunFolder
 from experiments.sweep import status
 from tests.support.commands import exit_code
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ENDS = {
     "done": None,
     "diverged": "loss is nan at step 3",

@@ -11,7 +11,7 @@ from experiments.config.lift import lifted
 from experiments.config.run_config import RunConfig
 from experiments.records.schema import load_run
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "runs"
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "runs"
 RECORDS = sorted(path.parent for path in GOLDEN.glob("*/*/config.yaml"))
 
 

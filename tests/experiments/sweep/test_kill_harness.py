@@ -1,7 +1,7 @@
 """`kill -9` of a whole sweep at random moments: no run lost, none run twice, the same metrics.
 
-`ADAFISHER_KILLS=50 .venv/bin/python -m pytest -s -m slow tests/experiments/test_kill_harness.py`
-prints the counts.
+It prints the counts of as many kills as asked for, in the folder ``tests/experiments/sweep``:
+`ADAFISHER_KILLS=50 .venv/bin/python -m pytest -s -m slow test_kill_harness.py`.
 """
 
 import json

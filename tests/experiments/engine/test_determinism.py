@@ -19,7 +19,7 @@ from experiments.records.schema import load_run, load_runs
 from experiments.run import run
 from experiments.seeding import derive
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 OPTIMIZERS = commandline.choices("optimizer")
 RANDOM = ("adahessian", "ekfac", "kfac")  # those that draw numbers of their own
 pytestmark = pytest.mark.filterwarnings("ignore:AdaFisher.*in no supported layer")

@@ -13,7 +13,7 @@ from experiments.records.store import RunFolder
 from experiments.sweep.shared_folder import SweepFolder
 from experiments.system import cores, exits, memory
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HOLD = (
     "import sys, time; from pathlib import Path; from experiments.{module} import {name};"
     "context = {make}; context.__enter__(); print('held', flush=True); time.sleep(600)"

@@ -15,7 +15,7 @@ from experiments.tuning.options import TuneOptions
 from experiments.tuning.optuna_trials import JOURNAL
 from tests.support.commands import exit_code
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SHORT = ["budget=steps", "budget.steps=20"]
 METHOD = ["optimizer=sgd", "task=digits"]
 LR = space.Dimension("lr", 3e-3, 3.0, True)  # as conf/optimizer/sgd.yaml has it

@@ -204,7 +204,7 @@ def test_only_the_standard_library_is_imported() -> None:
     code = "import sys, experiments.records.schema; print(*{n.split('.')[0] for n in sys.modules})"
     loaded = subprocess.run(
         [sys.executable, "-S", "-c", code],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         check=True,
         capture_output=True,
         text=True,

@@ -15,7 +15,7 @@ from experiments.config.compose import composed
 from experiments.engine.build import build
 from experiments.engine.loop import Trainer
 
-PUBLISHED = Path(__file__).parents[2] / "analysis" / "published" / "published.csv"
+PUBLISHED = Path(__file__).parents[3] / "analysis" / "published" / "published.csv"
 pytestmark = pytest.mark.filterwarnings("ignore:AdaFisher.*in no supported layer")
 SIZES = ["task.batch_size=2", "task.train_images=4", "task.test_images=2"]
 IMAGES = ["task=generated_images", "task.validation_fraction=0", *SIZES]

@@ -12,7 +12,7 @@ from experiments.records.schema import load_run, roots
 from experiments.replay import compare, golden, rerun
 from tests.support.commands import exit_code
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 KEPT = ROOT / "tests" / "golden" / "runs"
 STUDY = ".studies/landscape/0123456789ab"
 
