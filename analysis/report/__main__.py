@@ -28,6 +28,7 @@ from analysis.render.write import write_atomic
 from analysis.report.drawing import digest_of, draw
 from analysis.report.page import BuiltTable, DrawnFigure, page, unfinished
 from analysis.results.load import Results, load_results
+from analysis.results.studies import study_problems
 from analysis.results.trials import ledger_problems
 
 MAIN = "results"
@@ -146,7 +147,8 @@ def _load(runs_dir: Path) -> Results:
         results = load_results(runs_dir)
     except OSError as error:
         raise ReportError(f"cannot read {runs_dir}: {error.strerror}") from None
-    return replace(results, broken=(*results.broken, *ledger_problems(results)))
+    others = (*ledger_problems(results), *study_problems(results.runs_dir))
+    return replace(results, broken=(*results.broken, *others))
 
 
 def _write_table(table: BuiltTable, folder: Path) -> None:

@@ -76,7 +76,8 @@ def matching(pattern: str, words: str) -> Kind:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    # A whole number without bound, as YAML may have one, is no number to any reader.
+    return type(value) is float or (type(value) is int and -(2**63) <= value < 2**64)
 
 
 TEXT = Kind("text", lambda value: isinstance(value, str))

@@ -18,10 +18,17 @@ from typing import Any, Protocol, TypeVar
 
 from experiments.records import strict_json
 from experiments.records.kinds import Kind, mapping, whole
-from experiments.records.reading import BrokenRecordError, check, name_of, read_bytes, read_json
+from experiments.records.reading import (
+    BrokenRecordError,
+    NewerRecordError,
+    check,
+    name_of,
+    read_bytes,
+    read_json,
+)
 from experiments.records.tables import ENVIRONMENT, PROTOCOLLED, STATUS, STATUSES
 
-__all__ = ["STATUSES", "BrokenRecordError"]
+__all__ = ["STATUSES", "BrokenRecordError", "NewerRecordError"]
 
 SCHEMA = 2
 """Of what is written: 2 is the first whose identity holds ``protocol`` and ``origin``."""
@@ -62,10 +69,6 @@ class Identified(Protocol):
 
 
 Loaded = TypeVar("Loaded", bound=Identified)
-
-
-class NewerRecordError(BrokenRecordError):
-    """A record of a newer version: nothing is wrong with it, and nothing may be done to it."""
 
 
 @dataclass(frozen=True)
@@ -253,15 +256,8 @@ def final_and_best(
 
 
 def _read_status(path: Path) -> dict[str, Any]:
-    status = read_json(path, mapping({"schema": whole(1).needed}))
-    found, known = status["schema"], " and ".join(map(str, READABLE))
-    if found > SCHEMA:
-        raise NewerRecordError(
-            f"{name_of(path)}: written by a newer version: schema {found}, this one reads {known}; "
-            "update"
-        )
-    check(path, status, STATUS)
-    if found > 1:
+    status = read_json(path, STATUS, schemas=READABLE)
+    if status["schema"] > 1:
         check(path, status, PROTOCOLLED)
     return status
 

@@ -3,6 +3,8 @@
 Only what a reader relies on is here: further keys are another version's, and pass.
 """
 
+import math
+
 from experiments.records.kinds import (
     AMOUNT,
     COMMIT,
@@ -28,7 +30,9 @@ SECTIONS = ("task", "model", "optimizer", "schedule", "tokenization", "budget", 
 POSITIVE = Kind("a number > 0", lambda value: AMOUNT.accepts(value) and value > 0)
 POSITIVES = Kind(
     "a list of numbers >= 0, not all 0",
-    lambda value: isinstance(value, list) and all(map(AMOUNT.accepts, value)) and bool(sum(value)),
+    lambda value: (
+        isinstance(value, list) and all(map(AMOUNT.accepts, value)) and 0 < sum(value) < math.inf
+    ),
 )
 NUMBER_OR_NULL = NUMBER.or_null
 PROTOCOL = mapping({key: MAPPING.or_null for key in SECTIONS})
