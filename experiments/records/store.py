@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.errors import UserError
 from experiments.records import strict_json
 from experiments.records.schema import (
     CHECKPOINT_FILE,
@@ -20,6 +21,7 @@ from experiments.records.schema import (
     SCHEMA,
     STATUS_FILE,
     BrokenRecordError,
+    NewerRecordError,
     Run,
     is_to_run,
     load_run,
@@ -167,9 +169,14 @@ def settled(
 
     Returns:
         Status and reason of a run that is over; ``None`` where there is work to do.
+
+    Raises:
+        UserError: If the record is a newer version's: it may be whole, and is not touched.
     """
     try:
         earlier = folder.read()
+    except NewerRecordError as error:
+        raise UserError(f"{error}. The run is left as it is.") from None
     except BrokenRecordError as error:
         notify(f"broken record set aside as {folder.set_aside()}, starting anew ({error})")
         return None
