@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.errors import UserError
 from experiments.records import strict_json
 from experiments.records.kinds import Kind, fault, mapping, whole
 
 _VERSIONED = mapping({"schema": whole(1).needed})
 
 
-class BrokenRecordError(ValueError):
+class BrokenRecordError(UserError, ValueError):
     """A record that cannot be read; the message is one line that names file and fault."""
 
 

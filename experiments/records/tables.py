@@ -149,6 +149,26 @@ PROTOCOLLED = mapping({"identity": mapping({"protocol": PROTOCOL.needed}).needed
 CALIBRATION = mapping(
     {**MATCHED, "profile": POSITIVES.needed, "reference_profile": POSITIVES.needed}
 )
+SECTION = mapping(
+    {"suite": mapping({"name": NAME.needed, "needs": MAPPING.or_null, "neutral": MAPPING.or_null})}
+)
+NAMED = mapping({"suite": SECTION.keys["suite"].needed})
+CONFIG = mapping(
+    {
+        **{key: NAMED.needed for key in ("task", "model", "optimizer", "schedule")},
+        "tokenization": NAMED.or_null,
+        "budget": SECTION.needed,
+        "pretrained": mapping({"source": TEXT.or_null, "minimum_percent": AMOUNT}).needed,
+        "seed": COUNT.needed,
+        "ruleset": TEXT.needed,
+        **{key: TEXT for key in ("data_dir", "runs_dir", "cache_dir")},
+        "tracking": MAPPING,
+        **{key: TEXT.or_null for key in ("setting", "control", "recipe")},
+        **{key: MAPPING.or_null for key in ("tuning", "origin", "debug")},
+        "threads": whole(1, 4096).or_null,
+    }
+)
+"""Of ``config.yaml``, laid out as today (``lift``)."""
 ENVIRONMENT = mapping(
     {
         "packages": mapping(each=TEXT.or_null),
