@@ -10,6 +10,7 @@ import argparse
 import ast
 import importlib
 import io
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -141,7 +142,7 @@ def names_of(package: ModuleType) -> list[str]:
 
 
 def _load(runs_dir: Path) -> Results:
-    if runs_dir.exists() and not runs_dir.is_dir():
+    if os.path.exists(runs_dir) and not os.path.isdir(runs_dir):
         raise ReportError(f"--runs is not a folder: {runs_dir}")
     try:
         results = load_results(runs_dir)
