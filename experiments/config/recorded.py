@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from experiments.config.lift import lifted
 from experiments.config.values import leaves
-from experiments.records.kinds import shown
+from experiments.records.kinds import MAPPING, shown
 from experiments.records.reading import BrokenRecordError, check, name_of, read_bytes
 from experiments.records.schema import CONFIG_FILE
 from experiments.records.strict_json import DEEPEST
@@ -33,16 +33,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     except Exception as error:  # YAML and OmegaConf raise types of their own
         said = "no UTF-8" if isinstance(error, UnicodeError) else " ".join(str(error).split())
         raise BrokenRecordError(f"{name_of(path)}: not readable as YAML ({said})") from None
-    config = {str(key): value for key, value in config.items()} if config else config
-    if isinstance(config, dict):
-        for key, value in leaves(config):
-            if "${" in f"{key}{value}":
-                raise BrokenRecordError(
-                    f"{name_of(path)}: {key} is {shown(value)}, must be a plain value; nothing in "
-                    "a record is resolved"
-                )
-    check(path, lifted(config) if isinstance(config, dict) else config, CONFIG)
-    return dict(config)
+    check(path, config, MAPPING)
+    config = {str(key): value for key, value in config.items()}
+    for key, value in leaves(config):
+        if "${" in f"{key}{value}":
+            raise BrokenRecordError(
+                f"{name_of(path)}: {key} is {shown(value)}, must be a plain value; nothing in a "
+                "record is resolved"
+            )
+    check(path, lifted(config), CONFIG)
+    return config
 
 
 def _refuse_what_grows(text: str) -> None:
