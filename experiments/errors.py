@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import os
 import sys
 import sysconfig
@@ -12,11 +13,6 @@ from pathlib import Path
 _UNNAMED = (
     *(errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC),
     *(errno.ENOTDIR, errno.EPERM, errno.EROFS),
-)
-# What lies here is ours or Python's to find, and no folder of a user's.
-_SOURCES = (
-    *(str(Path(__file__).parents[1] / name) for name in ("adafisher", "analysis", "experiments")),
-    *(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")),
 )
 
 
@@ -48,7 +44,16 @@ def _is_of_the_disk(error: OSError) -> bool:
     if not isinstance(error.filename, str | bytes):
         return error.errno in _UNNAMED
     path = os.path.abspath(os.fsdecode(error.filename))
-    return not any(path == source or path.startswith(source + os.sep) for source in _SOURCES)
+    return not any(path == source or path.startswith(source + os.sep) for source in _sources())
+
+
+@functools.cache
+def _sources() -> list[str]:
+    """List the folders of ours and of Python's: what is not found there is no file of a user's."""
+    own = [
+        str(Path(__file__).parents[1] / name) for name in ("adafisher", "analysis", "experiments")
+    ]
+    return own + [sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")]
 
 
 def first_line(error: Exception) -> str:

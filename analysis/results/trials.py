@@ -164,6 +164,8 @@ def read_ledger(task: str, optimizer: str) -> dict[str, Any]:
         LedgerError: If it is of another version, or damaged, or not there for a tuned file.
     """
     path = ledger_path(task, optimizer)
+    if "/" in f"{task}{optimizer}":  # a record's name, and none of a file in conf
+        return {}
 
     def fault(what: str) -> LedgerError:
         return LedgerError(

@@ -86,8 +86,8 @@ NUMBER = Kind("a number", _is_number)
 AMOUNT = Kind("a number >= 0", lambda value: _is_number(value) and 0 <= value < math.inf)
 COUNT = whole(0)
 MAPPING = mapping()
-SCALAR = Kind("a single value", lambda value: not isinstance(value, dict | list))
-# Names and ids become names of files.
+LABEL = Kind("text, not empty", lambda value: isinstance(value, str) and bool(value))
+# Ids become names of files.
 NAME = Kind(
     "a name without slashes and control characters",
     lambda value: (

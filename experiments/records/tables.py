@@ -11,10 +11,10 @@ from experiments.records.kinds import (
     COUNT,
     FLAG,
     INNER_PATH,
+    LABEL,
     MAPPING,
     NAME,
     NUMBER,
-    SCALAR,
     SHA256,
     TEXT,
     Kind,
@@ -36,7 +36,7 @@ POSITIVES = Kind(
 )
 NUMBER_OR_NULL = NUMBER.or_null
 PROTOCOL = mapping({key: MAPPING.or_null for key in SECTIONS})
-HYPERPARAMETERS = mapping({"lr": SCALAR})
+HYPERPARAMETERS = mapping({"lr": NUMBER_OR_NULL})
 EFFORT = mapping(
     {
         **{key: COUNT for key in ("trials", "completed", "diverged", "pruned", "failed")},
@@ -74,15 +74,23 @@ ORIGIN = mapping(
 )
 IDENTITY = mapping(
     {
-        **{key: NAME.needed for key in ("task", "model", "optimizer", "ruleset", "metric")},
-        "budget": TEXT.needed,
-        "group_id": NAME.needed,
+        **{
+            key: LABEL.needed
+            for key in ("task", "model", "optimizer", "ruleset", "budget", "metric", "group_id")
+        },
         "seed": COUNT.needed,
         "higher_is_better": FLAG.needed,
-        "family": NAME.or_null,
         **{
             key: TEXT.or_null
-            for key in ("dataset", "tokenization", "setting", "schedule", "precision", "unit")
+            for key in (
+                "family",
+                "dataset",
+                "tokenization",
+                "setting",
+                "schedule",
+                "precision",
+                "unit",
+            )
         },
         "control": TEXT.or_null,
         "control_of": TEXT.or_null,
@@ -106,8 +114,8 @@ PROGRESS = mapping(
     }
 )
 MATCHED = {
-    "method": NAME.needed,
-    "reference": NAME.needed,
+    "method": LABEL.needed,
+    "reference": LABEL.needed,
     **{key: POSITIVE.needed for key in ("seconds_per_step", "reference_seconds_per_step", "ratio")},
     "spread_percent": AMOUNT.needed,
     "drift_percent": AMOUNT.needed,
@@ -206,7 +214,7 @@ LEDGER = mapping(
                 **EFFORT.keys,
                 "trials": COUNT.needed,
                 "budget": TEXT.needed,
-                "spread": mapping({"metric": NAME.needed}).needed,
+                "spread": mapping({"metric": LABEL.needed}).needed,
             }
         ).needed,
         "trials": list_of(mapping({"score": NUMBER_OR_NULL.needed})).needed,

@@ -92,11 +92,11 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "no task": ({"identity": {}}, "lacks identity.task, identity.model, "),
     "no group": (
         {"identity": {**IDENTITY, "group_id": None}},
-        "identity.group_id is null, must be a name",
+        "identity.group_id is null, must be text",
     ),
     "a number for a name": (
         {"identity": {**IDENTITY, "task": 5}},
-        "identity.task is 5, must be a name",
+        "identity.task is 5, must be text",
     ),
     "a word for a seed": (
         {"identity": {**IDENTITY, "seed": "one"}},

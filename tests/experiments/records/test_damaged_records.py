@@ -99,6 +99,7 @@ def wrong(key: str, value: Any, must: str, shown: str | None = None) -> tuple[st
     return f"{key} {said}"[:60], put(key, value), f"{key} is {said}, must be {must}"
 
 
+LABEL = "text, not empty"
 NAME = "a name without slashes and control characters"
 WHOLE = "a whole number >= 0"
 AMOUNT = "a number >= 0"
@@ -108,15 +109,16 @@ STATUSES = "one of: done, diverged, out_of_memory, failed, interrupted, running"
 SECTION = {"name": "x", "ruleset": "tuned", "hyperparameters": {}}
 
 OF_STATUS = [
-    *(wrong(f"identity.{key}", 5, NAME) for key in ("task", "model", "optimizer", "ruleset")),
-    *(wrong(f"identity.{key}", ["a"], NAME) for key in ("metric", "group_id")),
-    wrong("identity.task", "../../digits", NAME),
-    wrong("identity.task", "", NAME),
-    wrong("identity.model", ".hidden", NAME),
-    wrong("identity.optimizer", "adam\x1b[31m", NAME),
-    wrong("identity.group_id", "x" * 300, NAME, '"' + "x" * 39 + "..."),
+    *(wrong(f"identity.{key}", 5, LABEL) for key in ("task", "model", "optimizer", "ruleset")),
+    *(wrong(f"identity.{key}", ["a"], LABEL) for key in ("metric", "group_id", "budget")),
+    wrong("identity.task", "", LABEL),
+    wrong("identity.model", None, LABEL),
     wrong("run_id", None, NAME),
     wrong("run_id", "/etc/passwd", NAME),
+    wrong("run_id", "../../out", NAME),
+    wrong("run_id", ".hidden", NAME),
+    wrong("run_id", "a\x1b[31m", NAME),
+    wrong("run_id", "x" * 300, NAME, '"' + "x" * 39 + "..."),
     wrong("identity", None, "a mapping"),
     wrong("identity", [1], "a mapping"),
     wrong("progress", "far", "a mapping or null"),
@@ -134,13 +136,12 @@ OF_STATUS = [
     wrong("identity.seed", None, WHOLE),
     wrong("identity.higher_is_better", 1, "true or false"),
     wrong("identity.higher_is_better", "yes", "true or false"),
-    wrong("identity.budget", 5, "text"),
     wrong("identity.setting", ["scratch"], "text or null"),
     wrong("identity.setting", 1, "text or null"),
     wrong("identity.tokenization", {"name": "bpe"}, "text or null"),
     wrong("identity.tokenization", 8192, "text or null"),
     wrong("identity.dataset", [], "text or null"),
-    wrong("identity.family", 7, f"{NAME} or null"),
+    wrong("identity.family", 7, "text or null"),
     wrong("identity.schedule", {}, "text or null"),
     wrong("identity.precision", 32, "text or null"),
     wrong("identity.unit", 1, "text or null"),
@@ -151,7 +152,8 @@ OF_STATUS = [
     wrong("identity.validation", "no", "true or false or null"),
     wrong("identity.hyperparameters", None, "a mapping"),
     wrong("identity.hyperparameters", "lr", "a mapping"),
-    wrong("identity.hyperparameters.lr", [0.1], "a single value"),
+    wrong("identity.hyperparameters.lr", [0.1], "a number or null"),
+    wrong("identity.hyperparameters.lr", "high", "a number or null"),
     wrong("identity.published_as", "adam", "a mapping or null"),
     wrong("identity.published_as.optimizer", 5, "text or null"),
     wrong("identity.tuning", [8], "a mapping or null"),
