@@ -137,7 +137,10 @@ def _request(
     record: ReplayedRecord, place: Path, *, use_recorded_code: bool, folders: Mapping[str, str]
 ) -> Path:
     """Write what is to be run, and beside it what was measured for the run."""
-    config = {**FOLDERS, **record.config, **folders, "runs_dir": str(place), "retry": False}
+    recorded = dict(record.config)
+    if not os.path.isdir(recorded.get("cache_dir", "")):  # of another machine: it is written to
+        recorded.pop("cache_dir", None)
+    config = {**FOLDERS, **recorded, **folders, "runs_dir": str(place), "retry": False}
     config |= {key: str(ROOT / config[key]) for key in FOLDERS}
     # No mirror; code from before there was a `_target_` reads the mode.
     config["tracking"] = {"_target_": None, "mode": "none"}

@@ -86,6 +86,11 @@ FOREIGN: dict[str, tuple[str, Any, str]] = {
         {"name": "digits", "a": {"_target_": f"{MODULE}.Optimizer"}},
         "task.suite.a._target_",
     ),
+    "a launcher": (
+        "hydra",
+        {"launcher": {"_target_": f"{MODULE}.Optimizer"}},
+        "hydra.launcher._target_",
+    ),
     "one where nothing is built": (
         "debug",
         {"_target_": f"{MODULE}.Optimizer"},
@@ -143,6 +148,25 @@ def test_a_mirror_that_a_record_names_is_not_started(
     change(record, tracking={"_target_": f"{MODULE}.Optimizer", "project": "x"})
     rerun.rerun(rerun.read(record), record.parent, code=rerun.Code(), folders={})
     assert not trap.exists()
+
+
+def test_a_cache_is_made_where_a_record_says_only_if_that_is_there(
+    record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caches: list[str] = []
+
+    def launch(path: Path, **choices: Any) -> int:
+        caches.append(json.loads(path.read_text())["cache_dir"])
+        shutil.copytree(record, path.parent / record.name)
+        return 0
+
+    monkeypatch.setattr(rerun, "_launch", launch)
+    (tmp_path / "there").mkdir()
+    for name in ("there", "not there"):
+        change(record, cache_dir=str(tmp_path / name))
+        rerun.rerun(rerun.read(record), record.parent, code=rerun.Code(), folders={})
+    assert caches == [str(tmp_path / "there"), str(checkout.ROOT / ".cache")]
+    assert not (tmp_path / "not there").exists()
 
 
 ASKING: dict[str, tuple[str, Any]] = {
