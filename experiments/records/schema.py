@@ -16,19 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from experiments.records import strict_json
-from experiments.records.kinds import Kind, mapping, whole
 from experiments.records.reading import (
     BrokenRecordError,
     NewerRecordError,
     check,
     name_of,
-    read_bytes,
     read_json,
 )
+from experiments.records.rows import read_rows
 from experiments.records.tables import ENVIRONMENT, PROTOCOLLED, STATUS, STATUSES
 
-__all__ = ["STATUSES", "BrokenRecordError", "NewerRecordError"]
+__all__ = ["STATUSES", "BrokenRecordError", "NewerRecordError", "read_rows"]
 
 SCHEMA = 2
 """Of what is written: 2 is the first whose identity holds ``protocol`` and ``origin``."""
@@ -54,10 +52,6 @@ NEWER = "newer"
 def is_to_run(status: str, *, retry: bool) -> bool:
     """Tell whether a run of this status is to be run (again): one that failed on request only."""
     return status not in (*FINAL_STATUSES, NEWER) and (retry or status not in FAULTS)
-
-
-_VALUES = frozenset({int, float, type(None)})
-_VALUE = Kind("a number or null", lambda value: type(value) in _VALUES)
 
 
 class Identified(Protocol):
@@ -180,53 +174,6 @@ def _holds_runs(folder: Path) -> bool:
     return any(os.path.exists(path / STATUS_FILE) for path in _subfolders(folder))
 
 
-def read_rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
-    """Read ``metrics.jsonl``; a missing file has no rows.
-
-    Returns:
-        The rows, and whether a half-written last line was dropped.
-
-    Raises:
-        BrokenRecordError: If any other line is not a JSON object, or one of them is no row.
-    """
-    if not os.path.lexists(path):
-        return [], False
-    lines = read_bytes(path).splitlines()
-    try:  # all at once is a third faster, and nearly every file is whole
-        together = strict_json.loads(b"[" + b",".join(lines) + b"]")
-    except ValueError:
-        together = []
-    if len(together) == len(lines) and set(map(type, together)) <= {dict}:
-        return _checked(together, path), False
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        fault = "not a JSON object"
-        try:
-            row = strict_json.loads(line)
-        except ValueError as error:
-            row, fault = None, f"not a JSON object ({_one_line(error)})"
-        if isinstance(row, dict):
-            rows.append(row)
-        elif number == len(lines):
-            return _checked(rows, path), True
-        else:
-            raise BrokenRecordError(f"{name_of(path)}: line {number} is {fault}")
-    return _checked(rows, path), False
-
-
-def _checked(rows: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
-    """Give rows of numbers, each with its step."""
-    for number, row in enumerate(rows, start=1):
-        if (
-            type(row.get("step")) is int
-            and row["step"] >= 0
-            and _VALUES.issuperset(map(type, row.values()))
-        ):
-            continue
-        check(path, row, mapping({"step": whole(0).needed}, each=_VALUE), at=f"line {number}: ")
-    return rows
-
-
 def final_and_best(
     rows: Sequence[Mapping[str, Any]], metric: str, higher_is_better: bool
 ) -> dict[str, float | None]:
@@ -275,7 +222,3 @@ def _finite(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
