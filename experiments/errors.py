@@ -2,12 +2,20 @@
 
 import contextlib
 import errno
+import functools
+import os
 import sys
+import sysconfig
 from collections.abc import Iterator
+from pathlib import Path
 
 from experiments.output import say
 
-_DISK_FAULTS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS)
+# Of a write, which does not say its file.
+_UNNAMED = (
+    *(errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC),
+    *(errno.ENOTDIR, errno.EPERM, errno.EROFS),
+)
 
 
 class UserError(Exception):
@@ -21,10 +29,33 @@ def refusal(error: Exception) -> str | None:
     """Make the line that tells the user of ``error``; ``None`` if it is no mistake of theirs."""
     if isinstance(error, UserError):
         return " ".join(str(error).split())
-    if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
-        where = f" {error.filename}" if error.filename else ""
-        return f"cannot write{where}: {error.strerror}. What is already recorded is kept."
+    if isinstance(error, OSError) and _is_of_the_disk(error):
+        where = f" {os.fsdecode(error.filename)}" if error.filename else ""
+        return f"cannot read or write{where}: {error.strerror}. What is already recorded is kept."
     return None
+
+
+def _is_of_the_disk(error: OSError) -> bool:
+    """Tell whether the system refused a file of the user's, whatever the reason.
+
+    An error without a file may be one of the network or of a process; one of our own sources is a
+    fault of the suite, and shows where.
+    """
+    if error.errno is None:
+        return False
+    if not isinstance(error.filename, str | bytes):
+        return error.errno in _UNNAMED
+    path = os.path.abspath(os.fsdecode(error.filename))
+    return not any(path == source or path.startswith(source + os.sep) for source in _sources())
+
+
+@functools.cache
+def _sources() -> list[str]:
+    """List the folders of ours and of Python's: what is not found there is no file of a user's."""
+    own = [
+        str(Path(__file__).parents[1] / name) for name in ("adafisher", "analysis", "experiments")
+    ]
+    return own + [sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")]
 
 
 def first_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
 from experiments.config import arguments, commandline, completion, compose, grids, origin
-from experiments.errors import UserError, report_user_errors
+from experiments.errors import UserError, refusal, report_user_errors
 from experiments.records.outcome import EXIT_CODES
 from experiments.records.schema import FAULTS
 from experiments.sweep import launchers, preflight, sweep
@@ -85,7 +85,13 @@ def job_of(context: sweep.Sweep, first: int) -> TaskFunction:
     def job(config: DictConfig) -> None:
         number = first + HydraConfig.get().job.num
         resolved = origin.traced(compose.resolve(config))
-        sweep.execute_job(resolved, context, number=number)
+        try:
+            sweep.execute_job(resolved, context, number=number)
+        except OSError as error:  # of the sweep's own folder; Hydra would show where it was raised
+            line = refusal(error)
+            if line is None:
+                raise
+            print(f"error: {line}", file=sys.stderr, flush=True)
 
     return job
 

@@ -13,6 +13,7 @@ import yaml
 
 from experiments.__main__ import VERBS
 from experiments.config.run_config import IDENTIFYING, NOT_HASHED, RunConfig
+from experiments.records import tables
 from experiments.records.schema import load_runs
 from experiments.run.run_record import _NO_PROGRESS
 from tests.test_layering import ORDERS
@@ -261,3 +262,12 @@ def test_the_page_of_records_says_what_is_no_part_of_an_id() -> None:
     assert {*NOT_HASHED, *IDENTIFYING} - named == set()
     dotted = {name for name in named if re.fullmatch(r"[a-z]+\.[a-z_]+", name)}
     assert dotted - set(NOT_HASHED) == {"config.yaml"}
+
+
+def test_the_page_of_records_has_the_keys_that_are_checked() -> None:
+    text = RECORDS.read_text("utf-8")
+    named = set(code(text))
+    for kind in (tables.STATUS, tables.IDENTITY, tables.PROGRESS, tables.SUMMARY):
+        assert set(kind.keys) - named == set()
+    for kind in (tables.EFFORT, tables.CONFIG, tables.ENVIRONMENT, tables.STUDY, tables.LEDGER):
+        assert set(kind.keys) - named == set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from analysis.render.write import write_text
 from analysis.report.drawing import digest_of, draw
 from analysis.report.page import BuiltTable, DrawnFigure, page, unfinished
 from analysis.results.load import Results, load_results
+from analysis.results.studies import study_problems
 from analysis.results.trials import ledger_problems
 from experiments import output
 from experiments.output import say
@@ -142,13 +144,14 @@ def names_of(package: ModuleType) -> list[str]:
 
 
 def _load(runs_dir: Path) -> Results:
-    if runs_dir.exists() and not runs_dir.is_dir():
+    if os.path.exists(runs_dir) and not os.path.isdir(runs_dir):
         raise ReportError(f"--runs is not a folder: {runs_dir}")
     try:
         results = load_results(runs_dir)
     except OSError as error:
         raise ReportError(f"cannot read {runs_dir}: {error.strerror}") from None
-    return replace(results, broken=(*results.broken, *ledger_problems(results)))
+    others = (*ledger_problems(results), *study_problems(results.runs_dir))
+    return replace(results, broken=(*results.broken, *others))
 
 
 def _write_table(table: BuiltTable, folder: Path) -> None:

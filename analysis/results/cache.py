@@ -8,9 +8,9 @@ there is none.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from experiments.records import strict_json
+from experiments.records.kinds import TEXT, fault, list_of, mapping, whole
 from experiments.records.schema import (
     METRICS_FILE,
     STATUS_FILE,
@@ -27,12 +29,39 @@ from experiments.records.schema import (
     load_each,
     load_run,
 )
+from experiments.records.tables import NUMBER_OR_NULL, STATUS
 
 Floats = npt.NDArray[np.float64]
 Stamp = list[int]
 
 CACHE = Path(".analysis") / "records.npz"
 VERSION = 2  # of the cache; another one is not read
+# What it says is checked as the records are: a folder of records may come with one.
+HEADS = mapping(
+    {
+        "version": whole(VERSION, VERSION).needed,
+        "records": list_of(
+            mapping(
+                {
+                    "head": mapping(
+                        {
+                            **STATUS.keys,
+                            "folder": TEXT.needed,
+                            "problem": TEXT.or_null.needed,
+                            **{
+                                key: NUMBER_OR_NULL.needed
+                                for key in ("final", "best_test", "final_epoch")
+                            },
+                        }
+                    ).needed,
+                    "stamp": list_of(whole(0)).needed,
+                    "columns": list_of(TEXT).needed,
+                    "rows": whole(0).needed,
+                }
+            )
+        ).needed,
+    }
+)
 WORTHWHILE = 200  # runs; fewer are read in a moment
 
 
@@ -123,22 +152,11 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Floats]:
     return {key: _column([row.get(key) for row in rows]) for key in keys}
 
 
-def _column(values: Sequence[Any]) -> Floats:
-    with contextlib.suppress(TypeError, ValueError):  # a word among the numbers
-        column = np.array(values, dtype=np.float64)
-        if column.ndim == 1:  # lists of one length would make a table
-            lost = np.flatnonzero(np.isnan(column)).tolist()
-            column[[at for at in lost if values[at] is not None]] = np.inf
-            return column
-    return np.array([_number(value) for value in values])
-
-
-def _number(value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return float("nan")
-    return float("inf") if np.isnan(number) else number
+def _column(values: Sequence[float | None]) -> Floats:
+    column = np.array(values, dtype=np.float64)
+    lost = np.flatnonzero(np.isnan(column)).tolist()
+    column[[at for at in lost if values[at] is not None]] = np.inf
+    return column
 
 
 def _stamp(folder: Path) -> Stamp:
@@ -156,8 +174,8 @@ def _read_cache(path: Path) -> dict[str, tuple[Stamp, CachedRecord]]:
     """Read the cached records by folder; nothing where the cache is absent, foreign or damaged."""
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            heads, values = json.loads(file["heads"].tobytes()), file["values"]
-        if heads["version"] != VERSION:
+            heads, values = strict_json.loads(file["heads"].tobytes()), file["values"]
+        if fault(heads, HEADS) or values.dtype != np.float64 or values.ndim != 1:
             return {}
         found: dict[str, tuple[Stamp, CachedRecord]] = {}
         at = 0
@@ -171,7 +189,7 @@ def _read_cache(path: Path) -> dict[str, tuple[Stamp, CachedRecord]]:
                 CachedRecord(entry["head"], dict(columns)),
             )
         return found if at == values.size else {}
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error):
         return {}
 
 
@@ -185,7 +203,7 @@ def _write_cache(path: Path, records: Sequence[CachedRecord], stamps: Mapping[st
         }
         for record in records
     ]
-    heads = json.dumps({"version": VERSION, "records": entries}).encode()
+    heads = strict_json.dumps({"version": VERSION, "records": entries}).encode()
     columns = [column for record in records for column in record.columns.values()]
     values = np.concatenate(columns) if columns else np.empty(0)
     path.parent.mkdir(exist_ok=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.output import plain_values
+from experiments.records.reading import BrokenRecordError, content_or_fault, read_json
 from experiments.records.schema import STUDIES_DIR, STUDY_ARRAYS, STUDY_FILE, roots
+from experiments.records.tables import STUDY
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 SCHEMA = 1
-
-
-class BrokenStudyError(ValueError):
-    """A study that cannot be read; the message is one line that names file and fault."""
 
 
 def load_study(runs_dir: Path | None, name: str) -> tuple[Arrays, dict[str, Any]] | None:
@@ -35,32 +31,39 @@ def load_study(runs_dir: Path | None, name: str) -> tuple[Arrays, dict[str, Any]
         Its arrays, and its ``facts`` with ``study_id`` and ``command``; None where there is none.
 
     Raises:
-        BrokenStudyError: If a file of it is damaged.
+        BrokenRecordError: If a file of it is damaged, or of none the description can be read.
     """
-    found = [(_described(path), path.parent) for path in _files(runs_dir, name)]
+    found, broken = _described(runs_dir, name)
     if not found:
+        if broken:
+            raise BrokenRecordError(broken[0])
         return None
     described, folder = max(found, key=lambda pair: (pair[0]["finished"], pair[1].name))
-    content = (folder / STUDY_ARRAYS).read_bytes() if (folder / STUDY_ARRAYS).is_file() else b""
+    content = content_or_fault(folder / STUDY_ARRAYS)
     if hashlib.sha256(content).hexdigest() != described["arrays_sha256"]:
-        raise BrokenStudyError(
+        raise BrokenRecordError(
             f"{name}/{folder.name}/{STUDY_ARRAYS}: damaged. Delete the folder, and measure it "
             f"again: {described['command']}"
         )
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-    except (ValueError, zipfile.BadZipFile) as error:
-        raise BrokenStudyError(f"{name}/{folder.name}/{STUDY_ARRAYS}: {error}") from error
+    except Exception as error:  # numpy raises what its readers meet: no closed list of types
+        raise BrokenRecordError(f"{name}/{folder.name}/{STUDY_ARRAYS}: {error}") from error
     own = {key: described[key] for key in ("study_id", "command")}
     return arrays, {**described["facts"], **own}
+
+
+def study_problems(runs_dir: Path | None) -> tuple[str, ...]:
+    """One line for each study that is there and whose description cannot be read."""
+    return tuple(_described(runs_dir, "*")[1])
 
 
 def studies_digest(runs_dir: Path | None) -> bytes:
     """Digest of all studies under ``runs_dir``; it changes with what any of them holds."""
     digest = hashlib.sha256()
     for path in _files(runs_dir, "*"):
-        digest.update(path.read_bytes())  # it holds the checksum of the arrays
+        digest.update(content_or_fault(path))  # it holds the checksum of the arrays
         arrays = path.with_name(STUDY_ARRAYS)
         digest.update(str(arrays.stat().st_size if arrays.is_file() else None).encode())
     return digest.digest()
@@ -77,17 +80,16 @@ def _files(runs_dir: Path | None, name: str) -> list[Path]:
     ]
 
 
-def _described(path: Path) -> dict[str, Any]:
-    where = f"{path.parent.parent.name}/{path.parent.name}/{path.name}"
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BrokenStudyError(f"{where}: not readable as JSON ({error})") from None
-    if not isinstance(described, dict) or described.get("schema") != SCHEMA:
-        raise BrokenStudyError(f"{where}: not of schema {SCHEMA}, which this version reads")
-    wanted = {"study_id": str, "command": str, "finished": str, "arrays_sha256": str, "facts": dict}
-    for key, kind in wanted.items():
-        if not isinstance(described.get(key), kind):
-            raise BrokenStudyError(f"{where}: lacks {key}")
-    named: dict[str, Any] = plain_values(described)
-    return named
+def _described(
+    runs_dir: Path | None, name: str
+) -> tuple[list[tuple[dict[str, Any], Path]], list[str]]:
+    """Read the descriptions of a study, each with its folder, and a line on each fault."""
+    found: list[tuple[dict[str, Any], Path]] = []
+    broken: list[str] = []
+    for path in _files(runs_dir, name):
+        try:
+            described: dict[str, Any] = plain_values(read_json(path, STUDY, schemas=(SCHEMA,)))
+            found.append((described, path.parent))
+        except BrokenRecordError as error:
+            broken.append(f"{path.parents[1].name}/{error}")
+    return found, broken

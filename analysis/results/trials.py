@@ -8,6 +8,7 @@ very study, so that trials which were made elsewhere can be shown too.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,10 @@ from analysis.results.load import Results, to_results
 from analysis.statistics.expected_best import trial_results
 from analysis.statistics.summary import Floats
 from experiments.output import plain_values
+from experiments.records import kinds
+from experiments.records.reading import content_or_fault
 from experiments.records.schema import METRICS_FILE, STATUS_FILE, UNFINISHED, roots
+from experiments.records.tables import LEDGER as LEDGER_FILE
 
 TRIALS_DIR = Path(".tuning")
 TUNED = Path(__file__).resolve().parents[2] / "conf" / "tuned"
@@ -86,7 +90,7 @@ def trials_digest(runs_dir: Path | None) -> bytes:
         for name in (STATUS_FILE, METRICS_FILE):
             paths += sorted((root / TRIALS_DIR).glob(f"*/{name}"))
     for path in paths:
-        digest.update("/".join(path.parts[-3:]).encode() + path.read_bytes())
+        digest.update(os.fsencode("/".join(path.parts[-3:])) + content_or_fault(path))
     return digest.digest()
 
 
@@ -161,6 +165,8 @@ def read_ledger(task: str, optimizer: str) -> dict[str, Any]:
         LedgerError: If it is of another version, or damaged, or not there for a tuned file.
     """
     path = ledger_path(task, optimizer)
+    if "/" in f"{task}{optimizer}":  # a record's name, and none of a file in conf
+        return {}
 
     def fault(what: str) -> LedgerError:
         return LedgerError(
@@ -174,24 +180,15 @@ def read_ledger(task: str, optimizer: str) -> dict[str, Any]:
         if path.parents[1].joinpath(path.name).is_file():
             raise fault("missing, as of an older version that kept it as a comment") from None
         return {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         raise fault("not readable as YAML") from None
     version = found.get("ledger") if isinstance(found, dict) else None
     if version != LEDGER:
         raise fault(f"ledger is {version!r}, this version reads {LEDGER}")
-    if not _is_whole(found):
-        raise fault("damaged")
+    wrong = kinds.fault(found, LEDGER_FILE)
+    if wrong or len(found["trials"]) != found["tuning"]["trials"]:
+        raise fault(f"damaged ({wrong or 'trials are missing'})")
     return dict(plain_values(found))
-
-
-def _is_whole(ledger: Mapping[str, Any]) -> bool:
-    try:
-        tuning = ledger["tuning"]
-        scores = np.array([trial["score"] for trial in ledger["trials"]], dtype=np.float64)
-        texts = (tuning["budget"], tuning["spread"]["metric"])
-        return scores.size == tuning["trials"] and all(isinstance(text, str) for text in texts)
-    except (KeyError, TypeError, ValueError):
-        return False
 
 
 def _title(run: pd.Series, budget: str) -> str:

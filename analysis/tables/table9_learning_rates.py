@@ -40,7 +40,7 @@ def _tuned(runs: pd.DataFrame) -> dict[str, dict[str, Cell]]:
     found: dict[str, dict[str, dict[float, None]]] = {}
     rows = rows_of(group_runs(runs))
     for _, row in rows[(rows["ruleset"] == "tuned") & (rows["control"] == "")].iterrows():
-        if "lr" in row["hyperparameters"]:
+        if row["hyperparameters"].get("lr") is not None:
             of = found.setdefault(row["task"], {}).setdefault(row["optimizer"], {})
             of[row["hyperparameters"]["lr"]] = None
     return {

@@ -31,6 +31,7 @@ def load(path: Path, run_id: str) -> dict[str, Any] | None:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         owner, state = content["run_id"], content["state"]
+        int(state["counters"]["step"])
     except OSError:
         raise
     except Exception as error:  # torch raises what its unpickler meets: no closed list of types

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.records.reading import BrokenRecordError, read_json
+from experiments.records.tables import CALIBRATION
+
 RUN_FILE = "calibration.json"
 """The copy in the folder of a run."""
 
@@ -100,9 +103,11 @@ class Calibration:
 def read(path: Path) -> Calibration | None:
     """Read one file; None where there is none, or none that can be trusted."""
     try:
-        return Calibration(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        facts = read_json(path, CALIBRATION)
+    except BrokenRecordError:
         return None
+    known = {one.name for one in dataclasses.fields(Calibration)}
+    return Calibration(**{key: value for key, value in facts.items() if key in known})
 
 
 def lines(found: Sequence[Calibration]) -> list[str]:

@@ -2,19 +2,31 @@
 
 A record is a folder ``runs/<run_id>/`` with the files named below. Rows and statuses are plain
 dicts, so that whatever a task measures passes through unchanged; a number that is not finite stands
-in the file as a word (``strict_json``). Standard library only: the writer (``store``) and the
+in the file as a word (``strict_json``). What is read is checked as a whole (``tables``), so that
+nobody who uses it later need ask again. Standard library only: the writer (``store``) and the
 reader (``analysis``) both import this, and neither should pay for the other.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from experiments.records import strict_json
+from experiments.records.reading import (
+    BrokenRecordError,
+    NewerRecordError,
+    check,
+    name_of,
+    read_json,
+)
+from experiments.records.rows import read_rows
+from experiments.records.tables import ENVIRONMENT, PROTOCOLLED, STATUS, STATUSES
+
+__all__ = ["STATUSES", "BrokenRecordError", "NewerRecordError", "read_rows"]
 
 SCHEMA = 2
 """Of what is written: 2 is the first whose identity holds ``protocol`` and ``origin``."""
@@ -30,20 +42,16 @@ ARRAYS_DIR = "arrays"  # of a run: <name>.npz, what is too large for a row
 STUDY_FILE, STUDY_ARRAYS = "study.json", "arrays.npz"
 STUDIES_DIR = ".studies"  # beside the runs: measurements that are no comparison of methods
 
-STATUSES = ("done", "diverged", "out_of_memory", "failed", "interrupted", "running")
 FINAL_STATUSES = ("done", "diverged")
 FAULTS = ("failed", "out_of_memory")
 UNFINISHED = ("interrupted", "running")
+NEWER = "newer"
+"""In place of a status: the record is a newer version's, to be read by that and left alone here."""
 
 
 def is_to_run(status: str, *, retry: bool) -> bool:
     """Tell whether a run of this status is to be run (again): one that failed on request only."""
-    return status not in FINAL_STATUSES and (retry or status not in FAULTS)
-
-
-# What every identity must hold; further keys are allowed.
-TEXTS = ("task", "model", "optimizer", "ruleset", "budget", "group_id", "metric")
-NUMBERS = ("seed", "higher_is_better")
+    return status not in (*FINAL_STATUSES, NEWER) and (retry or status not in FAULTS)
 
 
 class Identified(Protocol):
@@ -55,10 +63,6 @@ class Identified(Protocol):
 
 
 Loaded = TypeVar("Loaded", bound=Identified)
-
-
-class BrokenRecordError(ValueError):
-    """A record that cannot be read; the message is one line that names file and fault."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,9 @@ def load_each(runs_dir: Path, load: Callable[[Path], Loaded]) -> tuple[list[Load
                 broken.append(str(error))
                 continue
             name = path.relative_to(runs_dir).as_posix()
+            if not _is_text(name):
+                broken.append(f"{name_of(path)}: the folder's name is no UTF-8")
+                continue
             if run.run_id in seen:  # a copied folder must not count as one more seed
                 broken.append(f"{name}: the same run as {seen[run.run_id]} ({run.run_id})")
                 continue
@@ -140,53 +147,31 @@ def roots(runs_dir: Path) -> list[Path]:
     return [runs_dir, *filter(_holds_runs, _subfolders(runs_dir))]
 
 
+def load_environment(path: Path) -> dict[str, Any]:
+    """Read where a run ran, from its folder.
+
+    Raises:
+        BrokenRecordError: If it is missing or cannot be read.
+    """
+    return read_json(path / ENVIRONMENT_FILE, ENVIRONMENT)
+
+
 def _subfolders(folder: Path) -> list[Path]:
     entries = folder.iterdir() if folder.exists() else ()
-    return sorted(path for path in entries if not path.name.startswith(".") and path.is_dir())
+    # `os.path`: a folder that may not be looked into is named as a record, and ends nothing.
+    return sorted(p for p in entries if not p.name.startswith(".") and os.path.isdir(p))
+
+
+def _is_text(name: str) -> bool:
+    """Tell whether a name is text; of bytes that are none Python makes half characters."""
+    return name.isascii() or name == os.fsencode(name).decode(errors="replace")
 
 
 def _holds_runs(folder: Path) -> bool:
     """Tell whether it is no record but has some; a record of its own hides what lies under it."""
-    if (folder / STATUS_FILE).exists():
+    if os.path.exists(folder / STATUS_FILE) or not os.access(folder, os.R_OK):
         return False
-    return any((path / STATUS_FILE).exists() for path in _subfolders(folder))
-
-
-def read_rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
-    """Read ``metrics.jsonl``; a missing file has no rows.
-
-    Returns:
-        The rows, and whether a half-written last line was dropped.
-
-    Raises:
-        BrokenRecordError: If any other line is not a JSON object.
-    """
-    name = f"{path.parent.name}/{path.name}"
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return [], False
-    except OSError as error:
-        raise BrokenRecordError(f"{name}: not readable ({_one_line(error)})") from None
-    try:  # all at once is a third faster, and nearly every file is whole
-        together = strict_json.loads(b"[" + b",".join(lines) + b"]")
-    except ValueError:
-        together = []
-    if len(together) == len(lines) and set(map(type, together)) <= {dict}:
-        return together, False
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = strict_json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, dict):
-            rows.append(row)
-        elif number == len(lines):
-            return rows, True
-        else:
-            raise BrokenRecordError(f"{name}: line {number} is not a JSON object")
-    return rows, False
+    return any(os.path.exists(path / STATUS_FILE) for path in _subfolders(folder))
 
 
 def final_and_best(
@@ -218,33 +203,10 @@ def final_and_best(
 
 
 def _read_status(path: Path) -> dict[str, Any]:
-    name = f"{path.parent.name}/{path.name}"
-    try:
-        status = strict_json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BrokenRecordError(f"{name}: missing") from None
-    except (OSError, ValueError) as error:
-        raise BrokenRecordError(f"{name}: not readable as JSON ({_one_line(error)})") from None
-    found = status.get("schema") if isinstance(status, dict) else type(status).__name__
-    if not isinstance(status, dict) or found not in READABLE:
-        known = " and ".join(map(str, READABLE))
-        raise BrokenRecordError(f"{name}: schema is {found!r}, this version reads {known}")
-    if status.get("status") not in STATUSES:
-        allowed = ", ".join(STATUSES)
-        raise BrokenRecordError(f"{name}: status is {status.get('status')!r}, allowed: {allowed}")
-    identity = status["identity"] if isinstance(status.get("identity"), dict) else {}
-    _require(name, status, ("run_id",), str)
-    _require(name, identity, TEXTS, str)
-    _require(name, identity, NUMBERS, int)
-    _require(name, {"hyperparameters": {}, **identity}, ("hyperparameters",), dict)
-    if found > 1:
-        _require(name, identity, ("protocol",), dict)
+    status = read_json(path, STATUS, schemas=READABLE)
+    if status["schema"] > 1:
+        check(path, status, PROTOCOLLED)
     return status
-
-
-def _require(name: str, mapping: Mapping[str, Any], keys: Iterable[str], kind: type) -> None:
-    if missing := [key for key in keys if not isinstance(mapping.get(key), kind)]:
-        raise BrokenRecordError(f"{name}: lacks {', '.join(missing)}")
 
 
 def _best_row(
@@ -260,7 +222,3 @@ def _finite(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

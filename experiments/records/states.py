@@ -4,7 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.records.schema import FAULTS, STATUS_FILE, UNFINISHED, BrokenRecordError, Run
+from experiments.records.schema import (
+    FAULTS,
+    NEWER,
+    STATUS_FILE,
+    UNFINISHED,
+    BrokenRecordError,
+    NewerRecordError,
+    Run,
+)
 from experiments.records.store import LOCKS, RunFolder
 
 # In the order in which they are shown. `stale`: the status says running, but its process is gone.
@@ -17,6 +25,7 @@ STATES = (
     "interrupted",
     "stale",
     "broken",
+    NEWER,
 )
 
 
@@ -41,8 +50,12 @@ def run_state(folder: RunFolder) -> RunState | None:
     """Tell where one run stands; None if nothing is known of it."""
     try:
         run = folder.read()
+    except NewerRecordError as error:
+        return RunState(folder.run_id, NEWER, str(error))
     except BrokenRecordError as error:
         return RunState(folder.run_id, "broken", str(error))
+    except OSError as error:  # a folder that may not be looked into
+        return RunState(folder.run_id, "broken", f"{folder.run_id}: {error.strerror}")
     if run is None:
         if not _is_held(folder):
             return None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.errors import UserError
 from experiments.records import strict_json
 from experiments.records.schema import (
     CHECKPOINT_FILE,
@@ -20,6 +21,7 @@ from experiments.records.schema import (
     SCHEMA,
     STATUS_FILE,
     BrokenRecordError,
+    NewerRecordError,
     Run,
     is_to_run,
     load_run,
@@ -49,7 +51,7 @@ class RunFolder:
         """
         locks = self.runs_dir / LOCKS
         locks.mkdir(parents=True, exist_ok=True)
-        with (locks / self.run_id).open("w") as handle:
+        with open(locks / self.run_id, "a", opener=_no_link) as handle:
             announced = False
             # Polling instead of a blocking call: Python's signal handlers run in between.
             while not try_lock(handle.fileno()):
@@ -64,7 +66,7 @@ class RunFolder:
         path = self.runs_dir / LOCKS / self.run_id
         if not path.exists():
             return False
-        with path.open("w") as handle:
+        with open(path, "a", opener=_no_link) as handle:
             return not try_lock(handle.fileno())
 
     def read(self) -> Run | None:
@@ -75,7 +77,7 @@ class RunFolder:
         """
         if not self.path.exists():
             return None
-        if not (self.path / STATUS_FILE).exists():
+        if not os.path.lexists(self.path / STATUS_FILE):
             if (self.path / METRICS_FILE).exists() or (self.path / CHECKPOINT_FILE).exists():
                 raise BrokenRecordError(f"{self.run_id}/{STATUS_FILE}: missing")
             return None
@@ -132,7 +134,7 @@ class RunFolder:
 
     def append_row(self, row: Mapping[str, Any]) -> None:
         """Add one evaluation to the rows; on return it is on the disk."""
-        with (self.path / METRICS_FILE).open("ab") as handle:
+        with open(self.path / METRICS_FILE, "ab", opener=_no_link) as handle:
             handle.write((strict_json.dumps(row) + "\n").encode())
             handle.flush()
             os.fsync(handle.fileno())
@@ -167,9 +169,14 @@ def settled(
 
     Returns:
         Status and reason of a run that is over; ``None`` where there is work to do.
+
+    Raises:
+        UserError: If the record is a newer version's: it may be whole, and is not touched.
     """
     try:
         earlier = folder.read()
+    except NewerRecordError as error:
+        raise UserError(f"{error}. The run is left as it is.") from None
     except BrokenRecordError as error:
         notify(f"broken record set aside as {folder.set_aside()}, starting anew ({error})")
         return None
@@ -187,7 +194,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     """Replace ``path`` by ``content`` in one step; a failed write leaves the old file as it was."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as handle:
+        with open(partial, "wb", opener=_no_link) as handle:
             handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())
@@ -196,6 +203,11 @@ def write_atomic(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
         error.filename = str(path)  # a failed write or fsync does not say which file
         raise
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Open a file, but no link: a folder from elsewhere may have one to a file of the user's."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def try_lock(descriptor: int) -> bool:

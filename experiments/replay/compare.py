@@ -7,11 +7,12 @@ identical, or within tolerance; 1: different; 2: a mistake in what was asked for
 
 import contextlib
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from experiments.config import arguments
+from experiments.config import arguments, targets
 from experiments.config.lift import lifted
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
@@ -21,7 +22,7 @@ from experiments.records.schema import roots
 from experiments.records.store import write_atomic
 from experiments.replay import differences, recorded_code
 from experiments.replay.differences import DIFFERENT, RecordComparison
-from experiments.replay.rerun import UNFINISHED, ReplayedRecord, compare, read, rerun
+from experiments.replay.rerun import UNFINISHED, Code, ReplayedRecord, compare, read, rerun
 from experiments.system.checkout import ROOT
 
 CODES = ("current", "recorded")
@@ -39,6 +40,7 @@ class ReplayOptions:
         run: Id of the run.
         runs_dir: Where it is.
         code: ``current`` or ``recorded``.
+        trust: Whether code that the record brings, and no commit has, may be run.
         rtol: Relative tolerance.
         data_dir: Where the data are; null: where the record says.
         cache_dir: Likewise of what is made from them.
@@ -47,6 +49,7 @@ class ReplayOptions:
     run: str
     runs_dir: Path = Path("runs")
     code: str = "current"
+    trust: bool = False
     rtol: str = str(differences.RTOL)
     data_dir: Path | None = None
     cache_dir: Path | None = None
@@ -58,7 +61,8 @@ class ReplayOptions:
 
 def main(words: Sequence[str]) -> int:
     """Replay a run and print how it compares; returns the exit code."""
-    options, _ = arguments.parse(words, ReplayOptions)
+    allowed, others = targets.typed(words)
+    options, _ = arguments.parse(others, ReplayOptions)
     rtol = _tolerance(options.rtol)
     record = read(_find(options.run, options.runs_dir))
     if not record.run.rows and record.run.status in UNFINISHED:
@@ -73,8 +77,9 @@ def main(words: Sequence[str]) -> int:
     replayed = rerun(
         record,
         _store(options.runs_dir),
-        use_recorded_code=options.code == "recorded",
+        code=Code(options.code == "recorded", options.trust),
         folders=folders,
+        allowed=allowed,
     )
     found = compare(record, replayed, rtol=rtol)
     _report(record, replayed, found, rtol=rtol)
@@ -123,7 +128,7 @@ def _notes(record: ReplayedRecord, replayed: ReplayedRecord, facts: list[str]) -
         yield "note: the uncommitted changes of the recorded code were not kept"
     command = recorded_code.by_hand(code, path)
     if command is not None:
-        yield "note: the code differs; `code=recorded` replays with the recorded one, by hand:"
+        yield "note: the code differs; `code=recorded` replays with the recorded one; by hand:"
         yield f"  {command}"
 
 
@@ -154,8 +159,8 @@ def _find(name: str, runs_dir: Path) -> Path:
 
 def _store(runs_dir: Path) -> Path:
     """Tell where the replay goes: not among the records that the repository keeps."""
-    folder = runs_dir.resolve()
-    return ROOT / "runs" if folder.is_relative_to(GOLDEN.resolve()) else folder
+    folder = Path(os.path.realpath(runs_dir))  # `resolve` ends at a loop of links
+    return ROOT / "runs" if folder.is_relative_to(os.path.realpath(GOLDEN)) else folder
 
 
 def _tolerance(text: str) -> float:

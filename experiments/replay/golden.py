@@ -7,7 +7,7 @@ written unless every record can be copied. Records of ``out`` that are not in ``
 named, and removed with ``stale=remove``.
 """
 
-import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,10 @@ from experiments.config import arguments
 from experiments.config.values import leaves
 from experiments.errors import UserError
 from experiments.output import say
+from experiments.records import strict_json
 from experiments.records.calibration import RUN_FILE
+from experiments.records.kinds import MAPPING
+from experiments.records.reading import read_bytes, read_json
 from experiments.records.schema import (
     CONFIG_FILE,
     ENVIRONMENT_FILE,
@@ -31,6 +34,7 @@ from experiments.records.schema import (
     STUDIES_DIR,
     STUDY_ARRAYS,
     STUDY_FILE,
+    BrokenRecordError,
     load_runs,
     roots,
 )
@@ -57,7 +61,7 @@ class GoldenOptions:
     def __post_init__(self) -> None:
         if self.stale not in (KEEP, REMOVE):
             raise UserError(f"Invalid stale: {self.stale!r}. Must be one of: keep, remove.")
-        if self.out.resolve() == self.runs_dir.resolve():
+        if os.path.realpath(self.out) == os.path.realpath(self.runs_dir):
             raise UserError(f"Invalid out: {str(self.out)!r}. Must not be runs_dir.")
 
 
@@ -101,7 +105,7 @@ def _files(record: ReplayedRecord) -> Files:
     folder = record.run.path
     config = {key: value for key, value in record.config.items() if key not in _PRIVATE}
     facts = {
-        STATUS_FILE: json.loads((folder / STATUS_FILE).read_text(encoding="utf-8")),
+        STATUS_FILE: strict_json.loads(read_bytes(folder / STATUS_FILE)),
         CONFIG_FILE: config,
         ENVIRONMENT_FILE: record.environment,
     }
@@ -110,7 +114,7 @@ def _files(record: ReplayedRecord) -> Files:
     copied = (STATUS_FILE, METRICS_FILE, ENVIRONMENT_FILE, RUN_FILE)
     return {
         CONFIG_FILE: OmegaConf.to_yaml(OmegaConf.create(config)).encode(),
-        **{name: (folder / name).read_bytes() for name in copied if (folder / name).exists()},
+        **{name: read_bytes(folder / name) for name in copied if (folder / name).exists()},
     }
 
 
@@ -120,13 +124,12 @@ def _studies(runs_dir: Path) -> Iterator[tuple[str, Files]]:
         for path in sorted((root / STUDIES_DIR).glob(f"[!.]*/[!.]*/{STUDY_FILE}")):
             name = path.parent.relative_to(root).as_posix()
             try:
+                facts = read_json(path, MAPPING)
                 files = {
-                    file: (path.parent / file).read_bytes() for file in (STUDY_FILE, STUDY_ARRAYS)
+                    file: read_bytes(path.parent / file) for file in (STUDY_FILE, STUDY_ARRAYS)
                 }
-                facts = json.loads(files[STUDY_FILE])
-            except (OSError, ValueError) as error:
-                line = " ".join(str(error).split())
-                raise UserError(f"{path.parent} is no study that can be copied: {line}.") from error
+            except BrokenRecordError as error:
+                raise UserError(f"{name} is no study that can be copied: {error}.") from error
             _refuse_paths(f"{name}/{STUDY_FILE}", facts)
             yield name, files
 

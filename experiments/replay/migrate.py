@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import arguments, budget, commandline, identity, origin
 from experiments.config.lift import lifted
+from experiments.config.recorded import read_config
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.output import say
@@ -35,12 +36,11 @@ def migrate(run: Run) -> str | None:
     if not (run.path / CONFIG_FILE).is_file():
         return f"it has no {CONFIG_FILE}"
     try:
-        config = OmegaConf.to_container(OmegaConf.load(run.path / CONFIG_FILE), resolve=False)
-        known = RunConfig.of(lifted(config))  # type: ignore[arg-type]
+        known = RunConfig.of(lifted(read_config(run.path)))
         if known.run_id != run.run_id:
             return f"its {CONFIG_FILE} is that of another run"
         facts = {"protocol": identity.protocol(known), "origin": _origin(known)}
-    except (AttributeError, KeyError, TypeError, ValueError, OSError, OmegaConfBaseException):
+    except (UserError, AttributeError, KeyError, TypeError, ValueError):
         return f"its {CONFIG_FILE} cannot be read"
     RunFolder(run.path.parent, run.path.name).write_status(
         run.status,
@@ -54,8 +54,12 @@ def migrate(run: Run) -> str | None:
 
 def _origin(config: RunConfig) -> dict[str, Any] | None:
     """Its origin by the files of today; None where one that it needs is gone."""
+    choices = _choices(config)
+    # A name is the record's, and Hydra would take it for a path.
+    if any(name and name not in commandline.choices(group) for group, name in choices.items()):
+        return None
     with contextlib.suppress(HydraException, OmegaConfBaseException, KeyError):
-        return origin.trace(config, _choices(config))
+        return origin.trace(config, choices)
     return None
 
 

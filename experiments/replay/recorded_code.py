@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
+from experiments.records.reading import read_bytes
 from experiments.records.schema import PATCH_FILE
 from experiments.system.checkout import ROOT, git
 
 
 @contextlib.contextmanager
-def recorded(code: Mapping[str, Any], record: Path) -> Iterator[Path]:
+def recorded(code: Mapping[str, Any], record: Path, *, trusted: bool) -> Iterator[Path]:
     """Make a worktree at the recorded commit with the recorded patch, gone when the context ends.
 
     Args:
         code: What the record's environment says of its code.
         record: The record's folder.
+        trusted: Whether the patch, which is shown, may be applied: it is code of whoever made the
+            record.
 
     Yields:
         The folder of the code.
@@ -28,6 +31,13 @@ def recorded(code: Mapping[str, Any], record: Path) -> Iterator[Path]:
         UserError: If that code cannot be had from here.
     """
     commit, patch = _commit(code), _patch(code, record)
+    if patch:
+        _show(patch)
+        if not trusted:
+            raise UserError(
+                f"code=recorded: {record / PATCH_FILE}, shown above, is code that would be run. "
+                "Where you trust who made the record, add trust=true."
+            )
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         tree = Path(folder) / "code"
         # A hook of the user's checkout has nothing to do with this one.
@@ -40,6 +50,12 @@ def recorded(code: Mapping[str, Any], record: Path) -> Iterator[Path]:
             yield tree
         finally:
             git(ROOT, "worktree", "remove", "--force", str(tree))
+
+
+def _show(patch: bytes) -> None:
+    """Print a patch; what a terminal would take for an order is spelled out."""
+    for line in patch.decode(errors="replace").split("\n"):
+        print("".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in line))
 
 
 def by_hand(code: Mapping[str, Any], record: Path) -> str | None:
@@ -73,7 +89,7 @@ def _patch(code: Mapping[str, Any], record: Path) -> bytes:
     path = record / PATCH_FILE
     if not path.exists():
         return b""
-    patch = path.read_bytes()
+    patch = read_bytes(path)
     if hashlib.sha256(patch).hexdigest() != code.get("patch_sha256"):
         raise UserError(f"code=recorded: {path} is not the patch that the record names.")
     return patch

@@ -3,29 +3,27 @@
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from experiments.config import compose
+from experiments.config import compose, targets
 from experiments.config.lift import lifted
+from experiments.config.recorded import read_config
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.records.calibration import RUN_FILE
 from experiments.records.outcome import EXIT_CODES
+from experiments.records.reading import read_bytes
 from experiments.records.schema import (
-    CONFIG_FILE,
-    ENVIRONMENT_FILE,
     FINAL_STATUSES,
     UNFINISHED,
     BrokenRecordError,
     Run,
+    load_environment,
     load_run,
 )
 from experiments.records.store import RunFolder, write_atomic
@@ -50,6 +48,19 @@ with report_user_errors():
 
 
 @dataclass(frozen=True)
+class Code:
+    """Which code a replay runs.
+
+    Attributes:
+        is_recorded: The record's, in place of the code that is here.
+        is_trusted: Whether the user trusts what the record brings of code.
+    """
+
+    is_recorded: bool = False
+    is_trusted: bool = False
+
+
+@dataclass(frozen=True)
 class ReplayedRecord:
     """What a run's folder holds."""
 
@@ -70,34 +81,31 @@ def read(path: Path) -> ReplayedRecord:
         UserError: If it is no record that can be replayed.
     """
     try:
-        run = load_run(path)
-        config = OmegaConf.to_container(OmegaConf.load(path / CONFIG_FILE), resolve=True)
-        environment = json.loads((path / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
+        run, config, environment = load_run(path), read_config(path), load_environment(path)
     except BrokenRecordError as error:
         raise UserError(f"{path} is no record that can be replayed: {error}.") from error
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename} is missing: the run cannot be replayed.") from error
-    except Exception as error:  # YAML and OmegaConf raise types of their own
-        line = " ".join(str(error).split())
-        raise UserError(f"{path} is no record that can be replayed: {line}.") from error
-    if not isinstance(config, dict) or not isinstance(environment, dict):
-        raise UserError(f"{path} is no record that can be replayed: no mapping in its files.")
     if run.status == "running" and RunFolder(path.parent, path.name).is_locked():
         raise UserError(f"run {run.run_id} is not over yet. Replay it when it has ended.")
-    return ReplayedRecord(run, {str(key): value for key, value in config.items()}, environment)
+    return ReplayedRecord(run, config, environment)
 
 
 def rerun(
-    record: ReplayedRecord, store: Path, *, use_recorded_code: bool, folders: Mapping[str, str]
+    record: ReplayedRecord,
+    store: Path,
+    *,
+    code: Code,
+    folders: Mapping[str, str],
+    allowed: Sequence[targets.Special] = (),
 ) -> ReplayedRecord:
     """Run a record's config in a fresh folder, as many threads and processes as it had.
 
     Args:
         record: The record.
         store: Folder of run records; the replay goes below ``.replays/`` there.
-        use_recorded_code: Check the recorded code out, in place of the code that is here.
+        code: Which code runs: the recorded one is checked out in place of the code that is here.
         folders: ``data_dir`` and ``cache_dir``, where they are not those of the record. One that
             the record does not name, or not from the root, is taken from the root of the checkout.
+        allowed: What it may be built of besides what the ``conf/`` of that code names.
 
     Returns:
         The record of the replay.
@@ -105,24 +113,16 @@ def rerun(
     Raises:
         UserError: If it could not be run; the one line has been printed already.
     """
-    place = _fresh_folder(store / REPLAYS / record.run.path.name)
-    config = {**FOLDERS, **record.config, **folders, "runs_dir": str(place), "retry": False}
-    config |= {key: str(ROOT / config[key]) for key in FOLDERS}
-    # Code from before there was a `_target_` reads the mode.
-    config["tracking"] = {**config.get("tracking", {}), "_target_": None, "mode": "none"}
-    config["threads"] = record.environment.get("threads", config.get("threads"))
-    if not use_recorded_code:
-        config = _with_new_keys(lifted(config))
-    if (measured := record.run.path / RUN_FILE).exists():  # measured anew, it were another run
-        own = record.run.run_id if use_recorded_code else RunConfig.of(config).run_id
-        (place / own).mkdir()
-        shutil.copy(measured, place / own)
-    path = place / "config.json"
-    write_atomic(path, json.dumps(config, indent=2).encode())
-    count = (record.environment.get("processes") or {}).get("count", 1)
-    with _code(record, use_recorded_code) as tree:
+    with _code(record, code) as tree:
+        targets.check(record.config, allowed=allowed, conf=tree / "conf")
+        place = _fresh_folder(store / REPLAYS / record.run.path.name)
+        path = _request(record, place, use_recorded_code=code.is_recorded, folders=folders)
         status = _launch(
-            path, processes=count, threads=config["threads"], tree=tree, variables=_hidden(record)
+            path,
+            processes=(record.environment.get("processes") or {}).get("count", 1),
+            threads=json.loads(path.read_bytes())["threads"],
+            tree=tree,
+            variables=_hidden(record),
         )
     records = [path.parent for path in place.glob("*/status.json")]
     if not records:
@@ -131,6 +131,29 @@ def rerun(
     if replayed.run.status == "interrupted":
         sys.exit(EXIT_CODES["interrupted"])
     return replayed
+
+
+def _request(
+    record: ReplayedRecord, place: Path, *, use_recorded_code: bool, folders: Mapping[str, str]
+) -> Path:
+    """Write what is to be run, and beside it what was measured for the run."""
+    recorded = dict(record.config)
+    if not os.path.isdir(recorded.get("cache_dir", "")):  # of another machine: it is written to
+        recorded.pop("cache_dir", None)
+    config = {**FOLDERS, **recorded, **folders, "runs_dir": str(place), "retry": False}
+    config |= {key: str(ROOT / config[key]) for key in FOLDERS}
+    # No mirror; code from before there was a `_target_` reads the mode.
+    config["tracking"] = {"_target_": None, "mode": "none"}
+    config["threads"] = record.environment.get("threads", config.get("threads"))
+    if not use_recorded_code:
+        config = _with_new_keys(lifted(config))
+    if os.path.lexists(measured := record.run.path / RUN_FILE):  # anew, it were another run
+        own = record.run.run_id if use_recorded_code else RunConfig.of(config).run_id
+        (place / own).mkdir()
+        write_atomic(place / own / RUN_FILE, read_bytes(measured))
+    path = place / "config.json"
+    write_atomic(path, json.dumps(config, indent=2).encode())
+    return path
 
 
 def compare(record: ReplayedRecord, replayed: ReplayedRecord, *, rtol: float) -> RecordComparison:
@@ -151,11 +174,11 @@ def compare(record: ReplayedRecord, replayed: ReplayedRecord, *, rtol: float) ->
 
 
 @contextlib.contextmanager
-def _code(record: ReplayedRecord, use_recorded: bool) -> Iterator[Path]:
-    if not use_recorded:
+def _code(record: ReplayedRecord, code: Code) -> Iterator[Path]:
+    if not code.is_recorded:
         yield ROOT
         return
-    with recorded_code.recorded(record.code, record.run.path) as tree:
+    with recorded_code.recorded(record.code, record.run.path, trusted=code.is_trusted) as tree:
         yield tree
 
 

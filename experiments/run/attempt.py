@@ -1,6 +1,5 @@
 """One attempt at a run whose lock is held: it is built, resumed where it stopped, and trained."""
 
-import json
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,7 +20,13 @@ from experiments.errors import UserError, refusal
 from experiments.optimizers import left_alone
 from experiments.records.calibration import RUN_FILE, Calibration
 from experiments.records.outcome import Outcome
-from experiments.records.schema import CHECKPOINT_FILE, ENVIRONMENT_FILE, FAULTS, BrokenRecordError
+from experiments.records.schema import (
+    CHECKPOINT_FILE,
+    ENVIRONMENT_FILE,
+    FAULTS,
+    BrokenRecordError,
+    load_environment,
+)
 from experiments.records.store import RunFolder
 from experiments.run import control, environment, run_summary
 from experiments.run.display import Display
@@ -205,10 +210,12 @@ class _Training:
 
     def _check_weights(self) -> None:
         """Refuse to go on, and to record, under other weights than the run began from."""
-        path = self.folder.path / ENVIRONMENT_FILE
-        if self.built.pretrained is None or not path.exists():
+        if self.built.pretrained is None:
             return
-        began = json.loads(path.read_text()).get("pretrained") or {}
+        try:
+            began = load_environment(self.folder.path).get("pretrained") or {}
+        except BrokenRecordError:  # written anew with the next attempt
+            return
         found, wanted = self.built.pretrained.sha256, began.get("sha256")
         if wanted not in (None, found):
             raise UserError(

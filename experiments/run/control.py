@@ -36,6 +36,7 @@ from experiments.errors import UserError
 from experiments.optimizers.scalar_control import momentum_direction
 from experiments.records.calibration import Calibration
 from experiments.records.outcome import PreparationError
+from experiments.records.reading import read_bytes
 from experiments.records.schema import ARRAYS_DIR
 from experiments.records.store import write_atomic
 from experiments.tasks.task import Task
@@ -230,7 +231,7 @@ class Recorder:
 def _read(path: Path) -> Any:
     """Read the step sizes in a file; None without one, or where not all of them are finite."""
     try:
-        with np.load(path) as file:
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as file:
             return file["scale"] if np.isfinite(file["scale"]).all() else None
-    except FileNotFoundError:
+    except Exception:  # numpy raises what its readers meet: no closed list of types
         return None

@@ -1,13 +1,17 @@
 """Where a run ran: versions, machine, code, data checksums."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.engine import determinism
 from experiments.engine.machine import describe_machine, device_name
-from experiments.records.schema import ENVIRONMENT_FILE, PATCH_FILE
+from experiments.records.schema import (
+    ENVIRONMENT_FILE,
+    PATCH_FILE,
+    BrokenRecordError,
+    load_environment,
+)
 from experiments.records.store import RunFolder
 from experiments.system import checkout
 
@@ -42,7 +46,7 @@ def save(folder: RunFolder, facts: Mapping[str, Any], *, resumed: bool) -> None:
         resumed: Whether the run goes on from a checkpoint: then the versions of the code that made
             its first part stay named, under ``earlier_code``.
     """
-    earlier = _codes(folder.path / ENVIRONMENT_FILE) if resumed else []
+    earlier = _codes(folder.path) if resumed else []
     others = [code for code in earlier if code != facts["code"]]
     folder.write_json(ENVIRONMENT_FILE, {**facts, "earlier_code": others} if others else facts)
     patch = checkout.version().patch_to_keep()
@@ -52,10 +56,10 @@ def save(folder: RunFolder, facts: Mapping[str, Any], *, resumed: bool) -> None:
         folder.write(PATCH_FILE, patch)
 
 
-def _codes(path: Path) -> list[Any]:
+def _codes(folder: Path) -> list[Any]:
     """List the versions of the code that an earlier attempt names, in order."""
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        known = load_environment(folder)
+    except BrokenRecordError:
         return []
     return [*known.get("earlier_code", []), known.get("code")]

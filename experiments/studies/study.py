@@ -37,8 +37,10 @@ from experiments.errors import UserError
 from experiments.output import say
 from experiments.records import strict_json
 from experiments.records.outcome import EXIT_CODES
+from experiments.records.reading import read_json
 from experiments.records.schema import STUDIES_DIR, STUDY_ARRAYS, STUDY_FILE, roots
 from experiments.records.store import write_atomic
+from experiments.records.tables import STUDY
 from experiments.studies.contract import StudyPlan
 
 SCHEMA = 1
@@ -231,6 +233,23 @@ def _asked_for(words: Sequence[str]) -> Iterator[Study]:
         yield prepare(name, overrides, folders)
 
 
+def _stored_facts(study: Study) -> dict[str, Any]:
+    """Read what a study that is done tells.
+
+    Raises:
+        UserError: If its description is damaged.
+    """
+    path = study.folder / STUDY_FILE
+    facts: dict[str, Any] = read_json(path, STUDY, schemas=(SCHEMA,))["facts"]
+    try:
+        list(study.plan.tell(facts))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path}: its facts are damaged. Delete the folder, and measure it again."
+        ) from error
+    return facts
+
+
 def _tell(study: Study, facts: Mapping[str, Any]) -> None:
     for line in study.plan.tell(facts):
         say(f"study {study.name}: {line}")
@@ -245,8 +264,7 @@ def main(words: Sequence[str]) -> int:
     for study in studies:
         if study.is_done():
             say(f"study {study.name}: done before, {study.folder}")
-            stored = strict_json.loads((study.folder / STUDY_FILE).read_text(encoding="utf-8"))
-            _tell(study, stored["facts"])
+            _tell(study, _stored_facts(study))
             continue
         say(f"study {study.name}: measuring")
         try:

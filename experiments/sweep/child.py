@@ -18,7 +18,7 @@ from pathlib import Path
 
 from experiments import output
 from experiments.config.run_config import RunConfig
-from experiments.errors import UserError, refusal
+from experiments.errors import UserError, refusal, report_user_errors
 from experiments.records.outcome import EXIT_CODES, Outcome
 from experiments.records.schema import FAULTS
 from experiments.records.store import write_atomic
@@ -84,4 +84,5 @@ def _torchrun(count: int, path: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    with report_user_errors():  # of the sweep's own folder: there is nowhere to answer
+        sys.exit(main(Path(sys.argv[1])))

@@ -1,7 +1,6 @@
 """What a run will cost, from the records of runs like it: seconds a step, and bytes on the disk."""
 
 import heapq
-import json
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 from experiments.config import identity
 from experiments.config.run_config import RunConfig
-from experiments.records.schema import ENVIRONMENT_FILE, Run
+from experiments.records.schema import BrokenRecordError, Run, load_environment
 from experiments.records.states import run_states
 from experiments.timing import calibration, calibration_key
 
@@ -162,7 +161,7 @@ def _cost(alike: list[Run]) -> RunCost:
     finished = [run for run in alike if run.status == "done"]
     used = finished or alike
     per_epoch = [
-        round(run.progress["step"] / run.progress["epoch"])
+        round(min(run.progress["step"] / run.progress["epoch"], 2.0**53))
         for run in used
         if run.progress.get("epoch")
     ]
@@ -189,8 +188,7 @@ def _bytes_of(folder: Path) -> int:
 
 def _device(run: Run) -> str | None:
     try:
-        environment = json.loads((run.path / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        device: str | None = load_environment(run.path).get("device")
+    except BrokenRecordError:
         return None
-    device = environment.get("device") if isinstance(environment, dict) else None
-    return device if isinstance(device, str) else None
+    return device

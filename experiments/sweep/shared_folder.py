@@ -104,8 +104,12 @@ class SweepFolder:
             lines = (self.path / _LEDGER).read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return {}
-        notes = [json.loads(line) for line in lines]
-        return {note["number"]: Outcome.from_line(note["outcome"]) for note in notes}
+        found = {}
+        for line in lines:
+            with contextlib.suppress(ValueError, TypeError, KeyError):  # half of a line
+                note = json.loads(line)
+                found[int(note["number"])] = Outcome.from_line(note["outcome"])
+        return found
 
     def remove(self) -> None:
         """Remove the folder, when no job needs it any more."""

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from experiments.config.run_config import RunConfig
+from experiments.errors import UserError
 from experiments.output import say
 from experiments.records.outcome import EXIT_CODES, Outcome
 from experiments.records.schema import FAULTS
@@ -63,11 +64,16 @@ def execute_job(config: RunConfig, sweep: Sweep, *, number: int) -> None:
     label = config.label
     display = Display(f"{position} {label}")
     anew = config.debug is not None
-    earlier = (
-        None
-        if folder.is_locked()
-        else settled(folder, retry=config.retry, notify=display.line, anew=anew)
-    )
+    try:
+        earlier = (
+            None
+            if folder.is_locked()
+            else settled(folder, retry=config.retry, notify=display.line, anew=anew)
+        )
+    except UserError as error:
+        display.line(f"error: {error}")
+        _note(shared, config, number, Outcome(folder.run_id, label, "failed", str(error)))
+        return
     if earlier is not None:
         _note(shared, config, number, Outcome(folder.run_id, label, *earlier, skipped=True))
         return

@@ -11,7 +11,7 @@ from typing import Any
 from experiments.errors import UserError
 from experiments.output import say
 from experiments.records.calibration import RUN_FILE, read
-from experiments.records.schema import ENVIRONMENT_FILE, Run, load_runs
+from experiments.records.schema import BrokenRecordError, Run, load_environment, load_runs
 from experiments.records.store import write_atomic
 
 TOLERANCE_PERCENT = 3.0
@@ -98,7 +98,11 @@ def matched(runs: Sequence[Run]) -> list[Matched]:
     timed = [
         run
         for run in runs
-        if run.status == "done" and "calibration" in run.summary and not run.identity.get("control")
+        if run.status == "done"
+        and {"calibration", "budget_train_seconds"} <= run.summary.keys()
+        and run.progress.get("step")
+        and run.progress.get("train_seconds")
+        and not run.identity.get("control")
     ]
     references = {
         (_block(run), run.identity["seed"]): _seconds(run)
@@ -223,7 +227,6 @@ def _block(run: Run) -> tuple[object, ...]:
 def _environment(run: Run) -> dict[str, Any]:
     """Tell where a run ran; nothing where its record does not say."""
     try:
-        lines = json.loads((run.path / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return load_environment(run.path)
+    except BrokenRecordError:
         return {}
-    return lines if isinstance(lines, dict) else {}

@@ -23,7 +23,7 @@ from optuna.distributions import (
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from experiments.errors import UserError
+from experiments.errors import UserError, first_line
 from experiments.output import say
 from experiments.records.schema import FAULTS
 from experiments.records.store import RunFolder
@@ -220,7 +220,20 @@ def _open(folder: Path) -> Iterator[optuna.Study]:
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-        yield optuna.create_study(storage=storage, study_name=_NAME, load_if_exists=True)
+        yield _loaded(path)
     finally:
         optuna.logging.set_verbosity(verbosity)
+
+
+def _loaded(path: Path) -> optuna.Study:
+    """Load a study, or begin it."""
+    try:
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+        return optuna.create_study(storage=storage, study_name=_NAME, load_if_exists=True)
+    except OSError:
+        raise
+    except Exception as error:  # Optuna raises what it meets: no closed list of types
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}: {first_line(error)}). Move its folder "
+            "away; what its trials have recorded is kept."
+        ) from error

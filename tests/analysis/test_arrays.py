@@ -11,7 +11,8 @@ import pytest
 
 from analysis.report.drawing import draw
 from analysis.results.load import load_results
-from analysis.results.studies import BrokenStudyError, load_study, studies_digest
+from analysis.results.studies import load_study, studies_digest, study_problems
+from experiments.records.schema import BrokenRecordError
 
 
 def write_study(runs_dir: Path, study_id: str, finished: str, **arrays: Any) -> Path:
@@ -59,20 +60,37 @@ def test_damage_names_the_file_and_what_makes_it_again(tmp_path: Path) -> None:
     content = (folder / "arrays.npz").read_bytes()
     for damaged in (content[:-9], b""):
         (folder / "arrays.npz").write_bytes(damaged)
-        with pytest.raises(BrokenStudyError, match=r"toy/aaa/arrays.npz: damaged.*study=toy"):
+        with pytest.raises(BrokenRecordError, match=r"toy/aaa/arrays.npz: damaged.*study=toy"):
             load_study(tmp_path, "toy")
     (folder / "arrays.npz").unlink()
-    with pytest.raises(BrokenStudyError, match="damaged"):
+    with pytest.raises(BrokenRecordError, match="damaged"):
         load_study(tmp_path, "toy")
-    for text, message in (("{", "not readable"), ("[]", "schema"), ('{"schema": 1}', "lacks")):
+    for text, message in (
+        ("{", "not readable"),
+        ("[]", "must be a mapping"),
+        ('{"schema": 1}', "lacks study_id, command"),
+        ('{"schema": 2}', "written by a newer version: schema 2, this one reads 1; update"),
+    ):
         (folder / "study.json").write_text(text)
-        with pytest.raises(BrokenStudyError, match=f"toy/aaa/study.json: .*{message}"):
+        with pytest.raises(BrokenRecordError, match=f"toy/aaa/study.json: .*{message}"):
             load_study(tmp_path, "toy")
+
+
+def test_a_damaged_study_is_named_and_another_of_its_name_is_read(tmp_path: Path) -> None:
+    write_study(tmp_path, "aaa", "2026-01-01T00:00:00+00:00", x=np.arange(3))
+    newer = write_study(tmp_path, "bbb", "2026-01-02T00:00:00+00:00", x=np.arange(4))
+    (newer / "study.json").write_text('{"schema": 1, "study_id": 3}')
+    found = load_study(tmp_path, "toy")
+    assert found is not None
+    assert found[1]["study_id"] == "aaa"
+    assert study_problems(tmp_path) == (
+        "toy/bbb/study.json: lacks command, finished, arrays_sha256, facts",
+    )
 
 
 def test_pickles_are_not_read(tmp_path: Path) -> None:
     write_study(tmp_path, "aaa", "2026", x=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(BrokenStudyError, match="allow_pickle"):
+    with pytest.raises(BrokenRecordError, match="allow_pickle"):
         load_study(tmp_path, "toy")
 
 

@@ -50,7 +50,7 @@ def test_a_second_reading_parses_nothing_and_gives_the_same(
     write_run(run_id="a")
     write_run(seed=1, rows=[], status="failed", reason="no", run_id="b")
     odd = [
-        {"step": 1, "loss": "low", "list": [1, 2], "other": float("nan")},
+        {"step": 1, "other": float("nan")},
         {"step": 2, "loss": float("nan"), "other": 1.0},
         {"step": 3, "loss": None, "other": None},
     ]

@@ -35,17 +35,18 @@ def test_a_run_without_rows_is_a_row_all_the_same(write_run: Any, runs_dir: Path
     assert results.measurements.empty
 
 
-def test_a_word_among_the_numbers_is_left_out(write_run: Any, runs_dir: Path) -> None:
-    rows = [
-        {"step": 1, "epoch": "first", "train_seconds": 1.0, "train_loss": 2.0},
-        {"step": 2, "epoch": 2.0, "train_seconds": 2.0, "train_loss": "low"},
-    ]
-    write_run(rows=rows)
+def test_a_word_among_the_numbers_is_named_and_the_others_are_read(
+    write_run: Any, runs_dir: Path
+) -> None:
+    write_run(rows=[{"step": 1, "train_loss": 2.0}, {"step": 2, "train_loss": "low"}], run_id="a")
+    write_run(seed=1, run_id="b")
 
-    measured = load_results(runs_dir).measurements
+    results = load_results(runs_dir)
 
-    assert measured["value"].tolist() == [2.0]
-    assert measured["epoch"].isna().all()
+    assert results.runs["run_id"].tolist() == ["b"]
+    assert results.broken[0] == (
+        'a/metrics.jsonl: line 2: train_loss is "low", must be a number or null'
+    )
 
 
 def test_results_are_taken_from_the_rows(write_run: Any, runs_dir: Path) -> None:

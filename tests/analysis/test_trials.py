@@ -138,8 +138,11 @@ def own_conf(tmp_path: Path, monkeypatch: Any) -> Path:
         (lambda text: text.replace("ledger: 1", "x: 1"), "ledger is None, this version reads 1"),
         (lambda text: "- 1", "ledger is None, this version reads 1"),
         (lambda text: text + "]", "not readable as YAML"),
-        (lambda text: text.rpartition("\n- ")[0], "damaged"),  # one trial fewer
-        (lambda text: text.replace("score:", "sum:"), "damaged"),
+        (
+            lambda text: text.rpartition("\n- ")[0],
+            "damaged (trials are missing)",
+        ),  # one trial fewer
+        (lambda text: text.replace("score:", "sum:"), "damaged (lacks trials[0].score)"),
         (lambda text: None, "missing, as of an older version that kept it as a comment"),
     ],
 )

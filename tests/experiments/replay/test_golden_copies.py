@@ -155,7 +155,7 @@ def half_a_study(record):
         (failed, "is failed; must be done or diverged"),
         (with_remark, "names a path of its machine (remarks: /home/someone/x.pt"),
         (with_weights, "names a path of its machine (pretrained.source: ~/weights.pt); must"),
-        (without_environment, "environment.json is missing"),
+        (without_environment, "environment.json: missing"),
         (broken, "status.json: not readable as JSON"),
         (broken_study, "is no study that can be copied"),
         (half_a_study, "is no study that can be copied"),

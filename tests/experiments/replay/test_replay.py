@@ -148,7 +148,7 @@ def test_a_run_without_a_gpu_is_replayed_without_one(
 
     monkeypatch.setattr(rerun, "_launch", launch)
     folders = {"cache_dir": str(tmp_path / "given")}
-    rerun.rerun(record, tmp_path, use_recorded_code=False, folders=folders)
+    rerun.rerun(record, tmp_path, code=rerun.Code(), folders=folders)
 
 
 @pytest.mark.usefixtures("same_again")
@@ -234,7 +234,7 @@ def test_the_recorded_code_is_its_commit_with_its_patch(repository, tmp_path):
     version = checkout.version(repository)
     (tmp_path / PATCH_FILE).write_bytes(version.patch_to_keep())
     (repository / "code.py").write_text("later\n")
-    with recorded_code.recorded(version.facts(), tmp_path) as tree:
+    with recorded_code.recorded(version.facts(), tmp_path, trusted=True) as tree:
         assert (tree / "code.py").read_text() == "changed\n"
         assert checkout.version(tree).facts() == version.facts()
     assert not tree.exists()
@@ -256,7 +256,7 @@ def test_code_that_cannot_be_had_is_refused(repository, tmp_path, change, told):
     (tmp_path / PATCH_FILE).write_bytes(version.patch_to_keep())
     with (
         pytest.raises(UserError, match=told),
-        recorded_code.recorded({**version.facts(), **change}, tmp_path),
+        recorded_code.recorded({**version.facts(), **change}, tmp_path, trusted=True),
     ):
         pass
 
@@ -278,6 +278,7 @@ def test_five_runs_replay_with_the_recorded_code(tmp_path):
     assert len(ids) == 5
     for run_id in ids:
         command = [sys.executable, "-m", "experiments", "replay", f"run={run_id}", "code=recorded"]
+        command.append("trust=true")
         told = subprocess.run(
             [*command, f"runs_dir={tmp_path}"], cwd=ROOT, check=True, capture_output=True, text=True
         ).stdout

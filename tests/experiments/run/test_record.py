@@ -74,25 +74,39 @@ def test_a_run_that_failed_before_its_first_row_has_no_rows(tmp_path: Path) -> N
 
 
 def test_non_finite_numbers_are_read(tmp_path: Path) -> None:
-    rows = load_run(write(tmp_path / "a", '{"train_loss": NaN}\n{"train_loss": Infinity}\n')).rows
+    text = '{"step": 1, "train_loss": NaN}\n{"step": 2, "train_loss": Infinity}\n'
+    rows = load_run(write(tmp_path / "a", text)).rows
 
     assert rows[0]["train_loss"] != rows[0]["train_loss"]
     assert rows[1]["train_loss"] == float("inf")
 
 
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
-    "newer schema": ({"schema": 3}, "schema is 3, this version reads 1 and 2"),
-    "no protocol": ({"schema": 2}, "lacks protocol"),
-    "unknown status": ({"status": "finished"}, "'finished', allowed: done"),
-    "no identity": ({"identity": None}, "lacks task, model"),
-    "no group": ({"identity": {**IDENTITY, "group_id": None}}, "lacks group_id"),
-    "a number for a name": ({"identity": {**IDENTITY, "task": 5}}, "lacks task"),
-    "a word for a seed": ({"identity": {**IDENTITY, "seed": "one"}}, "lacks seed"),
+    "newer schema": (
+        {"schema": 3},
+        "written by a newer version: schema 3, this one reads 1 and 2; update",
+    ),
+    "no protocol": ({"schema": 2}, "lacks identity.protocol"),
+    "unknown status": ({"status": "finished"}, 'status is "finished", must be one of: done, '),
+    "no identity": ({"identity": None}, "identity is null, must be a mapping"),
+    "no task": ({"identity": {}}, "lacks identity.task, identity.model, "),
+    "no group": (
+        {"identity": {**IDENTITY, "group_id": None}},
+        "identity.group_id is null, must be text",
+    ),
+    "a number for a name": (
+        {"identity": {**IDENTITY, "task": 5}},
+        "identity.task is 5, must be text",
+    ),
+    "a word for a seed": (
+        {"identity": {**IDENTITY, "seed": "one"}},
+        'identity.seed is "one", must be a whole number',
+    ),
     "a list of hyperparameters": (
         {"identity": {**IDENTITY, "hyperparameters": [1]}},
-        "lacks hyperparameters",
+        "identity.hyperparameters is .1., must be a mapping",
     ),
-    "no run id": ({"run_id": None}, "lacks run_id"),
+    "no run id": ({"run_id": None}, "run_id is null, must be a name"),
 }
 
 

@@ -323,3 +323,33 @@ def test_missing_data_are_named(call):
 def test_a_value_of_the_wrong_kind_is_refused():
     with pytest.raises(UserError, match="study=kronecker"):
         prepared("kronecker", "gammas=high")
+
+
+GOOD = {
+    "schema": 1,
+    "study_id": "a",
+    "command": "c",
+    "finished": "2026",
+    "arrays_sha256": "0" * 64,
+    "facts": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "study.json: not readable as JSON"),
+        ('{"schema": 1, "study_id": "a"}', "study.json: lacks command"),
+        ('{"schema": 2}', "written by a newer version: schema 2, this one reads 1; update"),
+        (json.dumps(GOOD), "study.json: its facts are damaged"),
+    ],
+)
+def test_the_damaged_result_of_a_study_is_one_line_and_stays(call, content, told):
+    folder = prepared("kept_gradients", runs_dir=call.runs_dir).folder
+    folder.mkdir(parents=True)
+    (folder / "study.json").write_text(content)
+    code, _, errors = call("study=kept_gradients")
+    assert code == 2
+    assert told in errors
+    assert errors.count("\n") == 1
+    assert (folder / "study.json").read_text() == content

@@ -205,3 +205,24 @@ def test_killed_between_asking_and_telling_it_counts_no_trial_twice(tmp_path, pl
     trials = optuna_trials.complete(tmp_path / "s", plan, objective)
     assert trials == optuna_trials.complete(tmp_path / "unbroken", plan, Objective())
     assert sum(map(len, objective.calls)) == 8
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "nonsense\n" + text,
+        lambda text: text.replace("op_code", "operation", 1),
+        lambda text: "[]\n" + text,
+        lambda text: "5\n" + text,
+    ],
+    ids=["no JSON", "no operation", "a list", "a number"],
+)
+def test_a_damaged_journal_is_one_line_and_stays(tmp_path, damage):
+    optuna_trials.complete(tmp_path / "s", SOBOL, Objective())
+    journal = tmp_path / "s" / optuna_trials.JOURNAL
+    journal.write_text(damage(journal.read_text()))
+    before = journal.read_bytes()
+    with pytest.raises(UserError, match=r"is damaged .*Move its folder away") as refused:
+        optuna_trials.complete(tmp_path / "s", SOBOL, Objective())
+    assert "\n" not in str(refused.value)
+    assert journal.read_bytes() == before
