@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
+from experiments.output import say
 from experiments.records.reading import read_bytes
 from experiments.records.schema import PATCH_FILE
 from experiments.system.checkout import ROOT, git
@@ -53,9 +54,8 @@ def recorded(code: Mapping[str, Any], record: Path, *, trusted: bool) -> Iterato
 
 
 def _show(patch: bytes) -> None:
-    """Print a patch; what a terminal would take for an order is spelled out."""
-    for line in patch.decode(errors="replace").split("\n"):
-        print("".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in line))
+    """Print a patch, as a text of somebody else's."""
+    say(*patch.decode(errors="replace").replace("\t", "    ").split("\n"))
 
 
 def by_hand(code: Mapping[str, Any], record: Path) -> str | None:
