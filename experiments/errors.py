@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 
 _DISK_FAULTS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS)
+_LONGEST = 400  # letters that a line has of an error of a library
 
 
 class UserError(Exception):
@@ -25,9 +26,13 @@ def refusal(error: Exception) -> str | None:
     return None
 
 
-def first_line(error: Exception) -> str:
-    """Cut what an error of a library says to its first line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def one_line(error: BaseException) -> str:
+    """Say what an error of a library says in one line: all of it, or its first whole sentences."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if len(text) <= _LONGEST:
+        return text
+    end = text.rfind(". ", 0, _LONGEST)
+    return text[: end + 1] if end > 0 else f"{text[:_LONGEST]}..."
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ Writes ``tables/*.{csv,md,tex,html}``, ``figures/*.{png,pdf,svg,csv}`` and ``rep
 
 from __future__ import annotations
 
-import argparse
 import ast
 import importlib
 import io
@@ -26,8 +25,10 @@ from analysis.render import to_csv, to_html, to_latex, to_markdown
 from analysis.render.terminal import print_table
 from analysis.render.write import write_atomic
 from analysis.report.drawing import digest_of, draw
+from analysis.report.options import OneLineParser, add_folders
 from analysis.report.page import BuiltTable, DrawnFigure, page, unfinished
 from analysis.results.load import Results, load_results
+from analysis.results.studies import study_files
 from analysis.results.trials import ledger_problems
 
 MAIN = "results"
@@ -35,6 +36,9 @@ MAIN = "results"
 
 VARIANTS = "variants"
 """Shown beside it where there are some."""
+
+WRITTEN = ("tables", "figures", "report.html")
+"""What a report leaves in its folder."""
 
 FIRST = [MAIN, VARIANTS, "published_vs_reproduced"]
 """The tables that page and paper begin with."""
@@ -65,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a terminal without "±" must not end the report
     try:
         made = report(
-            Path(options.runs),
-            Path(options.out),
+            options.runs,
+            options.out,
             tables=not options.figures_only,
             figures=not options.tables_only,
             only=options.only,
@@ -92,7 +96,7 @@ def report(
     """Read the records and write what was asked for; the page only where everything was.
 
     Args:
-        runs_dir: Folder of the run records; one that does not exist holds no runs.
+        runs_dir: Folder of the run records.
         out: Folder to write to.
         tables: Whether to write and print the tables.
         figures: Whether to draw the figures.
@@ -103,7 +107,8 @@ def report(
         What was made.
 
     Raises:
-        ReportError: If a folder cannot be read or written, or ``only`` is not known.
+        ReportError: If a folder cannot be read or written, ``only`` is not known, or there is
+            nothing to report and an earlier report in its place.
     """
     table_names = names_of(analysis.tables) if tables else []
     figure_names = names_of(analysis.figures) if figures else []
@@ -116,6 +121,8 @@ def report(
         table_names = [name for name in table_names if name == only]
         figure_names = [name for name in figure_names if name == only]
     results = _load(runs_dir)
+    if _is_empty(results) and any((out / name).exists() for name in WRITTEN):
+        raise ReportError(f"no records in {runs_dir}: what is in {out} stays. Give another --runs.")
     for line in results.broken:
         print(f"warning: {line}", file=sys.stderr)
     table_names.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
@@ -140,13 +147,19 @@ def names_of(package: ModuleType) -> list[str]:
 
 
 def _load(runs_dir: Path) -> Results:
-    if runs_dir.exists() and not runs_dir.is_dir():
-        raise ReportError(f"--runs is not a folder: {runs_dir}")
+    if not runs_dir.is_dir():
+        raise ReportError(
+            f"--runs is not a folder: {runs_dir}. Must be one of records; `make sweep` makes some."
+        )
     try:
         results = load_results(runs_dir)
     except OSError as error:
         raise ReportError(f"cannot read {runs_dir}: {error.strerror}") from None
     return replace(results, broken=(*results.broken, *ledger_problems(results)))
+
+
+def _is_empty(results: Results) -> bool:
+    return results.runs.empty and not results.broken and not study_files(results.runs_dir, "*")
 
 
 def _write_table(table: BuiltTable, folder: Path) -> None:
@@ -194,10 +207,9 @@ def _print(results: Results, tables: Sequence[BuiltTable], out: Path) -> None:
     console.print(Text(f"Written to {out}/"), soft_wrap=True)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m analysis.report", description=__doc__)
-    parser.add_argument("--runs", default="runs", help="folder of the run records")
-    parser.add_argument("--out", default="out", help="folder to write to")
+def _parser() -> OneLineParser:
+    parser = OneLineParser(prog="python -m analysis.report", description=__doc__)
+    add_folders(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--tables-only", action="store_true", help="write and print tables only")
     which.add_argument("--figures-only", action="store_true", help="draw figures only")

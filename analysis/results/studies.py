@@ -36,7 +36,7 @@ def load_study(runs_dir: Path | None, name: str) -> tuple[Arrays, dict[str, Any]
     Raises:
         BrokenStudyError: If a file of it is damaged.
     """
-    found = [(_described(path), path.parent) for path in _files(runs_dir, name)]
+    found = [(_described(path), path.parent) for path in study_files(runs_dir, name)]
     if not found:
         return None
     described, folder = max(found, key=lambda pair: (pair[0]["finished"], pair[1].name))
@@ -58,14 +58,14 @@ def load_study(runs_dir: Path | None, name: str) -> tuple[Arrays, dict[str, Any]
 def studies_digest(runs_dir: Path | None) -> bytes:
     """Digest of all studies under ``runs_dir``; it changes with what any of them holds."""
     digest = hashlib.sha256()
-    for path in _files(runs_dir, "*"):
+    for path in study_files(runs_dir, "*"):
         digest.update(path.read_bytes())  # it holds the checksum of the arrays
         arrays = path.with_name(STUDY_ARRAYS)
         digest.update(str(arrays.stat().st_size if arrays.is_file() else None).encode())
     return digest.digest()
 
 
-def _files(runs_dir: Path | None, name: str) -> list[Path]:
+def study_files(runs_dir: Path | None, name: str) -> list[Path]:
     """Find the descriptions of finished studies; a hidden folder is one that was cut off."""
     if runs_dir is None:
         return []

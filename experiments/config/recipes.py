@@ -25,7 +25,7 @@ from experiments.config import arguments, budget, commandline, grids, identity
 from experiments.config.compositions import Composition, Compositions
 from experiments.config.run_config import RunConfig
 from experiments.config.sourced import sourced
-from experiments.errors import UserError, first_line
+from experiments.errors import UserError, one_line
 
 Config = dict[str, Any]
 
@@ -237,7 +237,7 @@ def _naming(experiment: str) -> Iterator[None]:
         yield
     except (UserError, HydraException, yaml.YAMLError) as error:
         # Hydra's further lines name its documentation; those of YAML the line of the mistake.
-        said = first_line(error) if isinstance(error, HydraException) else error
+        said = one_line(error) if isinstance(error, HydraException) else error
         raise UserError(f"conf/experiment/{experiment}.yaml: {said}") from error
 
 
