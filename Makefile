@@ -33,6 +33,16 @@ RUN_MISSING :=
 ## the Python to make .venv with; empty: the first of 3.11, 3.12 and 3.13 that runs
 PYTHON :=
 
+# What is empty would be the root of the checkout, or nothing; what has a line break would be two commands.
+define line_break
+
+
+endef
+$(foreach name,OPT TASK SEEDS DATA RUNS OUT TRIALS,$(if $(strip $($(name))),,\
+  $(error error: $(name) is empty: give it a value, or leave it out)))
+$(foreach name,OPT TASK SEEDS EPOCHS JOBS LAUNCHER DATA RUNS OUT ARGS TRIALS RUN FIG RUN_MISSING PYTHON,\
+  $(if $(findstring $(line_break),$($(name))),$(error error: $(name) has a line break: it must be one line)))
+
 python := .venv/bin/python
 pip := $(python) -m pip --disable-pip-version-check --no-input -qq
 

@@ -100,11 +100,13 @@ def _read(words: Sequence[str]) -> argparse.Namespace:
 
 def _single(typed: argparse.Namespace, overrides: list[str]) -> int:
     """Run one config, or show it, for which no data need be there."""
-    compose.composed(overrides)
-    if typed.help or typed.cfg or typed.info:
-        return _through_hydra(run, typed, overrides)
-    grids.check_single(overrides)
-    if ranks.rank() == 0:  # a mistake is the same everywhere, and the first process says it
+    shows = typed.help or typed.cfg or typed.info
+    if not shows:
+        grids.check_single(overrides)
+    # A mistake is the same in every process, and the first one says it.
+    if shows or ranks.rank() > 0:
+        compose.composed(overrides)
+    else:
         launchers.check_single(preflight.check(overrides))
     return _through_hydra(run, typed, overrides)
 
