@@ -101,13 +101,16 @@ def _read(words: Sequence[str]) -> argparse.Namespace:
 def _single(typed: argparse.Namespace, overrides: list[str]) -> int:
     """Run one config, or show it, for which no data need be there."""
     shows = typed.help or typed.cfg or typed.info
+    commandline.check_single(overrides)
     if not shows:
         grids.check_single(overrides)
     # A mistake is the same in every process, and the first one says it.
     if shows or ranks.rank() > 0:
         compose.composed(overrides)
     else:
-        launchers.check_single(preflight.check(overrides))
+        first = preflight.check(overrides)
+        launchers.check_single(first)
+        preflight.check_writable(first.runs_dir)
     return _through_hydra(run, typed, overrides)
 
 
@@ -117,6 +120,7 @@ def _sweep(typed: argparse.Namespace, overrides: list[str]) -> int:
     firsts = [preflight.check(grid) for grid in sweeps]
     launcher = launchers.of(sweeps[0])
     numbers = _numbered(sweeps)
+    preflight.check_writable(firsts[0].runs_dir)
     calibration.prepare(sweeps, firsts)
 
     def launch(context: sweep.Sweep) -> None:

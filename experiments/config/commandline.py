@@ -33,8 +33,6 @@ GROUPS = (
     "experiment",
     "debug",
 )
-MAY_BE_NULL = ("tokenization", "experiment", "debug")
-"""Groups of which nothing may be chosen."""
 SET_BY_FILES = ("grids", "tuning", "recipe", "origin")
 """Keys that say where a config comes from: typed, they would say what is not so."""
 REMOVABLE = "optimizer.suite.search."
@@ -91,7 +89,7 @@ def _check_names(group: str, value: str) -> None:
     if group in GROUPS_WITH_ALL and ALL in names and len(names) > 1:
         raise UserError(f"Invalid {group}: {value!r}. {ALL} is every one; it must stand alone.")
     for name in names:
-        if name == "null" and group not in MAY_BE_NULL:
+        if name == "null":
             raise UserError(f"Invalid {group}: null. Must be one of: {', '.join(choices(group))}.")
         if not _NAME.fullmatch(name):
             raise UserError(f"Unknown {group}: {name!r}. {nearest(name, choices(group))}")

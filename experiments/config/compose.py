@@ -12,9 +12,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.config import commandline, refusals, values
+from experiments.config import commandline, refusals, suite_keys, values
 from experiments.config.nearest import nearest
-from experiments.config.run_config import FOLDERS, RunConfig
+from experiments.config.run_config import FOLDERS, RunConfig, Section
 from experiments.config.suite_keys import KEYS, SUITE
 from experiments.errors import UserError
 
@@ -46,7 +46,10 @@ def composed(overrides: Sequence[str]) -> RunConfig:
     Raises:
         UserError: If it does not compose, or a value is none that it can have.
     """
-    config = resolve(compose_job(overrides))
+    whole = compose_job(overrides)
+    # Before values are resolved, so that one that others refer to is named itself.
+    values.check_kinds(OmegaConf.to_container(whole), like=defaults(overrides))  # type: ignore[arg-type]
+    config = resolve(whole)
     check(config, overrides)
     return config
 
@@ -93,11 +96,11 @@ def resolve(
         UserError: If a value is missing or refers to something that is not there.
     """
     if choices is not None:
-        return RunConfig.of(_plain(config, choices, complete=complete))
+        return _made(_plain(config, choices, complete=complete))
     choices = config.hydra.runtime.choices
     try:
         own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-        return RunConfig.of(_plain(own, choices, complete=complete))
+        return _made(_plain(own, choices, complete=complete))
     except UserError as error:
         raise _placed(error, choices, config.hydra.overrides.task) from error
 
@@ -124,6 +127,16 @@ def defaults(job: Sequence[str]) -> Mapping[str, Any]:
 def _defaults(conf: str, groups: tuple[str, ...]) -> dict[str, Any]:
     with refusals.told(), fresh_hydra():
         return OmegaConf.to_container(compose("train", overrides=list(groups)))  # type: ignore[return-value]
+
+
+def _made(plain: dict[str, Any]) -> RunConfig:
+    config = RunConfig.of(plain)
+    for group in KEYS:
+        section: Section | None = getattr(config, group)
+        if section is not None:
+            suite_keys.check_spelling(group, section.suite)
+    _ = config.optimizer.needs  # it refuses a flag that is none
+    return config
 
 
 def _plain(config: DictConfig, choices: Choices, *, complete: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError
 
 from experiments.config import commandline
 from experiments.config.nearest import nearest
@@ -19,6 +19,7 @@ YAML_FORM = "Must be YAML: `key: value`, indented by spaces, each key once"
 _ABOUT = re.compile(
     r"See \S*hydra\.cc\S*( for details)?\.?|\b(full_key|object_type|reference_type)\b.*"
 )
+_MERGED = re.compile(r"Error merging override (.*)")
 _WHILE = re.compile(r"^\w+ raised while resolving interpolation: ")
 
 
@@ -91,13 +92,17 @@ def _line(error: Exception) -> str:
         return f"{shown(error.name)}: it is no text ({error.reason}). {YAML_FORM}."
     if isinstance(error, UnicodeDecodeError):
         return f"{_undecodable()}: it is no text in UTF-8. {YAML_FORM}."
-    if isinstance(error, OmegaConfBaseException) and error.full_key:
-        said = _WHILE.sub("", _plain(error)).strip("\"'.")
-        return f"Invalid {error.full_key}: {said}. Must be a value that is there."
-    return _plain(error) or one_line(error)
+    if isinstance(error, InterpolationResolutionError):
+        said = _WHILE.sub("", plain(error)).strip("\"'.")
+        return f"Invalid {error.full_key}: {said}. It must refer to what is there."
+    merged = _MERGED.match(plain(error))
+    if merged and error.__cause__:
+        why = plain(error.__cause__).rstrip(".")
+        return f"Invalid argument: {merged[1]!r}. Must be a value that can stand there; {why}."
+    return plain(error) or one_line(error)
 
 
-def _plain(error: Exception) -> str:
+def plain(error: BaseException) -> str:
     """Leave out of what Hydra says where its documentation is, and of OmegaConf its types."""
     lines = (_ABOUT.sub("", line).strip() for line in str(error).splitlines())
     return one_line(ValueError(" ".join(filter(None, lines)).replace("\n", " ")))
@@ -106,7 +111,7 @@ def _plain(error: Exception) -> str:
 def _unknown_choice(error: MissingConfigException) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     known = [option for option in commandline.choices(group) if option] if group else []
-    return f"Unknown {group}: {name!r}. {nearest(name, known)}" if known else _plain(error)
+    return f"Unknown {group}: {name!r}. {nearest(name, known)}" if known else plain(error)
 
 
 def _undecodable() -> str:

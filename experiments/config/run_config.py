@@ -302,9 +302,7 @@ class RunConfig:
         }
         known = cls.keys()
         plain = {key: item for key, item in values.items() if key in known and key not in made}
-        config = cls(**made, **plain)
-        _ = config.optimizer.needs  # it refuses a flag that is none
-        return config
+        return cls(**made, **plain)
 
     @classmethod
     def keys(cls) -> list[str]:

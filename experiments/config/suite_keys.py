@@ -3,6 +3,7 @@
 A file may leave out every one of them. ``name`` is then the stem of the file.
 """
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -76,17 +77,27 @@ def checked(section: str, suite: Any) -> Mapping[str, Any]:
     """Return what a section has under ``suite``.
 
     Raises:
-        UserError: If it is no mapping, or has a key that nothing reads or a value of another kind.
+        UserError: If it is no mapping, or has a value of another kind.
     """
     if suite is None:
         return {}
     if not isinstance(suite, Mapping):
         raise UserError(f"Invalid {section}.{SUITE}: {suite!r}. Must be a mapping.")
-    known = KEYS[section]
-    for key, value in suite.items():
-        name = f"{section}.{SUITE}.{key}"
-        if key not in known:
-            raise UserError(f"Unknown key: {name!r}. {nearest(str(key), known)}")
-        if not known[key].is_allowed(value):
-            raise UserError(f"Invalid {name}: {value!r}. Must be {known[key].wanted}.")
+    for key, known in KEYS[section].items():
+        if key in suite and not known.is_allowed(suite[key]):
+            raise UserError(
+                f"Invalid {section}.{SUITE}.{key}: {suite[key]!r}. Must be {known.wanted}."
+            )
     return suite
+
+
+def check_spelling(section: str, suite: Mapping[str, Any]) -> None:
+    """Refuse a key that is nearly a known one; any other new one is for whoever reads it.
+
+    Raises:
+        UserError: At the first.
+    """
+    known = KEYS[section]
+    for key in suite:
+        if key not in known and difflib.get_close_matches(str(key), known, n=1, cutoff=0.8):
+            raise UserError(f"Unknown key: '{section}.{SUITE}.{key}'. {nearest(str(key), known)}")

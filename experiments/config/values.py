@@ -54,15 +54,7 @@ def check(config: Values, *, like: Values) -> None:
     Raises:
         UserError: At the first value that is of another kind or out of bounds.
     """
-    for key, value, default in _beside(config, like):
-        section, _, name = key.rpartition(".")
-        nullable = (like.get(section) or {}).get(SUITE, {}).get("nullable") if section else None
-        if value is None and name in (nullable or ()):
-            continue
-        if not _is_like(value, default):
-            raise UserError(
-                f"Invalid {key}: {value!r}. Must be {_wanted(default)}, as the default {default!r}."
-            )
+    check_kinds(config, like=like)
     _check_resources(config)
     signed = (config["optimizer"].get(SUITE) or {}).get("signed") or ()
     for key, value in leaves(config):
@@ -73,6 +65,27 @@ def check(config: Values, *, like: Values) -> None:
                 raise UserError(
                     f"Invalid {key}: {value}. Must be finite{' and >= 0' * is_bounded}."
                 )
+
+
+def check_kinds(config: Values, *, like: Values) -> None:
+    """Refuse values of another kind than those of the YAML files.
+
+    Args:
+        config: The config; what refers to something else is passed over.
+        like: As the YAML files have it, nothing resolved.
+
+    Raises:
+        UserError: At the first.
+    """
+    for key, value, default in _beside(config, like):
+        section, _, name = key.rpartition(".")
+        nullable = (like.get(section) or {}).get(SUITE, {}).get("nullable") if section else None
+        if _refers(value) or (value is None and name in (nullable or ())):
+            continue
+        if not _is_like(value, default):
+            raise UserError(
+                f"Invalid {key}: {value!r}. Must be {_wanted(default)}, as the default {default!r}."
+            )
 
 
 def _check_resources(config: Values) -> None:
@@ -98,8 +111,12 @@ def _beside(config: Values, like: Values, prefix: str = "") -> Iterator[tuple[st
         value, name = config[key], f"{prefix}{key}"
         if isinstance(default, Mapping) and isinstance(value, Mapping):
             yield from _beside(value, default, f"{name}.")
-        elif default not in OPEN and not (isinstance(default, str) and "${" in default):
+        elif default not in OPEN and not _refers(default):
             yield name, value, default
+
+
+def _refers(value: Any) -> bool:
+    return any(isinstance(item, str) and ("${" in item or item == "???") for item in _items(value))
 
 
 def _is_like(value: Any, default: Any) -> bool:

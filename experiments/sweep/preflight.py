@@ -46,7 +46,6 @@ def check(overrides: list[str]) -> RunConfig:
                 checked.add(key)
                 find_data(section, config.data_dir)
     assert first is not None  # `samples` yields at least one job
-    _check_writable(first.runs_dir)
     return first
 
 
@@ -179,7 +178,12 @@ def _is_done(config: RunConfig) -> bool:
     return run is not None and run.status == "done"
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
+    """Make the folder of the runs, when everything else has passed.
+
+    Raises:
+        UserError: If nothing can be written there.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-"):

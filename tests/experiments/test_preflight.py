@@ -11,7 +11,9 @@ from experiments.sweep import preflight
 def check(tmp_path):
     def call(*overrides):
         folders = [f"runs_dir={tmp_path / 'runs'}", f"data_dir={tmp_path / 'data'}"]
-        return preflight.check(normalise(["optimizer=adam", *folders, *overrides]))
+        first = preflight.check(normalise(["optimizer=adam", *folders, *overrides]))
+        preflight.check_writable(first.runs_dir)
+        return first
 
     return call
 
