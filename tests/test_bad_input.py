@@ -92,8 +92,8 @@ SECTIONS = {
     "optimizer._partial_=false": r"Invalid optimizer\._partial_: False\. Must be true",
     "task._partial_=false": r"Invalid task\._partial_: False\. Must be true",
     "+optimizer._args_=[1]": r"Unknown key: 'optimizer\._args_'\. Known: _target_, _partial_",
-    "optimizer._target_=3": r"Invalid optimizer\._target_: 3\. Must name a function or class",
-    "optimizer._target_=null": r"Invalid optimizer\._target_: None\. Must name a function or class",
+    "optimizer._target_=3": r"Invalid optimizer\._target_: 3\. Must be text, as the default",
+    "optimizer._target_=null": r"Invalid optimizer\._target_: None\. Must be text, as the default",
     "pretrained=3": r"Invalid pretrained: 3\. Must be a mapping",
     "+pretrained.sauce=x": r"Unknown key: 'pretrained\.sauce'\. Did you mean: source",
 }
@@ -137,11 +137,12 @@ VALUES = {
     "pretrained.minimum_percent=nan": r"Invalid pretrained\.minimum_percent: nan\. Must be finite",
     "budget=steps": r"Missing value: budget\.steps\. Give it as budget\.steps=<value>",
     "data_dir='${oc.env:NO_SUCH}/data'": r"Invalid data_dir: .*'NO_SUCH' not found",
+    "optimizer.lr='${'": r".*\$\{",
     "optimizer.lr='${nope}'": r"Invalid optimizer\.lr: .*'nope' not found",
     "runs_dir=''": r"Missing value: runs_dir\. Give it as runs_dir=<folder>",
-    "runs_dir=null": r"Missing value: runs_dir\. Give it as runs_dir=<folder>",
+    "runs_dir=null": r"Invalid runs_dir: None\. Must be text, as the default 'runs'",
     "data_dir=": r"Missing value: data_dir\. Give it as data_dir=<folder>",
-    "cache_dir=[a]": r"Invalid cache_dir: \['a'\]\. Must be a folder",
+    "cache_dir=[a]": r"Invalid cache_dir: \['a'\]\. Must be text, as the default",
     f"runs_dir='{FILE}'": rf"Invalid runs_dir: '{FILE}'\. It is a file; must be a folder",
     f"data_dir='{FILE}'": rf"Invalid data_dir: '{FILE}'\. It is a file; must be a folder",
 }
@@ -385,7 +386,7 @@ MATRIX = [
 METHODS = [
     (name, key, value)
     for name in commandline.choices("optimizer")
-    for key, value in (("lr", "nan"), ("lr", "-1"), ("weight_decay", "inf"))
+    for key, value in (("lr", "nan"), ("weight_decay", "inf"))
 ]
 
 

@@ -114,7 +114,7 @@ def _unquoted(value: str) -> str:
 
 def _path(key: str, text: str) -> Path:
     """Read a path as a run's config does: with ``~``, and with what ``${oc.env:NAME}`` names."""
-    with told():
+    with told(f"Invalid {key}: {text!r}"):
         path: str = OmegaConf.to_container(OmegaConf.create({key: text}), resolve=True)[key]  # type: ignore[call-overload, index]
     return commandline.folder(key, Path(path)) if key in FOLDERS else Path(path).expanduser()
 

@@ -44,7 +44,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 def choices(group: str) -> list[str]:
     """Names that a config group offers, found by listing its folder."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.is_file())
 
 
 def normalise(overrides: list[str]) -> list[str]:

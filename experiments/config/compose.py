@@ -21,7 +21,7 @@ from experiments.errors import UserError
 Choices = Mapping[str, Any]
 
 _UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
-_AT_FAULT = re.compile(r"^(?:Invalid|Unknown key:) '?([a-z_]+)\.([\w.]+\w)")
+_AT_FAULT = re.compile(r"^(?:Invalid|Unknown key:) '?([a-z_]+)(?:\.([\w.]+\w))?")
 _OF_HYDRA = ("_target_", "_partial_", "_convert_")
 # Of runs that are to be looked at; what begins with a dot is no result to any reader.
 DEBUG_DIR = ".debug"
@@ -40,6 +40,34 @@ def fresh_hydra() -> Iterator[None]:
         GlobalHydra.instance().hydra = outer
 
 
+@contextlib.contextmanager
+def placed(job: Sequence[str]) -> Iterator[None]:
+    """Say of a fault where it is written down, if it is in the file of a section and not typed.
+
+    Args:
+        job: The overrides of a job that composes.
+    """
+    try:
+        yield
+    except UserError as error:
+        found = _AT_FAULT.match(str(error))
+        if found is None or found[1] not in KEYS:
+            raise
+        group, key = found[1], found[2] or ""
+        typed = [item.lstrip("+").partition("=")[0] for item in job]
+        if any(
+            f"{group}.{key}".startswith(f"{item}.") or item == f"{group}.{key}"
+            for item in typed
+            if "." in item
+        ):
+            raise
+        choice = compose_job(job).hydra.runtime.choices.get(group)
+        path = commandline.CONF / group / f"{choice}.yaml"
+        line = refusals.line_of(path, key)
+        where = refusals.shown(path) if line is None else f"{refusals.shown(path)}, line {line}"
+        raise UserError(f"{where}: {error}") from error
+
+
 def composed(overrides: Sequence[str]) -> RunConfig:
     """Compose, resolve and check the config of one job.
 
@@ -47,10 +75,12 @@ def composed(overrides: Sequence[str]) -> RunConfig:
         UserError: If it does not compose, or a value is none that it can have.
     """
     whole = compose_job(overrides)
-    # Before values are resolved, so that one that others refer to is named itself.
-    values.check_kinds(OmegaConf.to_container(whole), like=defaults(overrides))  # type: ignore[arg-type]
-    config = resolve(whole)
-    check(config, overrides)
+    with placed(overrides):
+        # Before values are resolved, so that one that others refer to is named itself.
+        plain: dict[str, Any] = OmegaConf.to_container(whole)  # type: ignore[assignment]
+        values.check_kinds(plain, like=defaults(overrides))
+        config = resolve(whole)
+        check(config, overrides)
     return config
 
 
@@ -97,12 +127,8 @@ def resolve(
     """
     if choices is not None:
         return _made(_plain(config, choices, complete=complete))
-    choices = config.hydra.runtime.choices
-    try:
-        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-        return _made(_plain(own, choices, complete=complete))
-    except UserError as error:
-        raise _placed(error, choices, config.hydra.overrides.task) from error
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    return _made(_plain(own, config.hydra.runtime.choices, complete=complete))
 
 
 def check(config: RunConfig, job: Sequence[str]) -> None:
@@ -196,20 +222,6 @@ def _folder(key: str, value: Any) -> str:
     if isinstance(value, bool | list | dict):
         raise UserError(f"Invalid {key}: {value!r}. Must be a folder.")
     return str(commandline.folder(key, Path(str(value))).absolute())
-
-
-def _placed(error: UserError, choices: Choices, typed: Sequence[str]) -> UserError:
-    """Say where a fault is written down, if it is in the file of a section and not typed."""
-    found = _AT_FAULT.match(str(error))
-    if found is None or found[1] not in KEYS or choices.get(found[1]) is None:
-        return error
-    key = f"{found[1]}.{found[2]}"
-    if any(item.lstrip("+").startswith(key) for item in typed):
-        return error
-    path = commandline.CONF / found[1] / f"{choices[found[1]]}.yaml"
-    line = refusals.line_of(path, found[2])
-    where = refusals.shown(path) if line is None else f"{refusals.shown(path)}, line {line}"
-    return UserError(f"{where}: {error}")
 
 
 def _known_keys(job: Sequence[str]) -> list[str]:

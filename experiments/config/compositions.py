@@ -156,7 +156,8 @@ def _bound(choices: Mapping[str, str | None]) -> dict[str, str | None]:
 def _compose(job: list[str]) -> Composition:
     whole = compose.compose_job(job)
     own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-    compose.resolve(whole)  # the line of a fault has the file where it stands
+    with compose.placed(job):
+        compose.resolve(whole)
     config: Config = OmegaConf.to_container(own, resolve=False)  # type: ignore[assignment]
     choices = whole.hydra.runtime.choices.items()
     return Composition(config, {group: _ours(group, name) for group, name in choices})

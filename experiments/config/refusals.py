@@ -19,6 +19,7 @@ YAML_FORM = "Must be YAML: `key: value`, indented by spaces, each key once"
 _ABOUT = re.compile(
     r"See \S*hydra\.cc\S*( for details)?\.?|\b(full_key|object_type|reference_type)\b.*"
 )
+_BY = re.compile(r"In '((?!train')[^']+)'")  # the file whose defaults list asks for it
 _MERGED = re.compile(r"Error merging override (.*)")
 _WHILE = re.compile(r"^\w+ raised while resolving interpolation: ")
 
@@ -38,7 +39,8 @@ def told(place: str = "") -> Iterator[None]:
         raise
     except Exception as error:
         line = _line(error)
-        raise UserError(f"{place}: {line}" if place else line) from error
+        begins = place and not line.startswith("Invalid ")
+        raise UserError(f"{place}: {line}" if begins else line) from error
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -111,7 +113,11 @@ def plain(error: BaseException) -> str:
 def _unknown_choice(error: MissingConfigException) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     known = [option for option in commandline.choices(group) if option] if group else []
-    return f"Unknown {group}: {name!r}. {nearest(name, known)}" if known else plain(error)
+    if not known:
+        return plain(error)
+    by = _BY.match(str(error))
+    where = "" if by is None else f"conf/{by[1]}.yaml: "
+    return f"{where}Unknown {group}: {name!r}. {nearest(name, known)}"
 
 
 def _undecodable() -> str:

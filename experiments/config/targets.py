@@ -53,6 +53,13 @@ def check_arguments(
     parameters = accepted(maker)
     if parameters is None:
         return
+    for key, default in defaults(maker).items():
+        value = arguments.get(key)
+        if isinstance(value, str) and isinstance(default, int | float):
+            raise UserError(
+                f"Invalid {section}.{key}: {value!r}. Must be no text; the default of "
+                f"{arguments['_target_']} is {default}."
+            )
     for key in arguments:
         if key not in parameters and key not in also and not key.startswith("_"):
             known = [f"{section}.{name}" for name in arguments if name != key]
@@ -71,6 +78,15 @@ def accepted(maker: Callable[..., Any]) -> set[str] | None:
     if any(one.kind in _OPEN for one in parameters):
         return None
     return {one.name for one in parameters}
+
+
+def defaults(maker: Callable[..., Any]) -> dict[str, Any]:
+    """Give the defaults that something has for its arguments."""
+    try:
+        parameters = signature(maker).parameters.values()
+    except (TypeError, ValueError):
+        return {}
+    return {one.name: one.default for one in parameters if one.default is not one.empty}
 
 
 def required(maker: Callable[..., Any]) -> set[str]:

@@ -38,7 +38,8 @@ def check(overrides: list[str]) -> RunConfig:
         first = config if first is None else first
         if _is_done(config):  # its values have proved themselves, and torch need not be loaded
             continue
-        inspect(config)
+        with compose.placed(job):
+            inspect(config)
         for kind in ("task", "tokenization", "model"):
             section: Section | None = getattr(config, kind)
             key = repr((kind, section, config.data_dir))
