@@ -21,7 +21,7 @@ from experiments.errors import UserError
 Choices = Mapping[str, Any]
 
 _UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
-_AT_FAULT = re.compile(r"^(?:Invalid|Unknown key:) '?([a-z_]+)(?:\.([\w.]+\w))?")
+_AT_FAULT = re.compile(r"^(?:Invalid|Unknown key:) '?([a-z_]+)\.([\w.]+\w)")
 _OF_HYDRA = ("_target_", "_partial_", "_convert_")
 # Of runs that are to be looked at; what begins with a dot is no result to any reader.
 DEBUG_DIR = ".debug"
@@ -53,13 +53,9 @@ def placed(job: Sequence[str]) -> Iterator[None]:
         found = _AT_FAULT.match(str(error))
         if found is None or found[1] not in KEYS:
             raise
-        group, key = found[1], found[2] or ""
+        group, key = found[1], found[2]
         typed = [item.lstrip("+").partition("=")[0] for item in job]
-        if any(
-            f"{group}.{key}".startswith(f"{item}.") or item == f"{group}.{key}"
-            for item in typed
-            if "." in item
-        ):
+        if any(f"{group}.{key}.".startswith(f"{item}.") for item in typed if "." in item):
             raise
         choice = compose_job(job).hydra.runtime.choices.get(group)
         path = commandline.CONF / group / f"{choice}.yaml"
@@ -191,7 +187,8 @@ def _plain(config: DictConfig, choices: Choices, *, complete: bool) -> dict[str,
 def _named(group: str, section: Any, choice: str) -> Any:
     """Give a section what its file may leave out and a run's id has: its name, and `_partial_`."""
     if not isinstance(section, dict):
-        return section  # refused where it is taken apart
+        path = refusals.shown(commandline.CONF / group / f"{choice}.yaml")
+        raise UserError(f"{path}: it is a {type(section).__name__}. {refusals.YAML_FORM}.")
     if not isinstance(section.get("_target_"), str):
         raise UserError(
             f"Invalid {group}._target_: {section.get('_target_')!r}. Must name a function or "

@@ -62,7 +62,7 @@ def check_arguments(
             )
     for key in arguments:
         if key not in parameters and key not in also and not key.startswith("_"):
-            known = [f"{section}.{name}" for name in arguments if name != key]
+            known = [f"{section}.{name}" for name in parameters]
             raise UserError(
                 f"Unknown key: '{section}.{key}'. {arguments['_target_']} has no such argument. "
                 f"{nearest(f'{section}.{key}', known)}"

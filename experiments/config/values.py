@@ -1,7 +1,7 @@
 """Single values of a config: of the kind that its YAML has, and within bounds."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.config.suite_keys import SUITE
@@ -56,7 +56,7 @@ def check(config: Values, *, like: Values) -> None:
     """
     check_kinds(config, like=like)
     _check_resources(config)
-    signed = (config["optimizer"].get(SUITE) or {}).get("signed") or ()
+    signed = _named_by(config, "optimizer", "signed")
     for key, value in leaves(config):
         is_bounded = key.startswith(HYPERPARAMETERS) and not _is_suites(key)
         is_bounded = is_bounded and key.removeprefix(HYPERPARAMETERS) not in signed
@@ -79,8 +79,7 @@ def check_kinds(config: Values, *, like: Values) -> None:
     """
     for key, value, default in _beside(config, like):
         section, _, name = key.rpartition(".")
-        nullable = (like.get(section) or {}).get(SUITE, {}).get("nullable") if section else None
-        if _refers(value) or (value is None and name in (nullable or ())):
+        if _refers(value) or (value is None and name in _named_by(like, section, "nullable")):
             continue
         if not _is_like(value, default):
             raise UserError(
@@ -113,6 +112,13 @@ def _beside(config: Values, like: Values, prefix: str = "") -> Iterator[tuple[st
             yield from _beside(value, default, f"{name}.")
         elif default not in OPEN and not _refers(default):
             yield name, value, default
+
+
+def _named_by(config: Values, section: str, key: str) -> Sequence[str]:
+    """Give the list that a section has under ``suite``; what is no list is refused elsewhere."""
+    suite = (config.get(section) or {}).get(SUITE) if section else None
+    found = suite.get(key) if isinstance(suite, Mapping) else None
+    return found if isinstance(found, list) else ()
 
 
 def _refers(value: Any) -> bool:
