@@ -48,6 +48,10 @@ CHOICES = {
     "ruleset=tunde": r"Unknown ruleset: 'tunde'\. Did you mean: tuned",
     "family=cmn": r"Unknown family: 'cmn'\. ",
     "experiment=tabel3": r"Unknown experiment: 'tabel3'\. Did you mean: table3",
+    "optimizer=[adam,sgd]": r"Invalid optimizer: '\[adam,sgd\]'\. Must be a name, or names with",
+    "optimizer={lr: 1}": r"Invalid optimizer: '\{lr: 1\}'\. Must be a name, or names with",
+    "optimizer@second=adam": r"Invalid argument: .*A group has one place: leave @ out",
+    "debug=3": r"Unknown debug: '3'\. Known: limit, overfit, profile",
     "debug=overft": r"Unknown debug: 'overft'\. Did you mean: overfit",
 }
 # Keys that nothing reads, that only files set, and that cannot be taken out.
@@ -137,6 +141,7 @@ VALUES = {
     "pretrained.minimum_percent=nan": r"Invalid pretrained\.minimum_percent: nan\. Must be finite",
     "budget=steps": r"Missing value: budget\.steps\. Give it as budget\.steps=<value>",
     "data_dir='${oc.env:NO_SUCH}/data'": r"Invalid data_dir: .*'NO_SUCH' not found",
+    "setting=[1]": r"Invalid setting: \[1\]\. Must be text, or null",
     "optimizer.lr='${'": r".*\$\{",
     "optimizer.lr='${nope}'": r"Invalid optimizer\.lr: .*'nope' not found",
     "runs_dir=''": r"Missing value: runs_dir\. Give it as runs_dir=<folder>",

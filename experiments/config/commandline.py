@@ -58,25 +58,38 @@ def normalise(overrides: list[str]) -> list[str]:
         ['seed=1', 'ruleset=tuned']
     """
     parsed: dict[str, str] = {}
+    beside = any("hydra.searchpath" in item for item in overrides)
     for override in overrides:
         key, equals, value = override.partition("=")
-        if key in GROUPS and equals:
-            _check_names(key, value)
         name = key.lstrip("+~")
+        if key in GROUPS and equals:
+            _check_names(key, value, [] if beside else choices(key))
         if name.partition(".")[0] in SET_BY_FILES:
             raise UserError(f"Invalid argument: {override!r}. Only the files of conf/ set {name}.")
         if name.startswith(("hydra.sweeper", "hydra/sweeper")):
             raise UserError(
                 f"Invalid argument: {override!r}. A sweep is typed as key=a,b with -m (--multirun)."
             )
+        if "@" in name:
+            raise UserError(f"Invalid argument: {override!r}. A group has one place: leave @ out.")
         if key in GROUPS_WITH_ALL and value == ALL:
             override = f"{key}={','.join(choices(key))}"
         parsed[key] = override
     return list(parsed.values())
 
 
-def _check_names(group: str, value: str) -> None:
-    """Refuse what names no choice of a group, and what Hydra's grammar has no word for."""
+def _check_names(group: str, value: str, known: Sequence[str]) -> None:
+    """Refuse what names no choice of a group, and what Hydra's grammar has no word for.
+
+    Args:
+        group: The group.
+        value: What is typed for it.
+        known: Its choices; empty where there may be others.
+    """
+    if value.startswith(("[", "{")):
+        raise UserError(
+            f"Invalid {group}: {value!r}. Must be a name, or names with commas between."
+        )
     if any(mark in value for mark in "([{\"'$\\"):
         return  # a word of Hydra's, as glob(ada*)
     if not value:
@@ -91,7 +104,8 @@ def _check_names(group: str, value: str) -> None:
     for name in names:
         if name == "null":
             raise UserError(f"Invalid {group}: null. Must be one of: {', '.join(choices(group))}.")
-        if not _NAME.fullmatch(name):
+        is_all = group in GROUPS_WITH_ALL and name == ALL
+        if not _NAME.fullmatch(name) or not (not known or name in known or is_all):
             raise UserError(f"Unknown {group}: {name!r}. {nearest(name, choices(group))}")
 
 

@@ -55,7 +55,9 @@ def placed(job: Sequence[str]) -> Iterator[None]:
             raise
         group, key = found[1], found[2]
         typed = [item.lstrip("+").partition("=")[0] for item in job]
-        if any(f"{group}.{key}.".startswith(f"{item}.") for item in typed if "." in item):
+        if f"{group}._target_" in typed or any(
+            f"{group}.{key}.".startswith(f"{item}.") for item in typed if "." in item
+        ):
             raise
         choice = compose_job(job).hydra.runtime.choices.get(group)
         path = commandline.CONF / group / f"{choice}.yaml"
@@ -98,8 +100,7 @@ def compose_job(job: Sequence[str]) -> DictConfig:
             found = _UNKNOWN_KEY.search(str(error))
             if found is None:
                 raise
-            key = found[1].partition("@")[0]
-            raise UserError(f"Unknown key: {key!r}. {nearest(key, _known_keys(job))}") from error
+            raise UserError(_unknown_key(found[1].partition("@")[0], job)) from error
         mode = config.hydra.mode
     if mode is not None:
         raise UserError(
@@ -221,9 +222,12 @@ def _folder(key: str, value: Any) -> str:
     return str(commandline.folder(key, Path(str(value))).absolute())
 
 
-def _known_keys(job: Sequence[str]) -> list[str]:
-    """Every key that a config of the job's groups has, and the groups themselves."""
-    return [*commandline.GROUPS, *(key for key, _ in values.leaves(defaults(job)))]
+def _unknown_key(key: str, job: Sequence[str]) -> str:
+    """Say that a config of the job's groups has no such key, or nothing that it could hold so."""
+    known = [*commandline.GROUPS, *(one for one, _ in values.leaves(defaults(job)))]
+    if any(f"{one}.".startswith(f"{key}.") for one in known):
+        return f"Invalid {key}: it has none of the keys that are typed for it; + adds one."
+    return f"Unknown key: {key!r}. {nearest(key, known)}"
 
 
 def _only_groups(job: Sequence[str]) -> list[str]:

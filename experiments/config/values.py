@@ -94,6 +94,9 @@ def _check_resources(config: Values) -> None:
     memory = config["memory_limit_gb"]
     if memory is not None and not (_is_number(memory) and 0 < memory < math.inf):
         raise UserError(f"Invalid memory_limit_gb: {memory!r}. Must be a number > 0, or null.")
+    setting = config["setting"]
+    if isinstance(setting, bool | list | Mapping):
+        raise UserError(f"Invalid setting: {setting!r}. Must be text, or null.")
     seed = config["seed"]
     if seed < 0:
         raise UserError(f"Invalid seed: {seed}. Must be >= 0.")
