@@ -59,11 +59,25 @@ def placed(job: Sequence[str]) -> Iterator[None]:
             f"{group}.{key}.".startswith(f"{item}.") for item in typed if "." in item
         ):
             raise
-        choice = compose_job(job).hydra.runtime.choices.get(group)
-        path = commandline.CONF / group / f"{choice}.yaml"
-        line = refusals.line_of(path, key)
-        where = refusals.shown(path) if line is None else f"{refusals.shown(path)}, line {line}"
-        raise UserError(f"{where}: {error}") from error
+        raise UserError(f"{_place(group, key, job)}: {error}") from error
+
+
+def _place(group: str, key: str, job: Sequence[str]) -> str:
+    """Find the file, and the line in it, that a section has a value from."""
+    choices = compose_job(job).hydra.runtime.choices
+    own = commandline.CONF / group / f"{choices[group]}.yaml"
+    later = [f"experiment/{choices['experiment']}.yaml"]
+    later += [
+        f"{choices['ruleset']}/{choices[by]}/{choices['optimizer']}.yaml"
+        for by in ("task", "family")
+    ]
+    places = [(commandline.CONF / name, f"{group}.{key}") for name in later]
+    parts = key.split(".")  # of what is left out, the line of the mapping that lacks it
+    places += [(own, ".".join(parts[:count])) for count in range(len(parts), 0, -1)]
+    for path, dotted in places:
+        if line := refusals.line_of(path, dotted):
+            return f"{refusals.shown(path)}, line {line}"
+    return refusals.shown(own)
 
 
 def composed(overrides: Sequence[str]) -> RunConfig:

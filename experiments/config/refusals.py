@@ -68,18 +68,18 @@ def line_of(path: Path, key: str) -> int | None:
 
     Args:
         path: The file.
-        key: As ``suite.needs``; where only its beginning is there, the line of that.
+        key: As ``suite.needs``.
     """
     with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        found = None
+        line = None
         for part in key.split("."):
             pairs = node.value if isinstance(node, yaml.MappingNode) else []
             match = next((pair for pair in pairs if pair[0].value == part), None)
             if match is None:
-                return found
-            found, node = match[0].start_mark.line + 1, match[1]
-        return found
+                return None
+            line, node = match[0].start_mark.line + 1, match[1]
+        return line
     return None
 
 

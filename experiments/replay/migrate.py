@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -39,7 +38,15 @@ def migrate(run: Run) -> str | None:
         if known.run_id != run.run_id:
             return f"its {CONFIG_FILE} is that of another run"
         facts = {"protocol": identity.protocol(known), "origin": _origin(known)}
-    except (AttributeError, KeyError, TypeError, ValueError, OSError, OmegaConfBaseException):
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+        OmegaConfBaseException,
+        UserError,
+    ):
         return f"its {CONFIG_FILE} cannot be read"
     RunFolder(run.path.parent, run.path.name).write_status(
         run.status,
@@ -53,7 +60,7 @@ def migrate(run: Run) -> str | None:
 
 def _origin(config: RunConfig) -> dict[str, Any] | None:
     """Its origin by the files of today; None where one that it needs is gone."""
-    with contextlib.suppress(HydraException, OmegaConfBaseException, KeyError):
+    with contextlib.suppress(UserError, KeyError):
         return origin.trace(config, _choices(config))
     return None
 

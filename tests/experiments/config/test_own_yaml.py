@@ -153,6 +153,16 @@ def test_a_hyperparameter_may_be_negative_where_its_file_says_so(mine: Path) -> 
     assert method.hyperparameters["dampening"] == -0.5
 
 
+@pytest.mark.parametrize("place", ["tuned/digits/mine.yaml", "experiment/own.yaml"])
+def test_a_value_is_told_where_the_run_has_it_from(place: str, mine: Path) -> None:
+    mine.write_text(FULL)
+    (mine.parents[1] / place).write_text("# @package _global_\noptimizer:\n  lr: -1\n")
+    words = ["task=digits", "optimizer=mine"]
+    words += ["ruleset=tuned"] if place.startswith("tuned") else ["experiment=own"]
+    with pytest.raises(UserError, match=rf"^conf/{place}, line 3: Invalid optimizer\.lr: -1\. "):
+        compose.composed(words)
+
+
 @pytest.mark.parametrize(
     ("content", "flags", "line"),
     [
