@@ -281,7 +281,7 @@ STUDY = {
     "study=": r"Missing value: study\. ",
     "study=kronecker,": r"Invalid study: 'kronecker,'\. .*must be values with commas between",
     "figure=x": r"Invalid figure: x\. Goes with study=missing only",
-    "steps=x": r"Invalid steps: 'x'\. .*list",
+    "steps=x": r"study=kronecker: Invalid steps: 'x': .*list",
     "steps=1,2": r".*Invalid steps: steps=1,2\. A study takes one value",
     "word": r"Invalid argument: 'word'\. Must be key=value",
     "seed=0,1": r"Invalid seed: '0,1'\. Several values are a sweep",

@@ -39,7 +39,7 @@ def told(place: str = "") -> Iterator[None]:
         raise
     except Exception as error:
         line = _line(error)
-        begins = place and not line.startswith("Invalid ")
+        begins = place and not isinstance(error, InterpolationResolutionError)
         raise UserError(f"{place}: {line}" if begins else line) from error
 
 

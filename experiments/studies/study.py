@@ -26,7 +26,6 @@ from typing import Any, get_type_hints
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import arguments, commandline, refusals, values
 from experiments.config.run_config import FOLDERS, digest, essence
@@ -182,16 +181,10 @@ def _options(name: str, module: ModuleType, overrides: list[str]) -> tuple[Any, 
             elif override.is_sweep_override():
                 raise UserError(f"Invalid {key}: {override.input_line}. A study takes one value.")
             else:
-                _set(config, key, override.value())
+                with refusals.told(f"study={name}: Invalid {key}: {override.value()!r}"):
+                    OmegaConf.update(config, key, override.value(), merge=False)
         values.check_finite(values.leaves(OmegaConf.to_container(config)))
         return OmegaConf.to_object(config), others
-
-
-def _set(config: DictConfig, key: str, value: Any) -> None:
-    try:
-        OmegaConf.update(config, key, value, merge=False)
-    except OmegaConfBaseException as error:
-        raise UserError(f"Invalid {key}: {value!r}. {refusals.plain(error)}") from error
 
 
 def _yaml(name: str) -> DictConfig:
