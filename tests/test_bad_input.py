@@ -295,6 +295,7 @@ PUBLISH = {
     "tracking=none,wandb": r"Invalid tracking: 'none,wandb'\. Several values are a sweep",
     "runs_dir=''": VALUES["runs_dir=''"],
     "out=": r"Missing value: out\. Give it as out=<value>",
+    f"out={FILE}": rf"Invalid out: '{FILE}'\. It is a file; must be a folder",
     "out=nowhere": r"Nothing to publish in nowhere: `make report` writes tables and figures",
     "out=${oc.env:NO_SUCH}": r"Invalid out: .*'NO_SUCH' not found",
 }
@@ -324,6 +325,7 @@ OTHERS = {
         **FOLDERS,
         "runs_dir=none": r"Invalid runs_dir: 'none'\. There are no records in it",
         "out=": r"Missing value: out\. Give it as out=<value>",
+        f"out={FILE}": rf"Invalid out: '{FILE}'\. It is a file; must be a folder",
         "out=runs": r"Invalid out: 'runs'\. Must not be runs_dir",
         "stale=burn": r"Invalid stale: 'burn'\. Must be one of: keep, remove",
     },
@@ -360,6 +362,7 @@ OTHERS = {
         "quick=maybe": r"Invalid quick: 'maybe'\. Must be true or false",
         "threads=x": r"Invalid threads: 'x'\. Must be a whole number",
         "threads=0": r"Invalid threads: 0\. Must be >= 1",
+        f"out={FILE}": rf"Invalid out: '{FILE}'\. It is a file; must be a folder",
         "device=tpu": r"Invalid device: 'tpu'\. Must be one of: auto, cpu",
         "out=": r"Missing value: out\. Give it as out=<value>",
     },

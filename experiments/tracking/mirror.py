@@ -154,7 +154,8 @@ def check(tracking: Mapping[str, Any]) -> None:
     if tracking.get("_target_") is None:
         return
     start = targets.find("tracking", tracking["_target_"])
-    if "subject" not in targets.required(start):
+    taken = targets.accepted(start)
+    if taken is not None and "subject" not in taken:
         raise UserError(
             f"Invalid tracking._target_: {tracking['_target_']!r}. Must start a mirror, as "
             "experiments.tracking.wandb.start does."

@@ -268,6 +268,7 @@ def test_every_published_row_has_a_verdict_and_its_rule_is_in_the_caption(tmp_pa
     first = table.iloc[0]
     assert first["published"] == "95.64"
     assert first["verdict"].startswith("not run (python -m experiments.train")
+    (tmp_path / "no").mkdir()
     arguments = ["--runs", str(tmp_path / "no"), "--out", str(tmp_path), "--tables-only"]
     assert report.main([*arguments, "--only", "published_vs_reproduced"]) == 0
     text = (tmp_path / "tables" / "published_vs_reproduced.md").read_text("utf-8")
