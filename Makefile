@@ -35,6 +35,15 @@ PYTHON :=
 
 # The suite is run from this folder, and under this variable Python does not look here for modules.
 unexport PYTHONSAFEPATH
+# What is empty would be the root of the checkout, or nothing; what has a line break would be two commands.
+define line_break
+
+
+endef
+$(foreach name,OPT TASK SEEDS DATA RUNS OUT TRIALS,$(if $(strip $($(name))),,\
+  $(error error: $(name) is empty: give it a value, or leave it out)))
+$(foreach name,OPT TASK SEEDS EPOCHS JOBS LAUNCHER DATA RUNS OUT ARGS TRIALS RUN FIG RUN_MISSING PYTHON,\
+  $(if $(findstring $(line_break),$($(name))),$(error error: $(name) has a line break: it must be one line)))
 
 python := .venv/bin/python
 pip := $(python) -m pip --disable-pip-version-check --no-input -qq

@@ -16,6 +16,7 @@ _UNNAMED = (
     *(errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC),
     *(errno.ENOTDIR, errno.EPERM, errno.EROFS),
 )
+_LONGEST = 400  # letters that a line has of an error of a library
 
 
 class UserError(Exception):
@@ -58,9 +59,13 @@ def _sources() -> list[str]:
     return own + [sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")]
 
 
-def first_line(error: Exception) -> str:
-    """Cut what an error of a library says to its first line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def one_line(error: BaseException) -> str:
+    """Say what an error of a library says in one line: all of it, or its first whole sentences."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if len(text) <= _LONGEST:
+        return text
+    end = text.rfind(". ", 0, _LONGEST)
+    return text[: end + 1] if end > 0 else f"{text[:_LONGEST]}..."
 
 
 @contextlib.contextmanager

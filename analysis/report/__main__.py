@@ -6,10 +6,8 @@ Writes ``tables/*.{csv,md,tex,html}``, ``figures/*.{png,pdf,svg,csv}`` and ``rep
 
 from __future__ import annotations
 
-import argparse
 import ast
 import importlib
-import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -25,9 +23,10 @@ from analysis.render import to_csv, to_html, to_latex, to_markdown
 from analysis.render.terminal import print_table
 from analysis.render.write import write_text
 from analysis.report.drawing import digest_of, draw
+from analysis.report.options import OneLineParser, add_folders
 from analysis.report.page import BuiltTable, DrawnFigure, page, unfinished
 from analysis.results.load import Results, load_results
-from analysis.results.studies import study_problems
+from analysis.results.studies import study_files, study_problems
 from analysis.results.trials import ledger_problems
 from experiments import output
 from experiments.output import say
@@ -37,6 +36,9 @@ MAIN = "results"
 
 VARIANTS = "variants"
 """Shown beside it where there are some."""
+
+WRITTEN = ("tables", "figures", "report.html")
+"""What a report leaves in its folder."""
 
 FIRST = [MAIN, VARIANTS, "published_vs_reproduced"]
 """The tables that page and paper begin with."""
@@ -65,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output.prepare()
     try:
         made = report(
-            Path(options.runs),
-            Path(options.out),
+            options.runs,
+            options.out,
             tables=not options.figures_only,
             figures=not options.tables_only,
             only=options.only,
@@ -92,7 +94,7 @@ def report(
     """Read the records and write what was asked for; the page only where everything was.
 
     Args:
-        runs_dir: Folder of the run records; one that does not exist holds no runs.
+        runs_dir: Folder of the run records.
         out: Folder to write to.
         tables: Whether to write and print the tables.
         figures: Whether to draw the figures.
@@ -103,7 +105,8 @@ def report(
         What was made.
 
     Raises:
-        ReportError: If a folder cannot be read or written, or ``only`` is not known.
+        ReportError: If a folder cannot be read or written, ``only`` is not known, or there is
+            nothing to report and an earlier report in its place.
     """
     table_names = names_of(analysis.tables) if tables else []
     figure_names = names_of(analysis.figures) if figures else []
@@ -116,6 +119,8 @@ def report(
         table_names = [name for name in table_names if name == only]
         figure_names = [name for name in figure_names if name == only]
     results = _load(runs_dir)
+    if _is_empty(results) and any((out / name).exists() for name in WRITTEN):
+        raise ReportError(f"no records in {runs_dir}: what is in {out} stays. Give another --runs.")
     for line in results.broken:
         say(f"warning: {line}", error=True)
     table_names.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
@@ -144,14 +149,20 @@ def names_of(package: ModuleType) -> list[str]:
 
 
 def _load(runs_dir: Path) -> Results:
-    if os.path.exists(runs_dir) and not os.path.isdir(runs_dir):
-        raise ReportError(f"--runs is not a folder: {runs_dir}")
+    if not runs_dir.is_dir():
+        raise ReportError(
+            f"--runs is not a folder: {runs_dir}. Must be one of records; `make sweep` makes some."
+        )
     try:
         results = load_results(runs_dir)
     except OSError as error:
         raise ReportError(f"cannot read {runs_dir}: {error.strerror}") from None
     others = (*ledger_problems(results), *study_problems(results.runs_dir))
     return replace(results, broken=(*results.broken, *others))
+
+
+def _is_empty(results: Results) -> bool:
+    return results.runs.empty and not results.broken and not study_files(results.runs_dir, "*")
 
 
 def _write_table(table: BuiltTable, folder: Path) -> None:
@@ -199,10 +210,9 @@ def _print(results: Results, tables: Sequence[BuiltTable], out: Path) -> None:
     say(f"Written to {out}/")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m analysis.report", description=__doc__)
-    parser.add_argument("--runs", default="runs", help="folder of the run records")
-    parser.add_argument("--out", default="out", help="folder to write to")
+def _parser() -> OneLineParser:
+    parser = OneLineParser(prog="python -m analysis.report", description=__doc__)
+    add_folders(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--tables-only", action="store_true", help="write and print tables only")
     which.add_argument("--figures-only", action="store_true", help="draw figures only")

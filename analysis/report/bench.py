@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.report.options import OneLineParser
 from experiments.records.schema import SCHEMA
 
 SECONDS, GIGABYTES = 20.0, 2.0
@@ -114,9 +115,9 @@ def _in_child(folder: str) -> tuple[float, float]:
     return seconds, gigabytes
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> OneLineParser:
     line = (__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(prog="python -m analysis.report.bench", description=line)
+    parser = OneLineParser(prog="python -m analysis.report.bench", description=line)
     parser.add_argument("--runs", type=int, default=10_000, help="[10000]")
     parser.add_argument("--epochs", type=int, default=200, help="of each run [200]")
     parser.add_argument(_CHILD, metavar="FOLDER", help=argparse.SUPPRESS)

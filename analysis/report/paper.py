@@ -5,7 +5,6 @@ Writes ``paper/paper.tex`` under ``--out``, and ``paper/paper.pdf`` where a LaTe
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from analysis.render import PACKAGES, latex, to_latex
 from analysis.render.write import write_text
 from analysis.report.__main__ import ReportError, report
+from analysis.report.options import OneLineParser, add_folders
 from analysis.report.page import TEMPLATES, BuiltTable, DrawnFigure, summary_line
 from experiments import output
 from experiments.output import say
@@ -29,13 +29,12 @@ _TABULAR = re.compile(r"\\begin\{(tabular|longtable)\}.*?\\end\{\1\}", re.DOTALL
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, or 2 with one line on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.report.paper", description=__doc__)
-    parser.add_argument("--runs", default="runs", help="folder of the run records")
-    parser.add_argument("--out", default="out", help="folder to write to")
+    parser = OneLineParser(prog="python -m analysis.report.paper", description=__doc__)
+    add_folders(parser)
     options = parser.parse_args(arguments)
     output.prepare()
     try:
-        say(paper(Path(options.runs), Path(options.out)))
+        say(paper(options.runs, options.out))
     except (ReportError, OSError) as error:
         say(f"error: {error}", error=True)
         return 2

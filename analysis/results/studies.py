@@ -62,14 +62,14 @@ def study_problems(runs_dir: Path | None) -> tuple[str, ...]:
 def studies_digest(runs_dir: Path | None) -> bytes:
     """Digest of all studies under ``runs_dir``; it changes with what any of them holds."""
     digest = hashlib.sha256()
-    for path in _files(runs_dir, "*"):
+    for path in study_files(runs_dir, "*"):
         digest.update(content_or_fault(path))  # it holds the checksum of the arrays
         arrays = path.with_name(STUDY_ARRAYS)
         digest.update(str(arrays.stat().st_size if arrays.is_file() else None).encode())
     return digest.digest()
 
 
-def _files(runs_dir: Path | None, name: str) -> list[Path]:
+def study_files(runs_dir: Path | None, name: str) -> list[Path]:
     """Find the descriptions of finished studies; a hidden folder is one that was cut off."""
     if runs_dir is None:
         return []
@@ -86,7 +86,7 @@ def _described(
     """Read the descriptions of a study, each with its folder, and a line on each fault."""
     found: list[tuple[dict[str, Any], Path]] = []
     broken: list[str] = []
-    for path in _files(runs_dir, name):
+    for path in study_files(runs_dir, name):
         try:
             described: dict[str, Any] = plain_values(read_json(path, STUDY, schemas=(SCHEMA,)))
             found.append((described, path.parent))

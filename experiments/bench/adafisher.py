@@ -16,6 +16,7 @@ from torch import nn
 
 from experiments.bench.interleaved import Contender, Problem, Seconds, measure
 from experiments.bench.options import BenchOptions
+from experiments.config import refusals
 from experiments.config.commandline import CONF
 from experiments.config.run_config import MethodSection
 from experiments.engine.build import build_optimizer
@@ -50,7 +51,7 @@ def problem(model: str, batch: int, device: torch.device) -> Problem:
         classes, shape = 1000, (batch, 3, 224, 224)
         module = timm.create_model("vit_small_patch16_224", num_classes=classes)
     else:
-        section: Any = OmegaConf.load(CONF / "model" / f"{model}.yaml")
+        section = refusals.load(CONF / "model" / f"{model}.yaml")
         sizes = ("layers", "heads", "width", "mlp_width", "norm", "dropout", "tied_head")
         own = {key: section[key] for key in sizes}
         module = GPT(vocab_size=VOCABULARY, context=CONTEXT, **own)
@@ -62,7 +63,7 @@ def problem(model: str, batch: int, device: torch.device) -> Problem:
 
 def method_of(name: str) -> MethodSection:
     """Read the section of an optimizer from its YAML."""
-    file = OmegaConf.load(CONF / "optimizer" / f"{name}.yaml")
+    file = refusals.load(CONF / "optimizer" / f"{name}.yaml")
     # Some values refer to others of the section by their place in a whole config.
     whole: Any = OmegaConf.to_container(OmegaConf.create({"optimizer": file}), resolve=True)
     return MethodSection.of(whole["optimizer"])

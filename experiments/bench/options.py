@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.config import commandline
+
 
 @dataclass(frozen=True)
 class BenchOptions:
@@ -21,3 +23,6 @@ class BenchOptions:
     device: str = "auto"
     threads: int | None = None
     out: Path = Path("out")
+
+    def __post_init__(self) -> None:
+        commandline.folder("out", self.out)

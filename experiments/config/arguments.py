@@ -11,8 +11,13 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from omegaconf import OmegaConf
+
 from experiments import output
+from experiments.config import commandline
 from experiments.config.nearest import nearest
+from experiments.config.refusals import told
+from experiments.config.run_config import FOLDERS
 from experiments.errors import UserError, report_user_errors
 from experiments.records.outcome import EXIT_CODES
 from experiments.system.log import show_log
@@ -110,16 +115,27 @@ def _unquoted(value: str) -> str:
     return value
 
 
+def _path(key: str, text: str) -> Path:
+    """Read a path as a run's config does: with ``~``, and with what ``${oc.env:NAME}`` names."""
+    with told(f"Invalid {key}: {text!r}"):
+        path: str = OmegaConf.to_container(OmegaConf.create({key: text}), resolve=True)[key]  # type: ignore[call-overload, index]
+    return commandline.folder(key, Path(path)) if key in FOLDERS else Path(path).expanduser()
+
+
 def _read(key: str, text: str, kind: Any) -> Any:
     if get_origin(kind) in (types.UnionType, Union):  # of a kind and None
         (kind,) = (one for one in get_args(kind) if one is not type(None))
         return None if text == "null" else _read(key, text, kind)
     if get_origin(kind) is tuple:
         items = [item.strip() for item in text.strip("[]").split(",")]
+        if not all(items):
+            raise UserError(
+                f"Invalid {key}: {text!r}. It has an empty one; must be values with commas between."
+            )
         return tuple(_read(key, item, get_args(kind)[0]) for item in items)
     try:
         if kind is bool:
             return {"true": True, "false": False}[text]
-        return Path(text).expanduser() if kind is Path else kind(text)
+        return _path(key, text) if kind is Path else kind(text)
     except (KeyError, ValueError) as error:
         raise UserError(f"Invalid {key}: {text!r}. Must be {_KINDS[kind]}.") from error

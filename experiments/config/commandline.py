@@ -1,8 +1,9 @@
 """What the user typed, made ready for Hydra: `all`, repeated overrides, the jobs of a sweep."""
 
+import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,51 +11,148 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from experiments.config.nearest import nearest
+from experiments.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
 ALL = "all"
 GROUPS_WITH_ALL = ("optimizer", "task")
+GROUPS = (
+    "optimizer",
+    "task",
+    "tokenization",
+    "model",
+    "budget",
+    "schedule",
+    "tracking",
+    "launcher",
+    "ruleset",
+    "family",
+    "experiment",
+    "debug",
+)
+SET_BY_FILES = ("grids", "tuning", "recipe", "origin")
+"""Keys that say where a config comes from: typed, they would say what is not so."""
+REMOVABLE = "optimizer.suite.search."
+"""What a ``~`` may take out: a hyperparameter that is not to be searched."""
+MOST = 100_000
+"""Values that one override may stand for."""
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def choices(group: str) -> list[str]:
     """Names that a config group offers, found by listing its folder."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.is_file())
 
 
 def normalise(overrides: list[str]) -> list[str]:
     """Expand ``optimizer=all`` and ``task=all``; of a repeated override keep the last.
+
+    Raises:
+        UserError: If what is typed for a group has no names, or Hydra's sweeper is set by hand.
 
     Example:
         >>> normalise(["seed=0", "ruleset=tuned", "seed=1"])
         ['seed=1', 'ruleset=tuned']
     """
     parsed: dict[str, str] = {}
+    beside = any("hydra.searchpath" in item for item in overrides)
     for override in overrides:
-        key, _, value = override.partition("=")
+        key, equals, value = override.partition("=")
+        name = key.lstrip("+~")
+        if key in GROUPS and equals:
+            _check_names(key, value, [] if beside else choices(key))
+        if name.partition(".")[0] in SET_BY_FILES:
+            raise UserError(f"Invalid argument: {override!r}. Only the files of conf/ set {name}.")
+        if name.startswith(("hydra.sweeper", "hydra/sweeper")):
+            raise UserError(
+                f"Invalid argument: {override!r}. A sweep is typed as key=a,b with -m (--multirun)."
+            )
+        if "@" in name:
+            raise UserError(f"Invalid argument: {override!r}. A group has one place: leave @ out.")
         if key in GROUPS_WITH_ALL and value == ALL:
             override = f"{key}={','.join(choices(key))}"
         parsed[key] = override
     return list(parsed.values())
 
 
+def _check_names(group: str, value: str, known: Sequence[str]) -> None:
+    """Refuse what names no choice of a group, and what Hydra's grammar has no word for.
+
+    Args:
+        group: The group.
+        value: What is typed for it.
+        known: Its choices; empty where there may be others.
+    """
+    if value.startswith(("[", "{")):
+        raise UserError(
+            f"Invalid {group}: {value!r}. Must be a name, or names with commas between."
+        )
+    if any(mark in value for mark in "([{\"'$\\"):
+        return  # a word of Hydra's, as glob(ada*)
+    if not value:
+        raise UserError(f"Missing value: {group}. Give it as {group}=<name>.")
+    names = [name.strip() for name in value.split(",")]
+    if not all(names):
+        raise UserError(
+            f"Invalid {group}: {value!r}. It has an empty name; must be names with commas between."
+        )
+    if group in GROUPS_WITH_ALL and ALL in names and len(names) > 1:
+        raise UserError(f"Invalid {group}: {value!r}. {ALL} is every one; it must stand alone.")
+    for name in names:
+        if name == "null":
+            raise UserError(f"Invalid {group}: null. Must be one of: {', '.join(choices(group))}.")
+        is_all = group in GROUPS_WITH_ALL and name == ALL
+        if not _NAME.fullmatch(name) or not (not known or name in known or is_all):
+            raise UserError(f"Unknown {group}: {name!r}. {nearest(name, choices(group))}")
+
+
+def folder(key: str, path: Path) -> Path:
+    """Return a folder that is named, with the home of the user in place of ``~``.
+
+    Raises:
+        UserError: If there is a file in its place.
+    """
+    full = path.expanduser()
+    if full.is_file():
+        raise UserError(f"Invalid {key}: {str(path)!r}. It is a file; must be a folder.")
+    return full
+
+
 def jobs(overrides: list[str]) -> list[list[str]]:
     """List the overrides of every job of a sweep, in the order in which Hydra launches them.
 
     Raises:
-        OverrideParseException: If an override cannot be parsed.
+        UserError: If an override cannot be read, or stands for no value.
     """
-    (batch,) = BasicSweeper.split_arguments(_parse(overrides), max_batch_size=None)
+    (batch,) = BasicSweeper.split_arguments(parse(overrides), max_batch_size=None)
     return [list(job) for job in batch]
 
 
 def samples(overrides: list[str]) -> Iterator[list[str]]:
     """Yield the first job of a sweep, then one for each other value: every value is met once."""
-    alternatives = [_alternatives(override) for override in _parse(overrides)]
+    alternatives = [_alternatives(override) for override in parse(overrides)]
     first = [values[0] for values in alternatives]
     yield first
     for position, values in enumerate(alternatives):
         for value in values[1:]:
             yield [*first[:position], value, *first[position + 1 :]]
+
+
+def check_single(job: Sequence[str]) -> None:
+    """Refuse overrides that are not those of one job.
+
+    Raises:
+        UserError: If one cannot be read, or stands for several values.
+    """
+    for override in parse(job):
+        if override.is_sweep_override():
+            key, _, value = (override.input_line or "").partition("=")
+            raise UserError(
+                f"Invalid {key}: {value!r}. Several values are a sweep: give -m (--multirun)."
+            )
 
 
 def quoted(value: Any) -> str:
@@ -77,13 +175,47 @@ class _Options:
         return choices(group_name)
 
 
-def _parse(overrides: list[str]) -> list[Override]:
-    options = cast("ConfigLoader", _Options())
-    return OverridesParser.create(config_loader=options).parse_overrides(overrides)
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Read overrides by Hydra's grammar.
+
+    Raises:
+        UserError: If one cannot be read, takes something out, or stands for no value.
+    """
+    parser = OverridesParser.create(config_loader=cast("ConfigLoader", _Options()))
+    return [_parsed(parser, text) for text in overrides]
+
+
+def _parsed(parser: OverridesParser, text: str) -> Override:
+    key, equals, value = text.partition("=")
+    key = key.lstrip("+~")
+    if not key or not (equals or text.startswith("~")):
+        raise UserError(f"Invalid argument: {text!r}. Must be key=value.")
+    try:
+        (override,) = parser.parse_overrides([text])
+    except HydraException as error:
+        raise UserError(
+            f"Invalid argument: {text!r}. Must be key=value, and in quotes what has spaces, "
+            "brackets or letters beyond ASCII, as 'runs_dir=\"a b\"'; of several values none is "
+            "empty."
+        ) from error
+    if override.is_delete() and not key.startswith(REMOVABLE):
+        raise UserError(
+            f"Invalid argument: {text!r}. Nothing can be taken out of a config; give {key} a value."
+        )
+    try:
+        count = len(_alternatives(override))
+    except (HydraException, ValueError):  # no file matches, a step of zero
+        count = 0
+    if count == 0:
+        raise UserError(f"Invalid {key}: {value}. It stands for no value: nothing would run.")
+    if count > MOST:
+        raise UserError(f"Invalid {key}: {value}. Must be at most {MOST:,} values.")
+    return override
 
 
 def _alternatives(override: Override) -> list[str]:
     if not override.is_sweep_override():
         return [override.input_line or ""]
     key = override.get_key_element()
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    several = itertools.islice(override.sweep_string_iterator(), MOST + 1)
+    return [f"{key}={value}" for value in several]

@@ -7,11 +7,11 @@ Where a choice reaches further (a family of models with hyperparameters of its o
 composed.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from experiments.config import commandline, compose
@@ -22,6 +22,7 @@ Overrides = tuple[str, ...]
 
 AXES = ("optimizer", "model")
 """Groups along which jobs are taken from others."""
+_SEED = re.compile(r"seed=\d+")
 FREE = ("experiment", "task", "model", "budget", "schedule", "tokenization")
 """Groups that say nothing of a method, but by the sections that they fill."""
 
@@ -38,13 +39,35 @@ class Composition:
     config: Config
     choices: dict[str, str | None]
 
-    def resolved(self) -> RunConfig:
-        """Resolve the config as a run has it.
+    def resolved(self, **changes: Any) -> RunConfig:
+        """Resolve the config as a run has it, with other values of its top-level keys.
 
         Raises:
             UserError: If a value is missing or refers to something that is not there.
         """
-        return compose.resolve(OmegaConf.create(self.config))
+        return compose.resolve(OmegaConf.create({**self.config, **changes}), self.choices)
+
+
+def run_configs(grid: list[str]) -> Iterator[tuple[list[str], RunConfig]]:
+    """Yield the overrides and the checked config of every job of a grid, in Hydra's order.
+
+    Seeds differ in one plain value, so that the jobs of a method are composed once.
+
+    Args:
+        grid: Overrides of a sweep.
+
+    Raises:
+        UserError: At the first job that does not compose, or has a value that it cannot have.
+    """
+    compositions = Compositions()
+    checked: dict[Overrides, Composition] = {}
+    for job in commandline.jobs(grid):
+        seeds = [int(item.removeprefix("seed=")) for item in job if _SEED.fullmatch(item)]
+        others = tuple(item for item in job if not _SEED.fullmatch(item))
+        if others not in checked:
+            checked[others] = compositions.of(others)
+            compose.check(checked[others].resolved(), others)
+        yield job, checked[others].resolved(**({"seed": seeds[-1]} if seeds else {}))
 
 
 @dataclass
@@ -131,9 +154,10 @@ def _bound(choices: Mapping[str, str | None]) -> dict[str, str | None]:
 
 
 def _compose(job: list[str]) -> Composition:
-    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        whole = compose.compose_job(job, hydra=True)
+    whole = compose.compose_job(job)
     own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
+    with compose.placed(job):
+        compose.resolve(whole)
     config: Config = OmegaConf.to_container(own, resolve=False)  # type: ignore[assignment]
     choices = whole.hydra.runtime.choices.items()
     return Composition(config, {group: _ours(group, name) for group, name in choices})

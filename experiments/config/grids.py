@@ -9,7 +9,6 @@ YAML list of choices.
 from collections.abc import Mapping
 from typing import Any
 
-from hydra import initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from experiments.config import commandline
@@ -36,9 +35,8 @@ def spelled_out(overrides: list[str]) -> list[list[str]]:
     chosen = [item for item in overrides if item.startswith("experiment=")]
     if not chosen:
         return [_with_sources(overrides)]
-    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        config = compose_job(chosen, hydra=True)
-    common = _texts(config.hydra.sweeper.params or {}, config)
+    config = compose_job(chosen)
+    common = _texts(_params(chosen[0], config), config)
     grids = narrowed(_listed(chosen[0], config, common), overrides)
     return [
         [
@@ -48,6 +46,21 @@ def spelled_out(overrides: list[str]) -> list[list[str]]:
         ]
         for grid in grids
     ]
+
+
+def check_single(overrides: list[str]) -> None:
+    """Refuse to run one of the many runs that an experiment lists.
+
+    Raises:
+        UserError: If the experiment is a sweep.
+    """
+    for item in overrides:
+        if _key(item) == "experiment":
+            config = compose_job([item])
+            if config.grids is not None or _params(item, config):
+                raise UserError(
+                    f"Invalid argument: {item!r}. It is a sweep, which -m (--multirun) starts."
+                )
 
 
 def narrowed(grids: list[Grid], overrides: list[str]) -> list[Grid]:
@@ -101,10 +114,19 @@ def _items(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
+def _params(name: str, config: DictConfig) -> Mapping[Any, Any]:
+    params: Any = config.hydra.sweeper.params
+    if params is not None and not isinstance(params, Mapping):
+        raise UserError(
+            f"Invalid hydra.sweeper.params of {name}: {params!r}. Must be a mapping, as seed: 0,1."
+        )
+    return params or {}
+
+
 def _listed(name: str, config: DictConfig, common: Grid) -> list[Grid]:
     if config.grids is None:
         return [common]
-    plain = OmegaConf.to_container(config.grids)
+    plain = OmegaConf.to_container(config).get("grids")  # type: ignore[union-attr]
     if not isinstance(plain, list) or not all(isinstance(grid, Mapping) for grid in plain):
         raise UserError(f"Invalid grids of {name}: {plain}. Must be a list of key: values.")
     return [_texts(grid, config) | common for grid in plain]

@@ -6,16 +6,13 @@ of its task and of its ruleset. They may change after the run, so its record kee
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
 
-from experiments.config import commandline, identity, values
+from experiments.config import commandline, compose, identity, values
 from experiments.config.rulesets import TUNED
 from experiments.config.run_config import IDENTIFYING, NOT_HASHED, SUITE, RunConfig
 
@@ -133,27 +130,5 @@ def _changes(ours: Facts, theirs: Facts) -> Facts:
 
 @cache
 def _reference(overrides: tuple[str, ...]) -> tuple[RunConfig, Choices]:
-    with _fresh_hydra():
-        config = compose("train", overrides=list(overrides), return_hydra_config=True)
-    choices = dict(config.hydra.runtime.choices)
-    del config._metadata.flags  # Hydra's copy is read-only
-    return RunConfig.of(_plain(config)), choices
-
-
-def _plain(config: DictConfig) -> Facts:
-    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    plain: Facts = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
-    return plain
-
-
-@contextlib.contextmanager
-def _fresh_hydra() -> Iterator[None]:
-    """Set up a Hydra of our own; within a job there is one already, and it goes on afterwards."""
-    instance = GlobalHydra.instance()
-    outer = instance.hydra
-    instance.clear()
-    try:
-        with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-            yield
-    finally:
-        GlobalHydra.instance().hydra = outer
+    config = compose.compose_job(overrides)
+    return compose.resolve(config, complete=False), dict(config.hydra.runtime.choices)

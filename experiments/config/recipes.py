@@ -17,15 +17,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from experiments.config import arguments, budget, commandline, grids, identity
 from experiments.config.compositions import Composition, Compositions
 from experiments.config.run_config import RunConfig
 from experiments.config.sourced import sourced
-from experiments.errors import UserError, first_line
+from experiments.errors import UserError
 from experiments.output import say
 
 Config = dict[str, Any]
@@ -236,10 +234,8 @@ def _naming(experiment: str) -> Iterator[None]:
     """Say which experiment a mistake is in."""
     try:
         yield
-    except (UserError, HydraException, yaml.YAMLError) as error:
-        # Hydra's further lines name its documentation; those of YAML the line of the mistake.
-        said = first_line(error) if isinstance(error, HydraException) else error
-        raise UserError(f"conf/experiment/{experiment}.yaml: {said}") from error
+    except UserError as error:
+        raise UserError(f"conf/experiment/{experiment}.yaml: {error}") from error
 
 
 @contextlib.contextmanager

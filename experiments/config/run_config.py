@@ -12,13 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from experiments.config import suite_keys
 from experiments.config.nearest import nearest
+from experiments.config.suite_keys import SUITE
 from experiments.errors import UserError
 
 T = TypeVar("T")
 Values = Mapping[str, Any]
 
-SUITE = "suite"
 FOLDERS = ("data_dir", "runs_dir", "cache_dir")
 IDENTIFYING = ("name", "family", "needs", "epochs", "weights")
 """Keys of ``suite`` that are part of a run's id; whatever else stands there is none."""
@@ -76,10 +77,21 @@ class Section:
     suite: Values
 
     @classmethod
-    def of(cls, values: Values) -> Self:
-        """Take a section apart."""
+    def of(cls, values: Values, kind: str | None = None) -> Self:
+        """Take a section apart.
+
+        Args:
+            values: The section.
+            kind: What it is a section of, a key of ``suite_keys.KEYS``, by which it is checked.
+
+        Raises:
+            UserError: If it is none, or something under its ``suite`` is none that there can be.
+        """
+        if not isinstance(values, Mapping):
+            raise UserError(f"Invalid {kind}: {values!r}. Must be a mapping with a _target_.")
         own = {key: value for key, value in values.items() if key != SUITE}
-        return cls(own, values.get(SUITE) or {})
+        suite = values.get(SUITE) if kind is None else suite_keys.checked(kind, values.get(SUITE))
+        return cls(own, suite or {})
 
     @property
     def values(self) -> dict[str, Any]:
@@ -126,6 +138,14 @@ class Needs:
     closure: bool = False
     keep_gradients: bool = False
 
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if not isinstance(value, bool):
+                raise UserError(
+                    f"Invalid optimizer.suite.needs.{one.name}: {value!r}. Must be true or false."
+                )
+
 
 @dataclass(frozen=True)
 class MethodSection(Section):
@@ -138,8 +158,8 @@ class MethodSection(Section):
 
     @property
     def family(self) -> str:
-        """The method that it is a variant of."""
-        family: str = self.suite["family"]
+        """The method that it is a variant of; its own name where its file names none."""
+        family: str = self.suite.get("family", self.name)
         return family
 
     @property
@@ -306,17 +326,22 @@ class RunConfig:
         folders = {key: Path(values[key]) for key in FOLDERS if key in values}
         made: dict[str, Any] = {
             "values": values,
-            "task": TaskSection.of(values["task"]),
-            "model": Section.of(values["model"]),
-            "optimizer": MethodSection.of(values["optimizer"]),
-            "schedule": Section.of(values["schedule"]),
-            "tokenization": Section.of(text) if text else None,
+            "task": TaskSection.of(values["task"], "task"),
+            "model": Section.of(values["model"], "model"),
+            "optimizer": MethodSection.of(values["optimizer"], "optimizer"),
+            "schedule": Section.of(values["schedule"], "schedule"),
+            "tokenization": Section.of(text, "tokenization") if text else None,
             "pretrained": _made(Pretrained, "pretrained", values["pretrained"]),
             **folders,
         }
-        known = {one.name for one in fields(cls)}
+        known = cls.keys()
         plain = {key: item for key, item in values.items() if key in known and key not in made}
         return cls(**made, **plain)
+
+    @classmethod
+    def keys(cls) -> list[str]:
+        """List the top-level keys that a config can have."""
+        return [one.name for one in fields(cls) if one.name != "values"]
 
     def having(self, **changes: Any) -> "RunConfig":
         """Return the same with other values of its top-level keys, plain as ``of`` takes them."""
@@ -344,6 +369,8 @@ class RunConfig:
 
 
 def _made(kind: type[T], place: str, values: Values) -> T:
+    if not isinstance(values, Mapping):
+        raise UserError(f"Invalid {place}: {values!r}. Must be a mapping.")
     known = [one.name for one in fields(kind)]  # type: ignore[arg-type]
     for key in values:
         if key not in known:

@@ -1,96 +1,98 @@
-"""What a recorded config may be built of: what the files of ``conf/`` name, and what was typed.
+"""What ``_target_`` of a section names, and whether the section's arguments are its own."""
 
-A record is data and may come from anybody. Hydra calls whatever ``_target_`` names, as its other
-keys between underscores say; so of a record each of them must be one that a file of the config
-group has at the same place. Nothing is imported to find out.
-"""
-
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from inspect import Parameter, signature
 from typing import Any
 
-import yaml
+from experiments.config.nearest import nearest
+from experiments.errors import UserError, one_line
 
-from experiments.config import commandline
-from experiments.errors import UserError
-
-GROUPS = ("task", "tokenization", "model", "optimizer", "schedule")
-"""Of what a run is built."""
-NOTES = ("origin", "tuning", "tracking")
-"""Sections of a record that nothing is built of."""
-
-Special = tuple[str, Any]
+_OPEN = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
 
 
-def specials(value: Any, place: str = "") -> Iterator[Special]:
-    """Yield every key of nested values that Hydra reads as an order, by dotted place.
+def find(section: str, target: Any) -> Callable[..., Any]:
+    """Import what a ``_target_`` names.
 
-    Example:
-        >>> list(specials({"_target_": "a.B", "lr": 1.0, "inner": [{"_target_": "c"}]}))
-        [('_target_', 'a.B'), ('inner.0._target_', 'c')]
+    Args:
+        section: Where it stands, as ``optimizer``.
+        target: The dotted name.
+
+    Raises:
+        UserError: If it is no function or class that can be imported.
     """
-    pairs: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, Mapping) else ()
-    if isinstance(value, list | tuple):
-        pairs = enumerate(value)
-    for key, item in pairs:
-        name = str(key)
-        if len(name) > 2 and name[0] == name[-1] == "_":
-            yield f"{place}{name}", item
-        yield from specials(item, f"{place}{name}.")
-
-
-def named(group: str, conf: Path = commandline.CONF) -> list[Special]:
-    """List the special keys of all files of a config group; a file that is no YAML has none."""
-    found: list[Special] = []
-    for path in sorted((conf / group).glob("*.yaml")):
-        try:
-            found += specials(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, yaml.YAMLError):
-            continue
+    module, _, name = str(target).rpartition(".")
+    why = "it has no module"
+    try:
+        found = getattr(importlib.import_module(module), name, None) if module else None
+        why = f"{module} has no function or class {name}" if module else why
+    # Whatever a module raises while it is imported, the name of it was typed or written down.
+    except Exception as error:
+        found, why = None, one_line(error)
+    if not callable(found):
+        raise UserError(
+            f"Invalid {section}._target_: {target!r}. Must name a function or class; {why}."
+        )
     return found
 
 
-def typed(words: Sequence[str]) -> tuple[list[Special], list[str]]:
-    """Split off what a user allows besides, as ``optimizer._target_=my.Optimizer``.
-
-    Returns:
-        The keys with their values, and the other words.
-
-    Example:
-        >>> typed(["run=a", "optimizer._target_=my.Optimizer"])
-        ([('optimizer._target_', 'my.Optimizer')], ['run=a'])
-    """
-    found, others = [], []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if equals and key.partition(".")[0] in GROUPS and key.endswith("_"):
-            found.append((key, yaml.safe_load(value)))
-        else:
-            others.append(word)
-    return found, others
-
-
-def check(
-    config: Mapping[str, Any], *, allowed: Sequence[Special] = (), conf: Path = commandline.CONF
+def check_arguments(
+    section: str, arguments: Mapping[str, Any], maker: Callable[..., Any], *, also: Iterable[str]
 ) -> None:
-    """Refuse a recorded config that would build something else.
+    """Refuse arguments that what a section names does not take.
 
     Args:
-        config: The config as it was recorded.
-        allowed: What the user typed, as ``typed`` reads it.
-        conf: The ``conf/`` of the code that is to run.
+        section: As ``optimizer``.
+        arguments: Those of the section.
+        maker: What it names.
+        also: Keys that something else reads.
 
     Raises:
-        UserError: Names the first such key.
+        UserError: At the first, with the nearest that it does take.
     """
-    for section, value in config.items():
-        if section in NOTES:
-            continue
-        own = named(section, conf) if section in GROUPS else []
-        known = [(f"{section}.{place}", given) for place, given in own]
-        for place, given in specials({section: value}):
-            if (place, given) not in [*known, *allowed]:
-                raise UserError(
-                    f"The record has {place}={given}, which no file of conf/{section} has: it is "
-                    f"not called. If it is yours, type {place}={given} beside the command."
-                )
+    parameters = accepted(maker)
+    if parameters is None:
+        return
+    for key, default in defaults(maker).items():
+        value = arguments.get(key)
+        if isinstance(value, str) and isinstance(default, int | float):
+            raise UserError(
+                f"Invalid {section}.{key}: {value!r}. Must be no text; the default of "
+                f"{arguments['_target_']} is {default}."
+            )
+    for key in arguments:
+        if key not in parameters and key not in also and not key.startswith("_"):
+            known = [f"{section}.{name}" for name in parameters]
+            raise UserError(
+                f"Unknown key: '{section}.{key}'. {arguments['_target_']} has no such argument. "
+                f"{nearest(f'{section}.{key}', known)}"
+            )
+
+
+def accepted(maker: Callable[..., Any]) -> set[str] | None:
+    """Name the arguments that something takes; None: any, or nobody can tell."""
+    try:
+        parameters = signature(maker).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(one.kind in _OPEN for one in parameters):
+        return None
+    return {one.name for one in parameters}
+
+
+def defaults(maker: Callable[..., Any]) -> dict[str, Any]:
+    """Give the defaults that something has for its arguments."""
+    try:
+        parameters = signature(maker).parameters.values()
+    except (TypeError, ValueError):
+        return {}
+    return {one.name: one.default for one in parameters if one.default is not one.empty}
+
+
+def required(maker: Callable[..., Any]) -> set[str]:
+    """Name the arguments that something cannot be made without."""
+    try:
+        parameters = signature(maker).parameters.values()
+    except (TypeError, ValueError):
+        return set()
+    return {one.name for one in parameters if one.default is one.empty and one.kind not in _OPEN}

@@ -19,7 +19,7 @@ from experiments.engine.compute import Compute
 from experiments.engine.precision import Precision
 from experiments.engine.ranks import Ranks
 from experiments.engine.synced_norm import synchronise
-from experiments.errors import UserError, first_line
+from experiments.errors import UserError, one_line
 from experiments.models import transfer
 from experiments.optimizers.scalar_control import ScalarControl
 from experiments.records.calibration import Calibration
@@ -120,7 +120,7 @@ def _check_smallest_batch(config: RunConfig, task: Task, model: nn.Module) -> No
             way = "another one, or task.drop_last=true, which leaves that batch out."
         raise UserError(
             f"Invalid task.batch_size: {batching.batch_size}. {what} would be a batch of its own, "
-            f"which model={config.model.name} refuses: {first_line(error)}. Choose {way}"
+            f"which model={config.model.name} refuses: {one_line(error)}. Choose {way}"
         ) from error
 
 
@@ -224,7 +224,7 @@ def _construct(kind: str, arguments: Mapping[str, Any]) -> Callable[..., Any]:
     try:
         made: Callable[..., Any] = instantiate(arguments, _convert_="all")
     except InstantiationException as error:
-        raise UserError(f"{kind}: {first_line(error)}") from error
+        raise UserError(f"{kind}: {one_line(error)}") from error
     return made
 
 
@@ -233,4 +233,4 @@ def _call(chosen: str, maker: Callable[..., Any], *args: Any, **kwargs: Any) -> 
     try:
         return maker(*args, **kwargs)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{chosen}: {first_line(error)}") from error
+        raise UserError(f"{chosen}: {one_line(error)}") from error

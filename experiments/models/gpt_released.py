@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiments.errors import UserError, first_line
+from experiments.errors import UserError, one_line
 from experiments.models.gpt import GPT
 
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -124,5 +124,5 @@ def _read(path: Path) -> tuple[Tensor, Tensor]:
     except KeyError as error:
         raise UserError(f"Embeddings file {path} lacks {error}. {HINT}") from None
     except Exception as error:  # two libraries' many ways to say that a file is damaged
-        reason = first_line(error)
+        reason = one_line(error)
         raise UserError(f"Embeddings file {path} cannot be read: {reason}. {HINT}") from None

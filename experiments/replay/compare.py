@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from experiments.config import arguments, targets
+from experiments.config import arguments, foreign
 from experiments.config.lift import lifted
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
@@ -61,7 +61,7 @@ class ReplayOptions:
 
 def main(words: Sequence[str]) -> int:
     """Replay a run and print how it compares; returns the exit code."""
-    allowed, others = targets.typed(words)
+    allowed, others = foreign.typed(words)
     options, _ = arguments.parse(others, ReplayOptions)
     rtol = _tolerance(options.rtol)
     record = read(_find(options.run, options.runs_dir))

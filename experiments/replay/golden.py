@@ -17,7 +17,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from experiments.config import arguments
+from experiments.config import arguments, commandline
 from experiments.config.values import leaves
 from experiments.errors import UserError
 from experiments.output import say
@@ -61,6 +61,7 @@ class GoldenOptions:
     def __post_init__(self) -> None:
         if self.stale not in (KEEP, REMOVE):
             raise UserError(f"Invalid stale: {self.stale!r}. Must be one of: keep, remove.")
+        commandline.folder("out", self.out)
         if os.path.realpath(self.out) == os.path.realpath(self.runs_dir):
             raise UserError(f"Invalid out: {str(self.out)!r}. Must not be runs_dir.")
 

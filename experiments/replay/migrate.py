@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import arguments, budget, commandline, identity, origin
 from experiments.config.lift import lifted
@@ -40,7 +38,7 @@ def migrate(run: Run) -> str | None:
         if known.run_id != run.run_id:
             return f"its {CONFIG_FILE} is that of another run"
         facts = {"protocol": identity.protocol(known), "origin": _origin(known)}
-    except (UserError, AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, UserError):
         return f"its {CONFIG_FILE} cannot be read"
     RunFolder(run.path.parent, run.path.name).write_status(
         run.status,
@@ -58,7 +56,7 @@ def _origin(config: RunConfig) -> dict[str, Any] | None:
     # A name is the record's, and Hydra would take it for a path.
     if any(name and name not in commandline.choices(group) for group, name in choices.items()):
         return None
-    with contextlib.suppress(HydraException, OmegaConfBaseException, KeyError):
+    with contextlib.suppress(UserError, KeyError):
         return origin.trace(config, choices)
     return None
 

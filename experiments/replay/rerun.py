@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.config import compose, targets
+from experiments.config import compose, foreign
 from experiments.config.lift import lifted
 from experiments.config.recorded import read_config
 from experiments.config.run_config import RunConfig
@@ -95,7 +95,7 @@ def rerun(
     *,
     code: Code,
     folders: Mapping[str, str],
-    allowed: Sequence[targets.Special] = (),
+    allowed: Sequence[foreign.Special] = (),
 ) -> ReplayedRecord:
     """Run a record's config in a fresh folder, as many threads and processes as it had.
 
@@ -114,7 +114,7 @@ def rerun(
         UserError: If it could not be run; the one line has been printed already.
     """
     with _code(record, code) as tree:
-        targets.check(record.config, allowed=allowed, conf=tree / "conf")
+        foreign.check(record.config, allowed=allowed, conf=tree / "conf")
         place = _fresh_folder(store / REPLAYS / record.run.path.name)
         path = _request(record, place, use_recorded_code=code.is_recorded, folders=folders)
         status = _launch(

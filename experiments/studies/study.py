@@ -24,12 +24,9 @@ from types import ModuleType
 from typing import Any, get_type_hints
 
 import numpy as np
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from experiments.config import arguments, commandline, values
+from experiments.config import arguments, commandline, refusals, values
 from experiments.config.run_config import FOLDERS, digest, essence
 from experiments.engine.divergence import DivergedError
 from experiments.engine.machine import describe_machine
@@ -178,25 +175,22 @@ def _options(name: str, module: ModuleType, overrides: list[str]) -> tuple[Any, 
     config = OmegaConf.merge(OmegaConf.structured(options_class(module)), file)
     assert isinstance(config, DictConfig)
     others = []
-    try:
-        for override in OverridesParser.create().parse_overrides(overrides):
+    with refusals.told(f"study={name}"):
+        for override in commandline.parse(overrides):
             key = override.get_key_element()
             if key.partition(".")[0] not in config:
                 others.append(override.input_line or "")
             elif override.is_sweep_override():
                 raise UserError(f"Invalid {key}: {override.input_line}. A study takes one value.")
             else:
-                OmegaConf.update(config, key, override.value(), merge=False)
+                with refusals.told(f"study={name}: Invalid {key}: {override.value()!r}"):
+                    OmegaConf.update(config, key, override.value(), merge=False)
         values.check_finite(values.leaves(OmegaConf.to_container(config)))
         return OmegaConf.to_object(config), others
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"study={name}: {str(error).strip().splitlines()[0]}") from error
 
 
 def _yaml(name: str) -> DictConfig:
-    file = OmegaConf.load(commandline.CONF / "study" / f"{name}.yaml")
-    assert isinstance(file, DictConfig)
-    return file
+    return OmegaConf.create(refusals.load(commandline.CONF / "study" / f"{name}.yaml"))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import importlib.util
 import shutil
 from dataclasses import dataclass
 
-from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
@@ -48,8 +47,7 @@ def of(overrides: list[str]) -> LauncherTraits:
         UserError: If it cannot run here, or as many jobs as asked for.
     """
     (job, *_) = commandline.jobs(overrides)
-    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        config = compose_job(job, hydra=True)
+    config = compose_job(job)
     launcher, jobs = config.hydra.launcher, config.jobs
     if "array_parallelism" in launcher:
         if shutil.which("sbatch") is None or shutil.which("srun") is None:

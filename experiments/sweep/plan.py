@@ -3,20 +3,15 @@
 It composes every job and reads the records; nothing is written, trained or loaded.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-
-from experiments.config import commandline, compose, grids
+from experiments.config import commandline, grids
+from experiments.config.compositions import run_configs
 from experiments.config.run_config import RunConfig
-from experiments.errors import UserError, first_line
+from experiments.errors import UserError
 from experiments.output import say
 from experiments.records.schema import FAULTS, Run, is_to_run
 from experiments.records.states import RunState, run_states
@@ -25,7 +20,6 @@ from experiments.sweep.estimate import RunCost
 from experiments.sweep.status import aligned
 from experiments.system import cores
 
-_SEED = re.compile(r"seed=\d+")
 _N_JOBS = "hydra.launcher.n_jobs"
 
 
@@ -88,7 +82,7 @@ def plan(overrides: list[str]) -> Plan:
     overrides = commandline.normalise(overrides)
     composed: dict[str, tuple[str, RunConfig]] = {}
     for grid in grids.spelled_out(overrides):
-        for label, config in _composed(grid):
+        for label, config in _labelled(grid):
             composed.setdefault(config.run_id, (label, config))
     first = next(iter(composed.values()))[1]
     runs_dir = first.runs_dir
@@ -105,28 +99,13 @@ def plan(overrides: list[str]) -> Plan:
     return Plan(jobs, _side_by_side(overrides, first), runs_dir, known)
 
 
-def _composed(grid: list[str]) -> Iterator[tuple[str, RunConfig]]:
+def _labelled(grid: list[str]) -> Iterator[tuple[str, RunConfig]]:
     """Yield the label and the config of every job of a grid."""
-    try:
-        listed = commandline.jobs(grid)
-    except HydraException as error:
-        raise UserError(first_line(error)) from error
-    counts = Counter(item for job in listed for item in job)
+    listed = list(run_configs(grid))
+    counts = Counter(item for job, _ in listed for item in job)
     varied = {item for item, count in counts.items() if count < len(listed)}
-    # Composing takes most of the time, and seeds differ in one plain value.
-    bases: dict[tuple[str, ...], DictConfig] = {}
-    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        for job in listed:
-            seeds = [item.removeprefix("seed=") for item in job if _SEED.fullmatch(item)]
-            others = tuple(item for item in job if not _SEED.fullmatch(item))
-            if others not in bases:
-                bases[others] = compose.compose_job(list(others))
-            base = bases[others]
-            if seeds:
-                base.seed = int(seeds[-1])
-            config = compose.resolve(base)
-            yield _label(config, [item for item in job if item in varied]), config
-    GlobalHydra.instance().clear()
+    for job, config in listed:
+        yield _label(config, [item for item in job if item in varied]), config
 
 
 def report(found: Plan) -> Iterator[str]:

@@ -2,17 +2,14 @@
 
 import importlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-
-from experiments.config import commandline, compose, rulesets, values
+from experiments.config import commandline, compose, refusals, rulesets, targets
 from experiments.config.run_config import RunConfig, Section
-from experiments.errors import UserError, first_line
+from experiments.errors import UserError
 from experiments.output import say
 from experiments.records.schema import BrokenRecordError
 from experiments.records.store import RunFolder
@@ -32,27 +29,23 @@ def check(overrides: list[str]) -> RunConfig:
     """
     checked: set[str] = set()
     first: RunConfig | None = None
-    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        _check_rulesets(overrides)
-        for job in _samples(overrides):
-            config = compose.resolve(compose.compose_job(job))
-            for remark in set(rulesets.remarks(config)) - checked:
-                checked.add(remark)
-                say(f"warning: {remark}", error=True)
-            if first is None:
-                first = config
-                _check_writable(config.runs_dir)
-            if _is_done(config):  # its values have proved themselves, and torch need not be loaded
-                continue
-            values.check(dict(values.leaves(config.values)), like=compose.defaults(job))
+    _check_rulesets(overrides)
+    for job in commandline.samples(overrides):
+        config = compose.composed(job)
+        for remark in set(rulesets.remarks(config)) - checked:
+            checked.add(remark)
+            say(f"warning: {remark}", error=True)
+        first = config if first is None else first
+        if _is_done(config):  # its values have proved themselves, and torch need not be loaded
+            continue
+        with compose.placed(job):
             inspect(config)
-            for kind in ("task", "tokenization", "model"):
-                section: Section | None = getattr(config, kind)
-                key = repr((kind, section, config.data_dir))
-                if section is not None and key not in checked:
-                    checked.add(key)
-                    find_data(section, config.data_dir)
-    GlobalHydra.instance().clear()
+        for kind in ("task", "tokenization", "model"):
+            section: Section | None = getattr(config, kind)
+            key = repr((kind, section, config.data_dir))
+            if section is not None and key not in checked:
+                checked.add(key)
+                find_data(section, config.data_dir)
     assert first is not None  # `samples` yields at least one job
     return first
 
@@ -75,6 +68,7 @@ def inspect(config: RunConfig) -> None:
 
     mirror.check(config.tracking)
     _ = config.task.batching  # it refuses bad sizes
+    _check_targets(config)
     budget.check(config.budget)
     calibration.check(config)
     compute.resolve(config)
@@ -119,30 +113,61 @@ def _check_pretrained(config: RunConfig) -> None:
 
 def _check_tokenization(config: RunConfig) -> None:
     """Refuse a tokenisation of images, and text without one."""
-    module, _, builder = config.task.arguments["_target_"].rpartition(".")
-    wanted = signature(getattr(importlib.import_module(module), builder)).parameters
-    task, chosen = config.task.name, config.tokenization
-    if chosen and "tokenization" not in wanted:
+    task, chosen, is_text = config.task.name, config.tokenization, _is_text(config)
+    if chosen and not is_text:
         raise UserError(f"Invalid tokenization: {chosen.name!r}. task={task} has no text.")
-    if not chosen and "tokenization" in wanted:
+    if not chosen and is_text:
         known = ", ".join(commandline.choices("tokenization"))
         raise UserError(f"Invalid tokenization: None. task={task} must have one of: {known}.")
 
 
+def _is_text(config: RunConfig) -> bool:
+    maker = targets.find("task", config.task.arguments["_target_"])
+    return "tokenization" in signature(maker).parameters
+
+
+def _check_targets(config: RunConfig) -> None:
+    """Refuse a ``_target_`` that is none, arguments that it lacks, and a model of other data."""
+    from experiments.engine import decay
+    from experiments.tasks.task import IMAGE_ARGUMENTS, TEXT_ARGUMENTS
+
+    sections = {
+        "task": config.task.data_arguments,
+        "tokenization": config.tokenization.arguments if config.tokenization else None,
+        "model": config.model.arguments,
+        "schedule": config.schedule.arguments,
+        "optimizer": config.optimizer.arguments,
+    }
+    for name, arguments in sections.items():
+        if arguments is not None:
+            maker = targets.find(name, arguments["_target_"])
+            also = () if name != "optimizer" or config.optimizer.needs.model else (decay.KEY,)
+            targets.check_arguments(name, arguments, maker, also=also)
+    kinds: list[tuple[str, ...]] = [IMAGE_ARGUMENTS, TEXT_ARGUMENTS]
+    own, other = kinds[::-1] if _is_text(config) else kinds
+    if _unmet(config.model.arguments, other):
+        named = (name for name in commandline.choices("model"))
+        files = {name: refusals.load(commandline.CONF / "model" / f"{name}.yaml") for name in named}
+        fitting = [name for name, arguments in files.items() if not _unmet(arguments, other)]
+        raise UserError(
+            f"Invalid model: {config.model.name!r}. It is not for task={config.task.name}, which "
+            f"gives {', '.join(own)}. Must be one of: {', '.join(fitting)}."
+        )
+
+
+def _unmet(arguments: Mapping[str, Any], other: Sequence[str]) -> set[str]:
+    """Name what a model must be told that only tasks of another kind tell."""
+    wanted = targets.required(targets.find("model", arguments.get("_target_")))
+    return (wanted - set(arguments)) & set(other)
+
+
 def _check_rulesets(overrides: list[str]) -> None:
     if rulesets.asks(overrides):
-        first = next(_samples(overrides))
-        config = compose.compose_job(first, hydra=True)
+        first = next(commandline.samples(overrides))
+        config = compose.compose_job(first)
         choices, jobs = config.hydra.runtime.choices, commandline.jobs(overrides)
         for line in rulesets.check_tuned(choices, jobs, untuned=config.untuned, seed=config.seed):
             say(f"warning: {line}", error=True)
-
-
-def _samples(overrides: list[str]) -> Iterator[list[str]]:
-    try:
-        yield from commandline.samples(overrides)
-    except HydraException as error:
-        raise UserError(first_line(error)) from error
 
 
 def _is_done(config: RunConfig) -> bool:
@@ -154,7 +179,12 @@ def _is_done(config: RunConfig) -> bool:
     return run is not None and run.status == "done"
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
+    """Make the folder of the runs, when everything else has passed.
+
+    Raises:
+        UserError: If nothing can be written there.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-"):

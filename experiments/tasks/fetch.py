@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from experiments.config import arguments, commandline
+from experiments.config import arguments, commandline, refusals, targets
 from experiments.config.nearest import nearest
 from experiments.errors import UserError, refusal
 from experiments.output import say
@@ -83,5 +81,6 @@ def _module(name: str) -> Any:
     known = commandline.choices("task")
     if name not in known:
         raise UserError(f"Unknown task: {name!r}. {nearest(name, known)}")
-    section = yaml.safe_load((commandline.CONF / "task" / f"{name}.yaml").read_text("utf-8"))
+    section = refusals.load(commandline.CONF / "task" / f"{name}.yaml")
+    targets.find("task", section.get("_target_"))
     return importlib.import_module(section["_target_"].rpartition(".")[0])

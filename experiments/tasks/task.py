@@ -84,6 +84,11 @@ class Split(ABC):
             yield order[first : first + batch_size]
 
 
+IMAGE_ARGUMENTS = ("in_channels", "num_classes", "image_size")
+TEXT_ARGUMENTS = ("vocab_size", "context")
+"""What a model is told of images, and of text."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A data set with its splits and its metric.

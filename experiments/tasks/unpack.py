@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from experiments.errors import UserError, first_line
+from experiments.errors import UserError, one_line
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -31,7 +31,7 @@ def unpack(archive: Path, folder: Path) -> None:
             else:
                 _untar(archive, aside)
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
-            raise UserError(f"Archive {archive} is refused: {first_line(error)}.") from None
+            raise UserError(f"Archive {archive} is refused: {one_line(error)}.") from None
         for path in sorted(aside.rglob("*")):
             target = folder / path.relative_to(aside)
             if path.is_dir():

@@ -13,9 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra import initialize_config_dir
-from omegaconf import OmegaConf
-
 from experiments.config import arguments, budget, commandline
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
@@ -180,14 +177,12 @@ def _composed(jobs: Sequence[Sequence[str]]) -> list[RunConfig]:
     from experiments.config import compose
 
     configs = []
-    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        for job in jobs:
-            whole = compose.compose_job(list(job), hydra=True)
-            # By hand it may be given to the launcher alone.
-            parallel = whole.hydra.launcher.get("n_jobs", whole.jobs)
-            own = OmegaConf.masked_copy(whole, [str(name) for name in whole if name != "hydra"])
-            config = compose.resolve(own)
-            configs.append(config.having(threads=threads_of(config, side_by_side(parallel))))
+    for job in jobs:
+        whole = compose.compose_job(job)
+        # By hand it may be given to the launcher alone.
+        parallel = whole.hydra.launcher.get("n_jobs", whole.jobs)
+        config = compose.resolve(whole)
+        configs.append(config.having(threads=threads_of(config, side_by_side(parallel))))
     return configs
 
 

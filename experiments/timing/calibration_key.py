@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
-
 from experiments.config import budget, commandline
 from experiments.config.run_config import MethodSection, RunConfig, Section
 from experiments.errors import UserError
@@ -104,8 +102,6 @@ def _composed_section(task: str, model: str, ruleset: str, name: str) -> MethodS
     from experiments.config import compose
 
     chosen = [f"task={task}", f"model={model}", f"ruleset={ruleset}", f"optimizer={name}"]
-    if GlobalHydra.instance().is_initialized():  # by whoever composed the run itself
-        return compose.resolve(compose.compose_job(chosen)).optimizer
     return compose.composed(chosen).optimizer
 
 

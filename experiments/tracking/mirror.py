@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiments.config import targets
+from experiments.errors import UserError
 from experiments.system import log
 
 logger = logging.getLogger(__name__)
@@ -162,6 +164,18 @@ def check(tracking: Mapping[str, Any]) -> None:
     Raises:
         UserError: Names the value and what is allowed.
     """
+    if tracking.get("_target_") is None:
+        return
+    start = targets.find("tracking", tracking["_target_"])
+    taken = targets.accepted(start)
+    if taken is not None and "subject" not in taken:
+        raise UserError(
+            f"Invalid tracking._target_: {tracking['_target_']!r}. Must start a mirror, as "
+            "experiments.tracking.wandb.start does."
+        )
+    targets.check_arguments("tracking", tracking, start, also=())
+    for key in sorted(targets.required(start) - {"subject", *tracking}):
+        raise UserError(f"Missing value: tracking.{key}. Give it as +tracking.{key}=<value>.")
     _asked(tracking, "check", default=lambda **settings: None)(**_settings(tracking))
 
 

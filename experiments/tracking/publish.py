@@ -76,6 +76,9 @@ class PublishOptions:
 
     out: Path = Path("out")
 
+    def __post_init__(self) -> None:
+        commandline.folder("out", self.out)
+
 
 def main(words: Sequence[str]) -> int:
     """Mirror one report and say so in one line; returns the exit code."""

@@ -23,7 +23,7 @@ from optuna.distributions import (
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from experiments.errors import UserError, first_line
+from experiments.errors import UserError, one_line
 from experiments.output import say
 from experiments.records.schema import FAULTS
 from experiments.records.store import RunFolder
@@ -234,6 +234,6 @@ def _loaded(path: Path) -> optuna.Study:
         raise
     except Exception as error:  # Optuna raises what it meets: no closed list of types
         raise UserError(
-            f"{path} is damaged ({type(error).__name__}: {first_line(error)}). Move its folder "
+            f"{path} is damaged ({type(error).__name__}: {one_line(error)}). Move its folder "
             "away; what its trials have recorded is kept."
         ) from error

@@ -56,7 +56,7 @@ def tune(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[st
             *(f"optimizer={optimizer}", f"task={task}"),
         ]
     )
-    config = compose.composed([item for item in base if not item.startswith("hydra")])
+    config = compose.composed(base)
     if config.debug is not None:
         raise UserError("Invalid debug: a trial is a whole run. Leave it out.")
     if config.task.arguments.get("validation_fraction") == 0:

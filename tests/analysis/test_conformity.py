@@ -7,8 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hydra import initialize_config_dir
-from omegaconf import OmegaConf
 
 from analysis.published.verdict import verdicts
 from analysis.results.load import load_results
@@ -33,10 +31,8 @@ TYPED = {
 
 
 def described(*typed: str) -> dict[str, Any]:
-    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        whole = compose.compose_job([*typed, "seed=0"], hydra=True)
-        own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-        config = compose.resolve(own)
+    whole = compose.compose_job([*typed, "seed=0"])
+    config = compose.resolve(whole)
     config = config.having(origin=origin.trace(config, whole.hydra.runtime.choices))
     return identity.describe(config, TASK)
 

@@ -268,6 +268,7 @@ def test_every_published_row_has_a_verdict_and_its_rule_is_in_the_caption(tmp_pa
     first = table.iloc[0]
     assert first["published"] == "95.64"
     assert first["verdict"].startswith("not run (python -m experiments.train")
+    (tmp_path / "no").mkdir()
     arguments = ["--runs", str(tmp_path / "no"), "--out", str(tmp_path), "--tables-only"]
     assert report.main([*arguments, "--only", "published_vs_reproduced"]) == 0
     text = (tmp_path / "tables" / "published_vs_reproduced.md").read_text("utf-8")
@@ -310,15 +311,15 @@ def test_tuned_rates_are_those_of_the_methods_rows(write_run: Any, runs_dir: Pat
 
 
 def test_without_runs_every_table_is_written_and_says_what_makes_it(tmp_path: Path) -> None:
-    assert (
-        report.main(["--runs", str(tmp_path / "no"), "--out", str(tmp_path), "--tables-only"]) == 0
-    )
+    runs, out = tmp_path / "no", tmp_path / "out"
+    runs.mkdir()
+    assert report.main(["--runs", str(runs), "--out", str(out), "--tables-only"]) == 0
     names = {module.name for module in pkgutil.iter_modules(analysis.tables.__path__)}
-    written = {path.name for path in (tmp_path / "tables").iterdir()}
+    written = {path.name for path in (out / "tables").iterdir()}
     assert written == {f"{name}.{form}" for name in names for form in FORMATS}
     for name in ("results", "cost", "coverage", "tuning_effort"):
         for form in FORMATS:
-            assert "make " in (tmp_path / "tables" / f"{name}.{form}").read_text("utf-8")
+            assert "make " in (out / "tables" / f"{name}.{form}").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", ["results", "cost", "coverage"])

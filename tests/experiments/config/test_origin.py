@@ -1,10 +1,8 @@
 import json
 
 import pytest
-from hydra import initialize_config_dir
-from omegaconf import OmegaConf
 
-from experiments.config import commandline, compose, identity, origin
+from experiments.config import compose, identity, origin
 from experiments.records.schema import load_run
 from experiments.replay import migrate
 from experiments.run import execute
@@ -30,10 +28,8 @@ JOBS = {
 
 
 def composed(overrides):
-    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        whole = compose.compose_job(list(overrides), hydra=True)
-        own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-        config = compose.resolve(own)
+    whole = compose.compose_job(list(overrides))
+    config = compose.resolve(whole)
     return config, origin.trace(config, whole.hydra.runtime.choices)
 
 

@@ -4,7 +4,6 @@ import json
 import shutil
 
 import pytest
-from hydra import initialize_config_dir
 
 from experiments.config import commandline, compose, recipes
 from experiments.config.compositions import Compositions
@@ -48,8 +47,7 @@ SAMPLE = [
 
 
 def composed(job):
-    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        return compose.resolve(compose.compose_job(list(job)))
+    return compose.composed(job)
 
 
 def test_a_job_that_follows_from_others_is_the_one_that_hydra_composes(monkeypatch):

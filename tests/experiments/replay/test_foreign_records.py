@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.config import targets
+from experiments.config import foreign
 from experiments.errors import UserError
 from experiments.records.schema import PATCH_FILE
 from experiments.replay import recorded_code, rerun
@@ -127,13 +127,13 @@ def test_what_is_typed_beside_the_command_is_built(record: Path, trap: Path, cap
 def test_a_file_of_ones_own_in_conf_names_it(tmp_path: Path, recorded: Path) -> None:
     conf = Path(shutil.copytree(checkout.ROOT / "conf", tmp_path / "conf"))
     config = rerun.read(recorded).config
-    targets.check(config, conf=conf)
+    foreign.check(config, conf=conf)
     config["optimizer"] = config["optimizer"] | {"_target_": "mine.Optimizer"}
     with pytest.raises(UserError, match=r"optimizer._target_=mine.Optimizer"):
-        targets.check(config, conf=conf)
+        foreign.check(config, conf=conf)
     (conf / "optimizer" / "broken.yaml").write_text("_target_: [")
     (conf / "optimizer" / "mine.yaml").write_text("_target_: mine.Optimizer\n_partial_: true\n")
-    targets.check(config, conf=conf)
+    foreign.check(config, conf=conf)
 
 
 def test_a_mirror_that_a_record_names_is_not_started(

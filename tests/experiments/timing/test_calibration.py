@@ -8,9 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_dir
 
-from experiments.config import commandline, compose
+from experiments.config import compose
 from experiments.errors import UserError
 from experiments.records.calibration import RUN_FILE, read
 from experiments.records.outcome import PreparationError
@@ -181,8 +180,7 @@ def test_a_sweep_measures_only_for_runs_that_it_would_start(
     monkeypatch.setattr(calibration_process, "measure", measure)
     folders = (f"runs_dir={config.runs_dir}", f"cache_dir={config.cache_dir}")
     typed = ["optimizer=adam", *MATCH, "tracking=none", "threads=1", *folders, "seed=1"]
-    with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-        first = compose.resolve(compose.compose_job(typed))
+    first = compose.composed(typed)
     assert run.execute(first).status == "failed"
     asked.clear()
     calibration.prepare([[*typed, f"retry={retry}"]], [first])

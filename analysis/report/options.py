@@ -1,0 +1,34 @@
+"""Options of the report's commands: a mistake in one is one line and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from experiments.output import say
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser that says what was wrong without its whole usage; ``--help`` has that."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and end."""
+        say(f"error: {' '.join(message.split())}. See --help.", error=True)
+        sys.exit(2)
+
+
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Add what every one of the commands takes."""
+    for name, default, what in (
+        ("--runs", "runs", "folder of the run records"),
+        ("--out", "out", "folder to write to"),
+    ):
+        parser.add_argument(name, default=default, type=_named, help=what)
+
+
+def _named(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must name a folder, and is empty")
+    return Path(text)

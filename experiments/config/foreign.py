@@ -1,0 +1,96 @@
+"""What a recorded config may be built of: what the files of ``conf/`` name, and what was typed.
+
+A record is data and may come from anybody. Hydra calls whatever ``_target_`` names, as its other
+keys between underscores say; so of a record each of them must be one that a file of the config
+group has at the same place. Nothing is imported to find out.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.config import commandline
+from experiments.errors import UserError
+
+GROUPS = ("task", "tokenization", "model", "optimizer", "schedule")
+"""Of what a run is built."""
+NOTES = ("origin", "tuning", "tracking")
+"""Sections of a record that nothing is built of."""
+
+Special = tuple[str, Any]
+
+
+def specials(value: Any, place: str = "") -> Iterator[Special]:
+    """Yield every key of nested values that Hydra reads as an order, by dotted place.
+
+    Example:
+        >>> list(specials({"_target_": "a.B", "lr": 1.0, "inner": [{"_target_": "c"}]}))
+        [('_target_', 'a.B'), ('inner.0._target_', 'c')]
+    """
+    pairs: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, Mapping) else ()
+    if isinstance(value, list | tuple):
+        pairs = enumerate(value)
+    for key, item in pairs:
+        name = str(key)
+        if len(name) > 2 and name[0] == name[-1] == "_":
+            yield f"{place}{name}", item
+        yield from specials(item, f"{place}{name}.")
+
+
+def named(group: str, conf: Path = commandline.CONF) -> list[Special]:
+    """List the special keys of all files of a config group; a file that is no YAML has none."""
+    found: list[Special] = []
+    for path in sorted((conf / group).glob("*.yaml")):
+        try:
+            found += specials(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, yaml.YAMLError):
+            continue
+    return found
+
+
+def typed(words: Sequence[str]) -> tuple[list[Special], list[str]]:
+    """Split off what a user allows besides, as ``optimizer._target_=my.Optimizer``.
+
+    Returns:
+        The keys with their values, and the other words.
+
+    Example:
+        >>> typed(["run=a", "optimizer._target_=my.Optimizer"])
+        ([('optimizer._target_', 'my.Optimizer')], ['run=a'])
+    """
+    found, others = [], []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if equals and key.partition(".")[0] in GROUPS and key.endswith("_"):
+            found.append((key, yaml.safe_load(value)))
+        else:
+            others.append(word)
+    return found, others
+
+
+def check(
+    config: Mapping[str, Any], *, allowed: Sequence[Special] = (), conf: Path = commandline.CONF
+) -> None:
+    """Refuse a recorded config that would build something else.
+
+    Args:
+        config: The config as it was recorded.
+        allowed: What the user typed, as ``typed`` reads it.
+        conf: The ``conf/`` of the code that is to run.
+
+    Raises:
+        UserError: Names the first such key.
+    """
+    for section, value in config.items():
+        if section in NOTES:
+            continue
+        own = named(section, conf) if section in GROUPS else []
+        known = [(f"{section}.{place}", given) for place, given in own]
+        for place, given in specials({section: value}):
+            if (place, given) not in [*known, *allowed]:
+                raise UserError(
+                    f"The record has {place}={given}, which no file of conf/{section} has: it is "
+                    f"not called. If it is yours, type {place}={given} beside the command."
+                )

@@ -1,0 +1,66 @@
+"""What is a sweep, what is shown without its data, and how many runs are counted."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import train
+from tests.support.commands import exit_code
+from tests.support.sweeps import ROOT, statuses
+
+SHORT = ["task=digits", "optimizer=sgd", "tracking=none", "budget=steps", "budget.steps=2"]
+
+
+def train_in_a_process(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "experiments.train", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("option", ["-m", "--multirun"])
+def test_the_option_may_stand_between_overrides(option: str, tmp_path: Path) -> None:
+    done = train_in_a_process(*SHORT, option, f"runs_dir={tmp_path}", "seed=0,1")
+    assert done.returncode == 0, done.stderr
+    assert "sweep of 2: 2 done (0 from before)" in done.stderr
+    assert statuses(tmp_path) == ["done", "done"]
+
+
+def test_jobs_that_are_one_run_are_counted_and_told_once(tmp_path: Path) -> None:
+    """Side by side, one of two equal jobs would wait for the other and count as one more."""
+    twice = ["optimizer.lr=0.01,1e-2", "threads=1,2", "launcher=joblib", "jobs=2"]
+    done = train_in_a_process("-m", *SHORT, f"runs_dir={tmp_path}", "seed=0", *twice)
+    assert done.returncode == 0, done.stderr
+    assert "sweep of 1: 1 done (0 from before)" in done.stderr
+    (note,) = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+    assert note.startswith("note: asked for more than once, run once: digits sgd seed 0 (run ")
+    assert note.endswith(" and 2 more")
+    assert statuses(tmp_path) == ["done"]
+
+
+def test_runs_of_several_grids_are_numbered_by_what_they_are() -> None:
+    numbers = train._numbered([[*SHORT, "seed=0,1"], [*SHORT, "seed=1,2,1"]])
+    assert numbers == [[0, 1], [None, 2, None]]
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (["--cfg", "job"], "_target_: experiments.tasks.cifar10.build"),
+        (["--cfg", "job", "--package", "model"], "_target_: experiments.models."),
+        (["--info", "defaults"], "task/cifar10"),
+    ],
+)
+def test_a_config_is_shown_without_its_data(
+    options: list[str],
+    shown: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert exit_code("train", *options, "task=cifar10", "data_dir=none") == 0
+    output, errors = capsys.readouterr()
+    assert shown in output
+    assert errors == ""
+    assert list(tmp_path.iterdir()) == []
