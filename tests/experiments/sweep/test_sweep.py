@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from experiments.records.outcome import Outcome
-from experiments.records.schema import TEXTS, load_runs
+from experiments.records.schema import load_runs
 from experiments.records.store import RunFolder
+from experiments.records.tables import IDENTITY
 from experiments.sweep import supervision
 from experiments.sweep.sweep import Sweep, execute_job, run
 from tests.support.sweeps import ROOT, command, measurements, sweep, wait_for_rows
@@ -68,7 +69,9 @@ def test_to_fail_fast_a_failure_of_an_earlier_sweep_counts(make_config, monkeypa
         return Outcome(folder.run_id, "it", ended, "why"), 0, False
 
     monkeypatch.setattr(supervision, "run_child", run_child)
-    facts: dict[str, Any] = dict.fromkeys(TEXTS, "x")
+    facts: dict[str, Any] = dict.fromkeys(
+        (key for key, kind in IDENTITY.keys.items() if kind.required), "x"
+    )
     facts |= {"higher_is_better": True, "hyperparameters": {}, "protocol": {}}
 
     def ask(**options: bool) -> int:
