@@ -14,6 +14,8 @@ from experiments.errors import UserError
 from experiments.tracking import offline
 from experiments.tracking.mirror import Mirror, Row, Subject
 
+LOADED_LATE = ("wandb",)  # by a run that is mirrored; before it, where a process is forked for it
+
 logger = logging.getLogger(__name__)
 
 MODES = ("auto", "online", "offline", "none")
