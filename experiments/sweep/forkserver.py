@@ -36,12 +36,16 @@ PATIENCE_SECONDS = 120.0
 """What a run has to finish its step and to save its state, when whoever asked for it is gone."""
 
 
+# torch loads its compiler in the first construction of any optimizer, though nothing is compiled.
+_NEEDED = ("experiments.sweep.child", "experiments.run.run", "torch._dynamo")
+
+
 def serve(channel: socket.socket) -> None:
     """Fork a run for each request, until the other end of the channel is closed."""
     handlers: dict[int, Any] = {
         number: signal.signal(number, signal.SIG_IGN) for number in signals.SIGNALS
     }
-    load(["experiments.sweep.child", "experiments.run.run"])
+    load(_NEEDED)
     from experiments.system import checkout
 
     checkout.version()  # of the code that was loaded, whatever is edited meanwhile
