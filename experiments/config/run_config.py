@@ -33,6 +33,7 @@ NOT_HASHED = (
     "tracking",
     "threads",
     "retry",
+    "fresh",
     "grids",
     "recipe",
     "distributed",
@@ -304,6 +305,7 @@ class RunConfig:
     evaluate_test: bool = True
     threads: int | None = None
     jobs: int = 1
+    fresh: bool = False
     processes: int = 1
     memory_limit_gb: float | None = None
     retry: bool = False

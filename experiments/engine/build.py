@@ -18,7 +18,6 @@ from experiments.engine.built import Built
 from experiments.engine.compute import Compute
 from experiments.engine.precision import Precision
 from experiments.engine.ranks import Ranks
-from experiments.engine.synced_norm import synchronise
 from experiments.errors import UserError, one_line
 from experiments.models import transfer
 from experiments.optimizers.scalar_control import ScalarControl
@@ -130,6 +129,8 @@ def _placed(model: nn.Module, plan: Compute, *, channels_last: bool) -> nn.Modul
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
     if plan.strategy is not None:
+        from experiments.engine.synced_norm import synchronise  # loads the compiler
+
         model = synchronise(model, plan.device)
     return parallel.split(model) if plan.strategy == "fsdp" else model
 

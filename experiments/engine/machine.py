@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from experiments.system import checkout
+from experiments.system import checkout, process
 
 # Those whose version can change a number, and the mirror.
 PACKAGES = (
@@ -35,6 +35,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
+        "started": process.started,
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "cpu_model": cpu_model(),

@@ -13,7 +13,6 @@ from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from experiments.errors import UserError
 
@@ -81,6 +80,8 @@ def locate(source: str, *, model: str, weights: str | None, data_dir: Path) -> P
             f"Invalid pretrained.source: {IMAGENET}. torchvision has no weights of the definition "
             f"model={model}; give the path of a file."
         )
+    from torchvision import models  # takes a second, and the compiler with it
+
     url = models.get_weight(weights).url
     path = data_dir / FOLDER / url.rpartition("/")[2]
     if not path.is_file():

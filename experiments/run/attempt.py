@@ -32,6 +32,7 @@ from experiments.run import control, environment, run_summary
 from experiments.run.display import Display
 from experiments.run.run_record import RunRecord
 from experiments.system import signals
+from experiments.system.memory import Peak
 from experiments.tasks.task import Task
 from experiments.tracking.mirror import Mirror, open_mirror, subject_of_run
 
@@ -61,6 +62,7 @@ def attempt(
         UserError: If something that the user can mend stands in the way; the record stays as it
             was.
     """
+    peak = Peak()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     if world.leads:
@@ -75,7 +77,7 @@ def attempt(
             for remark in remarks:
                 display.line(remark)
         remarks += rulesets.remarks(config)  # the preflight has shown them
-        training = _Training(config, record, built, display, matched)
+        training = _Training(config, record, built, display, matched, peak)
         training.resume(remarks)
     except Exception as error:
         if refusal(error) is not None:
@@ -128,7 +130,9 @@ class _Training:
         built: Built,
         display: Display,
         matched: Calibration | None,
+        peak: Peak,
     ) -> None:
+        self.peak = peak
         self.config, self.record, self.built, self.display = config, record, built, display
         self.folder, self.leads, self.matched = record.folder, built.world.leads, matched
         self.stop = signals.StopRequest()
@@ -272,4 +276,6 @@ class _Training:
             self.record.write(status, reason, progress=progress, summary=self._summary())
 
     def _summary(self) -> dict[str, Any]:
-        return run_summary.summary(self.built, self.trainer.counters, self.rows, self.matched)
+        return run_summary.summary(
+            self.built, self.trainer.counters, self.rows, self.matched, self.peak
+        )

@@ -1,7 +1,5 @@
 """What the status of a run tells of it: how far it came, what it cost, and its results."""
 
-import resource
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +10,7 @@ from experiments.engine.loop import Counters, Row
 from experiments.optimizers.left_alone import left_alone_percent
 from experiments.records.calibration import Calibration
 from experiments.records.schema import final_and_best
+from experiments.system.memory import Peak
 
 
 def progress(built: Built, counters: Counters, rows: Sequence[Row]) -> dict[str, Any]:
@@ -33,7 +32,11 @@ def progress(built: Built, counters: Counters, rows: Sequence[Row]) -> dict[str,
 
 
 def summary(
-    built: Built, counters: Counters, rows: Sequence[Row], matched: Calibration | None
+    built: Built,
+    counters: Counters,
+    rows: Sequence[Row],
+    matched: Calibration | None,
+    peak: Peak,
 ) -> dict[str, Any]:
     """Costs, what the budget gave, and the result columns.
 
@@ -42,13 +45,14 @@ def summary(
         counters: Where its training stands.
         rows: Its evaluations.
         matched: What a step costs, where the budget matches a training time.
+        peak: What the process has added since the attempt began.
     """
     task = built.task
     left_alone = left_alone_percent(built.optimizer, built.model)
     return {
         "parameters": sum(p.numel() for p in built.model.parameters()),
         "state_bytes": _tensor_bytes(built.optimizer.state_dict()),
-        "peak_memory_bytes": _peak_memory_bytes(built.device),
+        "peak_memory_bytes": _peak_memory_bytes(built.device, peak),
         **({} if left_alone is None else {"left_alone_percent": left_alone}),
         f"{task.unit}_per_second": counters.total_count / max(counters.train_seconds, 1e-9),
         **_budget(built, counters, matched),
@@ -70,12 +74,9 @@ def _budget(built: Built, counters: Counters, matched: Calibration | None) -> di
     return facts
 
 
-def _peak_memory_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    # `ru_maxrss` is in bytes on macOS, in kibibytes elsewhere.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def _peak_memory_bytes(device: torch.device, peak: Peak) -> int:
+    is_cuda = device.type == "cuda"
+    return torch.cuda.max_memory_allocated(device) if is_cuda else peak.added_bytes()
 
 
 def _tensor_bytes(value: Any) -> int:

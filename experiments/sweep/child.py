@@ -27,13 +27,18 @@ from experiments.system import exits, memory, ranks
 from experiments.system.log import show_log
 
 
-def main(path: Path) -> int:
-    """Execute the config that the file at ``path`` has; the outcome goes into a file beside it."""
+def main(path: Path, *, parent: int | None = None) -> int:
+    """Execute the config that the file at ``path`` has; the outcome goes into a file beside it.
+
+    Args:
+        path: The request.
+        parent: The process with which this one ends; None: the one that the request names.
+    """
     request = json.loads(path.read_text(encoding="utf-8"))
     config = RunConfig.of(request["config"])
     several = config.processes > 1
     inside = several and "RANK" in os.environ
-    exits.end_with_parent(os.getppid() if inside else request["parent"])
+    exits.end_with_parent(os.getppid() if inside else parent or request["parent"])
     output.prepare()
     show_log()
     if several and not inside:

@@ -5,19 +5,19 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from experiments.config.run_config import RunConfig
 from experiments.records.outcome import Outcome, judge
 from experiments.records.schema import BrokenRecordError
 from experiments.records.store import RunFolder
+from experiments.sweep import forks
 from experiments.sweep.shared_folder import ANSWER_SUFFIX, SweepFolder
 from experiments.system import memory
 
 _POLL_SECONDS = 0.2
+_KNOWN_PACKAGES = ("adafisher", "experiments", "pytorch_optimizer", "torch")
 # A run that was asked to stop finishes its step, or its evaluation, and writes a checkpoint.
 _PATIENCE_SECONDS = 120.0
 
@@ -50,12 +50,8 @@ def run_child(
     answer = path.with_suffix(ANSWER_SUFFIX)
     answer.unlink(missing_ok=True)
     kills = memory.kills()
-    child = subprocess.Popen(
-        [sys.executable, "-m", "experiments.sweep.child", str(path)],
-        cwd=Path(__file__).parents[2],
-        stdin=subprocess.DEVNULL,
-        env=environment,
-    )
+    is_forked = not config.fresh and config.processes == 1  # torchrun starts interpreters anyway
+    child = forks.start(path, environment, modules=_modules(config) if is_forked else None)
     try:
         _wait(child, is_to_stop)
     finally:
@@ -68,7 +64,16 @@ def run_child(
     return outcome, child.returncode, memory.kills() > kills
 
 
-def _wait(child: "subprocess.Popen[bytes]", is_to_stop: Callable[[], bool]) -> None:
+def _modules(config: RunConfig) -> list[str]:
+    """Name the modules that a run builds from, of those that are known to do nothing at import."""
+    sections = (config.task, config.model, config.optimizer, config.schedule, config.tokenization)
+    targets = [section.arguments["_target_"] for section in sections if section is not None]
+    targets.append(config.tracking.get("_target_"))
+    modules = [str(target).rpartition(".")[0] for target in targets if target]
+    return [name for name in modules if name.partition(".")[0] in _KNOWN_PACKAGES]
+
+
+def _wait(child: forks.Process, is_to_stop: Callable[[], bool]) -> None:
     deadline = None
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):

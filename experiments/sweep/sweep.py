@@ -21,7 +21,7 @@ from experiments.records.outcome import EXIT_CODES, Outcome
 from experiments.records.schema import FAULTS
 from experiments.records.store import RunFolder, settled
 from experiments.run.display import PLAIN_VARIABLE, Display
-from experiments.sweep import reporting, supervision
+from experiments.sweep import forks, reporting, supervision
 from experiments.sweep.shared_folder import SweepFolder
 from experiments.system import cores, log, signals
 
@@ -201,6 +201,7 @@ def run(
             if shared.stop_cause() is None:
                 text = " ".join(str(error).split())[:300]
                 say(f"error: the launcher broke off: {text}", error=True)
+    forks.end()
     outcomes, cause = shared.outcomes(), shared.stop_cause()
     reporting.summarise(outcomes, size, started=shared.started())
     if whole or parallel is not None:  # jobs of a scheduler may still need it

@@ -15,6 +15,8 @@ _COUNTERS = (
     Path("/proc/vmstat"),
 )
 _FIRST_TO_GO = "500"
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 def limit(gigabytes: float | None) -> None:
@@ -36,6 +38,35 @@ def limit(gigabytes: float | None) -> None:
         if most != resource.RLIM_INFINITY:
             wanted = min(wanted, most)
         resource.setrlimit(resource.RLIMIT_DATA, (wanted, wanted))
+
+
+class Peak:
+    """The most memory that this process has added since this was made.
+
+    On Linux by the resident set, whose peak is begun anew: ``ru_maxrss`` is handed on through fork
+    and exec, and so is at least the peak of whoever started the process. Elsewhere by its growth,
+    which is at most that.
+    """
+
+    def __init__(self) -> None:
+        self._before = _resident_peak(anew=True)
+
+    def added_bytes(self) -> int:
+        """How many bytes that is now."""
+        return max(0, _resident_peak() - self._before)
+
+
+def _resident_peak(*, anew: bool = False) -> int:
+    """Bytes of the largest resident set so far; ``anew``: let it begin with the present one."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        if anew:
+            _CLEAR_REFS.write_text("5", encoding="ascii")
+        lines = _STATUS.read_text(encoding="utf-8").splitlines()
+        told = dict(line.split(":", 1) for line in lines)
+        return int(told["VmHWM"].split()[0]) * 1024
+    # In bytes on macOS, in kibibytes elsewhere.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def give_back() -> None:

@@ -11,6 +11,8 @@ from experiments.errors import UserError
 from experiments.tracking import offline, server
 from experiments.tracking.mirror import Mirror, Row, Subject
 
+LOADED_LATE = ("wandb",)  # by a run that is mirrored; before it, where a process is forked for it
+
 MODES = ("auto", "online", "offline", "none")
 SWEEP_VARIABLE = "WANDB_SWEEP_ID"
 RUN_VARIABLE = "WANDB_RUN_ID"

@@ -75,13 +75,20 @@ def wait_for_rows(runs: Path, count: int, process: subprocess.Popen) -> None:
 
 
 def children_of(runs: Path) -> list[int]:
-    """Processes of any kin that execute a run of this folder."""
+    """Processes of any kin that execute a run of this folder, or fork those that do."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"experiments.sweep.child" in words and any(os.fsencode(runs) in word for word in words):
+        module = {b"experiments.sweep.child", b"experiments.sweep.forkserver"} & set(words)
+        if module and any(os.fsencode(runs) in word for word in words):
             found.append(int(path.parent.name))
     return found
+
+
+def kin(pid: int) -> list[int]:
+    """The children of a process."""
+    listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=True)
+    return [int(line) for line in listed.stdout.split()]

@@ -15,7 +15,15 @@ from experiments.records.store import RunFolder
 from experiments.records.tables import IDENTITY
 from experiments.sweep import supervision
 from experiments.sweep.sweep import Sweep, execute_job, run
-from tests.support.sweeps import ROOT, command, measurements, sweep, wait_for_rows
+from tests.support.sweeps import (
+    ROOT,
+    children_of,
+    command,
+    kin,
+    measurements,
+    sweep,
+    wait_for_rows,
+)
 
 
 def test_a_bad_run_is_a_row_and_the_others_finish(tmp_path):
@@ -125,11 +133,11 @@ def test_ctrl_c_while_a_run_starts_leaves_no_traceback(tmp_path):
     process = subprocess.Popen(
         command(tmp_path, *LONG), cwd=ROOT, stderr=subprocess.PIPE, text=True, process_group=0
     )
-    find = ["pgrep", "-P", str(process.pid), "-f", "experiments.sweep.child"]
+    find = ["pgrep", "-P", str(process.pid), "-f", "experiments.sweep.forkserver"]
     while subprocess.run(find, stdout=subprocess.DEVNULL, check=False).returncode:
         assert process.poll() is None
         time.sleep(0.05)
-    time.sleep(0.3)  # the child's interpreter is up and loads torch
+    time.sleep(0.3)  # its interpreter is up and loads torch
     os.killpg(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -137,21 +145,36 @@ def test_ctrl_c_while_a_run_starts_leaves_no_traceback(tmp_path):
     assert "sweep of 2: 1 interrupted, 1 not started" in told
 
 
-def test_a_killed_child_is_a_row_and_goes_on_when_asked_again(tmp_path, unbroken):
+@pytest.mark.parametrize("fresh", ["true", "false"])
+def test_a_killed_child_is_a_row_and_goes_on_when_asked_again(tmp_path, unbroken, fresh):
     process = subprocess.Popen(
-        command(tmp_path, *LONG), cwd=ROOT, stderr=subprocess.PIPE, text=True
+        command(tmp_path, *LONG, f"fresh={fresh}"), cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
     wait_for_rows(tmp_path, 5, process)
-    children = subprocess.run(
-        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
-    )
-    os.kill(int(children.stdout.split()[0]), signal.SIGKILL)
+    (child,) = kin(process.pid)
+    os.kill(child if fresh == "true" else kin(child)[0], signal.SIGKILL)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "sweep of 2: 1 done, 1 interrupted" in told
     reasons = {run.status: run.reason for run in load_runs(tmp_path)[0]}
     assert reasons["interrupted"] == "the run's process was killed by SIGKILL"
     assert sweep(tmp_path, *LONG).returncode == 0
+    assert measurements(tmp_path) == unbroken
+
+
+def test_a_run_whose_server_is_killed_saves_its_state_and_the_others_run(tmp_path, unbroken):
+    process = subprocess.Popen(
+        command(tmp_path, *LONG), cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    wait_for_rows(tmp_path, 5, process)
+    (server,) = kin(process.pid)
+    os.kill(server, signal.SIGKILL)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 1, told
+    assert "sweep of 2: 1 done, 1 interrupted" in told
+    assert children_of(tmp_path) == []
+    result = sweep(tmp_path, *LONG)
+    assert "resumed after step" in result.stderr
     assert measurements(tmp_path) == unbroken
 
 

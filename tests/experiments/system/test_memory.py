@@ -1,10 +1,12 @@
-"""What is done about memory: here, returning what was freed."""
+"""What is done about memory: what was freed is returned, and what a run adds is told."""
 
 import ctypes
 import subprocess
 import sys
 
 import pytest
+
+from experiments.system.memory import Peak
 
 PROGRAM = """
 from pathlib import Path
@@ -32,3 +34,34 @@ def test_what_was_freed_goes_back_to_the_system():
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
     )
     assert int(told.stdout) > 150e6  # of 240 MB
+
+
+HOLDS_MUCH = """
+import subprocess, sys
+held = bytearray(b"x" * 300_000_000)
+print(subprocess.run([sys.executable, "-c", sys.argv[1]], capture_output=True, text=True).stdout)
+"""
+ADDS = """
+from experiments.system.memory import Peak
+peak = Peak()
+for _ in range(3):
+    taken = b"x" * 100_000_000
+    del taken
+print(peak.added_bytes())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only the growth of a peak is known")
+@pytest.mark.parametrize("starter", [ADDS, HOLDS_MUCH], ids=["small", "that holds 300 MB"])
+def test_the_memory_of_a_run_is_not_that_of_who_started_it(starter):
+    told = subprocess.run(
+        [sys.executable, "-c", starter, ADDS], capture_output=True, text=True, check=True
+    )
+    assert 99e6 < int(told.stdout) < 110e6  # some of it lay ready
+
+
+def test_what_is_freed_before_is_not_counted():
+    freed = bytearray(b"x" * 100_000_000)
+    del freed
+    peak = Peak()
+    assert peak.added_bytes() < 50e6

@@ -1,0 +1,232 @@
+"""Starts the process of a run: forked from one that has loaded everything, or by exec.
+
+A process that starts runs keeps one server for them, with the environment of the runs, which the
+libraries below torch read at exec. A run whose environment is another one gets another server.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from experiments.output import say
+from experiments.run.display import PLAIN_VARIABLE
+from experiments.sweep.forkserver import MESSAGE_BYTES
+from experiments.system import cores
+
+ROOT = Path(__file__).parents[2]
+# Read by Python, when they are needed: these alone may differ between runs of one server.
+_OF_A_RUN = (cores.VISIBLE, PLAIN_VARIABLE)
+_MOST_DEATHS = 2
+
+
+class Process(Protocol):
+    """What of ``subprocess.Popen`` both kinds have."""
+
+    returncode: int
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; raises ``subprocess.TimeoutExpired``."""
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal, unless it has ended."""
+
+    def kill(self) -> None:
+        """Send SIGKILL, unless it has ended."""
+
+
+def start(
+    request: Path, environment: Mapping[str, str], *, modules: Sequence[str] | None
+) -> Process:
+    """Start the process of a run.
+
+    Args:
+        request: The file that tells it what to do, for ``experiments.sweep.child``.
+        environment: Its variables.
+        modules: What a server loads before it forks; None: an interpreter of its own.
+    """
+    if modules is not None and sys.platform == "linux":
+        forked = _Servers.ours().fork(request, environment, modules)
+        if forked is not None:
+            return forked
+    return _fresh(request, environment)
+
+
+def _fresh(request: Path, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.sweep.child", str(request)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        env=environment,
+    )
+
+
+def end() -> None:
+    """End the server of this process, if it has one."""
+    _Servers.ours().end()
+
+
+class _Server:
+    """A server that runs, and the channel to it."""
+
+    def __init__(self, environment: Mapping[str, str], name: str) -> None:
+        self.environment = environment
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "experiments.sweep.forkserver", str(theirs.fileno()), name],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+            )
+
+    def end(self, *, at_once: bool = False) -> None:
+        self.channel.close()
+        if at_once:
+            self.process.kill()
+        self.process.wait()
+
+
+class _Servers:
+    """The one server of this process, replaced where another environment is needed."""
+
+    _kept: "_Servers | None" = None
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.server: _Server | None = None
+        self.deaths = 0
+
+    @classmethod
+    def ours(cls) -> "_Servers":
+        """Give the one of this process: after a fork, the parent's is not ours."""
+        if cls._kept is None or cls._kept.pid != os.getpid():
+            cls._kept = cls()
+        return cls._kept
+
+    def end(self) -> None:
+        if self.server is not None:
+            self.server.end()
+            self.server = None
+
+    def fork(
+        self, request: Path, environment: Mapping[str, str], modules: Sequence[str]
+    ) -> "Forked | None":
+        """Ask for a run; None where a server cannot give it."""
+        if self.deaths >= _MOST_DEATHS:
+            return None
+        lasting = {name: text for name, text in environment.items() if name not in _OF_A_RUN}
+        if self.server is not None and self.server.environment != lasting:
+            self.end()
+        try:
+            if self.server is None:
+                self.server = _Server(lasting, str(request.parent))
+            variables = {name: environment.get(name) for name in _OF_A_RUN}
+            asked = {"request": str(request), "variables": variables, "modules": list(modules)}
+            self.server.channel.send(json.dumps(asked).encode())
+        except OSError:  # it died while it had no run
+            self.drop()
+            self.deaths += 1
+            return None
+        return Forked(self, self.server, request, environment)
+
+    def drop(self) -> None:
+        """Kill the server, if it still is there."""
+        if self.server is not None:
+            self.server.end(at_once=True)
+            self.server = None
+
+
+class Forked:
+    """A run that a server has forked, or is about to, while it loads what it needs.
+
+    Where the server cannot give it, it is one with an interpreter of its own.
+    """
+
+    def __init__(
+        self, servers: _Servers, server: _Server, request: Path, environment: Mapping[str, str]
+    ) -> None:
+        self.returncode = 0
+        self._servers, self._server = servers, server
+        self._of_its_own = lambda: _fresh(request, environment)
+        self._instead: subprocess.Popen[bytes] | None = None
+        self._pid: int | None = None
+        self._gone: int | None = None  # a descriptor that is ready when the run is gone
+        self._has_ended = False
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._has_ended:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if self._instead is not None:
+                self._ends_with(self._instead.wait(left))
+            elif select.select([self._server.channel], [], [], left)[0]:
+                self._hear()
+            else:
+                raise subprocess.TimeoutExpired("a run", timeout or 0.0)
+        return self.returncode
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal; before the run is there, it ends as one that came while it loaded."""
+        while not self._has_ended and self._pid is None and self._is_told():
+            self._hear()
+        if self._has_ended:
+            return
+        if self._instead is not None:
+            self._instead.send_signal(sig)
+        elif self._pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, sig)
+        else:
+            self._servers.drop()
+            self._ends_with(-sig)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def _is_told(self) -> bool:
+        return self._instead is None and bool(select.select([self._server.channel], [], [], 0)[0])
+
+    def _hear(self) -> None:
+        try:
+            message = self._server.channel.recv(MESSAGE_BYTES)
+        except OSError:
+            message = b""
+        answer = json.loads(message) if message else {}
+        if "pid" in answer:
+            self._pid = answer["pid"]
+            self._gone = os.pidfd_open(answer["pid"])
+        elif "code" in answer:
+            self._servers.deaths = 0
+            with contextlib.suppress(OSError):
+                self._server.channel.send(b"seen")
+            self._ends_with(answer["code"])
+        elif self._gone is None:  # refused, or the server died before there was a run
+            why = answer.get("refused", "the process that was to fork them has ended")
+            say(f"runs get an interpreter each: {why}", error=True)
+            self._servers.drop()
+            self._servers.deaths = _MOST_DEATHS
+            self._instead = self._of_its_own()
+        else:
+            # The server was killed. The system tells its run, which finishes its step and saves.
+            select.select([self._gone], [], [])
+            self._servers.drop()
+            self._servers.deaths += 1
+            self._ends_with(-signal.SIGTERM)
+
+    def _ends_with(self, code: int) -> None:
+        self._has_ended, self.returncode = True, code
+        if self._gone is not None:
+            os.close(self._gone)
+            self._gone = None

@@ -1,0 +1,163 @@
+"""A process that has loaded what a run needs, and is forked for each: `... forkserver FD NAME`.
+
+Loading takes ten times as long as a short run. The process computes nothing: a parallel region or a
+look at CUDA before the fork would hang or cripple each run. So it only loads modules, and what it
+then has beside its one thread and its runs makes it refuse. It is started by exec, keeps no lock or
+file, and holds all that a run must not share with another: a run gets signals, exit handlers and
+random numbers of its own. Linux only; ``experiments.sweep.forks`` is who asks it.
+
+A message on the socket FD is one JSON object. Asked is ``{"request", "variables", "modules"}``;
+told are ``{"pid"}`` and then ``{"code"}``, or ``{"refused"}``. A run that has ended is reaped when
+the answer to its code comes, so that until then nobody else can have its number. NAME is for
+whoever lists the processes.
+"""
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+import weakref
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from experiments.system import process, signals
+
+MESSAGE_BYTES = 2**16
+PATIENCE_SECONDS = 120.0
+"""What a run has to finish its step and to save its state, when whoever asked for it is gone."""
+
+
+# torch loads its compiler in the first construction of any optimizer, though nothing is compiled.
+_NEEDED = ("experiments.sweep.child", "experiments.run.run", "torch._dynamo")
+
+
+def serve(channel: socket.socket) -> None:
+    """Fork a run for each request, until the other end of the channel is closed."""
+    handlers: dict[int, Any] = {
+        number: signal.signal(number, signal.SIG_IGN) for number in signals.SIGNALS
+    }
+    load(_NEEDED)
+    from experiments.system import checkout
+
+    checkout.version()  # of the code that was loaded, whatever is edited meanwhile
+    while message := channel.recv(MESSAGE_BYTES):
+        request = json.loads(message)
+        load(request["modules"])
+        if (refused := _unfit()) is not None:
+            _tell(channel, refused=refused)
+            continue
+        gc.collect()
+        gc.freeze()  # or the first collection of each run would copy every page
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)
+        sys.stdout and sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            channel.close()
+            _run(request, handlers)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
+        _tell(channel, pid=pid)
+        _see_to_its_end(channel, pid)
+
+
+def load(modules: Iterable[str]) -> None:
+    """Import what is not yet; a module that fails is left to the run, which tells of it."""
+    for name in modules:
+        with contextlib.suppress(Exception):
+            module = importlib.import_module(name)
+            load(getattr(module, "LOADED_LATE", ()))
+
+
+def _unfit() -> str | None:
+    """Say why a fork of this process would not be as good as a new one; None if it would."""
+    threads = len(os.listdir("/proc/self/task"))
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()
+    torch = sys.modules["torch"]
+    if threads > 1:
+        return f"a module that it loads starts {threads - 1} threads"
+    if children:
+        return f"a module that it loads starts {len(children)} processes"
+    if torch.cuda.is_initialized():
+        return "a module that it loads initialises CUDA"
+    return None
+
+
+def _see_to_its_end(channel: socket.socket, pid: int) -> None:
+    """Tell how the run ended and reap it; where nobody listens any more, end it."""
+    ended = os.pidfd_open(pid)
+    try:
+        ready, _, _ = select.select([channel.fileno(), ended], [], [])
+        if ended not in ready:  # the channel is closed: nothing else is sent meanwhile
+            os.kill(pid, signal.SIGTERM)
+            if not select.select([ended], [], [], PATIENCE_SECONDS)[0]:
+                os.kill(pid, signal.SIGKILL)
+        else:
+            info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            assert info is not None
+            exited = info.si_code == os.CLD_EXITED
+            _tell(channel, code=info.si_status if exited else -info.si_status)
+            channel.recv(MESSAGE_BYTES)
+    finally:
+        os.close(ended)
+        os.waitpid(pid, 0)
+
+
+def _tell(channel: socket.socket, **answer: Any) -> None:
+    with contextlib.suppress(OSError):  # of a closed channel the next `recv` tells
+        channel.send(json.dumps(answer).encode())
+
+
+def _run(request: Mapping[str, Any], handlers: Mapping[int, Any]) -> NoReturn:
+    """Be a run of its own, from here to the end of the process."""
+    code = 1
+    try:
+        atexit._clear()  # they would remove the folders of the server
+        weakref.finalize._registry.clear()  # type: ignore[attr-defined]
+        weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if handlers[signal.SIGINT] != signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # as `child` has it before its imports
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
+        for name, value in request["variables"].items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        process.started = "forked"
+        _seed_anew()
+        from experiments.sweep import child
+
+        sys.argv = [child.__file__, request["request"]]
+        code = child.main(Path(request["request"]), parent=os.getppid())
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            threading._shutdown()  # type: ignore[attr-defined]
+            atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(code)
+
+
+def _seed_anew() -> None:
+    """Seed what the import seeded: alike in each run, a forgotten seed would look like care."""
+    import numpy
+    import torch
+
+    torch.seed()
+    numpy.random.seed()
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=int(sys.argv[1])) as its_end:
+        serve(its_end)
