@@ -157,7 +157,7 @@ def check(config: RunConfig, job: Sequence[str]) -> None:
 
 def defaults(job: Sequence[str]) -> Mapping[str, Any]:
     """Give the values that the job's groups have, before single keys are overridden."""
-    return _defaults(str(commandline.CONF), tuple(_only_groups(job)))
+    return _defaults(str(commandline.CONF), tuple(only_groups(job)))
 
 
 @cache
@@ -244,5 +244,6 @@ def _unknown_key(key: str, job: Sequence[str]) -> str:
     return f"Unknown key: {key!r}. {nearest(key, known)}"
 
 
-def _only_groups(job: Sequence[str]) -> list[str]:
+def only_groups(job: Sequence[str]) -> list[str]:
+    """Keep of a job's overrides the choices of groups: their files say of what kind values are."""
     return [item for item in job if item.partition("=")[0] in commandline.GROUPS]

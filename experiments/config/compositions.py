@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from experiments.config import commandline, compose
+from experiments.config import commandline, compose, values
 from experiments.config.run_config import RunConfig
 
 Config = dict[str, Any]
@@ -59,15 +59,23 @@ def run_configs(grid: list[str]) -> Iterator[tuple[list[str], RunConfig]]:
     Raises:
         UserError: At the first job that does not compose, or has a value that it cannot have.
     """
-    compositions = Compositions()
-    checked: dict[Overrides, Composition] = {}
+    whole, of_groups = Compositions(), Compositions()
+    made: dict[Overrides, tuple[Composition, RunConfig]] = {}
     for job in commandline.jobs(grid):
         seeds = [int(item.removeprefix("seed=")) for item in job if _SEED.fullmatch(item)]
         others = tuple(item for item in job if not _SEED.fullmatch(item))
-        if others not in checked:
-            checked[others] = compositions.of(others)
-            compose.check(checked[others].resolved(), others)
-        yield job, checked[others].resolved(**({"seed": seeds[-1]} if seeds else {}))
+        if others not in made:
+            composition = whole.of(others)
+            config = composition.resolved()
+            values.check(config.values, like=of_groups.of(compose.only_groups(others)).config)
+            made[others] = composition, config
+        composition, config = made[others]
+        if seeds:
+            # No file refers to the seed, but one may.
+            refers = "${seed" in repr(composition.config)
+            seed = seeds[-1]
+            config = composition.resolved(seed=seed) if refers else config.having(seed=seed)
+        yield job, config
 
 
 @dataclass
@@ -157,7 +165,7 @@ def _compose(job: list[str]) -> Composition:
     whole = compose.compose_job(job)
     own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
     with compose.placed(job):
-        compose.resolve(whole)
+        compose.resolve(whole, complete=False)
     config: Config = OmegaConf.to_container(own, resolve=False)  # type: ignore[assignment]
     choices = whole.hydra.runtime.choices.items()
     return Composition(config, {group: _ours(group, name) for group, name in choices})

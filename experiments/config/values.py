@@ -57,7 +57,8 @@ def check(config: Values, *, like: Values) -> None:
     check_kinds(config, like=like)
     _check_resources(config)
     signed = _named_by(config, "optimizer", "signed")
-    for key, value in leaves(config):
+    in_sections = ((key, value) for key, value in leaves(config) if "." in key)
+    for key, value in in_sections:  # those beside them have bounds of their own
         is_bounded = key.startswith(HYPERPARAMETERS) and not _is_suites(key)
         is_bounded = is_bounded and key.removeprefix(HYPERPARAMETERS) not in signed
         for item in filter(_is_number, _items(value)):

@@ -103,9 +103,8 @@ def test_a_profile_is_a_table_and_a_trace(make_config, capfd):
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_record(make_config, tmp_path, overrides, message):
-    config = make_config(*WHOLE, "budget.steps=20", *overrides)
     with pytest.raises(UserError) as error:
-        run.execute(config)
+        run.execute(make_config(*WHOLE, "budget.steps=20", *overrides))
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
     assert load_runs(tmp_path / "runs" / compose.DEBUG_DIR) == ([], [])

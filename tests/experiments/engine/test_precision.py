@@ -123,7 +123,7 @@ def test_channels_last_is_a_layout_and_no_other_result(make_config, optimizer):
     [
         (["precision=fp8"], r"Invalid precision: 'fp8'\. Must be one of: fp32, tf32, bf16, fp16\."),
         (["precision=tf32", "device=cpu"], r"Invalid precision: tf32\. It needs device=cuda"),
-        (["compile=maybe"], r"Invalid compile: 'maybe'\. Must be one of: true, false\."),
+        (["compile=maybe"], r"Invalid compile: 'maybe'\. Must be true or false"),
         (["channels_last=1"], r"Invalid channels_last: 1\. Must be one of: auto, true, false\."),
         (["distributed=dp"], r"Invalid distributed: 'dp'\. Must be one of: ddp, fsdp\."),
         (["optimizer=kfac", "precision=fp16"], r"optimizer=kfac: not with precision=fp16, as "),
