@@ -138,7 +138,7 @@ def test_a_full_disk_behind_standard_output_is_one_line(full, tmp_path):
     code += " import runpy; runpy.run_module('experiments', run_name='__main__')"
     told = ended(code, f">{full}")
     assert told.returncode == 2
-    line = "error: cannot write standard output: No space left on device."
+    line = "error: cannot read or write standard output: No space left on device."
     assert told.stderr == f"{line} What is already recorded is kept.\n"
 
 

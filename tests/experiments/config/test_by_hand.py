@@ -32,7 +32,10 @@ def test_the_config_is_shown_and_nothing_runs(tmp_path):
 def test_the_config_of_a_sweep_is_refused_in_one_line():
     result = train("--cfg", "job", "--multirun", "seed=0,1")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == "error: --cfg shows the config of one run: leave --multirun out.\n"
+    assert (
+        result.stderr
+        == "error: --cfg shows the config of one run: leave --multirun and --run out.\n"
+    )
 
 
 def test_bash_completes_choices_and_keys():

@@ -68,6 +68,8 @@ def test_run_id_changes_with_the_choice_alone(name: str, make_config: Callable[.
 
 @pytest.mark.parametrize("name", ["adamw", "adafisherw"])
 def test_value_that_is_no_choice_is_refused(name: str, make_config: Callable[..., Any]) -> None:
-    made = make_config(f"optimizer={name}", "optimizer.decay_norms_and_biases=some")
     with pytest.raises(UserError, match=r"Invalid .*decay_norms_and_biases: 'some'. Must be "):
-        build_optimizer(made.optimizer, Parts())
+        make_config(f"optimizer={name}", "optimizer.decay_norms_and_biases=some")
+    made = make_config(f"optimizer={name}").optimizer.having(decay_norms_and_biases="some")
+    with pytest.raises(UserError, match=r"Invalid .*decay_norms_and_biases: 'some'. Must be "):
+        build_optimizer(made, Parts())

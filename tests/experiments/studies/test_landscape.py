@@ -149,7 +149,10 @@ def test_the_data_are_standardised():
         ({"start": [0.2]}, r"Invalid start: \[0.2\]. Must be two numbers."),
         ({"methods": {}}, "Invalid methods"),
         ({"methods": {"adma": {}}}, "Unknown optimizer: 'adma'. Did you mean: adam"),
-        ({"methods": {"adam": {"lr": -1.0}}}, "optimizer=adam: Invalid learning rate: -1.0"),
+        (
+            {"methods": {"adam": {"lr": -1.0}}},
+            "Invalid optimizer.lr: -1.0. Must be finite and >= 0.",
+        ),
     ],
 )
 def test_a_wrong_value_is_one_line(changes, message):

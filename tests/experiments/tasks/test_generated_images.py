@@ -1,14 +1,16 @@
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from experiments.config.run_config import Batching
 from experiments.errors import UserError
 from experiments.tasks import generated_images
 
 FILE = Path(__file__).parents[3] / "conf" / "task" / "generated_images.yaml"
-BATCHING = ("batch_size", "eval_batch_size", "evaluations_per_epoch")
+BATCHING = [one.name for one in fields(Batching)]
 ARGUMENTS = {
     key: value
     for key, value in yaml.safe_load(FILE.read_text()).items()

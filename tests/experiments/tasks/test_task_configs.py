@@ -1,13 +1,16 @@
 import inspect
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
+from experiments.config.run_config import Batching
+
 CONF = Path(__file__).parents[3] / "conf" / "task"
 SUITE_KEYS = {"defaults", "_target_", "_partial_", "suite"}
-BATCHING = {"batch_size", "eval_batch_size", "evaluations_per_epoch"}
+BATCHING = {one.name for one in fields(Batching)}
 FILES = sorted(CONF.glob("*.yaml"))
 CNN_TASKS = {"digits", "mnist", "cifar10", "cifar10_jpeg", "cifar100"}
 CNN_TASKS |= {"tiny_imagenet", "tiny_imagenet_val", "imagenet1k"}
