@@ -13,7 +13,8 @@ import torch
 import yaml
 
 from experiments.__main__ import VERBS
-from experiments.config.run_config import IDENTIFYING, NOT_HASHED, RunConfig
+from experiments.config.essence import IDENTIFYING, NOT_HASHED
+from experiments.config.run_config import RunConfig
 from experiments.engine.machine import describe_machine
 from experiments.records import tables
 from experiments.records.schema import load_runs

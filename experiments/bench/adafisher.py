@@ -18,7 +18,7 @@ from experiments.bench.interleaved import Contender, Problem, Seconds, measure
 from experiments.bench.options import BenchOptions
 from experiments.config import refusals
 from experiments.config.commandline import CONF
-from experiments.config.run_config import MethodSection
+from experiments.config.sections import MethodSection
 from experiments.engine.build import build_optimizer
 from experiments.errors import UserError
 from experiments.models import resnet

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.profiler import ProfilerActivity, profile
 
-from experiments.config.run_config import Needs
+from experiments.config.sections import Needs
 from experiments.engine.step import backward, differentiable_forward
 
 

@@ -19,7 +19,7 @@ from experiments.bench.adafisher import problem as large_problem
 from experiments.bench.interleaved import Contender, Problem, first_step, measure
 from experiments.bench.options import BenchOptions
 from experiments.config import commandline
-from experiments.config.run_config import MethodSection
+from experiments.config.sections import MethodSection
 from experiments.engine.build import build_optimizer
 from experiments.errors import UserError
 from experiments.models.gpt import GPT

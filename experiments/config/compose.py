@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.config import commandline, refusals, suite_keys, values
 from experiments.config.nearest import nearest
-from experiments.config.run_config import FOLDERS, RunConfig, Section
+from experiments.config.run_config import FOLDERS, RunConfig
+from experiments.config.sections import Section
 from experiments.config.suite_keys import KEYS, SUITE
 from experiments.errors import UserError
 

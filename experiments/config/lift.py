@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.config.run_config import SUITE
+from experiments.config.suite_keys import SUITE
 
 # What stood beside the arguments of an object before it had a key of its own.
 _BESIDE = {

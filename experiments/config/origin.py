@@ -13,8 +13,10 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from experiments.config import commandline, compose, identity, values
+from experiments.config.essence import IDENTIFYING, NOT_HASHED
 from experiments.config.rulesets import TUNED
-from experiments.config.run_config import IDENTIFYING, NOT_HASHED, SUITE, RunConfig
+from experiments.config.run_config import RunConfig
+from experiments.config.suite_keys import SUITE
 
 Facts = dict[str, Any]
 Choices = Mapping[str, str | None]

@@ -12,7 +12,8 @@ from torch.optim import Optimizer
 
 from experiments import seeding
 from experiments.config import budget
-from experiments.config.run_config import MethodSection, Needs, RunConfig, Section
+from experiments.config.run_config import RunConfig
+from experiments.config.sections import MethodSection, Needs, Section
 from experiments.engine import compute, decay, parallel
 from experiments.engine.built import Built
 from experiments.engine.compute import Compute

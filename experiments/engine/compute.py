@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from experiments.config.run_config import MethodSection, RunConfig
+from experiments.config.run_config import RunConfig
+from experiments.config.sections import MethodSection
 from experiments.engine import parallel
 from experiments.engine.precision import PRECISIONS
 from experiments.errors import UserError

@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from experiments.config import budget
-from experiments.config.run_config import MethodSection, RunConfig
+from experiments.config.run_config import RunConfig
+from experiments.config.sections import MethodSection
 from experiments.engine import decay, divergence, failures
 from experiments.engine.build import build
 from experiments.engine.built import Built

@@ -3,7 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 
-from experiments.config.run_config import RunConfig, Values
+from experiments.config.essence import Values
+from experiments.config.run_config import RunConfig
 from experiments.engine import determinism
 from experiments.engine.compute import pick_device
 from experiments.engine.ranks import LostProcessError, join

@@ -33,7 +33,7 @@ from torch.nn import functional as F
 
 from experiments import seeding
 from experiments.config import compose
-from experiments.config.run_config import MethodSection
+from experiments.config.sections import MethodSection
 from experiments.engine import build, divergence
 from experiments.engine.divergence import DivergedError
 from experiments.engine.ranks import Ranks

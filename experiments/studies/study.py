@@ -27,7 +27,8 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config import arguments, commandline, refusals, values
-from experiments.config.run_config import FOLDERS, digest, essence
+from experiments.config.essence import digest, essence
+from experiments.config.run_config import FOLDERS
 from experiments.engine.divergence import DivergedError
 from experiments.engine.machine import describe_machine
 from experiments.errors import UserError

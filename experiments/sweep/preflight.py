@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import commandline, compose, refusals, rulesets, targets
-from experiments.config.run_config import RunConfig, Section
+from experiments.config.run_config import RunConfig
+from experiments.config.sections import Section
 from experiments.errors import UserError
 from experiments.output import say
 from experiments.records.schema import BrokenRecordError

@@ -22,7 +22,8 @@ import torch
 import yaml
 
 from experiments.config import commandline
-from experiments.config.run_config import MethodSection, RunConfig
+from experiments.config.run_config import RunConfig
+from experiments.config.sections import MethodSection
 from experiments.engine import determinism, failures
 from experiments.engine.build import build_task
 from experiments.errors import refusal

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import budget, commandline
-from experiments.config.run_config import MethodSection, RunConfig, Section
+from experiments.config.run_config import RunConfig
+from experiments.config.sections import MethodSection, Section
 from experiments.errors import UserError
 from experiments.system.cores import threads_of
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from scipy.stats import qmc
 
-from experiments.config.run_config import MethodSection
+from experiments.config.sections import MethodSection
 from experiments.errors import UserError
 
 Value = float | int | str | bool

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import FrameType
 
 from experiments.config import arguments, commandline, compose
-from experiments.config.run_config import NOT_HASHED, RunConfig
+from experiments.config.essence import NOT_HASHED
+from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.output import say
 from experiments.records.schema import load_runs

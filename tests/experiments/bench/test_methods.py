@@ -12,7 +12,7 @@ from experiments.bench import suite
 from experiments.bench.bench import main
 from experiments.bench.interleaved import Contender, Problem, Seconds, measure
 from experiments.config import commandline
-from experiments.config.run_config import Needs
+from experiments.config.sections import Needs
 from experiments.errors import UserError
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from experiments.config.run_config import Batching
+from experiments.config.sections import Batching
 from experiments.engine.build import build
 from experiments.engine.loop import Trainer
 from experiments.errors import UserError

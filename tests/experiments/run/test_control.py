@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from experiments.config import commandline, grids, identity
 from experiments.config.compose import composed
-from experiments.config.run_config import MethodSection, RunConfig
+from experiments.config.run_config import RunConfig
+from experiments.config.sections import MethodSection
 from experiments.engine.build import build
 from experiments.engine.evaluation import evaluate
 from experiments.engine.loop import Trainer

@@ -5,7 +5,7 @@ import pytest
 import torch
 import yaml
 
-from experiments.config.run_config import Batching
+from experiments.config.sections import Batching
 from experiments.errors import UserError
 from experiments.tasks import generated_images
 

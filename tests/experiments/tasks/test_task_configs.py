@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.config.run_config import Batching
+from experiments.config.sections import Batching
 
 CONF = Path(__file__).parents[3] / "conf" / "task"
 SUITE_KEYS = {"defaults", "_target_", "_partial_", "suite"}

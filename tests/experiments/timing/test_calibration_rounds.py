@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from experiments.config import commandline
-from experiments.config.run_config import MethodSection
+from experiments.config.sections import MethodSection
 from experiments.timing import calibration_child, calibration_rounds
 from experiments.timing.calibration_rounds import Timed, cost
 

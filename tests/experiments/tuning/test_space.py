@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from experiments.config import commandline
-from experiments.config.run_config import MethodSection
+from experiments.config.sections import MethodSection
 from experiments.errors import UserError
 from experiments.tuning import space
 from experiments.tuning.space import Dimension
