@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from experiments.config import arguments
 from experiments.config.nearest import nearest
 from experiments.errors import UserError
+from experiments.output import say
 
 VERBS = {
     "bench": "experiments.bench.bench",
@@ -27,6 +28,8 @@ VERBS = {
     "wandb_sync": "experiments.tracking.sync",
 }
 
+_HELP = {"-h", "--help"}
+
 
 def main(words: Sequence[str]) -> int:
     """Run a command.
@@ -43,9 +46,16 @@ def main(words: Sequence[str]) -> int:
     if not words:
         raise UserError(f"Missing command. Must be one of: {', '.join(VERBS)}.")
     verb, *rest = words
+    if verb in _HELP:
+        say("python -m experiments VERB key=value ...; VERB --help tells of one of these:", *VERBS)
+        return 0
     if verb not in VERBS:
         raise UserError(f"Unknown command: {verb!r}. {nearest(verb, VERBS)}")
-    code: int = importlib.import_module(VERBS[verb]).main(rest)
+    module = importlib.import_module(VERBS[verb])
+    if verb != "train" and not _HELP.isdisjoint(rest):  # that one composes, and shows its config
+        say(str(module.__doc__).strip())
+        return 0
+    code: int = module.main(rest)
     return code
 
 

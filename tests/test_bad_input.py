@@ -14,6 +14,8 @@ import pytest
 from analysis.report import __main__ as report
 from analysis.report import bench as report_bench
 from analysis.report import paper
+from experiments.__main__ import VERBS
+from experiments.__main__ import main as verbs
 from experiments.config import commandline
 from tests.support.checkout import MAKE
 from tests.support.commands import exit_code
@@ -525,3 +527,13 @@ def test_make_refuses_before_it_runs_anything(target: str, variable: str, line: 
     first, *more = done.stderr.splitlines()
     assert re.search(rf"error: {line}", first)
     assert all(other.startswith("make") for other in more)
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+@pytest.mark.parametrize("verb", [None, *(verb for verb in VERBS if verb != "train")])
+def test_who_asks_for_help_is_told(
+    verb: str | None, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verbs([word] if verb is None else [verb, word]) == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in VERBS) if verb is None else len(told) > 60

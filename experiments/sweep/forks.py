@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -146,6 +146,15 @@ class _Servers:
             self.server = None
 
 
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Forked:
     """A run that a server has forked, or is about to, while it loads what it needs.
 
@@ -159,9 +168,9 @@ class Forked:
         self._servers, self._server = servers, server
         self._of_its_own = lambda: _fresh(request, environment)
         self._instead: subprocess.Popen[bytes] | None = None
-        self._pid: int | None = None
         self._gone: int | None = None  # a descriptor that is ready when the run is gone
         self._has_ended = False
+        self._is_orphan = False  # its server was killed, and it may still be saving
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end."""
@@ -170,23 +179,28 @@ class Forked:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if self._instead is not None:
                 self._ends_with(self._instead.wait(left))
-            elif select.select([self._server.channel], [], [], left)[0]:
-                self._hear()
+            elif select.select([self._source()], [], [], left)[0]:
+                if self._is_orphan:
+                    self._servers.drop()
+                    self._servers.deaths += 1
+                    self._ends_with(-signal.SIGTERM)
+                else:
+                    self._hear()
             else:
                 raise subprocess.TimeoutExpired("a run", timeout or 0.0)
         return self.returncode
 
     def send_signal(self, sig: int) -> None:
         """Send a signal; before the run is there, it ends as one that came while it loaded."""
-        while not self._has_ended and self._pid is None and self._is_told():
+        while not self._has_ended and self._gone is None and self._is_told():
             self._hear()
         if self._has_ended:
             return
         if self._instead is not None:
             self._instead.send_signal(sig)
-        elif self._pid is not None:
+        elif self._gone is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, sig)
+                signal.pidfd_send_signal(self._gone, sig)  # once its server is gone, others reap it
         else:
             self._servers.drop()
             self._ends_with(-sig)
@@ -195,24 +209,30 @@ class Forked:
         """Send SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
+    def _source(self) -> socket.socket | int:
+        """Give what is ready when there is news: the run itself, once its server is gone."""
+        return self._gone if self._is_orphan and self._gone is not None else self._server.channel
+
     def _is_told(self) -> bool:
         return self._instead is None and bool(select.select([self._server.channel], [], [], 0)[0])
 
     def _hear(self) -> None:
-        try:
-            message = self._server.channel.recv(MESSAGE_BYTES)
-        except OSError:
-            message = b""
-        answer = json.loads(message) if message else {}
-        if "pid" in answer:
-            self._pid = answer["pid"]
-            self._gone = os.pidfd_open(answer["pid"])
-        elif "code" in answer:
-            self._servers.deaths = 0
-            with contextlib.suppress(OSError):
-                self._server.channel.send(b"seen")
-            self._ends_with(answer["code"])
-        elif self._gone is None:  # refused, or the server died before there was a run
+        with _undisturbed():  # a message that a Ctrl-C swallows would be waited for without end
+            try:
+                message = self._server.channel.recv(MESSAGE_BYTES)
+            except OSError:
+                message = b""
+            answer = json.loads(message) if message else {}
+            if "pid" in answer:
+                self._gone = os.pidfd_open(answer["pid"])
+                return
+            if "code" in answer:
+                self._servers.deaths = 0
+                with contextlib.suppress(OSError):
+                    self._server.channel.send(b"seen")
+                self._ends_with(answer["code"])
+                return
+        if self._gone is None:  # refused, or the server died before there was a run
             why = answer.get("refused", "the process that was to fork them has ended")
             say(f"runs get an interpreter each: {why}", error=True)
             self._servers.drop()
@@ -220,10 +240,7 @@ class Forked:
             self._instead = self._of_its_own()
         else:
             # The server was killed. The system tells its run, which finishes its step and saves.
-            select.select([self._gone], [], [])
-            self._servers.drop()
-            self._servers.deaths += 1
-            self._ends_with(-signal.SIGTERM)
+            self._is_orphan = True
 
     def _ends_with(self, code: int) -> None:
         self._has_ended, self.returncode = True, code

@@ -59,10 +59,15 @@ def serve(channel: socket.socket) -> None:
         gc.freeze()  # or the first collection of each run would copy every page
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)
         sys.stdout and sys.stdout.flush()
-        pid = os.fork()
+        server = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            _tell(channel, refused=f"a process cannot be forked ({error.strerror})")
+            return
         if pid == 0:
             channel.close()
-            _run(request, handlers)
+            _run(request, handlers, server)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
         _tell(channel, pid=pid)
         _see_to_its_end(channel, pid)
@@ -78,6 +83,10 @@ def load(modules: Iterable[str]) -> None:
 
 def _unfit() -> str | None:
     """Say why a fork of this process would not be as good as a new one; None if it would."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:
+        return f"this system has no descriptors of processes ({error.strerror})"
     threads = len(os.listdir("/proc/self/task"))
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()
     torch = sys.modules["torch"]
@@ -115,8 +124,12 @@ def _tell(channel: socket.socket, **answer: Any) -> None:
         channel.send(json.dumps(answer).encode())
 
 
-def _run(request: Mapping[str, Any], handlers: Mapping[int, Any]) -> NoReturn:
-    """Be a run of its own, from here to the end of the process."""
+def _run(request: Mapping[str, Any], handlers: Mapping[int, Any], server: int) -> NoReturn:
+    """Be a run of its own, from here to the end of the process.
+
+    The number of the server is from before the fork: where that has died since, `getppid` is
+    another's.
+    """
     code = 1
     try:
         atexit._clear()  # they would remove the folders of the server
@@ -134,7 +147,7 @@ def _run(request: Mapping[str, Any], handlers: Mapping[int, Any]) -> NoReturn:
         from experiments.sweep import child
 
         sys.argv = [child.__file__, request["request"]]
-        code = child.main(Path(request["request"]), parent=os.getppid())
+        code = child.main(Path(request["request"]), parent=server)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
     except BaseException:

@@ -1,15 +1,20 @@
 """Runs that are forked from a process that has loaded everything: as good as interpreters each."""
 
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from experiments.config import commandline
 from experiments.records.schema import load_runs
+from experiments.sweep import forks, forkserver
 from tests.support.sweeps import ROOT, command, measurements, sweep
 from tests.support.telling import FILE
 
@@ -114,3 +119,34 @@ def test_a_record_names_the_code_that_ran_though_it_is_edited_meanwhile(tmp_path
     codes = [json.loads(path.read_text())["code"] for path in runs.glob("*/environment.json")]
     assert len(codes) == 2
     assert [code["uncommitted_changes"] for code in codes] == [False, False]
+
+
+@pytest.fixture
+def killed_server():
+    """A run whose server has told of it and was killed, and the process that it is."""
+    servers = forks._Servers()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with subprocess.Popen(["sleep", "60"]) as run, subprocess.Popen(["true"]) as dead, ours:
+        servers.server = SimpleNamespace(channel=ours, end=lambda at_once: dead.wait())
+        forked = forks.Forked(servers, servers.server, Path("request"), {})
+        theirs.send(json.dumps({"pid": run.pid}).encode())
+        theirs.close()
+        yield forked, run
+        run.kill()
+
+
+def test_a_run_that_outlives_its_server_is_waited_for_no_longer_than_asked(killed_server):
+    forked, run = killed_server
+    with pytest.raises(subprocess.TimeoutExpired):
+        forked.wait(0.2)
+    forked.kill()
+    assert forked.wait(10) == -signal.SIGTERM
+    assert run.wait() == -signal.SIGKILL
+
+
+def test_a_system_without_descriptors_of_processes_is_told(monkeypatch):
+    def refuse(number):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    assert "no descriptors of processes (Function not implemented)" in forkserver._unfit()
