@@ -116,7 +116,7 @@ def folder(key: str, path: Path) -> Path:
         UserError: If there is a file in its place.
     """
     full = path.expanduser()
-    if full.is_file():
+    if full.exists() and not full.is_dir():
         raise UserError(f"Invalid {key}: {str(path)!r}. It is a file; must be a folder.")
     return full
 

@@ -99,6 +99,15 @@ def load_run(path: Path) -> Run:
     )
 
 
+def check_whole(run: Run) -> None:
+    """Raise ``BrokenRecordError`` for a run that is over and lacks rows that it had."""
+    last = run.rows[-1].get("step") if run.rows else None
+    if run.status in FINAL_STATUSES and (run.problem or last != run.progress.get("last_row_step")):
+        raise BrokenRecordError(
+            f"{run.path.name}/{METRICS_FILE}: rows of a finished run are missing"
+        )
+
+
 def load_runs(runs_dir: Path) -> tuple[list[Run], list[str]]:
     """Read every run under ``runs_dir``; see ``load_each``."""
     return load_each(runs_dir, load_run)

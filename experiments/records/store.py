@@ -16,13 +16,13 @@ from experiments.errors import UserError
 from experiments.records import strict_json
 from experiments.records.schema import (
     CHECKPOINT_FILE,
-    FINAL_STATUSES,
     METRICS_FILE,
     SCHEMA,
     STATUS_FILE,
     BrokenRecordError,
     NewerRecordError,
     Run,
+    check_whole,
     is_to_run,
     load_run,
 )
@@ -84,12 +84,7 @@ class RunFolder:
         run = load_run(self.path)
         if run.run_id != self.run_id:
             raise BrokenRecordError(f"{self.run_id}/{STATUS_FILE}: belongs to run {run.run_id}")
-        if run.status in FINAL_STATUSES:
-            last = run.rows[-1].get("step") if run.rows else None
-            if run.problem or last != run.progress.get("last_row_step"):
-                raise BrokenRecordError(
-                    f"{self.run_id}/{METRICS_FILE}: rows of a finished run are missing"
-                )
+        check_whole(run)
         return run
 
     def set_aside(self) -> Path:

@@ -23,6 +23,7 @@ from experiments.records.schema import (
     UNFINISHED,
     BrokenRecordError,
     Run,
+    check_whole,
     load_environment,
     load_run,
 )
@@ -82,6 +83,7 @@ def read(path: Path) -> ReplayedRecord:
     """
     try:
         run, config, environment = load_run(path), read_config(path), load_environment(path)
+        check_whole(run)
     except BrokenRecordError as error:
         raise UserError(f"{path} is no record that can be replayed: {error}.") from error
     if run.status == "running" and RunFolder(path.parent, path.name).is_locked():

@@ -29,7 +29,8 @@ def main(words: Sequence[str]) -> int:
     found = list(run_states(options.runs_dir))
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if not found:
-        say(f"no runs in {options.runs_dir}")
+        lacks = "" if options.runs_dir.exists() else ", which is not there"
+        say(f"no runs in {options.runs_dir}{lacks}")
         return 0
     header, *rows = plain_values(table(found))
     if console.is_terminal:

@@ -309,3 +309,11 @@ def test_reading_a_record_imports_nothing_of_it(record: Path, trap: Path, tmp_pa
             [sys.executable, *command], cwd=checkout.ROOT, check=True, capture_output=True
         )
     assert not trap.exists()
+
+
+def test_a_finished_run_that_lacks_rows_is_refused_before_anything_runs(recorded, tmp_path):
+    folder = shutil.copytree(recorded, tmp_path / recorded.name)
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(lines[:-1]))
+    with pytest.raises(UserError, match="metrics.jsonl: rows of a finished run are missing"):
+        rerun.read(folder)

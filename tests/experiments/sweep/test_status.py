@@ -142,7 +142,10 @@ def test_a_folder_without_runs_is_no_mistake_and_a_wrong_key_is(tmp_path):
         )
 
     empty = call(f"runs_dir={tmp_path}/none")
-    assert (empty.returncode, empty.stdout) == (0, f"no runs in {tmp_path}/none\n")
+    assert (empty.returncode, empty.stdout) == (
+        0,
+        f"no runs in {tmp_path}/none, which is not there\n",
+    )
     assert not (tmp_path / "none").exists()
     wrong = call("runs=x")
     assert wrong.returncode == 2
