@@ -99,9 +99,8 @@ def main(words: Sequence[str]) -> int:
         if why is not None:
             kept.setdefault(why, []).append(run.run_id)
     left = sum(map(len, kept.values()))
-    say(
-        f"{len(runs)} record{'s' * (len(runs) != 1)}: {len(old) - left} migrated, {left} left as they are."
-    )
+    count = f"{len(runs)} record{'s' * (len(runs) != 1)}"
+    say(f"{count}: {len(old) - left} migrated, {left} left as they are.")
     for why, ids in kept.items():
         more = ", ..." if len(ids) > 1 else ""
         say(f"{len(ids)} left as they are: {why} ({ids[0]}{more})")

@@ -315,5 +315,5 @@ def test_a_finished_run_that_lacks_rows_is_refused_before_anything_runs(recorded
     folder = shutil.copytree(recorded, tmp_path / recorded.name)
     lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(lines[:-1]))
-    with pytest.raises(UserError, match="metrics.jsonl: rows of a finished run are missing"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl: rows of a finished run are missing"):
         rerun.read(folder)
