@@ -224,7 +224,8 @@ class Forked:
                 message = b""
             answer = json.loads(message) if message else {}
             if "pid" in answer:
-                self._gone = os.pidfd_open(answer["pid"])
+                with contextlib.suppress(ProcessLookupError):  # gone already, and its server too
+                    self._gone = os.pidfd_open(answer["pid"])
                 return
             if "code" in answer:
                 self._servers.deaths = 0
