@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from experiments.config import arguments
 from experiments.config.nearest import nearest
 from experiments.errors import UserError
-from experiments.output import say
+from experiments.system.output import say
 
 VERBS = {
     "bench": "experiments.bench.bench",

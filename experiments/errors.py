@@ -9,7 +9,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.output import say
+from experiments.system.output import say
 
 # Of a write, which does not say its file.
 _UNNAMED = (

@@ -18,11 +18,11 @@ from experiments.config import arguments, commandline, completion, compose, grid
 from experiments.config.compositions import run_configs
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError, refusal, report_user_errors
-from experiments.output import say
 from experiments.records.outcome import EXIT_CODES
 from experiments.records.schema import FAULTS
 from experiments.sweep import launchers, preflight, sweep
 from experiments.system import ranks
+from experiments.system.output import say
 from experiments.timing import calibration
 
 

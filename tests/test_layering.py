@@ -11,15 +11,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("adafisher", "analysis", "conf", "experiments", "tests")
-STDLIB = ("experiments.records", "experiments.system", "experiments.errors", "experiments.output")
-READ_BY_ANALYSIS = ("experiments.records", "experiments.output")
+STDLIB = ("experiments.records", "experiments.system", "experiments.errors")
+READ_BY_ANALYSIS = ("experiments.records", "experiments.system.output")
 WRITERS = ("experiments.records.store", "experiments.records.states")
 PURE = ("adafisher.fisher", "adafisher.factors", "adafisher.reference")
 # Upper may import lower; names between two bars do not import one another.
 ORDERS = {
     "experiments": "__main__ | train | tuning studies replay bench | sweep | run | timing"
     " | engine | tracking tasks models optimizers schedule | tokenizations | config"
-    " | records system | errors seeding | output",
+    " | records | errors seeding | system",
     "analysis": "report | tables figures | plots | published"
     " | render | results | statistics | style",
     "adafisher": "by_name | optimizer | stats | curvature"

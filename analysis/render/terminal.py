@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.render import blocks, cell_text, levels, nothing, shown
-from experiments.output import plain
+from experiments.system.output import plain
 
 
 def print_table(table: pd.DataFrame, caption: str, console: Console) -> None:

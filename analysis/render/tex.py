@@ -15,7 +15,7 @@ from analysis.render.cells import (
     shown,
     spans,
 )
-from experiments.output import plain_line
+from experiments.system.output import plain_line
 
 PACKAGES = {r"\arraybackslash": "array", r"\toprule": "booktabs", "{longtable}": "longtable"}
 """LaTeX packages that the tables need, by what in a table needs them."""

@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from experiments.output import plain
+from experiments.system.output import plain
 
 
 def write_text(path: Path, text: str) -> None:

@@ -28,8 +28,8 @@ from analysis.report.page import BuiltTable, DrawnFigure, page, unfinished
 from analysis.results.load import Results, load_results
 from analysis.results.studies import study_files, study_problems
 from analysis.results.trials import ledger_problems
-from experiments import output
-from experiments.output import say
+from experiments.system import output
+from experiments.system.output import say
 
 MAIN = "results"
 """The table that a terminal shows; the others are in files and on the page."""

@@ -19,7 +19,7 @@ from analysis.render.write import write_atomic
 from analysis.results.load import Results
 from analysis.results.studies import studies_digest
 from analysis.results.trials import trials_digest
-from experiments.output import plain
+from experiments.system.output import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from experiments.output import say
+from experiments.system.output import say
 
 
 class OneLineParser(argparse.ArgumentParser):

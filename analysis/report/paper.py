@@ -19,8 +19,8 @@ from analysis.render.write import write_text
 from analysis.report.__main__ import ReportError, report
 from analysis.report.options import OneLineParser, add_folders
 from analysis.report.page import TEMPLATES, BuiltTable, DrawnFigure, summary_line
-from experiments import output
-from experiments.output import say
+from experiments.system import output
+from experiments.system.output import say
 
 COMPILER = "pdflatex"
 _SECONDS = 300.0

@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.results.cache import CachedRecord, Floats, read_records
 from analysis.results.settings import setting_key
-from experiments.output import plain_values
+from experiments.system.output import plain_values
 
 IDENTITY = (
     "task",

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments.output import plain_values
 from experiments.records.reading import BrokenRecordError, content_or_fault, read_json
 from experiments.records.schema import STUDIES_DIR, STUDY_ARRAYS, STUDY_FILE, roots
 from experiments.records.tables import STUDY
+from experiments.system.output import plain_values
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -23,11 +23,11 @@ from analysis.results.groups import BLOCK
 from analysis.results.load import Results, to_results
 from analysis.statistics.expected_best import trial_results
 from analysis.statistics.summary import Floats
-from experiments.output import plain_values
 from experiments.records import kinds
 from experiments.records.reading import content_or_fault
 from experiments.records.schema import METRICS_FILE, STATUS_FILE, UNFINISHED, roots
 from experiments.records.tables import LEDGER as LEDGER_FILE
+from experiments.system.output import plain_values
 
 TRIALS_DIR = Path(".tuning")
 TUNED = Path(__file__).resolve().parents[2] / "conf" / "tuned"

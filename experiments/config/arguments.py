@@ -13,13 +13,13 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 
-from experiments import output
 from experiments.config import commandline
 from experiments.config.nearest import nearest
 from experiments.config.refusals import told
 from experiments.config.run_config import FOLDERS
 from experiments.errors import UserError, report_user_errors
 from experiments.records.outcome import EXIT_CODES
+from experiments.system import output
 from experiments.system.log import show_log
 
 T = TypeVar("T")

@@ -24,7 +24,7 @@ from experiments.config.compositions import Composition, Compositions
 from experiments.config.run_config import RunConfig
 from experiments.config.sourced import sourced
 from experiments.errors import UserError
-from experiments.output import say
+from experiments.system.output import say
 
 Config = dict[str, Any]
 

@@ -16,7 +16,6 @@ from experiments.config import arguments, foreign
 from experiments.config.lift import lifted
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
-from experiments.output import say
 from experiments.records import strict_json
 from experiments.records.schema import roots
 from experiments.records.store import write_atomic
@@ -24,6 +23,7 @@ from experiments.replay import differences, recorded_code
 from experiments.replay.differences import DIFFERENT, RecordComparison
 from experiments.replay.rerun import UNFINISHED, Code, ReplayedRecord, compare, read, rerun
 from experiments.system.checkout import ROOT
+from experiments.system.output import say
 
 CODES = ("current", "recorded")
 GOLDEN = ROOT / "tests" / "golden"

@@ -20,7 +20,6 @@ from omegaconf import OmegaConf
 from experiments.config import arguments, commandline
 from experiments.config.values import leaves
 from experiments.errors import UserError
-from experiments.output import say
 from experiments.records import strict_json
 from experiments.records.calibration import RUN_FILE
 from experiments.records.kinds import MAPPING
@@ -40,6 +39,7 @@ from experiments.records.schema import (
 )
 from experiments.records.store import write_atomic
 from experiments.replay.rerun import ReplayedRecord, read
+from experiments.system.output import say
 
 KEEP, REMOVE = "keep", "remove"
 _PRIVATE = ("data_dir", "runs_dir", "cache_dir", "tracking")

@@ -17,9 +17,9 @@ from experiments.config.lift import lifted
 from experiments.config.recorded import read_config
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
-from experiments.output import say
 from experiments.records.schema import CONFIG_FILE, SCHEMA, Run, load_runs
 from experiments.records.store import RunFolder
+from experiments.system.output import say
 
 
 def migrate(run: Run) -> str | None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
-from experiments.output import say
 from experiments.records.reading import read_bytes
 from experiments.records.schema import PATCH_FILE
 from experiments.system.checkout import ROOT, git
+from experiments.system.output import say
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from experiments.output import plain, plain_line
+from experiments.system.output import plain, plain_line
 
 if TYPE_CHECKING:
     from experiments.engine.built import Built

@@ -32,7 +32,6 @@ from experiments.config.run_config import FOLDERS
 from experiments.engine.divergence import DivergedError
 from experiments.engine.machine import describe_machine
 from experiments.errors import UserError
-from experiments.output import say
 from experiments.records import strict_json
 from experiments.records.outcome import EXIT_CODES
 from experiments.records.reading import read_json
@@ -40,6 +39,7 @@ from experiments.records.schema import STUDIES_DIR, STUDY_ARRAYS, STUDY_FILE, ro
 from experiments.records.store import write_atomic
 from experiments.records.tables import STUDY
 from experiments.studies.contract import StudyPlan
+from experiments.system.output import say
 
 SCHEMA = 1
 ALL, MISSING = "all", "missing"

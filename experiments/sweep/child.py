@@ -16,14 +16,13 @@ import os
 import sys
 from pathlib import Path
 
-from experiments import output
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError, refusal, report_user_errors
 from experiments.records.outcome import EXIT_CODES, Outcome
 from experiments.records.schema import FAULTS
 from experiments.records.store import write_atomic
 from experiments.sweep.shared_folder import ANSWER_SUFFIX
-from experiments.system import exits, memory, ranks
+from experiments.system import exits, memory, output, ranks
 from experiments.system.log import show_log
 
 

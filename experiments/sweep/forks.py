@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from experiments.output import say
 from experiments.run.display import PLAIN_VARIABLE
 from experiments.sweep.forkserver import MESSAGE_BYTES
 from experiments.system import cores
+from experiments.system.output import say
 
 ROOT = Path(__file__).parents[2]
 # Read by Python, when they are needed: these alone may differ between runs of one server.

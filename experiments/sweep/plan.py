@@ -12,13 +12,13 @@ from experiments.config import commandline, grids
 from experiments.config.compositions import run_configs
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
-from experiments.output import say
 from experiments.records.schema import FAULTS, Run, is_to_run
 from experiments.records.states import RunState, run_states
 from experiments.sweep import estimate
 from experiments.sweep.estimate import RunCost
 from experiments.sweep.status import aligned
 from experiments.system import cores
+from experiments.system.output import say
 
 _N_JOBS = "hydra.launcher.n_jobs"
 

@@ -11,9 +11,9 @@ from experiments.config import commandline, compose, refusals, rulesets, targets
 from experiments.config.run_config import RunConfig
 from experiments.config.sections import Section
 from experiments.errors import UserError
-from experiments.output import say
 from experiments.records.schema import BrokenRecordError
 from experiments.records.store import RunFolder
+from experiments.system.output import say
 
 
 def check(overrides: list[str]) -> RunConfig:

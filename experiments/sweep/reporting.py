@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from experiments.output import say
 from experiments.records.outcome import Outcome
 from experiments.records.schema import FAULTS
 from experiments.sweep.shared_folder import SweepFolder
+from experiments.system.output import say
 
 
 @contextlib.contextmanager

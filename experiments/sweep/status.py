@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.config import arguments, run_config
-from experiments.output import plain_values, say
 from experiments.records.schema import Run
 from experiments.records.states import STATES, RunState, run_states
+from experiments.system.output import plain_values, say
 
 _TEXTS = ("ruleset", "budget", "group_id")
 

@@ -16,7 +16,6 @@ from typing import Any
 
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
-from experiments.output import say
 from experiments.records.outcome import EXIT_CODES, Outcome
 from experiments.records.schema import FAULTS
 from experiments.records.store import RunFolder, settled
@@ -24,6 +23,7 @@ from experiments.run.display import PLAIN_VARIABLE, Display
 from experiments.sweep import forks, reporting, supervision
 from experiments.sweep.shared_folder import SweepFolder
 from experiments.system import cores, log, signals
+from experiments.system.output import say
 
 SWEEPS = ".sweeps"
 FAIL_FAST = "fail_fast"

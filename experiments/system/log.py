@@ -5,7 +5,7 @@ import logging
 import os
 from pathlib import Path
 
-from experiments.output import plain
+from experiments.system.output import plain
 
 SAID_VARIABLE = "ADAFISHER_SAID"
 """Set by a sweep for its runs: a folder of theirs, in which a line that was said leaves a mark."""

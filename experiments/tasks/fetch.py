@@ -9,7 +9,7 @@ from typing import Any
 from experiments.config import arguments, commandline, refusals, targets
 from experiments.config.nearest import nearest
 from experiments.errors import UserError, refusal
-from experiments.output import say
+from experiments.system.output import say
 
 KEYS = ("task", "data_dir")
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from experiments.config import arguments, budget, commandline
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
-from experiments.output import say
 from experiments.records.calibration import RUN_FILE, Calibration, read
 from experiments.records.outcome import PreparationError
 from experiments.records.schema import BrokenRecordError, is_to_run
 from experiments.records.store import RunFolder
 from experiments.system import ranks
 from experiments.system.cores import side_by_side, threads_of
+from experiments.system.output import say
 from experiments.timing import calibration_key, calibration_process
 from experiments.timing.calibration_process import Failure
 

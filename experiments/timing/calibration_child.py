@@ -27,10 +27,10 @@ from experiments.config.sections import MethodSection
 from experiments.engine import determinism, failures
 from experiments.engine.build import build_task
 from experiments.errors import refusal
-from experiments.output import say
 from experiments.records.calibration import Calibration, lines, read
 from experiments.records.store import write_atomic
 from experiments.system import exits, memory
+from experiments.system.output import say
 from experiments.tasks.task import Task
 from experiments.timing import calibration_key, calibration_rounds, calibration_start
 from experiments.timing.calibration_process import REFUSED

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
-from experiments.output import say
 from experiments.records.calibration import RUN_FILE, read
 from experiments.records.schema import BrokenRecordError, Run, load_environment, load_runs
 from experiments.records.store import write_atomic
+from experiments.system.output import say
 
 TOLERANCE_PERCENT = 3.0
 """Of the reference's training time; a wider spread of the calibration takes its place."""

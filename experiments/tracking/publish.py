@@ -12,8 +12,8 @@ from pathlib import Path
 from experiments.config import arguments, commandline, compose
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
-from experiments.output import say
 from experiments.records.store import RunFolder
+from experiments.system.output import say
 from experiments.tracking import mirror
 
 REPORT_DIR = ".report"

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from experiments.config import arguments
 from experiments.errors import UserError
-from experiments.output import say
 from experiments.records.store import RunFolder
+from experiments.system.output import say
 from experiments.tracking import offline, server
 from experiments.tracking.mirror import JOB_TYPES
 

@@ -24,9 +24,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from experiments.errors import UserError, one_line
-from experiments.output import say
 from experiments.records.schema import FAULTS
 from experiments.records.store import RunFolder
+from experiments.system.output import say
 from experiments.tuning import space as spaces
 from experiments.tuning.space import Dimension, Point, Space
 from experiments.tuning.trial_scores import UNFINISHED, Trial

@@ -20,8 +20,8 @@ from experiments.config import arguments, commandline, compose
 from experiments.config.essence import NOT_HASHED
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
-from experiments.output import say
 from experiments.records.schema import load_runs
+from experiments.system.output import say
 from experiments.tuning import ledger, optuna_trials, rungs, space, tuned_file, two_stages
 from experiments.tuning.options import TuneOptions, check_overrides
 from experiments.tuning.space import Point

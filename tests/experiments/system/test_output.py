@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments import output
 from experiments.run.display import Display
-from experiments.system import log
+from experiments.system import log, output
 from tests.support.commands import exit_code
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TURNS = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
 HOSTILE = "\x1b[31m\x1b]8;;http://evil\x1b\\\x07\x9b2J\u202e\u2066\u200f\u200b\ufeff\ud800\r\x7f"
 HARMLESS = "5 µs ± 0.1, naïve café, β₂ → 日本語 \U0001f600 Ω\u0301"
@@ -80,7 +79,7 @@ def test_an_error_shows_none_of_it(capsys):
 PRINTERS = {
     "analysis/report/bench.py",
     "analysis/statistics/simulation.py",
-    "experiments/output.py",
+    "experiments/system/output.py",
     "experiments/timing/calibration_child.py",
     "experiments/timing/calibration_start.py",
     "experiments/train.py",
@@ -109,7 +108,7 @@ def ended(code: str, redirection: str = "", **variables: str) -> subprocess.Comp
     )
 
 
-PREPARED = "import os, sys; from experiments import output; output.prepare();"
+PREPARED = "import os, sys; from experiments.system import output; output.prepare();"
 
 
 def test_with_closed_streams_no_file_is_taken_for_one_of_them(tmp_path):
