@@ -116,8 +116,9 @@ def test_a_resumed_run_keeps_the_names_of_all_its_code(tmp_path, monkeypatch):
         earlier = [code["commit"] for code in told.get("earlier_code", [])]
         return told["code"]["commit"], earlier, kept.read_bytes() if kept.exists() else None
 
-    assert save("one", b"patch", False) == ("one", [], b"patch")
-    assert save("one", b"patch", True) == ("one", [], b"patch")
-    assert save("two", b"", True) == ("two", ["one"], None)
-    assert save("three", b"", True) == ("three", ["one", "two"], None)
-    assert save("four", b"", False) == ("four", [], None)
+    one, two, three, four = (digit * 40 for digit in "1234")
+    assert save(one, b"patch", False) == (one, [], b"patch")
+    assert save(one, b"patch", True) == (one, [], b"patch")
+    assert save(two, b"", True) == (two, [one], None)
+    assert save(three, b"", True) == (three, [one, two], None)
+    assert save(four, b"", False) == (four, [], None)
