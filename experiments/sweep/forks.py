@@ -79,8 +79,9 @@ class _Server:
 
     def __init__(self, environment: Mapping[str, str], name: str) -> None:
         self.environment = environment
-        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, contextlib.ExitStack() as unless_started:
+            unless_started.enter_context(ours)
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "experiments.sweep.forkserver", str(theirs.fileno()), name],
                 cwd=ROOT,
@@ -88,6 +89,8 @@ class _Server:
                 env=environment,
                 pass_fds=[theirs.fileno()],
             )
+            unless_started.pop_all()
+        self.channel = ours
 
     def end(self, *, at_once: bool = False) -> None:
         self.channel.close()
