@@ -71,28 +71,27 @@ def check_arguments(
 
 def accepted(maker: Callable[..., Any]) -> set[str] | None:
     """Name the arguments that something takes; None: any, or nobody can tell."""
-    try:
-        parameters = signature(maker).parameters.values()
-    except (TypeError, ValueError):
-        return None
-    if any(one.kind in _OPEN for one in parameters):
+    parameters = _parameters(maker)
+    if parameters is None or any(one.kind in _OPEN for one in parameters):
         return None
     return {one.name for one in parameters}
 
 
 def defaults(maker: Callable[..., Any]) -> dict[str, Any]:
     """Give the defaults that something has for its arguments."""
-    try:
-        parameters = signature(maker).parameters.values()
-    except (TypeError, ValueError):
-        return {}
+    parameters = _parameters(maker) or []
     return {one.name: one.default for one in parameters if one.default is not one.empty}
 
 
 def required(maker: Callable[..., Any]) -> set[str]:
     """Name the arguments that something cannot be made without."""
-    try:
-        parameters = signature(maker).parameters.values()
-    except (TypeError, ValueError):
-        return set()
+    parameters = _parameters(maker) or []
     return {one.name for one in parameters if one.default is one.empty and one.kind not in _OPEN}
+
+
+def _parameters(maker: Callable[..., Any]) -> list[Parameter] | None:
+    """List the parameters of something; None: nobody can tell, as of some that are built in."""
+    try:
+        return list(signature(maker).parameters.values())
+    except (TypeError, ValueError):
+        return None

@@ -34,7 +34,7 @@ class Compute:
         precision: One of ``PRECISIONS``.
         compiled: Whether the model goes through ``torch.compile``.
         channels_last: Whether images lie so in memory; None where the device decides.
-        way: How several processes share the model; None for one process.
+        strategy: How several processes share the model; None for one process.
         loss_scale: What a scaler of the loss begins with that the method does not know of; None
             for none.
     """

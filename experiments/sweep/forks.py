@@ -20,11 +20,12 @@ from typing import Protocol
 from experiments.run.display import PLAIN_VARIABLE
 from experiments.sweep.forkserver import MESSAGE_BYTES
 from experiments.system import cores
+from experiments.system.log import SAID_VARIABLE
 from experiments.system.output import say
 
 ROOT = Path(__file__).parents[2]
 # Read by Python, when they are needed: these alone may differ between runs of one server.
-_OF_A_RUN = (cores.VISIBLE, PLAIN_VARIABLE)
+_OF_A_RUN = (cores.VISIBLE, PLAIN_VARIABLE, SAID_VARIABLE)
 _MOST_DEATHS = 2
 
 

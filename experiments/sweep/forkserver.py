@@ -33,8 +33,7 @@ from experiments.system import process, signals
 
 MESSAGE_BYTES = 2**16
 PATIENCE_SECONDS = 120.0
-"""What a run has to finish its step and to save its state, when whoever asked for it is gone."""
-
+"""What a run that is to stop has to finish its step, or its evaluation, and to save its state."""
 
 # torch loads its compiler in the first construction of any optimizer, though nothing is compiled.
 _NEEDED = ("experiments.sweep.child", "experiments.run.run", "torch._dynamo")
@@ -52,15 +51,15 @@ def serve(channel: socket.socket) -> None:
     while message := channel.recv(MESSAGE_BYTES):
         request = json.loads(message)
         load(request["modules"])
-        if (refused := _unfit()) is not None:
-            _tell(channel, refused=refused)
-            continue
         gc.collect()
         gc.freeze()  # or the first collection of each run would copy every page
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)
         sys.stdout and sys.stdout.flush()
         server = os.getpid()
         try:
+            if (refused := _unfit()) is not None:
+                _tell(channel, refused=refused)
+                return
             pid = os.fork()
         except OSError as error:
             _tell(channel, refused=f"a process cannot be forked ({error.strerror})")
@@ -88,15 +87,26 @@ def _unfit() -> str | None:
     except OSError as error:
         return f"this system has no descriptors of processes ({error.strerror})"
     threads = len(os.listdir("/proc/self/task"))
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()
-    torch = sys.modules["torch"]
     if threads > 1:
         return f"a module that it loads starts {threads - 1} threads"
-    if children:
-        return f"a module that it loads starts {len(children)} processes"
-    if torch.cuda.is_initialized():
-        return "a module that it loads initialises CUDA"
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return "a module that it loads starts a process"
+    if _has_lost_cuda():
+        return "a module that it loads looks at CUDA"
     return None
+
+
+def _has_lost_cuda() -> bool:
+    """Tell whether a fork of this process can use CUDA no more.
+
+    Only a fork knows: a mere question whether CUDA is there, which initialises nothing that this
+    process could tell, is enough.
+    """
+    pid = os.fork()
+    if pid == 0:
+        os._exit(int(sys.modules["torch"].cuda._is_in_bad_fork()))
+    return os.waitpid(pid, 0)[1] != 0
 
 
 def _see_to_its_end(channel: socket.socket, pid: int) -> None:

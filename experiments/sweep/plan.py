@@ -31,7 +31,7 @@ class Job:
         run_id: Its id.
         label: It in a few words, with the overrides that set it apart.
         config: Its resolved config.
-        state: ``to do``, or a state of ``standing.STATES``.
+        state: ``to do``, or one of ``records.states.STATES``.
         run: Its record, if there is one.
     """
 

@@ -13,13 +13,12 @@ from experiments.records.outcome import Outcome, judge
 from experiments.records.schema import BrokenRecordError
 from experiments.records.store import RunFolder
 from experiments.sweep import forks
+from experiments.sweep.forkserver import PATIENCE_SECONDS
 from experiments.sweep.shared_folder import ANSWER_SUFFIX, SweepFolder
 from experiments.system import memory
 
 _POLL_SECONDS = 0.2
 _KNOWN_PACKAGES = ("adafisher", "experiments", "pytorch_optimizer", "torch")
-# A run that was asked to stop finishes its step, or its evaluation, and writes a checkpoint.
-_PATIENCE_SECONDS = 120.0
 
 
 def run_child(
@@ -82,7 +81,7 @@ def _wait(child: forks.Process, is_to_stop: Callable[[], bool]) -> None:
         if deadline is None and is_to_stop():
             # Not SIGINT: a terminal has sent it already, and a second one kills at once.
             child.send_signal(signal.SIGTERM)
-            deadline = time.monotonic() + _PATIENCE_SECONDS
+            deadline = time.monotonic() + PATIENCE_SECONDS
         if deadline is not None and time.monotonic() > deadline:
             return
 

@@ -123,7 +123,7 @@ def _measure(configs: list[RunConfig], reference: MethodSection, cache: Path) ->
     except Exception as error:
         failed(standard_key, error)
     else:
-        _say(f"calibration: {len(methods)} methods on {task.name} take turns")
+        say(f"calibration: {len(methods)} methods on {task.name} take turns", error=True)
         _take_turns(methods, wanted, standard_key, task, cache, failed)
     lost = failures.get(standard_key)
     return [failures.get(key, lost) if key in wanted else None for key in keys]
@@ -198,10 +198,6 @@ def _judge(error: Exception) -> tuple[str, str]:
     """Status and reason, in one line."""
     line = refusal(error)
     return (REFUSED, line) if line is not None else failures.judge(error)
-
-
-def _say(text: str) -> None:
-    say(text, error=True)
 
 
 if __name__ == "__main__":

@@ -86,9 +86,8 @@ class WandbMirror(Mirror):
             self._run.summary.update({**summary, **best})
         finally:
             self._run.finish(exit_code=int(failed))
-            if (
-                self._offline_because is not None
-            ):  # the run's lock is given up next: the log must be whole
+            # Next the run's lock is given up: by then the log must be whole.
+            if self._offline_because is not None:
                 offline.await_end(self._folder, seconds=_WRITE_SECONDS)
 
     @property

@@ -150,3 +150,28 @@ def test_a_system_without_descriptors_of_processes_is_told(monkeypatch):
 
     monkeypatch.setattr(os, "pidfd_open", refuse)
     assert "no descriptors of processes (Function not implemented)" in forkserver._unfit()
+
+
+@pytest.mark.parametrize(
+    ("does", "why"),
+    [
+        ("pass", None),
+        ("torch.cuda.is_available()", "a module that it loads looks at CUDA"),
+        ("import subprocess; subprocess.Popen(['sleep', '1'])", "starts a process"),
+        ("import threading; threading.Timer(60, print).start()", "starts 1 threads"),
+    ],
+    ids=["nothing", "a look at CUDA", "a process", "a thread"],
+)
+def test_a_server_refuses_to_fork_what_would_be_crippled(does, why):
+    """Each is what some module does when it is imported."""
+    program = f"import os, torch; from experiments.sweep import forkserver; {does}; "
+    program += "print(forkserver._unfit(), flush=True); os._exit(0)"
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    assert told == "None" if why is None else why in told
