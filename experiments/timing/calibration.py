@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.config import arguments, budget, commandline
+from experiments.config import arguments, budget
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.records.calibration import RUN_FILE, Calibration, read
@@ -21,7 +21,7 @@ from experiments.records.outcome import PreparationError
 from experiments.records.schema import BrokenRecordError, is_to_run
 from experiments.records.store import RunFolder
 from experiments.system import ranks
-from experiments.system.cores import side_by_side, threads_of
+from experiments.system.cores import threads_of
 from experiments.system.output import say
 from experiments.timing import calibration_key, calibration_process
 from experiments.timing.calibration_process import Failure
@@ -61,27 +61,25 @@ def measure(configs: Sequence[RunConfig], runs_dir: Path) -> list[Calibration | 
     return [_result(config, runs_dir, failures.get(i)) for i, config in enumerate(configs)]
 
 
-def prepare(grids: Sequence[Sequence[str]], firsts: Sequence[RunConfig]) -> None:
+def prepare(configs: Sequence[RunConfig], parallel: int | None) -> None:
     """Measure what the runs of a sweep need, before the first of them starts.
 
     A method that cannot be measured is told of, and ends none of the others: its runs try once
     more, each by itself, and record what came of it.
 
     Args:
-        grids: The overrides of each grid of the sweep.
-        firsts: The config of one job of each.
+        configs: Those of the runs.
+        parallel: How many share this machine; None: a scheduler gives each its own part.
     """
-    typed = any("match_seconds" in item for grid in grids for item in grid)
-    if not typed and not any(budget.reference(config.budget) for config in firsts):
-        return
-    wanted: dict[Path, list[RunConfig]] = {}
-    jobs = _by_seeds(grids)
-    for config, seeds in zip(_composed(list(jobs)), jobs.values(), strict=True):
-        runs = [config if seed is None else config.having(seed=seed) for seed in seeds]
-        if budget.reference(config.budget) is not None and any(map(_is_open, runs)):
-            wanted.setdefault(config.runs_dir, []).append(config)
-    for runs_dir, alike in wanted.items():
-        for one, found in zip(alike, measure(alike, runs_dir), strict=True):
+    wanted: dict[Path, dict[str, RunConfig]] = {}
+    for config in configs:
+        if budget.reference(config.budget) is not None and _is_open(config):
+            own = config.having(threads=threads_of(config, parallel or 1))
+            alike = wanted.setdefault(config.runs_dir, {})
+            alike.setdefault(own.having(seed=0).run_id, own)  # seeds cost the same
+    for runs_dir, of_methods in wanted.items():
+        methods = list(of_methods.values())
+        for one, found in zip(methods, measure(methods, runs_dir), strict=True):
             if not isinstance(found, Calibration):
                 label = one.label.rpartition(" seed ")[0]
                 say(f"warning: {label}: {found}", error=True)
@@ -155,35 +153,6 @@ def _measure_alike(configs: Sequence[RunConfig], runs_dir: Path) -> list[Failure
         if len(configs) == 1:
             return [death]
     return [failure for config in configs for failure in _measure_alike([config], runs_dir)]
-
-
-def _by_seeds(grids: Sequence[Sequence[str]]) -> dict[tuple[str, ...], list[int | None]]:
-    """List the jobs of all grids without their seeds, with these; None: that of the config.
-
-    The seeds of a method cost the same, and composing takes its time.
-    """
-    found: dict[tuple[str, ...], list[int | None]] = {}
-    for grid in grids:
-        for job in commandline.jobs(list(grid)):
-            others = tuple(item for item in job if not item.startswith("seed="))
-            seeds = [item.removeprefix("seed=") for item in job if item.startswith("seed=")]
-            whole = [int(seed) for seed in seeds if seed.isdecimal()]
-            found.setdefault(others, []).append(whole[-1] if whole else None)
-    return dict(sorted(found.items()))
-
-
-def _composed(jobs: Sequence[Sequence[str]]) -> list[RunConfig]:
-    """Compose and resolve jobs, with the threads that a sweep gives them."""
-    from experiments.config import compose
-
-    configs = []
-    for job in jobs:
-        whole = compose.compose_job(job)
-        # By hand it may be given to the launcher alone.
-        parallel = whole.hydra.launcher.get("n_jobs", whole.jobs)
-        config = compose.resolve(whole)
-        configs.append(config.having(threads=threads_of(config, side_by_side(parallel))))
-    return configs
 
 
 def _is_open(config: RunConfig) -> bool:

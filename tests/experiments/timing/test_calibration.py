@@ -183,7 +183,7 @@ def test_a_sweep_measures_only_for_runs_that_it_would_start(
     first = compose.composed(typed)
     assert run.execute(first).status == "failed"
     asked.clear()
-    calibration.prepare([[*typed, f"retry={retry}"]], [first])
+    calibration.prepare([compose.composed([*typed, f"retry={retry}"])], 1)
     assert asked == measured
     told = "warning: digits adam: calibration: why" in capsys.readouterr().err
     assert told is bool(measured)
