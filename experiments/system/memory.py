@@ -40,6 +40,13 @@ def limit(gigabytes: float | None) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (wanted, wanted))
 
 
+def left() -> int | None:
+    """How many bytes of private memory the limit leaves this process; None: it has no limit."""
+    most, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    told = _told() if most != resource.RLIM_INFINITY else {}
+    return most - _bytes(told["VmData"]) if "VmData" in told else None
+
+
 class Peak:
     """The most memory that this process has added since this was made.
 
@@ -61,12 +68,22 @@ def _resident_peak(*, anew: bool = False) -> int:
     with contextlib.suppress(OSError, ValueError, KeyError):
         if anew:
             _CLEAR_REFS.write_text("5", encoding="ascii")
-        lines = _STATUS.read_text(encoding="utf-8").splitlines()
-        told = dict(line.split(":", 1) for line in lines)
-        return int(told["VmHWM"].split()[0]) * 1024
+        return _bytes(_told()["VmHWM"])
     # In bytes on macOS, in kibibytes elsewhere.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _told() -> dict[str, str]:
+    """What Linux tells of this process; nothing elsewhere."""
+    with contextlib.suppress(OSError):
+        lines = _STATUS.read_text(encoding="utf-8").splitlines()
+        return dict(line.split(":", 1) for line in lines)
+    return {}
+
+
+def _bytes(text: str) -> int:
+    return int(text.split()[0]) * 1024  # it is in kibibytes
 
 
 def give_back() -> None:

@@ -158,7 +158,6 @@ def test_ctrl_c_at_the_start_leaves_no_traceback_and_no_process(tmp_path, begun,
         time.sleep(0.05)
 
 
-
 @pytest.mark.parametrize("fresh", ["true", "false"])
 def test_a_killed_child_is_a_row_and_goes_on_when_asked_again(tmp_path, unbroken, fresh):
     process = subprocess.Popen(

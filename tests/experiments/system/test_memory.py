@@ -65,3 +65,23 @@ def test_what_is_freed_before_is_not_counted():
     del freed
     peak = Peak()
     assert peak.added_bytes() < 50e6
+
+
+LIMITED = """
+from experiments.system import memory
+assert memory.left() is None
+memory.limit(1.0)
+before = memory.left()
+taken = bytearray(b"x" * 200_000_000)
+print(before, before - memory.left())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells it")
+def test_what_a_limit_leaves_shrinks_by_what_is_taken():
+    told = subprocess.run(
+        [sys.executable, "-c", LIMITED], capture_output=True, text=True, check=True
+    )
+    before, taken = map(int, told.stdout.split())
+    assert 0.8e9 < before < 1e9
+    assert 199e6 < taken < 402e6  # the text that it is made from may still be there
