@@ -86,10 +86,11 @@ def ask(tree: Path, *words: str, until: str | None = None) -> Asked:
     assert process.stdout is not None
     told: list[str] = []
     first = None
-    for line in process.stdout:
-        told.append(line)
-        if first is None and until is not None and until in line:
-            first = time.monotonic() - started
+    with process.stdout as lines:
+        for line in lines:
+            told.append(line)
+            if first is None and until is not None and until in line:
+                first = time.monotonic() - started
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.monotonic() - started
     process.returncode = os.waitstatus_to_exitcode(status)

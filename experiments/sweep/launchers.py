@@ -35,10 +35,12 @@ class LauncherTraits:
     Attributes:
         parallel: How many share this machine; None: a scheduler gives each job its own part.
         shows_jobs: Whether what they print comes to this terminal.
+        here: Whether they run in the process that leads the sweep.
     """
 
     parallel: int | None
     shows_jobs: bool
+    here: bool = False
 
 
 def register() -> None:
@@ -80,7 +82,7 @@ def traits(config: DictConfig) -> LauncherTraits:
             f"Invalid jobs: {jobs}. launcher=local runs one after another; launcher=joblib and "
             "others run several."
         )
-    return LauncherTraits(parallel=1, shows_jobs=True)
+    return LauncherTraits(parallel=1, shows_jobs=True, here=True)
 
 
 def launch(config: DictConfig, job: Callable[[int], None], numbers: Sequence[int]) -> None:

@@ -1,7 +1,7 @@
 """From what was typed to the runs of a sweep: composed once, tried out, handed to a launcher."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from experiments.config import grids, origin
 from experiments.config.run_config import RunConfig
@@ -46,13 +46,15 @@ def launch(overrides: list[str]) -> int:
         to_inspect = preflight.to_inspect(jobs)
         if asked is not None:
             preflight.inspect(to_inspect, sweep.share(to_inspect[0].config, asked, 0)[1])
+        if not traits.here:
+            forks.end()  # the processes of the jobs have servers of their own
         preflight.check_writable(first.runs_dir)
         calibration.prepare([job.config for job in jobs if not job.is_done], traits.parallel)
-        asked = Sweep.of(first, size=len(jobs), parallel=traits.parallel)
+        led = replace(asked or Sweep.of(first, size=0, parallel=traits.parallel), size=len(jobs))
         code = sweep.run(
-            asked,
+            led,
             _traced(jobs),
-            lambda numbers: launchers.launch(config, _Run(asked), numbers),
+            lambda numbers: launchers.launch(config, _Run(led), numbers),
             done={number for number, job in enumerate(jobs) if job.is_done},
             shown=traits.shows_jobs,
         )

@@ -209,7 +209,8 @@ def run(
             else:
                 shared.plan(number, config.values)
         try:
-            launch([number for number in range(size) if number not in done])
+            if numbers := [number for number in range(size) if number not in done]:
+                launch(numbers)
             whole = True
         except KeyboardInterrupt:
             shared.stop(signal.SIGINT.name)

@@ -75,7 +75,7 @@ def _resident_peak(*, anew: bool = False) -> int:
 
 
 def _told() -> dict[str, str]:
-    """What Linux tells of this process; nothing elsewhere."""
+    """Read what Linux tells of this process; elsewhere it is nothing."""
     with contextlib.suppress(OSError):
         lines = _STATUS.read_text(encoding="utf-8").splitlines()
         return dict(line.split(":", 1) for line in lines)

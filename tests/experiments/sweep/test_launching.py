@@ -19,7 +19,7 @@ def traits_of(overrides):
 @pytest.mark.parametrize(
     ("overrides", "traits"),
     [
-        ([], launchers.LauncherTraits(parallel=1, shows_jobs=True)),
+        ([], launchers.LauncherTraits(parallel=1, shows_jobs=True, here=True)),
         (["launcher=joblib", "jobs=2"], JOBLIB),
         (["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], JOBLIB),
         (["launcher=ray", "jobs=2"], launchers.LauncherTraits(parallel=2, shows_jobs=False)),
