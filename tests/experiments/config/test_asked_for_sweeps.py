@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.sweep import launching, preflight
+from tests.support import served
 from tests.support.sweeps import ROOT, statuses
 
 SHORT = ["task=digits", "optimizer=sgd", "tracking=none", "budget=steps", "budget.steps=2"]
@@ -14,7 +15,7 @@ SHORT = ["task=digits", "optimizer=sgd", "tracking=none", "budget=steps", "budge
 
 def train_in_a_process(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "experiments.train", *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return served.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("option", ["-m", "--multirun"])

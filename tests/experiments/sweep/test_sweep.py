@@ -101,7 +101,8 @@ def test_to_fail_fast_a_failure_of_an_earlier_sweep_counts(make_config, monkeypa
     assert (ask(), started) == (1, [1])
 
 
-LONG = ["optimizer=adam", "seed=0,1", "budget.epochs=60", "threads=1"]
+# Seconds after the rows that a test waits for: it stops the first run well before its end.
+LONG = ["optimizer=adam", "seed=0,1", "budget.epochs=24", "threads=1"]
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path, unbroken, sent):
     process = subprocess.Popen(
         command(tmp_path, *LONG), cwd=ROOT, stderr=subprocess.PIPE, text=True, process_group=0
     )
-    wait_for_rows(tmp_path, 5, process)
+    wait_for_rows(tmp_path, 3, process)
     os.killpg(process.pid, sent)  # as a terminal does: to the sweep and its child alike
     _, told = process.communicate(timeout=60)
     assert "Traceback" not in told
@@ -163,7 +164,7 @@ def test_a_killed_child_is_a_row_and_goes_on_when_asked_again(tmp_path, unbroken
     process = subprocess.Popen(
         command(tmp_path, *LONG, f"fresh={fresh}"), cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
-    wait_for_rows(tmp_path, 5, process)
+    wait_for_rows(tmp_path, 3, process)
     (child,) = kin(process.pid)
     os.kill(child if fresh == "true" else kin(child)[0], signal.SIGKILL)
     _, told = process.communicate(timeout=120)
@@ -179,7 +180,7 @@ def test_a_run_whose_server_is_killed_saves_its_state_and_the_others_run(tmp_pat
     process = subprocess.Popen(
         command(tmp_path, *LONG), cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
-    wait_for_rows(tmp_path, 5, process)
+    wait_for_rows(tmp_path, 3, process)
     (server,) = kin(process.pid)
     os.kill(server, signal.SIGKILL)
     _, told = process.communicate(timeout=120)
