@@ -109,6 +109,7 @@ PROGRESS = mapping(
         "epoch": AMOUNT,
         "train_seconds": AMOUNT,
         "evaluation_seconds": AMOUNT.or_null,
+        "setup_seconds": AMOUNT.or_null,
         "total_steps": COUNT.or_null,
         "last_row_step": COUNT.or_null,
     }
