@@ -73,10 +73,10 @@ class Matched:
 
     @property
     def planned_seconds(self) -> float | None:
-        """The training time that its steps were to take."""
+        """The training time that its steps were to take, at the speed of the reference's runs."""
         percent = self.planned_percent
-        given: float = self.runs[0].summary["budget_train_seconds"]
-        return None if percent is None else given * (1.0 + percent / 100.0)
+        whole = statistics.fmean(self.reference_seconds)
+        return None if percent is None else whole * (1.0 + percent / 100.0)
 
     @property
     def spread_percent(self) -> float:
@@ -168,11 +168,11 @@ def lines(found: Sequence[Matched]) -> list[str]:
                 f"{varied:>8}{one.spread_percent:>8.1f}%"
                 f"{'' if one.within else '  beyond'}"
             )
-        lines.append(
-            "  off: of the reference's time, seed by seed; varied: half the range over seeds; "
-            "machine: its own spread,\n  of the reference from seed to seed and, while it was "
-            "calibrated, from itself"
-        )
+        lines += [
+            "  planned: its steps at the speed of the reference's runs; off: of the reference's time,",
+            "  seed by seed; varied: half the range over seeds; machine: its own spread, of the",
+            "  reference from seed to seed and, while it was calibrated, from itself",
+        ]
     others = [one for one in found if not one.is_reference]
     counts = Counter(one.within for one in others)
     kept = ", ".join(f"{count} within {words}" for words, count in counts.items() if words)
