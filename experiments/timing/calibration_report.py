@@ -169,8 +169,8 @@ def lines(found: Sequence[Matched]) -> list[str]:
                 f"{'' if one.within else '  beyond'}"
             )
         lines += [
-            "  planned: its steps at the speed of the reference's runs; off: of the reference's time,",
-            "  seed by seed; varied: half the range over seeds; machine: its own spread, of the",
+            "  planned: its steps at the speed of the reference's runs; off: of the reference's",
+            "  time, seed by seed; varied: half the range over seeds; machine: its own spread, of the",
             "  reference from seed to seed and, while it was calibrated, from itself",
         ]
     others = [one for one in found if not one.is_reference]
