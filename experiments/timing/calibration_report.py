@@ -63,10 +63,10 @@ class Matched:
     def planned_percent(self) -> float | None:
         """How much longer its steps were to take: no whole number of steps comes nearer.
 
-        None where a run has lost its calibration.
+        None where a run has lost its calibration, or was charged for its set-up as those of before.
         """
         measured = read(self.runs[0].path / RUN_FILE)
-        if measured is None:
+        if measured is None or measured.noise_percent is None:
             return None
         given: float = self.runs[0].summary["budget_train_seconds"]
         return 100.0 * (measured.seconds(self.runs[0].progress["step"]) / given - 1.0)
@@ -170,8 +170,8 @@ def lines(found: Sequence[Matched]) -> list[str]:
             )
         lines += [
             "  planned: its steps at the speed of the reference's runs; off: of the reference's",
-            "  time, seed by seed; varied: half the range over seeds; machine: its own spread, of the",
-            "  reference from seed to seed and, while it was calibrated, from itself",
+            "  time, seed by seed; varied: half the range over seeds; machine: its own spread,",
+            "  of the reference from seed to seed and, while it was calibrated, from itself",
         ]
     others = [one for one in found if not one.is_reference]
     counts = Counter(one.within for one in others)
