@@ -5,7 +5,7 @@ import ctypes
 import gc
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 # The cgroup's counter where there is one, the whole machine's otherwise.
@@ -57,10 +57,18 @@ class Peak:
 
     def __init__(self) -> None:
         self._before = _resident_peak(anew=True)
+        self._earlier = 0
 
     def added_bytes(self) -> int:
         """How many bytes that is now."""
-        return max(0, _resident_peak() - self._before)
+        return max(self._earlier, _resident_peak() - self._before)
+
+    @contextlib.contextmanager
+    def left_out(self) -> Iterator[None]:
+        """Leave out what is added and given back within; not where a peak cannot be begun anew."""
+        self._earlier = self.added_bytes()
+        yield
+        _resident_peak(anew=True)
 
 
 def _resident_peak(*, anew: bool = False) -> int:

@@ -1,9 +1,9 @@
 """What a step of each method costs on this machine, for a budget that gives all the same time.
 
-The methods of a setting are measured together, interleaved, in a process of their own, and the
-first steps of each alone. The result is kept under ``<runs_dir>/.calibration/``, one file for each
-method and reference: a rerun or another seed reads it. A run keeps a copy in its folder and goes
-by that one for ever.
+Each method of a setting takes turns with the reference (``steady``), in a process of its own. The
+result is kept under ``<runs_dir>/.calibration/``, one file for each method and reference: a rerun,
+another seed, a plan and the benchmark read it. A run keeps a copy in its folder and goes by that
+one for ever.
 
 `python -m experiments calibration runs_dir=runs` checks finished runs: the time that each was
 given, and the time that it took. With `out=FILE` the check goes to that file too, as JSON.
@@ -37,11 +37,15 @@ def known(config: RunConfig, runs_dir: Path) -> Calibration | None:
     return read(calibration_key.path_of(config, runs_dir))
 
 
-def measure(configs: Sequence[RunConfig], runs_dir: Path) -> list[Calibration | Failure]:
-    """Measure what is not known yet, all methods of a setting in one process.
+def of_any_reference(config: RunConfig, runs_dir: Path) -> Calibration | None:
+    """Find what was measured for a config, whatever it was beside: a plan wants its seconds."""
+    return known(config, runs_dir) or next(
+        filter(None, map(read, calibration_key.beside_any(config, runs_dir))), None
+    )
 
-    Where that process dies, each of its methods is measured with the reference alone, so that one
-    takes no other with it.
+
+def measure(configs: Sequence[RunConfig], runs_dir: Path) -> list[Calibration | Failure]:
+    """Measure what is not known yet, the methods of a setting in one process.
 
     Args:
         configs: Resolved configs.
@@ -56,7 +60,7 @@ def measure(configs: Sequence[RunConfig], runs_dir: Path) -> list[Calibration | 
             settings.setdefault(calibration_key.setting_key(config), []).append(index)
     failures: dict[int, Failure | None] = {}
     for alike in settings.values():
-        measured = _measure_alike([configs[index] for index in alike], runs_dir)
+        measured = calibration_process.measure([configs[index] for index in alike], runs_dir)
         failures |= dict(zip(alike, measured, strict=True))
     return [_result(config, runs_dir, failures.get(i)) for i, config in enumerate(configs)]
 
@@ -143,16 +147,6 @@ def _result(config: RunConfig, runs_dir: Path, failure: Failure | None) -> Calib
     if found is not None:
         return found
     return failure or PreparationError("calibration: what was measured cannot be read back")
-
-
-def _measure_alike(configs: Sequence[RunConfig], runs_dir: Path) -> list[Failure | None]:
-    """Measure the methods of one setting; for each config why there is no calibration of it."""
-    try:
-        return calibration_process.measure(configs, runs_dir)
-    except PreparationError as death:
-        if len(configs) == 1:
-            return [death]
-    return [failure for config in configs for failure in _measure_alike([config], runs_dir)]
 
 
 def _is_open(config: RunConfig) -> bool:
