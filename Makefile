@@ -92,7 +92,8 @@ sweep: .jobs setup
 	$(report) || exit 1; \
 	exit $$status
 
-## Tell what `make sweep` with the same variables would run: the jobs, how many are done, hours and disk.
+## Tell what `make sweep` with the same variables would run: how many are done, hours and disk, by method and task.
+## `ARGS=each=true` lists every run.
 ## Variables: OPT TASK SEEDS EPOCHS JOBS LAUNCHER DATA RUNS ARGS
 ## Example:   make plan OPT=all TASK=digits
 plan: .jobs setup

@@ -3,18 +3,21 @@
 import heapq
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from experiments.config import identity
 from experiments.config.run_config import RunConfig
-from experiments.records.schema import BrokenRecordError, Run, load_environment
+from experiments.records.schema import BrokenRecordError, Run, load_environment, load_runs
 from experiments.records.states import run_states
 from experiments.timing import calibration, calibration_key
 
 SHORT_RUNS = ".plan"
 """Below the runs folder: where short runs may lie that are made for their cost, and in no table."""
+
+GOLDEN = Path(__file__).parents[2] / "tests" / "golden" / "runs" / "sweep"
+"""Records of every method on both shipped tasks."""
 
 Setting = tuple[Any, ...]
 
@@ -71,6 +74,16 @@ def costs(runs: Iterable[Run]) -> dict[Setting, RunCost]:
 def short_runs(runs_dir: Path) -> list[Run]:
     """Find the runs that were made for their cost alone."""
     return [item.run for item in run_states(runs_dir / SHORT_RUNS) if item.run is not None]
+
+
+def golden() -> dict[Setting, RunCost]:
+    """Give the costs of the records that the checkout has of its own sweep; none elsewhere."""
+    if not GOLDEN.is_dir():
+        return {}
+    found = costs(load_runs(GOLDEN)[0])
+    return {
+        key: replace(cost, source="golden records, another machine") for key, cost in found.items()
+    }
 
 
 def calibrated(config: RunConfig, runs_dir: Path) -> dict[Setting, RunCost]:

@@ -1,6 +1,7 @@
 """What a sweep would do: `python -m experiments plan` with the overrides of the sweep.
 
-It composes every job and reads the records; nothing is written, trained or loaded.
+It composes every job and reads the records; nothing is written, trained or loaded. What is told
+fits on a screen; ``each=true`` lists every run.
 """
 
 from collections import Counter
@@ -20,6 +21,9 @@ from experiments.system import cores
 from experiments.system.output import say
 
 _N_JOBS = "hydra.launcher.n_jobs"
+_EACH = "each=true"
+ROWS = 16
+"""Methods and tasks that are told of one by one: with the totals, a screen of 24 lines."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,9 @@ class Plan:
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the jobs, how many of them are done, and what the others will take."""
-    say(*report(plan([word for word in words if word not in ("-m", "--multirun")])))
+    """Print how many of the jobs are done, and what the others will take."""
+    found = plan([word for word in words if word not in ("-m", "--multirun", _EACH)])
+    say(*report(found), *(each(found) if _EACH in words else ()))
     return 0
 
 
@@ -91,6 +96,8 @@ def plan(overrides: list[str]) -> Plan:
     for _, config in composed.values():
         if estimate.setting(config) not in known:
             known = estimate.calibrated(config, runs_dir) | known
+    if any(estimate.setting(config) not in known for _, config in composed.values()):
+        known = estimate.golden() | known
     jobs = [
         Job(run_id, label, config, *_state(found.get(run_id)))
         for run_id, (label, config) in composed.items()
@@ -108,39 +115,67 @@ def _labelled(grid: list[str]) -> Iterator[tuple[str, RunConfig]]:
 
 
 def report(found: Plan) -> Iterator[str]:
-    """Write the plan as lines of text."""
+    """Write the plan as lines of text: totals, a row a method and task, what is not known."""
     open_jobs = [job for job in found.jobs if job.is_open]
-    seconds = {
-        job.run_id: estimate.seconds_left(job.config, job.run, found.known) for job in open_jobs
-    }
-    rows = [["run", "state", "hours", "job"]]
-    for job in found.jobs:
-        hours = _hours(seconds[job.run_id]) if job.is_open else "-"
-        rows.append([job.run_id, job.state, hours, job.label])
-    yield from aligned(rows)
     counts = Counter(job.state for job in found.jobs if not job.is_open)
     parts = [f"{count} {state}" for state, count in sorted(counts.items())]
     yield f"sweep of {len(found.jobs)}: {', '.join([*parts, f'{len(open_jobs)} to do'])}"
     if any(counts[state] for state in FAULTS):
         yield "  `retry=true` runs what failed again"
-    if open_jobs:
-        yield _time(list(seconds.values()), found.side_by_side)
-        yield _disk(open_jobs, found.known, found.side_by_side)
-    for job in {estimate.setting(job.config): job for job in open_jobs}.values():
-        yield from _source(job, found, seconds[job.run_id])
-
-
-def _source(job: Job, found: Plan, seconds: float | None) -> Iterator[str]:
-    """Say where the estimate of a setting comes from, or how to get one."""
-    key = estimate.setting(job.config)
-    name = "  {} {} {} batch {} {}".format(*key) + (f" {key[5]}" if key[5] else "")
-    cost = found.known.get(key)
-    if cost is None:
-        yield f"{name}: unknown, no run of it is in {found.runs_dir}. A short one tells:"
-        yield f"    {_short_run(job.config, found.runs_dir)}"
+    if not open_jobs:
         return
-    line = f"{name}: {cost.seconds_per_step:.3g} s a step, from {cost.source}"
-    yield line + ("; the number of steps is unknown" if seconds is None else "")
+    seconds = [_seconds(job, found) for job in open_jobs]
+    yield _time(seconds, found.side_by_side)
+    yield _disk(open_jobs, found.known, found.side_by_side)
+    yield from _by_method(found)
+    unknown = {
+        estimate.setting(job.config): job
+        for job in open_jobs
+        if estimate.setting(job.config) not in found.known
+    }
+    if unknown:
+        of = f"1 of {len(unknown)} that are" if len(unknown) > 1 else "what is"
+        yield f"A short run tells the step time of {of} not known:"
+        yield f"  {_short_run(next(iter(unknown.values())).config, found.runs_dir)}"
+
+
+def each(found: Plan) -> list[str]:
+    """List every run."""
+    rows = [["run", "state", "hours", "job"]]
+    for job in found.jobs:
+        hours = _hours(_seconds(job, found)) if job.is_open else "-"
+        rows.append([job.run_id, job.state, hours, job.label])
+    return aligned(rows)
+
+
+def _by_method(found: Plan) -> Iterator[str]:
+    """Write a row for each method and task, those that take longest first."""
+    alike: dict[estimate.Setting, list[Job]] = {}
+    for job in found.jobs:
+        alike.setdefault(estimate.setting(job.config), []).append(job)
+    counts = Counter((task, method) for task, _, method, *_ in alike)
+    rows: list[tuple[float, list[str]]] = []
+    for (task, model, method, batch, *others), jobs in alike.items():
+        seconds = [_seconds(job, found) for job in jobs if job.is_open]
+        if not seconds:
+            continue
+        cost = found.known.get(estimate.setting(jobs[0].config))
+        total = None if None in seconds else sum(filter(None, seconds))
+        further = [model, f"batch {batch}", *map(str, filter(None, others))]
+        label = " ".join([method, *(further if counts[task, method] > 1 else [])])
+        row = [task, label, f"{len(seconds)} of {len(jobs)}", _hours(total)]
+        row += ["unknown", ""] if cost is None else [f"{cost.seconds_per_step:.3g}", cost.source]
+        rows.append((float("inf") if total is None else total, row))
+    rows.sort(key=lambda row: -row[0])
+    heads = ["task", "method", "to do", "hours", "s a step", "from"]
+    yield from aligned([heads, *(row for _, row in rows[:ROWS])])
+    if rest := rows[ROWS:]:
+        hours = "unknown" if rest[0][0] == float("inf") else _hours(sum(total for total, _ in rest))
+        yield f"and {len(rest)} more with {hours} h; {_EACH} lists each run"
+
+
+def _seconds(job: Job, found: Plan) -> float | None:
+    return estimate.seconds_left(job.config, job.run, found.known)
 
 
 def _state(found: RunState | None) -> tuple[str, Run | None]:

@@ -5,7 +5,7 @@ import pytest
 from experiments.config import commandline, grids
 from experiments.errors import UserError
 from experiments.records.calibration import Calibration
-from experiments.records.schema import load_run
+from experiments.records.schema import load_run, load_runs
 from experiments.records.store import RunFolder
 from experiments.sweep import estimate, plan
 from experiments.sweep.estimate import RunCost
@@ -14,6 +14,11 @@ from experiments.timing import calibration_key
 from tests.support.commands import exit_code
 
 SWEEP = ["optimizer=adam,sgd", "seed=0,1", "task=digits", "budget.epochs=20"]
+
+
+@pytest.fixture(autouse=True)
+def no_golden_records(monkeypatch, tmp_path):
+    monkeypatch.setattr(estimate, "GOLDEN", tmp_path / "none")
 
 
 @pytest.fixture
@@ -86,7 +91,7 @@ def test_hours_and_disk_follow_from_the_records(overrides, write):
     write("adam", 1, "interrupted", step=500)
     found = plan.plan([*overrides, "seed=0,1,2", "optimizer=adam", "jobs=2"])
     told = list(plan.report(found))
-    assert [line.split()[1:3] for line in told[1:4]] == [
+    assert [line.split()[1:3] for line in plan.each(found)[1:4]] == [
         ["done", "-"],
         ["interrupted", "0.83"],
         ["to", "do"],
@@ -94,7 +99,8 @@ def test_hours_and_disk_follow_from_the_records(overrides, write):
     assert "sweep of 3: 1 done, 2 to do" in told
     assert "time: 1.94 h of training one after another, 1.11 h with jobs=2" in told
     assert "disk: 6 MB of records, 48 MB of checkpoints under way" in told
-    assert told[-1] == "  digits small_cnn adam batch 64 fp32: 2 s a step, from 1 run"
+    assert told[-2].split() == ["task", "method", "to", "do", "hours", "s", "a", "step", "from"]
+    assert told[-1].split() == ["digits", "adam", "2", "of", "3", "1.94", "2", "1", "run"]
 
 
 def test_what_is_unknown_is_said_with_the_way_to_know(overrides, write, tmp_path):
@@ -114,6 +120,51 @@ def test_what_is_unknown_is_said_with_the_way_to_know(overrides, write, tmp_path
     told = list(plan.report(plan.plan(overrides)))
     assert not any("unknown" in line for line in told)
     assert "time: 3.33 h of training one after another" in told
+
+
+def test_many_methods_fit_on_a_screen(overrides):
+    known = {"optimizer=all", "task=digits,tinyshakespeare", "seed=0,1,2"}
+    told = list(plan.report(plan.plan([*known, overrides[-1]])))
+    methods = len(commandline.choices("optimizer"))
+    assert told[0] == f"sweep of {6 * methods}: {6 * methods} to do"
+    assert len(told) <= 24
+    assert max(map(len, told[:-1])) <= 100  # the last is a command to copy
+    assert f"and {2 * methods - plan.ROWS} more with unknown h; each=true lists each run" in told
+
+
+def test_methods_and_tasks_that_take_longest_come_first(overrides, write, monkeypatch):
+    write("adam", 0, "done")
+    monkeypatch.setattr(plan, "ROWS", 1)
+    cost = RunCost(1.0, 100, None, None, "somewhere")
+    monkeypatch.setattr(estimate, "calibrated", lambda config, _: {estimate.setting(config): cost})
+    told = list(plan.report(plan.plan([*overrides, "optimizer=adam,sgd,soap", "seed=0,1"])))
+    rows = [line.split() for line in told if line.startswith("digits")]
+    assert rows == [["digits", "adam", "1", "of", "2", "1.11", "2", "1", "run"]]
+    assert told[-1] == "and 2 more with 2.22 h; each=true lists each run"
+
+
+def test_where_nothing_better_is_known_the_golden_records_tell(overrides, write, monkeypatch):
+    folder = commandline.CONF.parent / "tests" / "golden" / "runs" / "sweep"
+    monkeypatch.setattr(estimate, "GOLDEN", folder)
+    runs = [run for run in load_runs(folder)[0] if run.identity["task"] == "digits"]
+    took = [
+        run.progress["train_seconds"] / run.progress["step"]
+        for run in runs
+        if run.identity["optimizer"] == "sgd"
+    ]
+    write("adam", 0, "done")
+    told = [line.split() for line in plan.report(plan.plan(overrides))]
+    (row,) = (line for line in told if line[:2] == ["digits", "sgd"])
+    assert row[-5:] == [f"{sorted(took)[1]:.3g}", "golden", "records,", "another", "machine"]
+    assert ["digits", "adam", "1", "of", "2", "1.11", "2", "1", "run"] in told
+
+
+def test_every_run_is_listed_where_asked(overrides, write, capsys):
+    done = write("adam", 0, "done")
+    assert exit_code("plan", *overrides, "each=true") == 0
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [done, "done", "-", "digits", "adam", "seed", "0"] in told
+    assert len([line for line in told if line[-2:-1] == ["seed"]]) == 4
 
 
 def test_another_batch_size_is_another_setting(overrides, write):
@@ -136,7 +187,7 @@ def test_a_calibration_serves_where_no_run_does(overrides, write, monkeypatch):
     assert set(asked) == {"sgd"}
     # adam seed 1: 4,000 s; sgd: two times 1,000 s
     assert "time: 1.67 h of training one after another" in told
-    assert "  digits small_cnn sgd batch 64 fp32: 0.5 s a step, from calibration" in told
+    assert ["digits", "sgd", "2", "of", "2", "0.56", "0.5", "calibration"] in map(str.split, told)
 
 
 def test_the_calibration_of_a_machine_is_asked_where_there_is_one(make_config, tmp_path):
