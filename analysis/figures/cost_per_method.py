@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.missing import missing_figure
+from analysis.plots.missing import Missing
 from analysis.plots.panels import RC, note, plain, say
 from analysis.results.costs import COSTS, cost_of, seconds_per_epoch
 from analysis.results.load import Results
@@ -27,7 +27,7 @@ NOTE = (
 )
 
 
-def build(results: Results) -> Figure:
+def build(results: Results) -> Figure | Missing:
     """Draw one row a task, one panel a cost."""
     blocks = {
         title: [method for method in methods if len(method.done)]
@@ -35,7 +35,7 @@ def build(results: Results) -> Figure:
     }
     blocks = {title: methods for title, methods in blocks.items() if methods}
     if not blocks:
-        return missing_figure(COMMAND)
+        return Missing(COMMAND)
     seconds = seconds_per_epoch(results)
     with mpl.rc_context(RC):
         heights = [1.35 + 0.27 * len(methods) for methods in blocks.values()]

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.missing import missing_figure
+from analysis.plots.missing import Missing
 from analysis.plots.panels import RC, note, panels, plain, round_ticks, say
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH, Method, methods_of
@@ -28,7 +28,7 @@ NOTE = (
 )
 
 
-def build(results: Results) -> Figure:
+def build(results: Results) -> Figure | Missing:
     """Draw one subplot a task and method that tells of its curvature."""
     tell = {
         quantity: results.series_by_run(f"curvature_{quantity}", "epoch") for quantity in QUANTITIES
@@ -40,7 +40,7 @@ def build(results: Results) -> Figure:
         if set(method.done["run_id"]) & set(tell["median"])
     ]
     if not shown:
-        return missing_figure(COMMAND)
+        return Missing(COMMAND)
     with mpl.rc_context(RC):
         figure, axes = panels(len(shown), columns=3, width=4.6, height=3.1)
         for ax, method in zip(axes, shown, strict=True):

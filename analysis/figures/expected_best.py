@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.plots.curves import Line, draw_block
-from analysis.plots.missing import missing_figure
+from analysis.plots.missing import Missing
 from analysis.plots.panels import RC, legend_height, note, panels, plain, round_ticks
 from analysis.results.load import Results
 from analysis.results.trials import Trials, trials_of
@@ -34,12 +34,12 @@ NOTE = (
 )
 
 
-def build(results: Results) -> Figure:
+def build(results: Results) -> Figure | Missing:
     """Draw one panel a task and budget of the trials, one line a method."""
     found = trials_of(results)
     blocks = {title: [one for one in found if one.title == title] for title in _titles(found)}
     if not blocks:
-        return missing_figure(COMMAND)
+        return Missing(COMMAND)
     with mpl.rc_context(RC):
         longest = max(map(len, blocks.values()))
         figure, axes = panels(len(blocks), height=4.3 + legend_height(longest))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from analysis.plots.kronecker_panels import COMMAND, SCALES, SYMBOLS, where
-from analysis.plots.missing import missing_figure
+from analysis.plots.missing import Missing
 from analysis.plots.panels import RC, note, panels
 from analysis.results.load import Results
 from analysis.results.studies import Arrays, load_study
@@ -25,11 +25,11 @@ NOTE = (
 )
 
 
-def build(results: Results) -> Figure:
+def build(results: Results) -> Figure | Missing:
     """Draw two transforms for each factor and step."""
     study = load_study(results.runs_dir, "kronecker")
     if study is None:
-        return missing_figure(COMMAND)
+        return Missing(COMMAND)
     arrays, facts = study
     steps = arrays["steps"]
     with mpl.rc_context({**RC, "axes.grid": False}):

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.missing import missing_figure
+from analysis.plots.missing import Missing
 from analysis.plots.panels import RC, note, panels, plain
 from analysis.results.load import Results
 from analysis.results.studies import Arrays, load_study
@@ -28,11 +28,11 @@ NOTE = (
 )
 
 
-def build(results: Results) -> Figure:
+def build(results: Results) -> Figure | Missing:
     """Draw a panel for each layer and method, a row a layer."""
     study = load_study(results.runs_dir, "fisher_histograms")
     if study is None:
-        return missing_figure(COMMAND)
+        return Missing(COMMAND)
     arrays, facts = study
     methods, layers = facts["methods"], facts["layers"]
     with mpl.rc_context({**RC, "axes.spines.left": False}):

@@ -13,6 +13,7 @@ from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 
 from analysis.plots.kronecker_panels import CLEAN, NOISY, factor_panels
+from analysis.plots.missing import Missing
 from analysis.plots.panels import legend_below
 from analysis.results.load import Results
 from analysis.results.studies import Arrays
@@ -24,7 +25,7 @@ NOTE = (
 )
 
 
-def build(results: Results) -> Figure:
+def build(results: Results) -> Figure | Missing:
     """Draw a complex plane for each factor and step."""
     return factor_panels(results, NOTE, draw_discs, width=5.4, height=4.9, rc={})
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.plots.missing import missing_figure
+from analysis.plots.missing import Missing
 from analysis.plots.panels import RC, legend_below, note, plain
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH, final_means
@@ -29,11 +29,11 @@ DECADES_FROM = 300.0  # percent: a method so far off would press all others toge
 LINEAR_PERCENT = 10.0  # then the axis is linear up to here, and logarithmic beyond
 
 
-def build(results: Results) -> Figure:
+def build(results: Results) -> Figure | Missing:
     """Draw one row a method, best median on top."""
     found, styles, references = improvements(results)
     if not found:
-        return missing_figure(COMMAND)
+        return Missing(COMMAND)
     workloads = sorted({title for values in found.values() for title in values})
     with mpl.rc_context(RC):
         height = 1.9 + 0.36 * len(found) + 0.22 * len(workloads)

@@ -8,6 +8,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from analysis.plots.kronecker_panels import factor_panels
+from analysis.plots.missing import Missing
 from analysis.results.load import Results
 from analysis.results.studies import Arrays
 
@@ -19,7 +20,7 @@ NOTE = (
 )
 
 
-def build(results: Results) -> Figure:
+def build(results: Results) -> Figure | Missing:
     """Draw a heat map for each factor and step."""
     return factor_panels(results, NOTE, draw_factor, width=5.4, height=4.8, rc={"axes.grid": False})
 

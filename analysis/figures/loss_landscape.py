@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogFormatterSciNotation
 
-from analysis.plots.missing import missing_figure
+from analysis.plots.missing import Missing
 from analysis.plots.panels import RC, note, plain
 from analysis.results.load import Results
 from analysis.results.studies import Arrays, load_study
@@ -48,11 +48,11 @@ HELD = {
 }
 
 
-def build(results: Results) -> Figure:
+def build(results: Results) -> Figure | Missing:
     """Draw both surfaces."""
     study = load_study(results.runs_dir, "landscape")
     if study is None:
-        return missing_figure(COMMAND)
+        return Missing(COMMAND)
     arrays, facts = study
     with mpl.rc_context({**RC, "axes.grid": False}):
         figure = Figure(figsize=(13.0, 6.6), layout="constrained")

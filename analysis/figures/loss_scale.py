@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.missing import missing_figure
+from analysis.plots.missing import Missing
 from analysis.plots.panels import RC, legend_below, note, panels, plain, round_ticks, say
 from analysis.results.load import Results
 from analysis.results.studies import Arrays, load_study
@@ -30,11 +30,11 @@ NOTE = (
 GREY = "#555555"
 
 
-def build(results: Results) -> Figure:
+def build(results: Results) -> Figure | Missing:
     """Draw a column for each method."""
     study = load_study(results.runs_dir, "loss_scale")
     if study is None:
-        return missing_figure(COMMAND)
+        return Missing(COMMAND)
     arrays, facts = study
     methods = facts["methods"]
     with mpl.rc_context(RC):

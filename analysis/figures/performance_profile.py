@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.missing import missing_figure
+from analysis.plots.missing import Missing
 from analysis.plots.panels import RC, legend_below, legend_height, note, panels, plain
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH
@@ -31,11 +31,11 @@ SHIFT_PERCENT = 0.35
 MOST = 32.0  # times the fastest; what takes longer is as good as not there
 
 
-def build(results: Results) -> Figure:
+def build(results: Results) -> Figure | Missing:
     """Draw one panel a measure of cost, one line a method."""
     found = workloads(results)
     if not found:
-        return missing_figure(COMMAND)
+        return Missing(COMMAND)
     names = sorted({name for workload in found for name in workload.methods})
     references = sorted({workload.reference.name for workload in found})
     with mpl.rc_context(RC):

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.plots.curves import draw_block, lines_of
-from analysis.plots.missing import missing_figure
+from analysis.plots.missing import Missing
 from analysis.plots.panels import RC, note, panels, plain, round_ticks, say
 from analysis.results.controls import COMMAND, Controlled, controlled
 from analysis.results.load import Results
@@ -20,11 +20,11 @@ from analysis.statistics.summary import Floats, curve
 from analysis.style import metric_label
 
 
-def build(results: Results) -> Figure:
+def build(results: Results) -> Figure | Missing:
     """Draw two subplots for each control whose method has run."""
     found = list(controlled(results))
     if not found:
-        return missing_figure(COMMAND)
+        return Missing(COMMAND)
     with mpl.rc_context(RC):
         figure, axes = panels(2 * len(found), height=4.5)
         for position, one in enumerate(found):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from analysis.plots.missing import Missing
 from analysis.plots.sensitivity import draw_dependence
 from analysis.results.load import Results
 
@@ -12,6 +13,6 @@ COMMAND = (
 )
 
 
-def build(results: Results) -> Figure:
+def build(results: Results) -> Figure | Missing:
     """Draw lines and a heat map a task."""
     return draw_dependence(results, "lr", COMMAND)

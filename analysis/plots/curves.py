@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.missing import missing_figure
+from analysis.plots.missing import Missing
 from analysis.plots.panels import (
     RC,
     legend_below,
@@ -69,7 +69,7 @@ class Line:
     diverged: list[tuple[Floats, Floats]]
 
 
-def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure:
+def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure | Missing:
     """Draw one subplot a block of comparable runs, one line a method.
 
     Args:
@@ -78,7 +78,7 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure:
         axis: ``epoch``, ``step`` or ``train_seconds``.
     """
     if results.runs.empty:
-        return missing_figure(COMMAND)
+        return Missing(COMMAND)
     groups = shown_of(group_runs(results.runs))
     runs = {str(group_id): part for group_id, part in results.runs.groupby("group_id")}
     curves: dict[str, Series] = {}

@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.missing import missing_figure
+from analysis.plots.missing import Missing
 from analysis.plots.panels import RC, note, panels, plain
 from analysis.results.load import Results
 from analysis.results.studies import Arrays, load_study
@@ -27,7 +27,7 @@ Draw = Callable[[Axes, Arrays, str, int], object]
 
 def factor_panels(
     results: Results, text: str, draw: Draw, *, width: float, height: float, rc: dict[Any, Any]
-) -> Figure:
+) -> Figure | Missing:
     """Draw a panel for each factor and step of the study, a row a factor.
 
     Args:
@@ -40,7 +40,7 @@ def factor_panels(
     """
     study = load_study(results.runs_dir, "kronecker")
     if study is None:
-        return missing_figure(COMMAND)
+        return Missing(COMMAND)
     arrays, facts = study
     steps = arrays["steps"]
     with mpl.rc_context({**RC, **rc}):

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.missing import missing_figure
+from analysis.plots.missing import Missing
 from analysis.plots.panels import RC, legend_below, legend_height, note, plain, spans_decades
 from analysis.published.numbers import records
 from analysis.results.load import Results
@@ -59,17 +59,17 @@ class Dependence:
     ended_badly: Floats
 
 
-def draw_dependence(results: Results, setting: str, command: str) -> Figure:
+def draw_dependence(results: Results, setting: str, command: str) -> Figure | Missing:
     """Draw one row a block of comparable runs: lines, and a heat map of methods by values.
 
     Args:
         results: What to draw.
         setting: ``lr`` or ``batch_size``.
-        command: What makes such runs; the figure is this text where there are none.
+        command: What makes such runs.
     """
     blocks = dependences(results.runs, setting)
     if not blocks:
-        return missing_figure(command)
+        return Missing(command)
     with mpl.rc_context(RC):
         longest = max(len(methods) for methods in blocks.values())
         height = 4.3 + legend_height(longest)

@@ -37,7 +37,9 @@ MAIN = "results"
 VARIANTS = "variants"
 """Shown beside it where there are some."""
 
-WRITTEN = ("tables", "figures", "report.html")
+PAGE = "report.html"
+
+WRITTEN = ("tables", "figures", PAGE)
 """What a report leaves in its folder."""
 
 FIRST = [MAIN, VARIANTS, "published_vs_reproduced"]
@@ -131,12 +133,12 @@ def report(
         digest = digest_of(results) if figure_names else b""
         drawn = [_figure(name, results, out / "figures", digest) for name in figure_names]
         if tables and figures and only is None:
-            write_text(out / "report.html", page(results, built, drawn))
+            write_text(out / PAGE, page(results, built, drawn))
     except OSError as error:
         raise ReportError(f"cannot write {error.filename or out}: {error.strerror}") from None
     if not quiet:
         try:
-            _print(results, built, out)
+            _print(results, built, drawn, out)
         except OSError as error:
             text = f"cannot print ({error.strerror}); all is written to {out}"
             raise ReportError(text) from None
@@ -181,6 +183,8 @@ def _table(name: str, results: Results) -> BuiltTable:
 def _figure(name: str, results: Results, folder: Path, digest: bytes) -> DrawnFigure:
     module = f"analysis.figures.{name}"
     drawn = draw(name, results, folder, digest)
+    if drawn.command:
+        return DrawnFigure(name, _caption(module), b"", command=drawn.command)
     data = folder.joinpath(f"{name}.csv").read_bytes()
     return DrawnFigure(name, _caption(module), drawn.png, data, _source(module), drawn.problem)
 
@@ -197,7 +201,9 @@ def _caption(module: str) -> str:
     return " ".join((text or module).split()).replace("``", "")
 
 
-def _print(results: Results, tables: Sequence[BuiltTable], out: Path) -> None:
+def _print(
+    results: Results, tables: Sequence[BuiltTable], figures: Sequence[DrawnFigure], out: Path
+) -> None:
     console = Console(highlight=False)
     for table in tables:
         beside = table.name == VARIANTS and not table.frame.empty
@@ -207,6 +213,11 @@ def _print(results: Results, tables: Sequence[BuiltTable], out: Path) -> None:
         reason = f": {run['reason']}" if run["reason"] else ""
         place = f"{run['title']}, {run['label']}, seed {run['seed']} ({run['folder']})"
         say(f"{str(run['status']).replace('_', ' ')}: {place}{reason}")
+    missing = [figure for figure in figures if figure.command]
+    if missing and tables:
+        say(f"{len(missing)} of {len(figures)} figures have no runs yet: see {PAGE}")
+    else:
+        say(*(f"not drawn: {one.name}, no runs yet: {one.command}" for one in missing))
     say(f"Written to {out}/")
 
 

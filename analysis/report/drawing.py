@@ -1,5 +1,7 @@
 """Figures to files, each drawn once and only when what it shows has changed.
 
+A figure without data is no file, and files of an earlier one go: it is the command that makes some.
+
 PDF embeds its letters as TrueType, so that its text can be searched and publishers take it; SVG has
 them as outlines, so that it looks the same whatever fonts a reader has.
 """
@@ -15,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.plots.missing import Missing, failed_figure
 from analysis.render.write import write_atomic
 from analysis.results.load import Results
 from analysis.results.studies import studies_digest
@@ -41,20 +44,23 @@ class Drawn:
     """A figure as it was written.
 
     Attributes:
-        png: Its pixels.
+        png: Its pixels; none where there is nothing to draw.
         problem: One line, where the figure could not be drawn and its files say so; else ``None``.
+        command: What makes runs to draw it from, where there are none; else empty.
     """
 
-    png: bytes
+    png: bytes = b""
     problem: str | None = None
+    command: str = ""
 
 
 def draw(name: str, results: Results, folder: Path, digest: bytes | None = None) -> Drawn:
     """Write ``<name>.png``, ``.pdf``, ``.svg`` and ``.csv``.
 
-    A hidden file beside them holds a digest of the data and of the code that draws; while it is the
-    same, the files stand and matplotlib is not even imported. A figure that raises is written as
-    one that says so, without that file: the next call tries again.
+    A hidden file beside them holds a digest of the data and of the code that draws, and the command
+    of a figure that had no data; while it is the same, the files stand and matplotlib is not even
+    imported. A figure that raises is written as one that says so, without that file: the next call
+    tries again.
 
     Args:
         name: Of the figure.
@@ -65,21 +71,30 @@ def draw(name: str, results: Results, folder: Path, digest: bytes | None = None)
     paths = {ending: folder / f"{name}.{ending}" for ending in (*FORMATS, DATA)}
     stamp = folder / f".{name}.sha256"
     digest = digest or digest_of(results)
-    standing = all(path.is_file() for path in paths.values())
-    if standing and stamp.is_file() and stamp.read_bytes() == digest:
+    known, *commands = stamp.read_bytes().split(b"\n", 1) if stamp.is_file() else [b""]
+    there = [path.is_file() for path in paths.values()]
+    if known == digest and commands and not any(there):
+        return Drawn(command=commands[0].decode(errors="replace"))
+    if known == digest and not commands and all(there):
         return Drawn(paths["png"].read_bytes())
     problem: str | None = None
     try:
-        files = _render(importlib.import_module(f"analysis.figures.{name}").build(results))
+        built = importlib.import_module(f"analysis.figures.{name}").build(results)
+        files = {} if isinstance(built, Missing) else _render(built)
     except Exception as error:  # whatever it is, the other figures are to be drawn
         problem = f"{name}: {_where(error)}"
-        stamp.unlink(missing_ok=True)
-        files = _render(importlib.import_module("analysis.plots.missing").failed_figure(problem))
-    for ending, content in files.items():
-        write_atomic(paths[ending], content)
-    if problem is None:
-        write_atomic(stamp, digest)
-    return Drawn(files["png"], problem)
+        files = _render(failed_figure(problem))
+    stamp.unlink(missing_ok=True)
+    for ending, path in paths.items():
+        if ending in files:
+            write_atomic(path, files[ending])
+        else:
+            path.unlink(missing_ok=True)
+    if problem is not None:
+        return Drawn(files["png"], problem)
+    command = built.command if isinstance(built, Missing) else ""
+    write_atomic(stamp, b"\n".join([digest, command.encode()]) if command else digest)
+    return Drawn(files.get("png", b""), command=command)
 
 
 def _render(figure: Figure) -> dict[str, bytes]:

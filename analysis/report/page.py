@@ -34,6 +34,7 @@ class DrawnFigure:
     data: bytes = b""  # what is drawn, as CSV
     code: str = ""
     problem: str | None = None  # one line, where it could not be drawn
+    command: str = ""  # what makes its runs, where there are none: it has no picture
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ def page(results: Results, tables: Sequence[BuiltTable], figures: Sequence[Drawn
                 "code": figure.code,
             }
             for figure in figures
+            if not figure.command
         ],
+        missing=[figure for figure in figures if figure.command],
         blocks=", ".join(dict.fromkeys(groups["title"])),
         unfinished=unfinished(results).to_dict("records"),
         broken=results.broken,

@@ -99,6 +99,12 @@ def document(tables: Sequence[BuiltTable], figures: Sequence[DrawnFigure], summa
                 "caption": latex(figure.caption),
             }
             for figure in figures
+            if not figure.command
+        ],
+        missing=[
+            {"title": _title(figure.name), "command": latex(figure.command)}
+            for figure in figures
+            if figure.command
         ],
     )
 

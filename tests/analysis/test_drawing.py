@@ -1,17 +1,18 @@
+import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from analysis.plots.missing import FAILED, MISSING, failed_figure, missing_figure
-from analysis.report.drawing import draw
+from analysis.plots.missing import FAILED, failed_figure
+from analysis.report.drawing import DATA, FORMATS, draw
 from analysis.results.load import load_results
 
 ROOT = Path(__file__).parents[2]
 NAME = "test_metric_vs_epoch"
+SENSITIVE = "test_metric_vs_learning_rate"
 
 
 def test_files_are_of_their_kind_and_without_dates(
@@ -67,27 +68,53 @@ def test_the_digest_is_of_the_data_and_the_same_in_every_process(
         assert replace(results, runs=runs).digest != results.digest
 
 
-@pytest.mark.parametrize(
-    "command", ["make sweep", "for n in 1 2; do x --n=$n y$n; done", " ".join(["word"] * 60)]
-)
-def test_a_command_can_be_copied_to_a_shell(command: str) -> None:
-    figure = missing_figure(command)
-    heading, shown = (text.get_text().replace(r"\$", "$") for text in figure.texts)
-    assert heading == MISSING
-    assert " ".join(shown.replace("\\\n", " ").split()) == command
+def test_without_data_there_is_no_file_but_the_command(
+    write_run: Any, runs_dir: Path, tmp_path: Path
+) -> None:
+    """Files of an earlier picture go, and the next call neither builds nor imports matplotlib."""
+    stale = [tmp_path / f"{SENSITIVE}.{ending}" for ending in (*FORMATS, DATA)]
+    for path in stale:
+        path.write_text("an older picture")
+    write_run("adam")
+    drawn = draw(SENSITIVE, load_results(runs_dir), tmp_path)
+    assert (drawn.png, drawn.problem) == (b"", None)
+    assert drawn.command.startswith("make sweep ")
+    assert [path.name for path in tmp_path.iterdir() if path in stale] == []
+
+    code = (
+        "import sys; from pathlib import Path; from analysis.report.drawing import draw; "
+        "from analysis.results.load import load_results; "
+        "drawn = draw(sys.argv[1], load_results(Path(sys.argv[2])), Path(sys.argv[3])); "
+        "print(drawn.command); sys.exit('matplotlib' in sys.modules)"
+    )
+    again = [sys.executable, "-c", code, SENSITIVE, str(runs_dir), str(tmp_path)]
+    said = subprocess.run(again, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert said == f"{drawn.command}\n"
+
+
+def test_a_picture_comes_with_its_data_and_goes_with_it(
+    write_run: Any, runs_dir: Path, tmp_path: Path
+) -> None:
+    folders = [write_run("adam", 0, hyperparameters={"lr": lr}) for lr in (0.1, 0.01)]
+    assert draw(SENSITIVE, load_results(runs_dir), tmp_path).png.startswith(b"\x89PNG")
+    shutil.rmtree(folders[1])
+    assert draw(SENSITIVE, load_results(runs_dir), tmp_path).command
+    assert not list(tmp_path.glob("[!.]*.???"))
+    shutil.copytree(folders[0], folders[1])
+    status = json.loads(folders[1].joinpath("status.json").read_text("utf-8"))
+    status |= {"run_id": folders[1].name}
+    status["identity"] |= {"hyperparameters": {"lr": 0.01}, "group_id": "other"}
+    folders[1].joinpath("status.json").write_text(json.dumps(status))
+    assert draw(SENSITIVE, load_results(runs_dir), tmp_path).png.startswith(b"\x89PNG")
+
+
+def test_a_failure_is_shown_whole() -> None:
+    figure = failed_figure("ValueError: $x$ " + "long " * 60)
+    heading, shown = (text.get_text() for text in figure.texts)
+    assert heading == FAILED
+    assert shown.split() == ["ValueError:", r"\$x\$", *["long"] * 60]
     figure.draw_without_rendering()
     for text in figure.texts:
         box = text.get_window_extent()
         assert box.x1 < figure.bbox.x1
         assert box.y0 > 0
-
-
-def test_several_lines_of_a_command_stay_lines() -> None:
-    assert missing_figure("make a\nmake b").texts[1].get_text() == "make a\nmake b"
-
-
-def test_a_failure_is_shown_whole() -> None:
-    figure = failed_figure("ValueError: " + "long " * 60)
-    heading, shown = (text.get_text() for text in figure.texts)
-    assert heading == FAILED
-    assert shown.split() == ["ValueError:", *["long"] * 60]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from analysis.figures import test_metric_vs_batch_size, test_metric_vs_learning_rate
-from analysis.plots.missing import MISSING
+from analysis.plots.missing import Missing
 from analysis.plots.sensitivity import dependences
 from analysis.results.load import load_results
 from analysis.style import KNOWN
@@ -85,8 +85,8 @@ def test_runs_that_differ_in_more_than_the_rate_are_not_compared(
 ) -> None:
     write_run("adam", 0, hyperparameters={"lr": 0.1, "beta": 0.9})
     write_run("adam", 0, run_id="other", group_id="other", **other)
-    figure = test_metric_vs_learning_rate.build(load_results(runs_dir))
-    assert figure.texts[0].get_text() == MISSING
+    missing = test_metric_vs_learning_rate.build(load_results(runs_dir))
+    assert missing == Missing(test_metric_vs_learning_rate.COMMAND)
 
 
 def test_two_series_of_one_method_have_two_names(write_run: Any, runs_dir: Path) -> None:
