@@ -1,27 +1,19 @@
-"""Where and when workers run the tests."""
+"""In what order several workers run the tests."""
 
-from tests.support.distribution import Seen, distributed
+import itertools
 
-CHEAP: frozenset[str] = frozenset()
-
-
-def test_a_test_that_costs_goes_alone_and_first_and_the_others_stay_with_their_file():
-    tests = [
-        Seen("a", CHEAP, False),
-        Seen("a", frozenset({"long"}), False),
-        Seen("b", CHEAP, False),
-        Seen("a", CHEAP, False),
-        Seen("b", frozenset({"process"}), False),
-        Seen("b", frozenset({"compiles", "long"}), False),
-    ]
-    assert distributed(tests) == [(4, None), (5, None), (1, None), (0, "a"), (3, "a"), (2, "b")]
+from tests.support.distribution import SECONDS, dearest_first
 
 
-def test_what_shares_a_fixture_that_costs_stays_together_at_the_place_of_the_dearest():
-    tests = [
-        Seen("a", frozenset({"long"}), False),
-        Seen("a", frozenset({"long"}), True),
-        Seen("a", CHEAP, False),
-        Seen("a", frozenset({"process"}), True),
-    ]
-    assert distributed(tests) == [(1, "a shared"), (3, "a shared"), (0, None), (2, "a")]
+def test_the_dearest_file_comes_first_and_none_is_torn_apart():
+    tests = [("a", ()), ("b", ("long",)), ("a", ()), ("c", ("long", "process")), ("c", ())]
+    assert dearest_first(tests) == [3, 4, 1, 0, 2]
+    mixed = [(name, ()) for name in "abcabcab"]
+    ordered = [mixed[number][0] for number in dearest_first(mixed)]
+    assert [name for name, _ in itertools.groupby(ordered)] == ["a", "b", "c"]
+
+
+def test_every_kind_that_is_kept_has_its_seconds():
+    from tests.support.costs import KINDS
+
+    assert set(SECONDS) == set(KINDS)

@@ -27,7 +27,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.distribution import Seen, distributed
+from tests.support.distribution import dearest_first
 
 KINDS = {
     "process": "starts a process",
@@ -79,26 +79,21 @@ class Costs:
 
     @pytest.hookimpl(tryfirst=True)  # before `-m` reads the markers
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[Any]) -> None:
-        """Set the markers, and which worker of several runs what."""
+        """Set the markers, and the order where several workers run."""
         kept, tests = [], []
         for item in items:
-            fixtures = map(FIXTURE.format, getattr(item, "fixturenames", ()))
-            shared = [name for name in fixtures if name in self.known]
-            kinds = {kind for name in (name_of(item), *shared) for kind in self.known.get(name, ())}
+            names = [name_of(item), *map(FIXTURE.format, getattr(item, "fixturenames", ()))]
+            kinds = {kind for name in names for kind in self.known.get(name, ())}
             for kind in sorted(kinds):
                 item.add_marker(kind)
             if not (self.is_quick and kinds):
                 kept.append(item)
-                tests.append(Seen(str(item.path), frozenset(kinds), bool(shared)))
+                tests.append((str(item.path), kinds))
         if len(kept) < len(items):
             config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
             items[:] = kept
         if hasattr(config, "workerinput"):
-            order = distributed(tests)
-            items[:] = [kept[number] for number, _ in order]
-            for number, group in order:
-                if group is not None:
-                    kept[number].add_marker(pytest.mark.xdist_group(group))
+            items[:] = [kept[number] for number in dearest_first(tests)]
         torch = sys.modules.get("torch")
         if (self.is_quick or self.is_renewing) and torch is not None:
             torch.compile = self._before("compiles", torch.compile)

@@ -1,46 +1,29 @@
-"""Which worker of pytest-xdist runs a test, and when: a group at a time, what costs most first.
+"""The order of files where several workers of pytest-xdist run them: what costs most comes first.
 
-Tests of a file are a group, so that a worker loads and prepares for a file once. Of these, each
-test that costs is one by itself, unless it shares a fixture that costs: those stay together, or
-each worker would make it. The dearest groups come first, as the last ones decide how long a worker
-waits for the others. What costs is known from ``costs.txt``.
+A worker takes a file at a time (``--dist=loadfile``), so that what the tests of a file share is
+made once. The last files decide how long a worker waits for the others: those should be short.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 
-DEAREST_FIRST = ("process", "compiles", "long")
+SECONDS = {"process": 10.0, "compiles": 3.0, "long": 0.5}
+"""About what a test of a kind takes."""
+OTHERS_SECONDS = 0.02
 
 
-class Seen(NamedTuple):
-    """What counts of a test.
+def dearest_first(tests: Sequence[tuple[str, Collection[str]]]) -> list[int]:
+    """Order tests by what those of their file cost together; within a file they stay as they are.
 
-    Attributes:
-        file: Where it is.
-        kinds: Of its cost, by itself and by its fixtures.
-        shares: Whether it has a fixture that costs and serves other tests, too.
+    Args:
+        tests: The file of each, and the kinds of its cost.
+
+    Returns:
+        Their positions.
     """
-
-    file: str
-    kinds: frozenset[str]
-    shares: bool
-
-
-def distributed(tests: Sequence[Seen]) -> list[tuple[int, str | None]]:
-    """Order tests: the position of each, and the name of its group; None: it is by itself."""
-    groups: dict[str | int, list[int]] = {}
-    for number, test in enumerate(tests):
-        by_itself = bool(test.kinds) and not test.shares
-        name = f"{test.file} shared" if test.shares else test.file
-        groups.setdefault(number if by_itself else name, []).append(number)
-    ordered = sorted(groups, key=lambda name: min(_rank(tests[number]) for number in groups[name]))
-    return [
-        (number, name if isinstance(name, str) else None)
-        for name in ordered
-        for number in groups[name]
-    ]
-
-
-def _rank(test: Seen) -> int:
-    ranks = [rank for rank, kind in enumerate(DEAREST_FIRST) if kind in test.kinds]
-    return min(ranks, default=len(DEAREST_FIRST))
+    costs: dict[str, float] = defaultdict(float)
+    for file, kinds in tests:
+        costs[file] += max((SECONDS[kind] for kind in kinds), default=OTHERS_SECONDS)
+    return sorted(
+        range(len(tests)), key=lambda number: (-costs[tests[number][0]], tests[number][0])
+    )

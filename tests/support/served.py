@@ -31,7 +31,18 @@ READ_AT_START = (
     *("CUDA_", "CUBLAS_", "NVIDIA_", "TRITON_", "MPL", "HYDRA_", "HF_"),
 )
 STARTS_WITHIN_SECONDS = 120.0
-CAN_SERVE = sys.platform == "linux" and hasattr(os, "pidfd_open")
+
+
+def _can_serve() -> bool:
+    """Tell whether this system has descriptors of processes, by which a server waits for them."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
+CAN_SERVE = _can_serve()
 
 
 def run(command: Sequence[object], **options: Any) -> "subprocess.CompletedProcess[Any]":

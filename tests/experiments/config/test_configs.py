@@ -4,6 +4,7 @@ import importlib
 import inspect
 import json
 import statistics
+from functools import cache
 
 import pytest
 import yaml
@@ -22,12 +23,18 @@ RULE_FILES = sorted(
 )
 
 
+@cache
+def method_of(name):
+    """The section, which nothing changes."""
+    return composed([f"optimizer={name}"]).optimizer
+
+
 KEEPS = {"needs": {"keep_gradients": True}}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_optimizer(name):
-    method = composed([f"optimizer={name}"]).optimizer
+    method = method_of(name)
     assert method.name == name
     flags = {"model", "logits", "create_graph", "closure", "keep_gradients"}
     assert set(method.suite["needs"]) == flags
@@ -38,7 +45,7 @@ def test_optimizer(name):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_search_space_is_three_decades_around_the_default(name):
-    method = composed([f"optimizer={name}"]).optimizer
+    method = method_of(name)
     space = method.suite["search"]["lr"]
     assert space["high"] / space["low"] == pytest.approx(1000)
     assert space["low"] * 1000**0.5 == pytest.approx(method.arguments["lr"], rel=0.1)
@@ -47,7 +54,7 @@ def test_the_search_space_is_three_decades_around_the_default(name):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_hyperparameter_is_written_out(name):
     """A default that a new release of a library changes must not change a run."""
-    section = composed([f"optimizer={name}"]).optimizer
+    section = method_of(name)
     module, _, attribute = section.arguments["_target_"].rpartition(".")
     signature = inspect.signature(getattr(importlib.import_module(module), attribute))
     # What selects an implementation or the parameters, and never the result.
@@ -99,7 +106,7 @@ def test_a_ruleset_only_sets_what_the_method_has(path):
     content = yaml.safe_load(path.read_text())
     assert set(content) - {"tuning"} == {"ruleset", "optimizer"}
     assert content["ruleset"] == path.parts[-3]
-    section = composed([f"optimizer={path.stem}"]).optimizer
+    section = method_of(path.stem)
     needs = content["optimizer"].pop("suite", KEEPS)
     assert needs == KEEPS
     assert set(content["optimizer"]) <= set(section.hyperparameters)

@@ -2,6 +2,7 @@
 
 import copy
 import io
+from functools import cache
 
 import pytest
 import torch
@@ -57,8 +58,14 @@ def problem(kind, dtype=torch.float32):
     return Words().to(dtype), inputs, (inputs * 2 + 1) % 7
 
 
+@cache
+def method_of(name):
+    """The section, which nothing changes: to compose takes longer than these problems."""
+    return composed([f"optimizer={name}"]).optimizer
+
+
 def optimizer_for(name, model, **values):
-    method = composed([f"optimizer={name}"]).optimizer.having(**values)
+    method = method_of(name).having(**values)
     return build_optimizer(method, model), method.needs
 
 
