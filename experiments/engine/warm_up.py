@@ -39,9 +39,9 @@ def warm_up(
     """Take one step of each kind that a run has, and leave nothing of them.
 
     The kinds are the first step, one of the others, a refresh of the curvature that is not the
-    first, a ragged last batch and a batch of an evaluation: those that the run comes to. What a
-    step raises the run meets at the same place, and tells of; but of several processes one alone
-    may meet it, and ends here.
+    first, a ragged last batch and a batch of an evaluation: those that the run comes to, and no
+    more steps than half of its own, so that a smoke run stays one. What a step raises the run meets
+    at the same place, and tells of; but of several processes one alone may meet it, and ends here.
 
     Args:
         config: The resolved config.
@@ -85,7 +85,7 @@ def _take_steps(
         trainer = Trainer(built, seed=config.seed)
         seed = seeding.derive(config.seed, "data", 0)
         inputs, targets = next(task.train.batches(batching.batch_size, seed=seed))
-        for _ in range(int(min(count, most))):
+        for _ in range(max(1, int(min(count, most / 2)))):
             trainer.train_on(inputs, targets)
         if 0 < last < len(inputs):
             trainer.train_on(inputs[:last], targets[:last])

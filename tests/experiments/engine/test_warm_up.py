@@ -100,9 +100,10 @@ def test_nothing_of_it_is_held_when_the_run_is_built(make_config, monkeypatch, n
     ("steps", "drop_last", "sizes"),
     [
         (1, False, [64]),
-        (2, False, [64] * 2),
+        (2, False, [64]),
+        (4, False, [64] * 2),
         (17, False, [64] * 2),
-        (18, False, [64] * 2 + [62]),  # 1150 samples: the ragged batch is the last of 18
+        (18, False, [64] * 2 + [62]),  # of 1150 samples the ragged batch is the last of 18
         (18, True, [64] * 2),
     ],
 )
@@ -113,8 +114,6 @@ def test_each_kind_of_step_that_the_run_has_is_taken_once(
         "budget=steps", f"budget.steps={steps}", f"task.drop_last={str(drop_last).lower()}"
     )
     taken, plain = [], Trainer.train_on
-    length = len(build_task(config).train)
-    assert length % 64 == sizes[-1] % 64 or sizes[-1] == 64
 
     def spy(trainer, inputs, targets):
         taken.append(len(inputs))

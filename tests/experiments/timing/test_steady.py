@@ -96,6 +96,17 @@ def test_slow_steps_have_fewer_rounds(machine):
     assert len(costs["a"].wall) == steady.FEWEST_ROUNDS
 
 
+def test_slow_steps_are_not_measured_again_while_they_can_be_used(machine):
+    """Here a tenth about the median, in six rounds: beyond what is good, within the bound."""
+    values = iter([20.0, 20.0, 20.0, 18.0, 22.0, 19.0, 21.0, 20.0, 20.0])
+    methods = {
+        "a": Steps(machine.step("a", 20.0)),
+        "b": Steps(machine.step("b", lambda: next(values))),
+    }
+    costs = measure(methods, reference="a", now=machine.read)
+    assert (len(costs["b"].wall), costs["b"].spread_percent) == (6, pytest.approx(10))
+
+
 def unsteady(machine, wild_rounds):
     """A method whose ratio is anything from 1 to 4 in so many rounds, and then 2."""
     values = iter([0.1, 0.4, 0.15, 0.3] * (wild_rounds // 4))
