@@ -34,13 +34,33 @@ class PreparationError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run's end, or that of an earlier attempt which stands."""
+    """One run's end, or that of an earlier attempt which stands.
+
+    Attributes:
+        run_id: Id of the run.
+        label: The run in a few words.
+        status: How it ended.
+        reason: Why, where it is not done.
+        skipped: Whether it ended in an earlier attempt.
+        result: Metric, unit and seconds, as they are shown; empty where not known.
+    """
 
     run_id: str
     label: str
     status: str
     reason: str | None = None
     skipped: bool = False
+    result: str = ""
+
+    def told(self) -> str:
+        """Say it in a line that ends with the run's id.
+
+        Example:
+            >>> Outcome("0041ccdca88e", "digits sgd seed 0", "failed", "why").told()
+            'failed (why), run 0041ccdca88e'
+        """
+        why = f" ({self.reason})" if self.reason else ""
+        return ", ".join(filter(None, (f"{self.status}{why}", self.result, f"run {self.run_id}")))
 
     def to_line(self) -> str:
         """Write the outcome as one line of JSON."""

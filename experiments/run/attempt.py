@@ -119,10 +119,15 @@ def _build(
 
 
 def _told(
-    outcome: Outcome, record: RunRecord, display: Display, summary: Mapping[str, Any] | None = None
+    outcome: Outcome,
+    record: RunRecord,
+    display: Display,
+    summary: Mapping[str, Any] | None = None,
+    seconds: float | None = None,
 ) -> Outcome:
     """Show the outcome, and return it."""
-    display.ended(outcome.status, outcome.reason, summary or {}, record.identity["metric"])
+    metric = record.identity["metric"]
+    outcome = display.ended(outcome, summary or {}, metric, seconds=seconds)
     if outcome.status in FAULTS:
         display.line(f"see {record.folder.path}")
     return outcome
@@ -190,7 +195,8 @@ class _Training:
         if status == "done" and self.leads:
             (self.folder.path / CHECKPOINT_FILE).unlink(missing_ok=True)
         outcome = Outcome(self.folder.run_id, self.config.label, status, reason)
-        return _told(outcome, self.record, self.display, self._summary())
+        seconds = self.trainer.counters.train_seconds
+        return _told(outcome, self.record, self.display, self._summary(), seconds)
 
     def _mirror(self) -> Mirror:
         if not self.leads:

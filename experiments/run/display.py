@@ -1,25 +1,30 @@
-"""What a person sees while a run trains: a live bar on a terminal, plain lines elsewhere."""
+"""What a person sees while a run trains: a live bar on a terminal, plain lines elsewhere.
+
+A run of a sweep has no bar of its own: it notes where it stands, and the process that leads the
+sweep shows all that run at once (`experiments/sweep/live.py`).
+"""
 
 import contextlib
+import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from experiments.records.outcome import Outcome
+from experiments.system import log
 from experiments.system.output import plain, plain_line
 
 if TYPE_CHECKING:
     from experiments.engine.built import Built
     from experiments.engine.loop import Trainer
 
-PLAIN_VARIABLE = "ADAFISHER_PLAIN"
-"""Set by a sweep with parallel jobs: several live bars would overwrite each other."""
-
-_LIVE_SECONDS = 0.2
+_LIVE_SECONDS = 0.3
 _PLAIN_SECONDS = 10.0
 
 
@@ -33,6 +38,17 @@ def short(value: float, decimals: int) -> str:
     return f"{value:.{decimals}f}" if abs(value) < 1e6 else f"{value:.3e}"
 
 
+def result_of(metric: str, value: float) -> str:
+    """Write a metric with its unit.
+
+    Example:
+        >>> result_of("accuracy_percent", 97.5), result_of("perplexity", 4.25)
+        ('accuracy 97.50 %', 'perplexity 4.25')
+    """
+    name = metric.removesuffix("_percent")
+    return f"{name} {short(value, 2)}{' %' * (name != metric)}"
+
+
 class Display:
     """Shows one run on standard error.
 
@@ -44,23 +60,27 @@ class Display:
     def __init__(self, title: str, *, shown: bool = True) -> None:
         self._title = plain_line(title)
         self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not shown)
-        self._live = shown and sys.stderr.isatty() and not os.environ.get(PLAIN_VARIABLE)
+        noted = os.environ.get(log.PROGRESS_VARIABLE) if shown else None
+        self._noted = None if noted is None else Path(noted)
+        self._live = shown and log.on_terminal()
         self._bar: Progress | None = None
         self._bar_task: TaskID | None = None
-        self._shown_at = time.monotonic()
+        self._shown_at = self._noted_at = time.monotonic()
         self._metric = ""
         self._built: Built | None = None
         self._began: tuple[float, int] | None = None
 
     def line(self, text: str) -> None:
         """Print one line about the run."""
-        self._console.print(f"{self._title}: {plain(text)}", markup=False)
+        line = f"{self._title}: {plain(text)}"
+        if not (self._console.quiet or log.noted(line)):
+            self._console.print(line, markup=False)
 
     @contextlib.contextmanager
     def live(self, built: "Built") -> Iterator[None]:
         """Show the progress of ``built`` for as long as the context lasts."""
         self._built = built
-        if not self._live:
+        if not self._live or self._noted is not None:
             yield
             return
         columns = (
@@ -81,9 +101,11 @@ class Display:
             self._began is None
         ):  # the rate of this attempt; an earlier one may have been on another machine
             self._began = (trainer.counters.train_seconds, trainer.counters.step)
-        if now - self._shown_at < (_LIVE_SECONDS if self._bar else _PLAIN_SECONDS):
+        to_note = self._noted is not None and now - self._noted_at >= _LIVE_SECONDS
+        waits = _LIVE_SECONDS if self._bar else _PLAIN_SECONDS
+        to_show = now - self._shown_at >= waits and not (self._noted is not None and self._live)
+        if not to_note and not to_show:
             return
-        self._shown_at = now
         built, counters = trainer.built, trainer.counters
         epoch = counters.step / built.steps_per_epoch
         progress = built.limits.progress(counters.step, counters.train_seconds)
@@ -93,10 +115,18 @@ class Display:
         )
         facts = f"epoch {epoch:.1f}{end}  loss {short(loss, 4)}  {self._metric}"
         facts += f"{rate:,.0f} {built.task.unit}/s"
+        left = self._seconds_left(trainer)
+        if to_note:
+            self._noted_at = now
+            share = progress / max(built.limits.horizon, 1e-9)
+            self._note({"share": share, "facts": facts, "seconds_left": left})
+        if not to_show:
+            return
+        self._shown_at = now
         if self._bar is not None and self._bar_task is not None:
             self._bar.update(self._bar_task, completed=progress, facts=facts)
         else:
-            self.line(f"{facts}  {self._seconds_left(trainer)}")
+            self.line(facts + ("" if left is None else f"  {left:.0f} s of training left"))
 
     def row(self, row: Mapping[str, Any]) -> None:
         """Take over the metrics of an evaluation."""
@@ -104,29 +134,49 @@ class Display:
             return
         metric = self._built.task.metric
         split = "validation" if f"validation_{metric}" in row else "test"
-        value = short(row[f"{split}_{metric}"], 2)
-        self._metric = f"{split} {metric.removesuffix('_percent')} {value}  "
+        self._metric = f"{split} {result_of(metric, row[f'{split}_{metric}'])}  "
 
     def ended(
-        self, status: str, reason: str | None, summary: Mapping[str, Any], metric: str
-    ) -> None:
-        """Print how the run ended, in one line that stays; only one that is done has a result."""
-        final, result = summary.get("final"), ""
-        if status == "done" and final is not None:
-            result = f", final test {metric.removesuffix('_percent')} {short(final, 2)}"
-        elif status == "done" and self._metric:  # the test set was not looked at
-            result = f", last {self._metric.strip()}"
-        self.line(f"{status}{result}" + (f" ({reason})" if reason else ""))
+        self,
+        outcome: Outcome,
+        summary: Mapping[str, Any],
+        metric: str,
+        *,
+        seconds: float | None = None,
+    ) -> Outcome:
+        """Print how the run ended, in one line that stays; only one that is done has a result.
 
-    def _seconds_left(self, trainer: "Trainer") -> str:
+        Args:
+            outcome: The end.
+            summary: Of the record.
+            metric: Name of the task's metric.
+            seconds: Of training, all attempts together.
+
+        Returns:
+            The outcome with what was printed of the result.
+        """
+        final, result = summary.get("final"), ""
+        if outcome.status == "done" and final is not None:
+            result = f"final test {result_of(metric, final)}"
+        elif outcome.status == "done":  # the test set was not looked at
+            result = f"last {self._metric.strip()}" if self._metric else ""
+        took = "" if seconds is None else f"{seconds:.1f} s of training"
+        outcome = replace(outcome, result=", ".join(filter(None, (result, took))))
+        self.line(outcome.told())
+        return outcome
+
+    def _note(self, facts: Mapping[str, Any]) -> None:
+        assert self._noted is not None
+        with contextlib.suppress(OSError):  # a sweep's folder may be gone, or the disk full
+            self._noted.write_text(json.dumps(facts), encoding="utf-8")
+
+    def _seconds_left(self, trainer: "Trainer") -> float | None:
         counters = trainer.counters
         seconds, step = self._began or (0.0, 0)
         limits = trainer.built.limits
         if limits.train_seconds is not None:
-            return (
-                f"{max(0.0, limits.train_seconds - counters.train_seconds):.0f} s of training left"
-            )
+            return max(0.0, limits.train_seconds - counters.train_seconds)
         if counters.step == step:
-            return ""
+            return None
         pace = (counters.train_seconds - seconds) / (counters.step - step)
-        return f"{pace * (limits.horizon - counters.step):.0f} s of training left"
+        return float(pace * (limits.horizon - counters.step))

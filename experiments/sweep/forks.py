@@ -17,15 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from experiments.run.display import PLAIN_VARIABLE
 from experiments.sweep.forkserver import MESSAGE_BYTES
 from experiments.system import cores
-from experiments.system.log import SAID_VARIABLE
+from experiments.system.log import PROGRESS_VARIABLE, SAID_VARIABLE
 from experiments.system.output import say
 
 ROOT = Path(__file__).parents[2]
 # Read by Python, when they are needed: these alone may differ between runs of one server.
-_OF_A_RUN = (cores.VISIBLE, PLAIN_VARIABLE, SAID_VARIABLE)
+_OF_A_RUN = (cores.VISIBLE, PROGRESS_VARIABLE, SAID_VARIABLE)
 _MOST_DEATHS = 2
 
 
@@ -91,6 +90,15 @@ def end(*, at_once: bool = False) -> None:
     _Servers.ours().end(at_once=at_once)
 
 
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Server:
     """A server that runs, and the channel to it."""
 
@@ -99,13 +107,20 @@ class _Server:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, contextlib.ExitStack() as unless_started:
             unless_started.enter_context(ours)
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "experiments.sweep.forkserver", str(theirs.fileno()), name],
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                env=environment,
-                pass_fds=[theirs.fileno()],
-            )
+            with _undisturbed():  # inherited: until the server ignores signals, none reaches it
+                self.process = subprocess.Popen(
+                    [
+                        sys.executable,
+                        "-m",
+                        "experiments.sweep.forkserver",
+                        str(theirs.fileno()),
+                        name,
+                    ],
+                    cwd=ROOT,
+                    stdin=subprocess.DEVNULL,
+                    env=environment,
+                    pass_fds=[theirs.fileno()],
+                )
             unless_started.pop_all()
         self.channel = ours
 
@@ -163,15 +178,6 @@ class _Servers:
             self.deaths += 1
             return None
         return Forked(self, server, request, environment)
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Forked:

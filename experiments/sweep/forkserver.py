@@ -44,6 +44,7 @@ def serve(channel: socket.socket) -> None:
     handlers: dict[int, Any] = {
         number: signal.signal(number, signal.SIG_IGN) for number in signals.SIGNALS
     }
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)  # as who started it had them
     load(_NEEDED)
     from experiments.system import checkout
 

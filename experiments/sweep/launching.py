@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from experiments.config import grids, origin
+from experiments.config import commandline, grids, origin
 from experiments.config.run_config import RunConfig
 from experiments.errors import refusal
 from experiments.sweep import forks, launchers, preflight, sweep
@@ -35,6 +35,9 @@ def launch(overrides: list[str]) -> int:
         """Have what the first run needs loaded, while the other jobs are composed."""
         nonlocal asked
         if asked is None and not job.is_done:
+            more = sum(len(commandline.jobs(grid)) for grid in spelled) - 1
+            others = f" and {more} more" if more else ""
+            say(f"{job.config.label}{others}: checking what was asked for", error=True)
             asked = Sweep.of(job.config, size=0, parallel=traits.parallel)
             if not job.config.fresh:
                 forks.prepare(sweep.share(job.config, asked, 0)[1], str(asked.folder))

@@ -1,50 +1,11 @@
-"""What a sweep tells of its runs: each end at once where nothing else shows it, and a summary."""
+"""What a sweep tells of its runs in the end: a summary that forgets none."""
 
-import contextlib
-import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 from experiments.records.outcome import Outcome
 from experiments.records.schema import FAULTS
-from experiments.sweep.shared_folder import SweepFolder
 from experiments.system.output import say
-
-
-@contextlib.contextmanager
-def live(shared: SweepFolder, size: int, shown: bool) -> Iterator[None]:
-    """Tell of each end at once, where the jobs' own lines go elsewhere."""
-    over = threading.Event()
-    reported: set[int] = set()
-
-    def tell() -> None:
-        while True:
-            last = over.wait(0.5)
-            for number, outcome in shared.outcomes().items():
-                if number not in reported and not outcome.skipped:
-                    reported.add(number)
-                    why = f" ({outcome.reason})" if outcome.reason else ""
-                    where = "" if outcome.status == "done" else f", see {_folder(shared, outcome)}"
-                    line = f"run {number + 1}/{size} {outcome.label}: {outcome.status}{why}{where}"
-                    say(line, error=True)
-            if last:
-                return
-
-    if shown:
-        yield
-        return
-    thread = threading.Thread(target=tell, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def _folder(shared: SweepFolder, outcome: Outcome) -> Path:
-    return shared.path.parents[1] / outcome.run_id
 
 
 def summarise(outcomes: Mapping[int, Outcome], size: int, *, started: int) -> None:

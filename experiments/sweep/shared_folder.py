@@ -105,9 +105,17 @@ class SweepFolder:
         write_atomic(path, content.encode())
         return path
 
+    def progress_file(self, number: int) -> Path:
+        """Name the file in which the run of a job notes where it stands."""
+        return self.path / f"progress-{number}.json"
+
+    def begun(self) -> set[int]:
+        """Tell which jobs began, of those that no earlier sweep had finished."""
+        return {int(path.stem) for path in self.path.glob("[0-9]*.json")}
+
     def started(self) -> int:
-        """Count the jobs that began, of those that no earlier sweep had finished."""
-        return len(list(self.path.glob("[0-9]*.json")))
+        """Count the jobs that began."""
+        return len(self.begun())
 
     def note(self, number: int, outcome: Outcome) -> None:
         """Add a job's outcome; a small append is whole even from several processes."""

@@ -19,8 +19,8 @@ from experiments.errors import UserError
 from experiments.records.outcome import EXIT_CODES, Outcome
 from experiments.records.schema import FAULTS
 from experiments.records.store import RunFolder, settled
-from experiments.run.display import PLAIN_VARIABLE, Display
-from experiments.sweep import forks, reporting, supervision
+from experiments.run.display import Display
+from experiments.sweep import forks, live, reporting, supervision
 from experiments.sweep.shared_folder import SweepFolder
 from experiments.system import cores, log, signals
 from experiments.system.output import say
@@ -75,7 +75,8 @@ def execute_job(config: RunConfig, sweep: Sweep, *, number: int) -> None:
     position = f"run {number + 1}/{sweep.size}"
     folder = RunFolder(config.runs_dir, config.run_id)
     label = config.label
-    display = Display(f"{position} {label}")
+    with _noting(shared, number):
+        display = Display(f"{position} {label}")
     anew = config.debug is not None
     try:
         earlier = (
@@ -94,6 +95,7 @@ def execute_job(config: RunConfig, sweep: Sweep, *, number: int) -> None:
         if place is None:
             return
         own, environment = share(config, sweep, place)
+        environment[log.PROGRESS_VARIABLE] = str(shared.progress_file(number))
 
         def is_to_stop() -> bool:
             # A scheduler's jobs live on when the process that submitted them is gone.
@@ -110,7 +112,7 @@ def execute_job(config: RunConfig, sweep: Sweep, *, number: int) -> None:
         )
         if outcome is None:
             outcome = supervision.end_of_dead_child(folder, label, code, for_memory=for_memory)
-            display.line(f"{outcome.status} ({outcome.reason}), see {folder.path}")
+            display.line(f"{outcome.told()}, see {folder.path}")
         elif code == EXIT_CODES["refused"]:
             display.line(f"error: {outcome.reason}")
         _note(shared, config, number, outcome)
@@ -126,6 +128,16 @@ def _note(shared: SweepFolder, config: RunConfig, number: int, outcome: Outcome)
     shared.note(number, outcome)
     if config.fail_fast and outcome.status in FAULTS:
         shared.stop(FAIL_FAST)
+
+
+@contextlib.contextmanager
+def _noting(shared: SweepFolder, number: int) -> Iterator[None]:
+    """Have a display that is made meanwhile note its lines where the sweep shows them."""
+    os.environ[log.PROGRESS_VARIABLE] = str(shared.progress_file(number))
+    try:
+        yield
+    finally:
+        del os.environ[log.PROGRESS_VARIABLE]
 
 
 @contextlib.contextmanager
@@ -174,8 +186,6 @@ def share(config: RunConfig, sweep: Sweep, place: int) -> tuple[RunConfig, dict[
         )
         environment[cores.VISIBLE] = ",".join(mine)
     environment[log.SAID_VARIABLE] = str(sweep.folder)
-    if jobs > 1:
-        environment[PLAIN_VARIABLE] = "1"
     return config.having(threads=threads), environment
 
 
@@ -201,7 +211,11 @@ def run(
     """
     shared, size = SweepFolder(sweep.folder), len(configs)
     whole = False
-    with shared.led(), signals.handled(_stopper(shared)), reporting.live(shared, size, shown):
+    with (
+        shared.led(),
+        signals.handled(_stopper(shared)),
+        live.shown(shared, configs, sweep.parallel or 1, prints=shown),
+    ):
         for number, config in enumerate(configs):
             if number in done:
                 outcome = Outcome(config.run_id, config.label, "done", None, skipped=True)

@@ -1,14 +1,21 @@
 """What the suite says of itself beside the displays of its runs."""
 
+import contextlib
 import hashlib
+import json
 import logging
 import os
+import sys
 from pathlib import Path
 
 from experiments.system.output import plain
 
 SAID_VARIABLE = "ADAFISHER_SAID"
 """Set by a sweep for its runs: a folder of theirs, in which a line that was said leaves a mark."""
+
+PROGRESS_VARIABLE = "ADAFISHER_PROGRESS"
+"""Set by a sweep for a run: the file that tells where it stands; its lines go beside it."""
+LINES_FILE = "lines.jsonl"
 
 logger = logging.getLogger(__name__)
 _said: set[str] = set()
@@ -19,9 +26,32 @@ class _Formatter(logging.Formatter):
         return plain(super().format(record))
 
 
+class _Handler(logging.StreamHandler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if not noted(self.format(record)):
+            super().emit(record)
+
+
+def on_terminal() -> bool:
+    """Tell whether standard error is a terminal that can move its cursor."""
+    return sys.stderr.isatty() and os.environ.get("TERM") not in (None, "", "dumb", "unknown")
+
+
+def noted(line: str) -> bool:
+    """Hand a line to the sweep that shows its runs on this terminal; False where none does."""
+    path = os.environ.get(PROGRESS_VARIABLE)
+    if path is None or not on_terminal():
+        return False
+    with contextlib.suppress(OSError):
+        with Path(path).with_name(LINES_FILE).open("ab", buffering=0) as handle:
+            handle.write(json.dumps(line).encode() + b"\n")
+        return True
+    return False
+
+
 def show_log() -> None:
     """Show the suite's own remarks on standard error; of the libraries' only warnings."""
-    handler = logging.StreamHandler()
+    handler = _Handler()
     handler.setFormatter(_Formatter("%(message)s"))
     logging.basicConfig(handlers=[handler])
     logging.getLogger("experiments").setLevel(logging.INFO)

@@ -1,0 +1,202 @@
+"""What a person sees while a sweep runs: one display for all of it on a terminal, else plain lines.
+
+The runs, in whatever process, note in the sweep's folder where they stand; the process that leads
+the sweep reads it there, and so shows the same under every launcher.
+"""
+
+import contextlib
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from experiments.config.run_config import RunConfig
+from experiments.records.outcome import Outcome
+from experiments.sweep.shared_folder import SweepFolder
+from experiments.system.log import LINES_FILE, on_terminal
+from experiments.system.output import plain_line, say
+
+_READ_SECONDS = 0.3
+_BAR, _LABEL = 16, 32  # letters
+
+
+@contextlib.contextmanager
+def shown(
+    shared: SweepFolder, configs: Sequence[RunConfig], parallel: int, *, prints: bool
+) -> Iterator[None]:
+    """Show a sweep for as long as the context lasts.
+
+    Args:
+        shared: The sweep's folder.
+        configs: The config of each job.
+        parallel: How many run at once.
+        prints: Whether what the jobs print comes to this terminal.
+    """
+    is_terminal = on_terminal()
+    if prints and not is_terminal:
+        yield
+        return
+    over = threading.Event()
+    board = Board(shared, configs, parallel)
+    tell = board.show if is_terminal else board.tell
+    thread = threading.Thread(target=tell, args=(over, prints), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+class Board:
+    """What the sweep's folder says, as lines and as a picture of the moment.
+
+    Args:
+        shared: The sweep's folder.
+        configs: The config of each job.
+        parallel: How many run at once.
+    """
+
+    def __init__(self, shared: SweepFolder, configs: Sequence[RunConfig], parallel: int) -> None:
+        self._shared, self._configs, self._parallel = shared, configs, parallel
+        self._reported: set[int] = set()
+        self._lines_read = 0
+        self._began: dict[int, float] = {}  # by job, on the monotonic clock
+        self._took: dict[int, float] = {}
+
+    def tell(self, over: threading.Event, prints: bool) -> None:
+        """Print each end as a line, until ``over``; ``prints``: whether the jobs do so."""
+        while True:
+            last = over.wait(0.5)
+            for line in self.lines(prints=prints):
+                say(line, error=True)
+            if last:
+                return
+
+    def show(self, over: threading.Event, prints: bool) -> None:
+        """Show a live picture, and each line above it, until ``over``."""
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        with Live(console=console, transient=True, auto_refresh=False) as live:
+            while True:
+                last = over.wait(_READ_SECONDS)
+                for line in self.lines(prints=prints):
+                    console.print(line, markup=False)
+                if last:
+                    return
+                live.update(self.picture(), refresh=True)
+
+    def lines(self, *, prints: bool) -> list[str]:
+        """Give what is new: what the jobs noted to be printed, and ends that nothing else tells."""
+        found = []
+        with contextlib.suppress(OSError):
+            content = (self._shared.path / LINES_FILE).read_bytes()
+            whole = content[: content.rfind(b"\n") + 1]
+            new, self._lines_read = whole[self._lines_read :], len(whole)
+            found = [str(json.loads(line)) for line in new.splitlines()]
+        for number, outcome in self._shared.outcomes().items():
+            if not prints and number not in self._reported and not outcome.skipped:
+                self._reported.add(number)
+                found.append(self._end(number, outcome))
+        return found
+
+    def picture(self) -> Any:
+        """Draw how many runs are done, and where those under way stand."""
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        outcomes = self._shared.outcomes()
+        running = sorted(self._shared.begun() - set(outcomes))
+        stands = {number: self._stand(number) for number in running}
+        self._clock(running, outcomes)
+        table = Table.grid(padding=(0, 1))
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=_LABEL)
+        table.add_column(width=_BAR)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        table.expand = True
+        size = len(self._configs)
+        done = ProgressBar(total=max(size, 1), completed=len(outcomes), width=_BAR)
+        table.add_row(
+            Text(f"sweep: {len(outcomes)} of {size}"), done, Text(self._sum(outcomes, stands))
+        )
+        for number, stand in stands.items():
+            label = plain_line(self._configs[number].label)
+            bar = ProgressBar(total=1.0, completed=float(stand.get("share") or 0.0), width=_BAR)
+            facts = plain_line(str(stand.get("facts") or "starting"))
+            table.add_row(Text(label), bar, Text(facts))
+        return table
+
+    def _sum(self, outcomes: dict[int, Outcome], stands: dict[int, dict[str, Any]]) -> str:
+        counts = Counter(outcome.status for outcome in outcomes.values())
+        parts = [f"{count} {status}" for status, count in sorted(counts.items())]
+        left = self._seconds_left(outcomes, stands)
+        return "  ".join([", ".join(parts), *([] if left is None else [f"{_duration(left)} left"])])
+
+    def _seconds_left(
+        self, outcomes: dict[int, Outcome], stands: dict[int, dict[str, Any]]
+    ) -> float | None:
+        """Estimate the rest: of runs under way as they say, of others as alike ones took."""
+        under_way = {number: stand.get("seconds_left") for number, stand in stands.items()}
+        whole = dict(self._took)
+        for number, left in under_way.items():
+            if left is not None:
+                whole.setdefault(number, time.monotonic() - self._began[number] + left)
+        total = 0.0
+        for number in set(range(len(self._configs))) - set(outcomes):
+            left = under_way.get(number)
+            expected = self._expected(number, whole) if left is None else left
+            if expected is None:
+                return None
+            total += expected
+        return total / self._parallel
+
+    def _expected(self, number: int, whole: dict[int, float]) -> float | None:
+        """Give the mean duration of runs of the same method and task, of the task, or of all."""
+        own = self._configs[number]
+        for alike in (
+            lambda one: (one.task.name, one.optimizer.name) == (own.task.name, own.optimizer.name),
+            lambda one: one.task.name == own.task.name,
+            lambda one: True,
+        ):
+            known = [seconds for other, seconds in whole.items() if alike(self._configs[other])]
+            if known:
+                return sum(known) / len(known)
+        return None
+
+    def _clock(self, running: Sequence[int], outcomes: dict[int, Outcome]) -> None:
+        now = time.monotonic()
+        for number in running:
+            self._began.setdefault(number, now)
+        for number in outcomes:
+            if number in self._began and number not in self._took:
+                self._took[number] = now - self._began[number]
+
+    def _stand(self, number: int) -> dict[str, Any]:
+        with contextlib.suppress(OSError, ValueError):  # not there yet, or half written
+            found = json.loads(self._shared.progress_file(number).read_text(encoding="utf-8"))
+            return found if isinstance(found, dict) else {}
+        return {}
+
+    def _end(self, number: int, outcome: Outcome) -> str:
+        where = ""
+        if outcome.status != "done":
+            where = f", see {self._shared.path.parents[1] / outcome.run_id}"
+        return f"run {number + 1}/{len(self._configs)} {outcome.label}: {outcome.told()}{where}"
+
+
+def _duration(seconds: float) -> str:
+    """Write a duration in one unit or two.
+
+    Example:
+        >>> [_duration(seconds) for seconds in (42.4, 130, 7300)]
+        ['42 s', '2 min', '2 h 2 min']
+    """
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
