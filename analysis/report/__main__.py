@@ -215,9 +215,7 @@ def _print(
         say(f"{str(run['status']).replace('_', ' ')}: {place}{reason}")
     missing = [figure for figure in figures if figure.command]
     if missing and tables:
-        say(
-            f"{len(missing)} of {len(figures)} figures have no runs yet; {PAGE} says what makes some"
-        )
+        say(f"{len(missing)} of {len(figures)} figures have no runs yet: see {PAGE}")
     else:
         say(*(f"not drawn: {one.name}, no runs yet: {one.command}" for one in missing))
     say(f"Written to {out}/")
