@@ -67,7 +67,7 @@ can_make_venv := import ensurepip, venv; $(is_supported)
 can_install := import pip; $(is_supported)
 
 .PHONY: help sweep plan status replay calibration report tables figures paper study tune data
-.PHONY: publish wandb-sync bench bench-analysis test quick lint type smoke setup clean .jobs
+.PHONY: publish wandb-sync bench bench-sweep bench-analysis test quick lint type smoke setup clean .jobs
 
 ## Print this page. It needs no set-up.
 help:
@@ -189,6 +189,13 @@ wandb-sync: setup
 bench: setup
 	@echo "Bench: ratios to a peer in the same process."
 	@$(python) -m experiments bench $(call override,out,$(OUT)) $(ARGS)
+
+## Measure what a sweep costs beside its training, in turn with the build of an earlier commit.
+## Variables: OUT ARGS
+## Example:   make bench-sweep ARGS='before=HEAD~20 rounds=3'
+bench-sweep: setup
+	@echo "Bench: sweeps of this build and of an earlier one."
+	@$(python) -m experiments bench_sweep $(call override,out,$(OUT)) $(ARGS)
 
 ## Load and aggregate 10,000 made-up runs; fails beyond 20 seconds or 2 GB.
 ## Variables: ARGS

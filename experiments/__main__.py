@@ -13,6 +13,7 @@ from experiments.system.output import say
 
 VERBS = {
     "bench": "experiments.bench.bench",
+    "bench_sweep": "experiments.bench.sweeps",
     "calibration": "experiments.timing.calibration",
     "data": "experiments.tasks.fetch",
     "golden": "experiments.replay.golden",

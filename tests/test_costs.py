@@ -64,7 +64,7 @@ def test_spawns():
     process.join()
 
 def test_compiles():
-    torch.compile(torch.sin, backend="eager")(torch.ones(1))
+    assert torch.compile(str)(1) == "1"
 
 @pytest.mark.parametrize("seconds", [0.0, 0.5])
 def test_long(seconds):
@@ -72,6 +72,10 @@ def test_long(seconds):
     while time.process_time() < until:
         pass
 """
+TORCH = """
+def compile(function):
+    return function
+"""  # which is all that the plugin knows of it, and loads at once
 COSTS = """\
 fixture:started process
 test_compiles compiles long
@@ -104,6 +108,7 @@ def run(folder: Path, *options: str) -> list[str]:
 def suite(tmp_path: Path) -> Path:
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_suite.py").write_text(SUITE)
+    (tmp_path / "torch.py").write_text(TORCH)
     return tmp_path
 
 

@@ -10,13 +10,14 @@ import pytest
 
 from experiments.config import commandline
 from experiments.records.schema import load_runs
+from tests.support import served
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("digits", "tinyshakespeare")
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return served.run(
         [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
 

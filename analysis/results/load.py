@@ -46,6 +46,7 @@ COSTS = {  # column: where the record has it
     "steps": ("progress", "step"),
     "train_seconds": ("progress", "train_seconds"),
     "evaluation_seconds": ("progress", "evaluation_seconds"),  # of the test set; not in the other
+    "setup_seconds": ("progress", "setup_seconds"),  # before the clock of training starts
     "parameters": ("summary", "parameters"),
     "state_bytes": ("summary", "state_bytes"),
     "peak_memory_bytes": ("summary", "peak_memory_bytes"),

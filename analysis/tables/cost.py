@@ -4,7 +4,9 @@ Means over the finished runs of a group, and ± their sample standard deviation 
 may have shared their machine, or ran on different ones. ``make bench`` measures ratios in one
 process. The peak is that of the process on a CPU, of the device elsewhere. A step's time is that of
 training alone; the AdaFisher authors' training time includes the passes over the test set, which
-``s with test`` adds to a run's where its record has them.
+``s with test`` adds to a run's where its record has them. Nor has it a run's set-up, which favours
+methods that compile: ``s set-up`` is that, and ``to adamw with it`` the ratio of a step's time with
+its share of it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from analysis.statistics.effort import LEGEND
 COLUMNS = ["task", "cost"]
 NOTE = LEGEND
 WITH_TEST = "s with test"
-COSTS = ("ms a step", "to adamw", WITH_TEST, "peak MB", "state MB")
+SET_UP, WITH_SET_UP = "s set-up", "to adamw with it"
+COSTS = ("ms a step", "to adamw", SET_UP, WITH_SET_UP, WITH_TEST, "peak MB", "state MB")
+NEWER = (SET_UP, WITH_SET_UP, WITH_TEST)  # shown where a record has them
 SPREAD = COSTS[0]
 REFERENCE = "adamw"
 NOT_RUN = "not run"
@@ -35,21 +39,24 @@ def build(results: Results) -> pd.DataFrame:
 
     Returns:
         Index ``grid.INDEX``; columns ``COLUMNS``, the ``COSTS`` of each block of comparable runs,
-        without ``WITH_TEST`` where no record has it.
+        without those of ``NEWER`` that no record has.
     """
     groups = shown_of(results.groups)
     done = results.runs[results.runs["status"] == "done"]
     members = dict(list(done.groupby("group_id")))
     cells: Columns = {}
     for title, block in groups.groupby("title", sort=False):
-        reference = [
-            float(_milliseconds(members[row["group_id"]]).mean())
-            for _, row in block.iterrows()
-            if row["optimizer"] == REFERENCE and row["group_id"] in members
-        ]
-        found = {key: _costs(members.get(key), reference[:1]) for key in block["group_id"]}
+        reference = next(
+            (
+                members[row["group_id"]]
+                for _, row in block.iterrows()
+                if row["optimizer"] == REFERENCE and row["group_id"] in members
+            ),
+            None,
+        )
+        found = {key: _costs(members.get(key), reference) for key in block["group_id"]}
         shown = [
-            cost for cost in COSTS if cost != WITH_TEST or any(cost in of for of in found.values())
+            cost for cost in COSTS if cost not in NEWER or any(cost in of for of in found.values())
         ]
         for _, group in block.iterrows():
             values = found[group["group_id"]]
@@ -60,7 +67,7 @@ def build(results: Results) -> pd.DataFrame:
     return method_grid(groups, cells, columns=COLUMNS, missing=NOT_RUN)
 
 
-def _costs(runs: pd.DataFrame | None, reference: list[float]) -> dict[str, tuple[Any, int]]:
+def _costs(runs: pd.DataFrame | None, reference: pd.DataFrame | None) -> dict[str, tuple[Any, int]]:
     """Each known cost, as a value a run or one in all, and the number of runs."""
     if runs is None:
         return {}
@@ -68,7 +75,11 @@ def _costs(runs: pd.DataFrame | None, reference: list[float]) -> dict[str, tuple
     found = {
         "ms a step": times,
         WITH_TEST: _seconds_with_test(runs),
-        "to adamw": times.mean() / reference[0] if reference else np.nan,
+        "to adamw": _ratio(times, None if reference is None else _milliseconds(reference)),
+        SET_UP: pd.to_numeric(runs["setup_seconds"]),
+        WITH_SET_UP: _ratio(
+            _with_set_up(runs), None if reference is None else _with_set_up(reference)
+        ),
         "peak MB": pd.to_numeric(runs["peak_memory_bytes"]) / MEGA,
         "state MB": pd.to_numeric(runs["state_bytes"]) / MEGA,
     }
@@ -79,9 +90,23 @@ def _mean(value: Any) -> float:
     return float(np.mean(np.asarray(value, dtype=np.float64)))
 
 
+def _ratio(costs: pd.Series, reference: pd.Series | None) -> float:
+    return np.nan if reference is None else float(costs.mean() / reference.mean())
+
+
 def _milliseconds(runs: pd.DataFrame) -> pd.Series:
-    steps = pd.to_numeric(runs["steps"]).where(lambda count: count > 0)
-    return 1e3 * pd.to_numeric(runs["train_seconds"]) / steps
+    return 1e3 * pd.to_numeric(runs["train_seconds"]) / _steps(runs)
+
+
+def _with_set_up(runs: pd.DataFrame) -> pd.Series:
+    """Seconds a step of whole runs, set-up and training; NaN where the former is not recorded."""
+    return (pd.to_numeric(runs["train_seconds"]) + pd.to_numeric(runs["setup_seconds"])) / _steps(
+        runs
+    )
+
+
+def _steps(runs: pd.DataFrame) -> pd.Series:
+    return pd.to_numeric(runs["steps"]).where(lambda count: count > 0)
 
 
 def _seconds_with_test(runs: pd.DataFrame) -> pd.Series:

@@ -1,11 +1,13 @@
 """What AdaFisher costs beside AdamW: `python -m experiments bench part=adafisher models=resnet18`.
 
-Times are ratios to `torch.optim.AdamW(fused=True)` in the same round. A refresh every 100 steps is
-the step without a refresh, plus a hundredth of what a refresh adds.
+Times are ratios to `torch.optim.AdamW(fused=True)` in the same round, by the module that times all
+steps (``experiments.timing.steady``). A refresh every 100 steps is the step without a refresh, plus
+a hundredth of what a refresh adds.
 """
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -14,8 +16,8 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from experiments.bench.interleaved import Contender, Problem, Seconds, measure
 from experiments.bench.options import BenchOptions
+from experiments.bench.problem import Contender, Maker, Problem, peak_bytes
 from experiments.config import refusals
 from experiments.config.commandline import CONF
 from experiments.config.sections import MethodSection
@@ -23,8 +25,10 @@ from experiments.engine.build import build_optimizer
 from experiments.errors import UserError
 from experiments.models import resnet
 from experiments.models.gpt import GPT
+from experiments.timing import steady
+from experiments.timing.steady import Cost, Steps
 
-Makers = dict[str, Callable[[nn.Module], torch.optim.Optimizer]]
+Makers = dict[str, Maker]
 
 REFERENCE, FOREACH = "adamw fused", "adamw foreach"
 EVERY, RARELY, COMPILED = "refresh every step", "refresh every 100", "the same, fused=True"
@@ -73,7 +77,7 @@ def makers(*, fused: bool) -> Makers:
     """Make the contenders: AdamW twice, AdaFisherW refreshing every step and rarely."""
     section = method_of("adafisherw")
 
-    def adafisher(**options: Any) -> Callable[[nn.Module], torch.optim.Optimizer]:
+    def adafisher(**options: Any) -> Maker:
         return lambda model: build_optimizer(section.having(lr=LR, **options), model)
 
     decay = section.arguments["weight_decay"]
@@ -86,67 +90,59 @@ def makers(*, fused: bool) -> Makers:
     return made | ({COMPILED: adafisher(update_interval=1_000_000, fused=True)} if fused else {})
 
 
-def ratios(contenders: Sequence[Contender], clock: str) -> dict[str, dict[str, dict[str, float]]]:
-    """Ratios to the reference, by contender and quantity, as median and quartiles over rounds.
+def compare(contest: Problem, *, fused: bool) -> dict[str, Any]:
+    """Measure one problem, print its table and return everything that was measured.
 
-    Args:
-        contenders: What was measured; the first is the reference.
-        clock: ``wall`` or ``cpu``.
+    Raises:
+        UserError: If the machine is too busy for it.
     """
-    by_name = {c.name: c for c in contenders}
-    reference, result = contenders[0], {}
-    for contender in contenders[1:]:
-        times = {
-            key: _times(getattr(contender, key), clock) for key in ("whole", "within", "alone")
-        }
-        if contender.name in (RARELY, COMPILED):
-            for key in ("whole", "within"):
-                refreshing = _times(getattr(by_name[EVERY], key), clock)
-                pairs = zip(times[key], refreshing, strict=True)
-                times[key] = [rare + (often - rare) / 100 for rare, often in pairs]
-        result[contender.name] = {
-            key: _spread(values, _times(getattr(reference, key), clock))
-            for key, values in times.items()
-        }
-        for key in ("state_bytes", "peak_bytes"):
-            exact = getattr(contender, key) / getattr(reference, key)
-            result[contender.name][key] = {"median": exact, "low": exact, "high": exact}
-    return result
+    contenders = {name: Contender(contest, make) for name, make in makers(fused=fused).items()}
+    now = steady.clock(contest.inputs.device)
 
+    def steps(name: str) -> Steps:
+        if name not in (RARELY, COMPILED):
+            return Steps(contenders[name].step)
+        return Steps(contenders[name].step, contenders[EVERY].step, period=100)
 
-def compare(contest: Problem, *, fused: bool, steps: int, calls: int) -> dict[str, Any]:
-    """Measure one problem, print its table and return everything that was measured."""
-    contenders = measure(contest, makers(fused=fused), steps=steps, calls=calls)
-    compared = {clock: ratios(contenders, clock) for clock in ("wall", "cpu")}
-    base = contenders[0]
+    try:
+        whole = steady.measure(
+            {name: steps(name) for name in contenders}, reference=REFERENCE, now=now
+        )
+        for contender in contenders.values():
+            contender.backward()
+        with warnings.catch_warnings():
+            # The gradients stand still on purpose, and so come without a pass that would refresh.
+            warnings.filterwarnings("ignore", "AdaFisher: no rows came", UserWarning)
+            calls = {name: Steps(one.optimizer.step) for name, one in contenders.items()}
+            alone = steady.measure(calls, reference=REFERENCE, now=now)
+    except steady.UnsteadyError as error:
+        raise UserError(f"{contest.name}: {error}. Try again later.") from error
+    state = {name: one.state_bytes for name, one in contenders.items()}
+    contenders.clear()
+    peak = {name: peak_bytes(contest, make, steps=2) for name, make in makers(fused=fused).items()}
     print(
         f"\n{contest.name}, batch {len(contest.inputs)}: ratios to {REFERENCE} in the same round, "
-        f"median [quartiles] of {steps} training steps and {calls} calls\n"
-        f"  {REFERENCE}: whole step {_typical(base.whole)}, step() {_typical(base.alone)}, "
-        f"state {base.state_bytes / 2**20:.1f} MiB, peak {base.peak_bytes / 2**20:.1f} MiB"
+        f"median and its spread over {len(whole[REFERENCE].wall)} rounds\n"
+        f"  {REFERENCE}: whole step {whole[REFERENCE].seconds.wall * 1e3:.1f} ms, step() "
+        f"{alone[REFERENCE].seconds.wall * 1e3:.1f} ms, state {state[REFERENCE] / 2**20:.1f} MiB, "
+        f"peak {peak[REFERENCE] / 2**20:.1f} MiB\n"
+        f"  {'':24}" + "".join(f"{head:>23}" for head in HEADS)
     )
-    for clock, table in compared.items():
-        print(f"  {clock + ' time':20}" + "".join(f"{head:>23}" for head in HEADS.values()))
-        for name, row in table.items():
-            print(f"  {name:20}" + "".join(f"{_cell(row[key]):>23}" for key in HEADS))
-    return {
-        "model": contest.name,
-        "batch": len(contest.inputs),
-        "ratios": compared,
-        "measured": [
-            {k: v for k, v in vars(c).items() if k not in ("model", "optimizer", "needs")}
-            for c in contenders
-        ],
-    }
+    ratios: dict[str, dict[str, Any]] = {}
+    for name in [*state, steady.ITSELF]:
+        if name == REFERENCE:
+            continue
+        one = ratios[name] = {"whole": _facts(whole[name]), "alone": _facts(alone[name])}
+        cells = [_cell(costs[name], cpu) for costs in (whole, alone) for cpu in (False, True)]
+        for key, sizes in (("state_bytes", state), ("peak_bytes", peak)):
+            if name in sizes:
+                one[key] = sizes[name] / sizes[REFERENCE]
+                cells.append(f"{one[key]:.3f}")
+        print(f"  {name:24}" + "".join(f"{cell:>23}" for cell in cells))
+    return {"model": contest.name, "batch": len(contest.inputs), "ratios": ratios}
 
 
-HEADS = {
-    "whole": "whole step",
-    "within": "step() in training",
-    "alone": "step() alone",
-    "state_bytes": "state bytes",
-    "peak_bytes": "peak bytes",
-}
+HEADS = ("whole step", "of CPU time", "step() alone", "of CPU time", "state bytes", "peak bytes")
 
 
 @dataclass(frozen=True)
@@ -156,15 +152,11 @@ class AdaFisherBench(BenchOptions):
     Attributes:
         models: Names.
         batches: Batch sizes; null: by model and device.
-        steps: Training steps of each.
-        calls: Calls of ``step`` alone.
         fused: Whether to compile AdaFisher's step as well.
     """
 
     models: tuple[str, ...] = ("resnet18", "gpt1_mini", "vit_s16")
     batches: str | None = None
-    steps: int = 10
-    calls: int = 50
     fused: bool = False
 
 
@@ -178,9 +170,6 @@ def run(options: AdaFisherBench, device: torch.device) -> Iterator[dict[str, Any
         UserError: If an option is out of range.
     """
     defaults = BATCHES["cuda" if device.type == "cuda" else "cpu"]
-    steps, calls = (3, 5) if options.quick else (options.steps, options.calls)
-    if min(steps, calls) < 2:
-        raise UserError(f"Invalid steps or calls: {min(steps, calls)}. Must be >= 2.")
     chosen, names = options.models, sorted(defaults)
     for name in chosen:
         if name not in names:
@@ -192,7 +181,7 @@ def run(options: AdaFisherBench, device: torch.device) -> Iterator[dict[str, Any
             continue
         for batch in [2] if options.quick else batches or defaults[name]:
             contest = problem(name, batch, device)
-            yield compare(contest, fused=options.fused, steps=steps, calls=calls)
+            yield compare(contest, fused=options.fused)
 
 
 def _on(device: torch.device, contest: Problem) -> Problem:
@@ -200,24 +189,17 @@ def _on(device: torch.device, contest: Problem) -> Problem:
     return Problem(contest.name, contest.model.to(device), inputs, targets)
 
 
-def _times(seconds: list[Seconds], clock: str) -> list[float]:
-    return [getattr(each, clock) for each in seconds]
+def _facts(cost: Cost) -> dict[str, Any]:
+    return {
+        **{"wall": cost.ratio, "cpu": cost.cpu_ratio, "spread_percent": cost.spread_percent},
+        **{"seconds": cost.seconds._asdict(), "rounds": cost.wall},
+    }
 
 
-def _spread(values: list[float], reference: list[float]) -> dict[str, float]:
-    pairs = [a / b for a, b in zip(values, reference, strict=True)]
-    low, median, high = statistics.quantiles(pairs, n=4, method="inclusive")
-    return {"median": median, "low": low, "high": high}
-
-
-def _cell(spread: dict[str, float]) -> str:
-    if spread["low"] == spread["high"]:
-        return f"{spread['median']:.3f}"
-    return f"{spread['median']:.3f} [{spread['low']:.3f}, {spread['high']:.3f}]"
-
-
-def _typical(seconds: list[Seconds]) -> str:
-    return f"{statistics.median(_times(seconds, 'wall')) * 1e3:.1f} ms"
+def _cell(cost: Cost, cpu: bool) -> str:
+    values = cost.cpu if cpu else cost.wall
+    low, high = steady.interval(values)
+    return f"{statistics.median(values):.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _sizes(text: str) -> list[int]:

@@ -1,131 +1,41 @@
 """What every method costs beside AdamW: `python -m experiments bench part=methods models=resnet18`.
 
-Each method trains in turn with an AdamW of its own, as conf/optimizer has both. A method that
-refreshes something every few steps is measured over whole periods, so that the mean is what a step
-costs in the long run; where a period is longer than the measurement, the step without a refresh and
-the step with one are measured apart, and the refresh is charged by its share.
+A step is timed as `budget=match_seconds` times it (``experiments.timing.steady``), so that what is
+known of a setting on this machine is not measured again: it lies below `runs_dir`. Memory is that
+of the tensors, over a whole period where a method refreshes something every few steps.
 """
 
-import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from experiments.bench.adafisher import method_of
-from experiments.bench.adafisher import problem as large_problem
-from experiments.bench.interleaved import Contender, Problem, first_step, measure
 from experiments.bench.options import BenchOptions
-from experiments.config import commandline
+from experiments.bench.problem import Contender, Problem, peak_bytes
+from experiments.config import commandline, compose
+from experiments.config.run_config import RunConfig
 from experiments.config.sections import MethodSection
-from experiments.engine.build import build_optimizer
+from experiments.engine.build import build_model, build_optimizer, build_task
 from experiments.errors import UserError
-from experiments.models.gpt import GPT
+from experiments.records.calibration import Calibration
+from experiments.timing import calibration, calibration_key
 
 REFERENCE = "adamw"
-LR = 1e-6  # many steps on one batch
-# Hyperparameters that say how many steps lie between two refreshes.
-PERIODS = ("interval", "update_interval", "precondition_frequency")
-NEVER = 1_000_000
-MODELS = ("resnet18", "gpt_char")
+LONGEST = 10  # steps of a period over which memory is looked at
+MODELS = {
+    "resnet18": ("task=generated_images", "task.train_images=512", "task.validation_fraction=0"),
+    "gpt_char": (
+        *("task=tinyshakespeare", "model.layers=4", "model.heads=4", "model.width=128"),
+        *("model.mlp_width=512", "model.tied_head=true"),
+    ),
+}
+"""Settings by the names of their models: a task, which brings the model, and its size."""
 BATCHES = {"cpu": {"resnet18": 32, "gpt_char": 16}, "cuda": {"resnet18": 128, "gpt_char": 64}}
-CLOCKS = ("cpu", "wall")
 
 Row = dict[str, Any]
-
-
-def problem(model: str, batch: int, device: torch.device) -> Problem:
-    """Make a model with random weights and a random batch, the same in every run."""
-    if model != "gpt_char":
-        return large_problem(model, batch, device)
-    torch.manual_seed(0)
-    characters, context = 65, 64  # of tiny Shakespeare; 0.81 million parameters
-    module = GPT(
-        vocab_size=characters,
-        context=context,
-        layers=4,
-        heads=4,
-        width=128,
-        mlp_width=512,
-        norm="pre",
-        dropout=0.0,
-        tied_head=True,
-    )
-    tokens = torch.randint(characters, (batch, context + 1)).to(device)
-    return Problem(model, module.to(device), tokens[:, :-1], tokens[:, 1:])
-
-
-def compare(
-    contest: Problem, method: MethodSection, reference: MethodSection, *, steps: int
-) -> Row:
-    """Measure a method beside the reference.
-
-    Args:
-        contest: What both train.
-        method: The method.
-        reference: What it is measured beside.
-        steps: Training steps at least; whole periods are measured.
-
-    Returns:
-        Ratios to the reference: of the time ``mean`` (in the long run), ``median`` and ``slowest``
-        by clock, of ``state_bytes`` and ``peak_bytes``; and everything that was measured.
-    """
-    key = next((key for key in PERIODS if key in method.arguments), None)
-    period = 1 if key is None else int(method.arguments[key])
-    if period <= steps:
-        entrants = {"method": method}
-        steps = -(-steps // period) * period
-    else:
-        assert key is not None
-        entrants = {
-            "method": method.having(**{key: NEVER}),
-            "refreshing": method.having(**{key: 1}),
-        }
-    everyone = {"reference": reference, **entrants}
-    contenders = measure(
-        contest,
-        {name: partial(build_optimizer, s) for name, s in everyone.items()},
-        steps=steps,
-        calls=0,
-        needs={name: s.needs for name, s in everyone.items()},
-        peak_steps=min(period, steps),
-    )
-    return {
-        "method": method.name,
-        "period": period,
-        "steps": steps,
-        "ratios": {clock: ratios(contenders, clock, period=period) for clock in CLOCKS},
-        **{
-            key: max(getattr(c, key) for c in contenders[1:]) / getattr(contenders[0], key)
-            for key in ("state_bytes", "peak_bytes")
-        },
-        "measured": [
-            {k: v for k, v in vars(c).items() if k not in ("model", "optimizer", "needs", "alone")}
-            for c in contenders
-        ],
-    }
-
-
-def ratios(contenders: Sequence[Contender], clock: str, *, period: int) -> dict[str, float]:
-    """Ratios of a whole training step to that of the reference in the same rounds.
-
-    Args:
-        contenders: The reference, the method, and where the method was measured without a refresh
-            the same refreshing in every step.
-        clock: ``cpu`` or ``wall``.
-        period: Steps from one refresh to the next.
-    """
-    reference, method, *refreshing = [
-        [getattr(seconds, clock) for seconds in c.whole] for c in contenders
-    ]
-    pairs = [a / b for a, b in zip(method, reference, strict=True)]
-    mean, slowest = sum(method) / sum(reference), max(pairs)
-    for times in refreshing:
-        mean += (sum(times) / sum(reference) - mean) / period
-        slowest = statistics.median(a / b for a, b in zip(times, reference, strict=True))
-    return {"mean": mean, "median": statistics.median(pairs), "slowest": slowest}
 
 
 @dataclass(frozen=True)
@@ -136,15 +46,13 @@ class SuiteBench(BenchOptions):
         models: Names.
         methods: Names in ``conf/optimizer``; null: all.
         skip: Methods to leave out.
-        steps: Training steps at least.
-        limit: A method whose first step takes more seconds is left out.
+        runs_dir: Below it lies what is known of the machine.
     """
 
     models: tuple[str, ...] = tuple(MODELS)
     methods: tuple[str, ...] | None = None
     skip: tuple[str, ...] = ()
-    steps: int = 10
-    limit: float = 20.0
+    runs_dir: Path = Path("runs")
 
 
 OPTIONS = SuiteBench
@@ -156,49 +64,89 @@ def run(options: SuiteBench, device: torch.device) -> Iterator[Row]:
     Raises:
         UserError: If an option is out of range.
     """
-    steps = 3 if options.quick else options.steps
-    if steps < 2:
-        raise UserError(f"Invalid steps: {steps}. Must be >= 2.")
     known = commandline.choices("optimizer")
     chosen = _names("methods", options.methods or known, known)
     skipped = _names("skip", options.skip, known)
     batches = BATCHES["cuda" if device.type == "cuda" else "cpu"]
-    for model in _names("models", options.models, MODELS):
-        contest = problem(model, 2 if options.quick else batches[model], device)
-        print(
-            f"\n{model}, batch {len(contest.inputs)}: a training step as a ratio to {REFERENCE}'s "
-            f"in the same rounds, on {device.type} with {torch.get_num_threads()} threads"
+    for model in _names("models", options.models, tuple(MODELS)):
+        batch = 2 if options.quick else batches[model]
+        configs = [
+            config_of(model, name, batch=batch, device=device, threads=options.threads)
+            for name in chosen
+            if name not in skipped
+        ]
+        if configs:
+            yield from _measure(model, configs, device, options.runs_dir)
+
+
+def config_of(
+    model: str, method: str, *, batch: int, device: torch.device, threads: int | None
+) -> RunConfig:
+    """Compose the config of a method in one of the settings."""
+    config = compose.composed(
+        [
+            *(*MODELS[model], f"optimizer={method}", f"task.batch_size={batch}"),
+            *("budget=match_seconds", f"budget.match_seconds={REFERENCE}", "tracking=none"),
+            f"device={device.type}",
+        ]
+    )
+    return config.having(threads=threads or torch.get_num_threads())
+
+
+def problem_of(config: RunConfig, device: torch.device) -> Problem:
+    """Make the model of a config, with random weights, and the first batch of its task."""
+    task = build_task(config)
+    torch.manual_seed(0)
+    batch = next(task.train.batches(config.task.batching.batch_size, seed=0))
+    inputs, targets = (part.to(device) for part in batch)
+    return Problem(config.model.name, build_model(config.model, task).to(device), inputs, targets)
+
+
+def memory_of(contest: Problem, method: MethodSection) -> tuple[int, int]:
+    """Bytes of a method's state, and its highest memory over a period or around a refresh."""
+    if method.refresh_key and method.refresh_period > LONGEST:
+        method = method.having(**{method.refresh_key: 1})
+    maker = partial(build_optimizer, method)
+    contender = Contender(contest, maker, method.needs)
+    for _ in range(2):
+        contender.step()
+    steps = method.refresh_period + 1
+    return contender.state_bytes, peak_bytes(contest, maker, method.needs, steps=steps)
+
+
+def _measure(
+    model: str, configs: Sequence[RunConfig], device: torch.device, runs_dir: Path
+) -> Iterator[Row]:
+    """Print a row for each method, and give what was measured."""
+    batch = configs[0].task.batching.batch_size
+    print(
+        f"\n{model}, batch {batch}: a training step as a ratio to {REFERENCE}'s in the same "
+        f"rounds, on {device.type} with {configs[0].threads} threads\n"
+        f"  {'method':20}{'wall time':>11}{'spread':>9}{'noise':>9}{'cpu time':>10}"
+        f"{'state':>8}{'peak':>8}{'period':>8}"
+    )
+    contest = problem_of(configs[0], device)
+    standard = memory_of(contest, calibration_key.reference_section(configs[0]))
+    measured = calibration.measure(configs, runs_dir)
+    for method, found in zip([config.optimizer for config in configs], measured, strict=True):
+        result: Row = {"model": model, "batch": batch, "method": method.name}
+        if not isinstance(found, Calibration):
+            print(f"  {method.name:20}  left out: {found}", flush=True)
+            yield result | {"left_out": str(found)}
+            continue
+        state, peak = (
+            own / other for own, other in zip(memory_of(contest, method), standard, strict=True)
         )
-        print(f"  {'':20}{'cpu time':>25}{'wall time':>26}")
-        print(f"  {'method':20}" + 2 * "    mean  median slowest  " + "  state    peak  period")
-        for name in chosen:
-            if name in skipped:
-                continue
-            result = {"model": model, "batch": len(contest.inputs), "method": name}
-            method = _method(name)
-            first = first_step(contest, partial(build_optimizer, method), method.needs)
-            if first.wall > options.limit:
-                reason = (
-                    f"its first step took {first.wall:.0f} s, more than limit={options.limit:g}"
-                )
-                print(f"  {name:20}  left out: {reason}", flush=True)
-                yield result | {"left_out": reason, "first_step": first}
-                continue
-            result |= compare(contest, method, _method(REFERENCE), steps=steps)
-            print(f"  {name:20}{_line(result)}", flush=True)
-            yield result
-
-
-def _method(name: str) -> MethodSection:
-    return method_of(name).having(lr=LR)
-
-
-def _line(result: Row) -> str:
-    cells = ""
-    for clock in CLOCKS:
-        row = result["ratios"][clock]
-        cells += "".join(f"{row[key]:8.2f}" for key in ("mean", "median", "slowest")) + "  "
-    return f"{cells}{result['state_bytes']:7.2f} {result['peak_bytes']:7.2f}{result['period']:8}"
+        print(
+            f"  {found.method:20}{found.ratio:11.2f}{f'{found.spread_percent:.1f} %':>9}"
+            f"{f'{found.noise_percent:.1f} %':>9}{found.cpu_ratio:10.2f}"
+            f"{state:8.2f}{peak:8.2f}{method.refresh_period:8}",
+            flush=True,
+        )
+        yield result | {
+            **{"period": method.refresh_period, "step": found.summary()},
+            **{"state_bytes": state, "peak_bytes": peak},
+        }
 
 
 def _names(option: str, names: Sequence[str], known: Sequence[str]) -> Sequence[str]:

@@ -141,18 +141,20 @@ def samples(overrides: list[str]) -> Iterator[list[str]]:
             yield [*first[:position], value, *first[position + 1 :]]
 
 
-def check_single(job: Sequence[str]) -> None:
-    """Refuse overrides that are not those of one job.
+def single(job: Sequence[str]) -> list[Override]:
+    """Read the overrides of one job.
 
     Raises:
         UserError: If one cannot be read, or stands for several values.
     """
-    for override in parse(job):
+    parsed = parse(job)
+    for override in parsed:
         if override.is_sweep_override():
             key, _, value = (override.input_line or "").partition("=")
             raise UserError(
                 f"Invalid {key}: {value!r}. Several values are a sweep: give -m (--multirun)."
             )
+    return parsed
 
 
 def quoted(value: Any) -> str:

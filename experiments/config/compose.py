@@ -3,16 +3,13 @@
 import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.config import commandline, refusals, suite_keys, values
+from experiments.config import commandline, compositions, refusals, suite_keys, values
+from experiments.config.compositions import Composition
 from experiments.config.nearest import nearest
 from experiments.config.run_config import FOLDERS, RunConfig
 from experiments.config.sections import Section
@@ -21,24 +18,11 @@ from experiments.errors import UserError
 
 Choices = Mapping[str, Any]
 
-_UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
+_SEED = re.compile(r"seed=\d+")
 _AT_FAULT = re.compile(r"^(?:Invalid|Unknown key:) '?([a-z_]+)\.([\w.]+\w)")
 _OF_HYDRA = ("_target_", "_partial_", "_convert_")
 # Of runs that are to be looked at; what begins with a dot is no result to any reader.
 DEBUG_DIR = ".debug"
-
-
-@contextlib.contextmanager
-def fresh_hydra() -> Iterator[None]:
-    """Set up a Hydra of our own; within a job there is one already, and it goes on afterwards."""
-    instance = GlobalHydra.instance()
-    outer = instance.hydra
-    instance.clear()
-    try:
-        with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
-            yield
-    finally:
-        GlobalHydra.instance().hydra = outer
 
 
 @contextlib.contextmanager
@@ -65,7 +49,7 @@ def placed(job: Sequence[str]) -> Iterator[None]:
 
 def _place(group: str, key: str, job: Sequence[str]) -> str:
     """Find the file, and the line in it, that a section has a value from."""
-    choices = compose_job(job).hydra.runtime.choices
+    choices = compositions.of(job).choices
     own = commandline.CONF / group / f"{choices[group]}.yaml"
     later = [f"experiment/{choices['experiment']}.yaml"]
     later += [
@@ -87,84 +71,49 @@ def composed(overrides: Sequence[str]) -> RunConfig:
     Raises:
         UserError: If it does not compose, or a value is none that it can have.
     """
-    whole = compose_job(overrides)
+    made = compositions.of(overrides)
+    plain: dict[str, Any] = OmegaConf.to_container(made.config)  # type: ignore[assignment]
     with placed(overrides):
         # Before values are resolved, so that one that others refer to is named itself.
-        plain: dict[str, Any] = OmegaConf.to_container(whole)  # type: ignore[assignment]
-        values.check_kinds(plain, like=defaults(overrides))
-        config = resolve(whole)
-        check(config, overrides)
+        values.check_kinds(plain, like=made.files)
+        config = resolve(made)
+        values.check(config.values, like=made.files)
     return config
 
 
-def compose_job(job: Sequence[str]) -> DictConfig:
-    """Compose one job, Hydra's own section included.
+def listed(grid: list[str]) -> Iterator[tuple[list[str], RunConfig]]:
+    """Yield the overrides and the checked config of every job of a grid, in Hydra's order.
+
+    Seeds differ in one plain value, so that the jobs of a method are composed once.
 
     Args:
-        job: Its overrides, none of which sweeps.
+        grid: Overrides of a sweep.
 
     Raises:
-        UserError: If a group, a choice or a key is unknown; the message has the nearest names. If a
-            file that it reads is none that can be read, or Hydra is asked for a sweep in its way.
+        UserError: At the first job that does not compose, or has a value that it cannot have.
     """
-    commandline.check_single(job)
-    with refusals.told(), fresh_hydra():
-        try:
-            config = compose("train", overrides=list(job), return_hydra_config=True)
-        except ConfigCompositionException as error:
-            found = _UNKNOWN_KEY.search(str(error))
-            if found is None:
-                raise
-            raise UserError(_unknown_key(found[1].partition("@")[0], job)) from error
-        mode = config.hydra.mode
-    if mode is not None:
-        raise UserError(
-            f"Invalid hydra.mode: {mode.name}. Leave it out: -m (--multirun) starts a sweep."
-        )
-    return config
+    made: dict[tuple[str, ...], RunConfig | None] = {}
+    for job in commandline.jobs(grid):
+        seeds = [int(item.removeprefix("seed=")) for item in job if _SEED.fullmatch(item)]
+        others = tuple(item for item in job if not _SEED.fullmatch(item))
+        if others not in made:
+            refers = "${seed" in repr(compositions.of(others).config)
+            made[others] = None if refers else composed(others)
+        config = made[others] or composed(job)
+        yield job, config.having(seed=seeds[-1]) if seeds else config
 
 
-def resolve(
-    config: DictConfig, choices: Choices | None = None, *, complete: bool = True
-) -> RunConfig:
+def resolve(made: Composition, *, complete: bool = True) -> RunConfig:
     """Give the config of a run, its folders absolute.
 
     Args:
-        config: As Hydra composes it.
-        choices: Hydra's choice of each group, where ``config`` is without Hydra's section.
+        made: What was composed.
         complete: Whether every value must be there; where not, it is ``???``.
 
     Raises:
         UserError: If a value is missing or refers to something that is not there.
     """
-    if choices is not None:
-        return _made(_plain(config, choices, complete=complete))
-    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    return _made(_plain(own, config.hydra.runtime.choices, complete=complete))
-
-
-def check(config: RunConfig, job: Sequence[str]) -> None:
-    """Refuse values of another kind than those of the files, and out of bounds.
-
-    Args:
-        config: What ``job`` composes to.
-        job: Its overrides.
-
-    Raises:
-        UserError: At the first.
-    """
-    values.check(config.values, like=defaults(job))
-
-
-def defaults(job: Sequence[str]) -> Mapping[str, Any]:
-    """Give the values that the job's groups have, before single keys are overridden."""
-    return _defaults(str(commandline.CONF), tuple(only_groups(job)))
-
-
-@cache
-def _defaults(conf: str, groups: tuple[str, ...]) -> dict[str, Any]:
-    with refusals.told(), fresh_hydra():
-        return OmegaConf.to_container(compose("train", overrides=list(groups)))  # type: ignore[return-value]
+    return _made(_plain(made.config, made.choices, complete=complete))
 
 
 def _made(plain: dict[str, Any]) -> RunConfig:
@@ -235,16 +184,3 @@ def _folder(key: str, value: Any) -> str:
     if isinstance(value, bool | list | dict):
         raise UserError(f"Invalid {key}: {value!r}. Must be a folder.")
     return str(commandline.folder(key, Path(str(value))).absolute())
-
-
-def _unknown_key(key: str, job: Sequence[str]) -> str:
-    """Say that a config of the job's groups has no such key, or nothing that it could hold so."""
-    known = [*commandline.GROUPS, *(one for one, _ in values.leaves(defaults(job)))]
-    if any(f"{one}.".startswith(f"{key}.") for one in known):
-        return f"Invalid {key}: it has none of the keys that are typed for it; + adds one."
-    return f"Unknown key: {key!r}. {nearest(key, known)}"
-
-
-def only_groups(job: Sequence[str]) -> list[str]:
-    """Keep of a job's overrides the choices of groups: their files say of what kind values are."""
-    return [item for item in job if item.partition("=")[0] in commandline.GROUPS]

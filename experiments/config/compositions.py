@@ -1,30 +1,39 @@
-"""Many jobs composed, without asking Hydra for each.
+"""What Hydra composes of a job's overrides, each choice of groups once.
 
-Hydra takes a fifth of a second for a job, and a table of eight models by six methods has 48. Most
-jobs follow from three others, as most choices fill sections of their own: what changes from one
-place (an experiment, a task) to another with one method or model changes with the next one too.
-Where a choice reaches further (a family of models with hyperparameters of its own, say), the job is
-composed.
+Hydra takes a fifth of a second for a job, and a table of eight models by six methods has 48. Single
+values (``seed=1``, ``optimizer.lr=0.1``) are set on what the choices of groups give, by Hydra's own
+function. And most choices follow from three others, as most groups fill sections of their own: what
+changes from one place (an experiment, a task) to another with one method or model changes with the
+next one too. Where a choice reaches further (a family of models with hyperparameters of its own,
+say), it is composed.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from typing import Any
 
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig, OmegaConf
 
-from experiments.config import commandline, compose, values
-from experiments.config.run_config import RunConfig
+from experiments.config import commandline, refusals, values
+from experiments.config.nearest import nearest
+from experiments.errors import UserError
 
 Config = dict[str, Any]
 Overrides = tuple[str, ...]
 
 AXES = ("optimizer", "model")
 """Groups along which jobs are taken from others."""
-_SEED = re.compile(r"seed=\d+")
 FREE = ("experiment", "task", "model", "budget", "schedule", "tokenization")
 """Groups that say nothing of a method, but by the sections that they fill."""
+_UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
 
 
 @dataclass(frozen=True)
@@ -32,50 +41,49 @@ class Composition:
     """A job as Hydra composes it.
 
     Attributes:
-        config: Its sections, nothing resolved.
+        files: The sections that its choices of groups give, nothing resolved.
         choices: The choice of each config group; an optional file that is not there is none.
+        typed: What is set on the sections.
     """
 
-    config: Config
+    files: Config
     choices: dict[str, str | None]
+    typed: tuple[Override, ...] = ()
 
-    def resolved(self, **changes: Any) -> RunConfig:
-        """Resolve the config as a run has it, with other values of its top-level keys.
+    @cached_property
+    def config(self) -> DictConfig:
+        """The sections with what is set on them, nothing resolved; not to be changed.
 
         Raises:
-            UserError: If a value is missing or refers to something that is not there.
+            UserError: If a key is unknown; the message has the nearest names.
         """
-        return compose.resolve(OmegaConf.create({**self.config, **changes}), self.choices)
+        config = OmegaConf.create(self.files)
+        if self.typed:
+            OmegaConf.set_struct(config, True)  # no new key without a +, as Hydra has it
+            with refusals.told():
+                try:
+                    ConfigLoaderImpl._apply_overrides_to_config(list(self.typed), config)
+                except ConfigCompositionException as error:
+                    raise _unknown_key(error, self.files) from error
+        return config
 
 
-def run_configs(grid: list[str]) -> Iterator[tuple[list[str], RunConfig]]:
-    """Yield the overrides and the checked config of every job of a grid, in Hydra's order.
-
-    Seeds differ in one plain value, so that the jobs of a method are composed once.
+def of(job: Sequence[str]) -> Composition:
+    """Compose a job, with what is kept of others in this process.
 
     Args:
-        grid: Overrides of a sweep.
+        job: Its overrides, none of which sweeps.
 
     Raises:
-        UserError: At the first job that does not compose, or has a value that it cannot have.
+        UserError: If a group or a choice is unknown, a file is none that can be read, or several
+            values are given for a key.
     """
-    whole, of_groups = Compositions(), Compositions()
-    made: dict[Overrides, tuple[Composition, RunConfig]] = {}
-    for job in commandline.jobs(grid):
-        seeds = [int(item.removeprefix("seed=")) for item in job if _SEED.fullmatch(item)]
-        others = tuple(item for item in job if not _SEED.fullmatch(item))
-        if others not in made:
-            composition = whole.of(others)
-            config = composition.resolved()
-            values.check(config.values, like=of_groups.of(compose.only_groups(others)).config)
-            made[others] = composition, config
-        composition, config = made[others]
-        if seeds:
-            # No file refers to the seed, but one may.
-            refers = "${seed" in repr(composition.config)
-            seed = seeds[-1]
-            config = composition.resolved(seed=seed) if refers else config.having(seed=seed)
-        yield job, config
+    return _kept(str(commandline.CONF)).of(job)
+
+
+@cache
+def _kept(conf: str) -> "Compositions":
+    return Compositions()
 
 
 @dataclass
@@ -92,31 +100,35 @@ class _Place:
 
 
 class Compositions:
-    """Composes jobs, each once."""
+    """Composes jobs, each choice of groups once."""
 
     def __init__(self) -> None:
         self._places: dict[str, dict[Overrides, _Place]] = {axis: {} for axis in AXES}
 
     def of(self, job: Sequence[str]) -> Composition:
-        """Compose a job.
+        """Compose a job, see the function of this name."""
+        parsed = commandline.single(job)
+        lines = [override.input_line or "" for override in parsed]
+        searches = any("hydra.searchpath" in line for line in lines)  # the groups may be others
+        groups = tuple(line for line in lines if searches or _chooses(line))
+        made = self._of_groups(groups)
+        typed = tuple(
+            override for override, line in zip(parsed, lines, strict=True) if line not in groups
+        )
+        return Composition(made.files, made.choices, typed) if typed else made
 
-        Args:
-            job: Its overrides, none of which sweeps.
-
-        Raises:
-            UserError: If it does not compose.
-        """
+    def _of_groups(self, job: Overrides) -> Composition:
         spots = [self._spot(axis, job) for axis in AXES]
         place, choice = spots[0]
         if choice not in place.made:
             moved = (_moved(*spot) for spot in spots)
-            made = next(filter(None, moved), None) or _compose(list(job))
+            made = next(filter(None, moved), None) or _compose(job)
             for axis, (place, choice) in zip(AXES, spots, strict=True):
                 place.made[choice] = made
                 self._link(axis, place, choice)
         return place.made[choice]
 
-    def _spot(self, axis: str, job: Sequence[str]) -> tuple[_Place, Overrides]:
+    def _spot(self, axis: str, job: Overrides) -> tuple[_Place, Overrides]:
         own = tuple(item for item in job if _section(item) == axis)
         others = tuple(item for item in job if _section(item) != axis)
         return self._places[axis].setdefault(others, _Place()), own
@@ -136,10 +148,10 @@ def _moved(place: _Place, choice: Overrides) -> Composition | None:
     other, common = place.like
     base, there, here = other.made.get(choice), other.made[common], place.made[common]
     changed = _changed(there, here)
-    if base is None or any(base.config.get(key) != there.config.get(key) for key in changed):
+    if base is None or any(base.files.get(key) != there.files.get(key) for key in changed):
         return None
     return Composition(
-        {**base.config, **{key: here.config.get(key) for key in changed}},
+        {**base.files, **{key: here.files.get(key) for key in changed}},
         {
             **base.choices,
             **{key: name for key, name in here.choices.items() if name != there.choices.get(key)},
@@ -148,8 +160,8 @@ def _moved(place: _Place, choice: Overrides) -> Composition | None:
 
 
 def _changed(one: Composition, other: Composition) -> list[str]:
-    keys = {**one.config, **other.config}
-    return [key for key in keys if one.config.get(key) != other.config.get(key)]
+    keys = {**one.files, **other.files}
+    return [key for key in keys if one.files.get(key) != other.files.get(key)]
 
 
 def _is_free(axis: str, one: Composition, other: Composition) -> bool:
@@ -161,14 +173,75 @@ def _bound(choices: Mapping[str, str | None]) -> dict[str, str | None]:
     return {group: name for group, name in choices.items() if group not in FREE}
 
 
-def _compose(job: list[str]) -> Composition:
-    whole = compose.compose_job(job)
+def _compose(groups: Overrides) -> Composition:
+    whole = compose_job(groups)
     own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-    with compose.placed(job):
-        compose.resolve(whole, complete=False)
-    config: Config = OmegaConf.to_container(own, resolve=False)  # type: ignore[assignment]
+    files: Config = OmegaConf.to_container(own, resolve=False)  # type: ignore[assignment]
     choices = whole.hydra.runtime.choices.items()
-    return Composition(config, {group: _ours(group, name) for group, name in choices})
+    return Composition(files, {group: _ours(group, name) for group, name in choices})
+
+
+def compose_job(job: Sequence[str]) -> DictConfig:
+    """Have Hydra compose one job anew, its own section included.
+
+    Args:
+        job: Its overrides, none of which sweeps.
+
+    Raises:
+        UserError: If a group, a choice or a key is unknown; the message has the nearest names. If a
+            file that it reads is none that can be read, or Hydra is asked for a sweep in its way.
+    """
+    commandline.single(job)
+    with refusals.told(), fresh_hydra():
+        try:
+            config = compose("train", overrides=list(job), return_hydra_config=True)
+        except ConfigCompositionException as error:
+            if _UNKNOWN_KEY.search(str(error)) is None:
+                raise
+            raise _unknown_key(error, of(only_groups(job)).files) from error
+        mode = config.hydra.mode
+    if mode is not None:
+        raise UserError(
+            f"Invalid hydra.mode: {mode.name}. Leave it out: -m (--multirun) starts a sweep."
+        )
+    return config
+
+
+@contextlib.contextmanager
+def fresh_hydra() -> Iterator[None]:
+    """Set up a Hydra of our own; within a job there is one already, and it goes on afterwards."""
+    instance = GlobalHydra.instance()
+    outer = instance.hydra
+    instance.clear()
+    try:
+        with initialize_config_dir(str(commandline.CONF), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+def only_groups(job: Sequence[str]) -> list[str]:
+    """Keep of a job's overrides the choices of groups: their files say of what kind values are."""
+    return [item for item in job if item.partition("=")[0] in commandline.GROUPS]
+
+
+def _unknown_key(error: ConfigCompositionException, files: Config) -> Exception:
+    """Say that the files have no such key, or nothing that it could hold so."""
+    found = _UNKNOWN_KEY.search(str(error))
+    if found is None:
+        return error
+    key = found[1].partition("@")[0]
+    known = [*commandline.GROUPS, *(one for one, _ in values.leaves(files))]
+    if any(f"{one}.".startswith(f"{key}.") for one in known):
+        text = f"Invalid {key}: it has none of the keys that are typed for it; + adds one."
+        return UserError(text)
+    return UserError(f"Unknown key: {key!r}. {nearest(key, known)}")
+
+
+def _chooses(override: str) -> bool:
+    """Tell whether an override chooses a group's file, or is one for Hydra itself."""
+    key = override.partition("=")[0].lstrip("+~")
+    return key in commandline.GROUPS or key.startswith(("hydra.", "hydra/"))
 
 
 def _ours(group: str, name: str | None) -> str | None:

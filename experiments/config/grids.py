@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from experiments.config import commandline
-from experiments.config.compose import compose_job
+from experiments.config.compositions import compose_job
 from experiments.errors import UserError
 
 Grid = dict[str, str]

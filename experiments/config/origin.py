@@ -10,9 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-
-from experiments.config import commandline, compose, identity, values
+from experiments.config import commandline, compose, compositions, identity, values
 from experiments.config.essence import IDENTIFYING, NOT_HASHED
 from experiments.config.rulesets import TUNED
 from experiments.config.run_config import RunConfig
@@ -62,9 +60,9 @@ def trace(config: RunConfig, choices: Choices) -> Facts:
     }
 
 
-def traced(config: RunConfig) -> RunConfig:
-    """Add its origin to the config of the job that Hydra runs; the seed and folders change none."""
-    return config.having(origin=trace(config, HydraConfig.get().runtime.choices))
+def of(config: RunConfig, job: Sequence[str]) -> Facts:
+    """Trace the config of a job by its overrides; the seed and folders change nothing."""
+    return trace(config, compositions.of(job).choices)
 
 
 def _experiment(
@@ -132,5 +130,5 @@ def _changes(ours: Facts, theirs: Facts) -> Facts:
 
 @cache
 def _reference(overrides: tuple[str, ...]) -> tuple[RunConfig, Choices]:
-    config = compose.compose_job(overrides)
-    return compose.resolve(config, complete=False), dict(config.hydra.runtime.choices)
+    made = compositions.of(overrides)
+    return compose.resolve(made, complete=False), made.choices

@@ -19,8 +19,16 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from experiments.config import arguments, budget, commandline, grids, identity
-from experiments.config.compositions import Composition, Compositions
+from experiments.config import (
+    arguments,
+    budget,
+    commandline,
+    compose,
+    compositions,
+    grids,
+    identity,
+)
+from experiments.config.compositions import Composition
 from experiments.config.run_config import RunConfig
 from experiments.config.sourced import sourced
 from experiments.errors import UserError
@@ -59,7 +67,6 @@ class Mapped:
     def __init__(self) -> None:
         self.sections, self.hyperparameters = Blocks(), Blocks()
         self.neutral: dict[str, Config] = {}
-        self._compositions = Compositions()
 
     def content(self) -> Config:
         """Everything, as the file has it.
@@ -93,8 +100,8 @@ class Mapped:
 
     def _task(self, name: str) -> Config:
         """Compose a task's default setting."""
-        made = self._compositions.of([f"task={name}"])
-        config = made.resolved()
+        made = compositions.of([f"task={name}"])
+        config = compose.resolve(made)
         return {
             "model": config.model.name,
             "tokenization": identity.tokenization(config),
@@ -112,14 +119,14 @@ class Mapped:
             counts = Counter(item for job in jobs for item in job)
             merged: dict[str, Config] = {}
             for job, seeds in jobs.items():
-                made = self._compositions.of(job)
+                made = compositions.of(job)
                 shared, optimizer, method = self._entry(name, made, seeds)
                 varied = [item for item in job if counts[item] < len(jobs)]
                 entry = merged.setdefault(json.dumps(shared), shared)
                 entry.setdefault("methods", {})[optimizer] = {"typed": varied, **method}
                 beside = entry.setdefault("beside", {})
                 for other in self._other_rules(method["published"]):
-                    moved = self._compositions.of(_with_optimizer(job, other))
+                    moved = compositions.of(_with_optimizer(job, other))
                     *_, beside[other] = self._entry(name, moved, seeds)
                     del beside[other]["published"]
             return list(merged.values())
@@ -128,7 +135,7 @@ class Mapped:
         self, experiment: str, made: Composition, seeds: Sequence[int]
     ) -> tuple[Config, str, Config]:
         """Tell what a job shares with the other methods of its setting, its method, and its own."""
-        config = made.resolved()
+        config = compose.resolve(made)
         names = identity.published_as(config)
         number = re.match(r"table(\d+)", experiment)
         shared = {

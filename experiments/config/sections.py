@@ -13,6 +13,9 @@ from experiments.errors import UserError
 
 T = TypeVar("T")
 
+REFRESH_KEYS = ("interval", "update_interval", "precondition_frequency")
+"""How methods call the number of steps between two refreshes of their curvature."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -116,6 +119,17 @@ class MethodSection(Section):
     def control(self) -> dict[str, Any] | None:
         """What its scalar control takes over; None: it has no preconditioner."""
         return self.suite.get("control")
+
+    @property
+    def refresh_key(self) -> str | None:
+        """Which argument says how many steps lie between two refreshes of its curvature."""
+        return next((key for key in REFRESH_KEYS if key in self.arguments), None)
+
+    @property
+    def refresh_period(self) -> int:
+        """Count the steps from one refresh to the next; 1 where all steps are alike."""
+        period = self.arguments[self.refresh_key] if self.refresh_key else None
+        return period if isinstance(period, int) else 1
 
     @property
     def is_shardable(self) -> bool:

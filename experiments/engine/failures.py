@@ -10,8 +10,10 @@ from experiments.engine.divergence import DivergedError
 from experiments.engine.ranks import Ranks, is_lost
 from experiments.records.outcome import PreparationError
 from experiments.records.store import RunFolder
+from experiments.system import memory
 
 TRACEBACK_FILE = "traceback.txt"
+_SCANT = 16 * 2**20  # bytes; where oneDNN found no room, less than 1 MiB was seen to be left
 _NOTES = "fault-of-process-*.json"
 
 
@@ -66,7 +68,11 @@ def _has_trace(error: Exception) -> bool:
 def _is_out_of_memory(error: Exception) -> bool:
     # torch's CPU allocator raises a plain RuntimeError.
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or any(text in str(error) for text in ("can't allocate memory", "bad_alloc"))
+    if known or any(text in str(error) for text in ("can't allocate memory", "bad_alloc")):
+        return True
+    # oneDNN says the same of a convolution that it does not know and of one without room.
+    left = memory.left()
+    return "could not create a primitive" in str(error) and left is not None and left < _SCANT
 
 
 def _failure(error: Exception) -> str:

@@ -157,12 +157,21 @@ class Trainer:
         return {name: param.grad for name, param in named if param.grad is not None}
 
     def _step(self, inputs: Tensor, targets: Tensor) -> tuple[float, int]:
-        """Train on a batch of all processes; returns this one's loss, and the rows that count."""
+        """Take the step that is next, at its learning rate; see ``train_on``."""
         built = self.built
         counters = self.counters
         factor = built.schedule(built.limits.progress(counters.step, counters.train_seconds))
         for group, base in zip(built.optimizer.param_groups, self._base_lrs, strict=True):
             group["lr"] = base * factor
+        return self.train_on(inputs, targets)
+
+    def train_on(self, inputs: Tensor, targets: Tensor) -> tuple[float, int]:
+        """Train on a batch of all processes, whose step nobody counts here.
+
+        Returns:
+            The loss of this process, and the rows of all that count.
+        """
+        built = self.built
         count = int((targets != IGNORE).sum())
         share = built.world.share(inputs, targets)
         losses: list[Tensor] = []
@@ -183,7 +192,7 @@ class Trainer:
         except Exception as error:
             # A method may refuse gradients that are not finite before anyone has seen the loss.
             for found in losses:
-                divergence.check({"loss": found.item()}, counters.step + 1, cause=error)
+                divergence.check({"loss": found.item()}, self.counters.step + 1, cause=error)
             raise
         return loss.item(), count
 

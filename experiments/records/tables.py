@@ -109,6 +109,7 @@ PROGRESS = mapping(
         "epoch": AMOUNT,
         "train_seconds": AMOUNT,
         "evaluation_seconds": AMOUNT.or_null,
+        "setup_seconds": AMOUNT.or_null,
         "total_steps": COUNT.or_null,
         "last_row_step": COUNT.or_null,
     }
@@ -118,13 +119,15 @@ MATCHED = {
     "reference": LABEL.needed,
     **{key: POSITIVE.needed for key in ("seconds_per_step", "reference_seconds_per_step", "ratio")},
     "spread_percent": AMOUNT.needed,
-    "drift_percent": AMOUNT.needed,
     "rounds": COUNT.needed,
     "steps_per_epoch": whole(1).needed,
     "published_ratio": AMOUNT.or_null.needed,
     "setting": MAPPING.needed,
     "machine": MAPPING.needed,
-    **{key: AMOUNT for key in ("start", "reference_start", "between_runs_percent")},
+    **{key: AMOUNT.or_null for key in ("cpu_ratio", "noise_percent")},
+    # Of records of before, which charged each run for its set-up.
+    **{key: AMOUNT for key in ("start", "reference_start")},
+    **{key: AMOUNT for key in ("drift_percent", "between_runs_percent")},
 }
 SUMMARY = mapping(
     {
@@ -154,9 +157,7 @@ STATUS = mapping(
 """Of ``status.json``, whose ``schema`` has been read."""
 PROTOCOLLED = mapping({"identity": mapping({"protocol": PROTOCOL.needed}).needed})
 """Of a status of schema 2, besides."""
-CALIBRATION = mapping(
-    {**MATCHED, "profile": POSITIVES.needed, "reference_profile": POSITIVES.needed}
-)
+CALIBRATION = mapping({**MATCHED, "profile": POSITIVES, "reference_profile": POSITIVES})
 SECTION = mapping(
     {"suite": mapping({"name": NAME.needed, "needs": MAPPING.or_null, "neutral": MAPPING.or_null})}
 )

@@ -16,6 +16,7 @@ from experiments.engine.divergence import DivergedError
 from experiments.engine.loop import StoppedError, Trainer
 from experiments.engine.machine import describe_machine
 from experiments.engine.ranks import Ranks
+from experiments.engine.warm_up import warm_up
 from experiments.errors import UserError, refusal
 from experiments.optimizers import left_alone
 from experiments.records.calibration import RUN_FILE, Calibration
@@ -72,12 +73,12 @@ def attempt(
     record.begin()
     try:
         matched = calibrate(config, folder, display.line)
-        built, remarks = _build(config, task, folder, world, matched)
+        built, remarks, setup_seconds = _build(config, task, folder, world, matched, peak)
         if shows_remarks:
             for remark in remarks:
                 display.line(remark)
         remarks += rulesets.remarks(config)  # the preflight has shown them
-        training = _Training(config, record, built, display, matched, peak)
+        training = _Training(config, record, built, display, matched, peak, setup_seconds)
         training.resume(remarks)
     except Exception as error:
         if refusal(error) is not None:
@@ -93,13 +94,20 @@ def attempt(
 
 
 def _build(
-    config: RunConfig, task: Task, folder: RunFolder, world: Ranks, matched: Calibration | None
-) -> tuple[Built, list[str]]:
-    """Build the run, and collect what is to be remarked on it."""
+    config: RunConfig,
+    task: Task,
+    folder: RunFolder,
+    world: Ranks,
+    matched: Calibration | None,
+    peak: Peak,
+) -> tuple[Built, list[str], float]:
+    """Warm up and build the run; collects what is to be remarked on it, and times the set-up."""
     with warnings.catch_warnings(record=True) as caught:
         # A remark, as on parameters without curvature, belongs into the record of this run.
         warnings.simplefilter("always", UserWarning)
         scales = control.scales(config, folder.path, world, calibration=matched, task=task)
+        with peak.left_out():
+            setup_seconds = warm_up(config, world, task=task, calibration=matched, scales=scales)
         built = build(config, world, calibration=matched, task=task, scales=scales)
     remarks = [str(warning.message) for warning in caught]
     remarks += left_alone.remarks(config.optimizer.name, built.optimizer, built.model)
@@ -107,7 +115,7 @@ def _build(
         remarks.append(str(built.pretrained))
     if built.limits.target is not None and built.task.validation is None:
         remarks.append("budget.target is judged on test, as the task has no validation split")
-    return built, remarks
+    return built, remarks, setup_seconds
 
 
 def _told(
@@ -131,8 +139,9 @@ class _Training:
         display: Display,
         matched: Calibration | None,
         peak: Peak,
+        setup_seconds: float,
     ) -> None:
-        self.peak = peak
+        self.peak, self.setup_seconds = peak, setup_seconds
         self.config, self.record, self.built, self.display = config, record, built, display
         self.folder, self.leads, self.matched = record.folder, built.world.leads, matched
         self.stop = signals.StopRequest()
@@ -272,7 +281,9 @@ class _Training:
     def _write_status(self, status: str, reason: str | None) -> None:
         if self.leads:
             counters = self.trainer.counters
-            progress = run_summary.progress(self.built, counters, self.rows)
+            progress = run_summary.progress(
+                self.built, counters, self.rows, setup_seconds=self.setup_seconds
+            )
             self.record.write(status, reason, progress=progress, summary=self._summary())
 
     def _summary(self) -> dict[str, Any]:

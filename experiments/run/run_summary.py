@@ -13,19 +13,23 @@ from experiments.records.schema import final_and_best
 from experiments.system.memory import Peak
 
 
-def progress(built: Built, counters: Counters, rows: Sequence[Row]) -> dict[str, Any]:
+def progress(
+    built: Built, counters: Counters, rows: Sequence[Row], *, setup_seconds: float
+) -> dict[str, Any]:
     """Say how far the run came.
 
     Args:
         built: The run.
         counters: Where its training stands.
         rows: Its evaluations.
+        setup_seconds: What this attempt took to warm up.
     """
     return {
         "step": counters.step,
         "epoch": counters.step / built.steps_per_epoch,
         "train_seconds": counters.train_seconds,
         "evaluation_seconds": None if built.task.test is None else counters.evaluation_seconds,
+        "setup_seconds": setup_seconds,
         "total_steps": built.total_steps,
         "last_row_step": rows[-1]["step"] if rows else None,
     }

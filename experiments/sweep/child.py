@@ -1,7 +1,8 @@
 """One run of a sweep in its own process: `python -m experiments.sweep.child REQUEST`, a JSON file.
 
 A sweep starts it so that the death of a run is a row in its record and nothing more. A run of
-several processes starts them from here, through torchrun, and each of them comes here again.
+several processes starts them from here, through torchrun, and each of them comes here again. Before
+the first run, one of these processes tries out the configs of all.
 """
 
 import signal
@@ -21,6 +22,7 @@ from experiments.errors import UserError, refusal, report_user_errors
 from experiments.records.outcome import EXIT_CODES, Outcome
 from experiments.records.schema import FAULTS
 from experiments.records.store import write_atomic
+from experiments.sweep import inspection
 from experiments.sweep.shared_folder import ANSWER_SUFFIX
 from experiments.system import exits, memory, output, ranks
 from experiments.system.log import show_log
@@ -29,17 +31,22 @@ from experiments.system.log import show_log
 def main(path: Path, *, parent: int | None = None) -> int:
     """Execute the config that the file at ``path`` has; the outcome goes into a file beside it.
 
+    If the file has configs to ``inspect``, these are tried out, and none is run.
+
     Args:
         path: The request.
         parent: The process with which this one ends; None: the one that the request names.
     """
     request = json.loads(path.read_text(encoding="utf-8"))
-    config = RunConfig.of(request["config"])
-    several = config.processes > 1
+    is_inspection = "inspect" in request
+    config = RunConfig.of(request["inspect"][0] if is_inspection else request["config"])
+    several = config.processes > 1 and not is_inspection
     inside = several and "RANK" in os.environ
     exits.end_with_parent(os.getppid() if inside else parent or request["parent"])
     output.prepare()
     show_log()
+    if is_inspection:
+        return inspection.answer(path, request["inspect"])
     if several and not inside:
         return _torchrun(config.processes, path)
     memory.limit(config.memory_limit_gb)

@@ -80,11 +80,9 @@ def calibrated(config: RunConfig, runs_dir: Path) -> dict[Setting, RunCost]:
         config: The resolved config.
         runs_dir: Where the calibrations are kept.
     """
-    if not (
-        runs_dir / calibration_key.CACHE_DIR
-    ).is_dir():  # else torch is loaded, to know the machine
+    if not (runs_dir / calibration_key.CACHE_DIR).is_dir():  # else torch is loaded, for the machine
         return {}
-    found = calibration.known(config, runs_dir)
+    found = calibration.of_any_reference(config, runs_dir)
     if found is None:
         return {}
 

@@ -70,9 +70,25 @@ def _fresh(request: Path, environment: Mapping[str, str]) -> "subprocess.Popen[b
     )
 
 
-def end() -> None:
-    """End the server of this process, if it has one."""
-    _Servers.ours().end()
+def prepare(environment: Mapping[str, str], name: str) -> None:
+    """Start the server of runs that will be asked for, which loads what they need meanwhile.
+
+    Args:
+        environment: The variables of the runs.
+        name: For whoever lists the processes.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # told of when the first run is asked for
+            _Servers.ours().prepare(environment, name)
+
+
+def end(*, at_once: bool = False) -> None:
+    """End the server of this process, if it has one.
+
+    Args:
+        at_once: Without waiting for what it is about, which is no run.
+    """
+    _Servers.ours().end(at_once=at_once)
 
 
 class _Server:
@@ -117,10 +133,19 @@ class _Servers:
             cls._kept = cls()
         return cls._kept
 
-    def end(self) -> None:
+    def end(self, *, at_once: bool = False) -> None:
         if self.server is not None:
-            self.server.end()
+            self.server.end(at_once=at_once)
             self.server = None
+
+    def prepare(self, environment: Mapping[str, str], name: str) -> "_Server":
+        """Give the server for an environment."""
+        lasting = {key: text for key, text in environment.items() if key not in _OF_A_RUN}
+        if self.server is not None and self.server.environment != lasting:
+            self.end()
+        if self.server is None:
+            self.server = _Server(lasting, name)
+        return self.server
 
     def fork(
         self, request: Path, environment: Mapping[str, str], modules: Sequence[str]
@@ -128,26 +153,16 @@ class _Servers:
         """Ask for a run; None where a server cannot give it."""
         if self.deaths >= _MOST_DEATHS:
             return None
-        lasting = {name: text for name, text in environment.items() if name not in _OF_A_RUN}
-        if self.server is not None and self.server.environment != lasting:
-            self.end()
         try:
-            if self.server is None:
-                self.server = _Server(lasting, str(request.parent))
+            server = self.prepare(environment, str(request.parent))
             variables = {name: environment.get(name) for name in _OF_A_RUN}
             asked = {"request": str(request), "variables": variables, "modules": list(modules)}
-            self.server.channel.send(json.dumps(asked).encode())
+            server.channel.send(json.dumps(asked).encode())
         except OSError:  # it died while it had no run
-            self.drop()
+            self.end(at_once=True)
             self.deaths += 1
             return None
-        return Forked(self, self.server, request, environment)
-
-    def drop(self) -> None:
-        """Kill the server, if it still is there."""
-        if self.server is not None:
-            self.server.end(at_once=True)
-            self.server = None
+        return Forked(self, server, request, environment)
 
 
 @contextlib.contextmanager
@@ -185,7 +200,7 @@ class Forked:
                 self._ends_with(self._instead.wait(left))
             elif select.select([self._source()], [], [], left)[0]:
                 if self._is_orphan:
-                    self._servers.drop()
+                    self._servers.end(at_once=True)
                     self._servers.deaths += 1
                     self._ends_with(-signal.SIGTERM)
                 else:
@@ -206,7 +221,7 @@ class Forked:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._gone, sig)  # once its server is gone, others reap it
         else:
-            self._servers.drop()
+            self._servers.end(at_once=True)
             self._ends_with(-sig)
 
     def kill(self) -> None:
@@ -240,7 +255,7 @@ class Forked:
         if self._gone is None:  # refused, or the server died before there was a run
             why = answer.get("refused", "the process that was to fork them has ended")
             say(f"runs get an interpreter each: {why}", error=True)
-            self._servers.drop()
+            self._servers.end(at_once=True)
             self._servers.deaths = _MOST_DEATHS
             self._instead = self._of_its_own()
         else:

@@ -1,20 +1,31 @@
-"""Which launcher runs the jobs of a sweep, and how they share its machine."""
+"""Which launcher of Hydra runs the jobs of a sweep, and how it is handed jobs that are composed.
+
+A launcher composes each job anew, in the process that runs it. Here the configs lie in the sweep's
+folder, as they were checked: a launcher is told their numbers, and "composes" a job to its number.
+"""
 
 import importlib.util
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
+from hydra._internal.callbacks import Callbacks
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from experiments.config import commandline
-from experiments.config.compose import compose_job
+from experiments.config.compositions import compose_job
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.system.cores import side_by_side
 
 # Hydra instantiates plugins of this package alone; the class is registered under such a name.
 _RAY = "hydra_plugins.ray_launcher.RayLauncher"
+_NUMBER = "number"
 
 
 @dataclass(frozen=True)
@@ -24,10 +35,12 @@ class LauncherTraits:
     Attributes:
         parallel: How many share this machine; None: a scheduler gives each job its own part.
         shows_jobs: Whether what they print comes to this terminal.
+        here: Whether they run in the process that leads the sweep.
     """
 
     parallel: int | None
     shows_jobs: bool
+    here: bool = False
 
 
 def register() -> None:
@@ -40,14 +53,19 @@ def register() -> None:
     )
 
 
-def of(overrides: list[str]) -> LauncherTraits:
-    """Tell how the launcher that the overrides name, or their experiment, runs the jobs.
+def compose(overrides: list[str]) -> DictConfig:
+    """Have Hydra compose the first job of a sweep, with the launcher that is asked for."""
+    register()
+    (job, *_) = commandline.jobs(overrides)
+    return compose_job(job)
+
+
+def traits(config: DictConfig) -> LauncherTraits:
+    """Tell how the launcher of a config, see ``compose``, runs the jobs.
 
     Raises:
         UserError: If it cannot run here, or as many jobs as asked for.
     """
-    (job, *_) = commandline.jobs(overrides)
-    config = compose_job(job)
     launcher, jobs = config.hydra.launcher, config.jobs
     if "array_parallelism" in launcher:
         if shutil.which("sbatch") is None or shutil.which("srun") is None:
@@ -64,7 +82,56 @@ def of(overrides: list[str]) -> LauncherTraits:
             f"Invalid jobs: {jobs}. launcher=local runs one after another; launcher=joblib and "
             "others run several."
         )
-    return LauncherTraits(parallel=1, shows_jobs=True)
+    return LauncherTraits(parallel=1, shows_jobs=True, here=True)
+
+
+def launch(config: DictConfig, job: Callable[[int], None], numbers: Sequence[int]) -> None:
+    """Run jobs by the launcher of a config, to the end of the last.
+
+    Args:
+        config: See ``compose``.
+        job: Is called with each number, in whatever process; it must be one that can be pickled.
+        numbers: Those of the jobs, one at least.
+    """
+    plugins = Plugins.instance()
+    callbacks = Callbacks(config)
+    callbacks.on_multirun_start(config=config, config_name=None)
+    context = HydraContext(cast("ConfigLoader", _Numbers()), callbacks)
+    called = _Called(job)
+    launcher = plugins.instantiate_launcher(
+        hydra_context=context, task_function=called, config=config
+    )
+    # What a run is made of is not for the launcher, which copies it for each job.
+    sections = [
+        key for key in config if OmegaConf.is_dict(config._get_node(key)) and key != "hydra"
+    ]
+    rest = OmegaConf.masked_copy(config, [str(key) for key in config if key not in sections])
+    launcher.setup(hydra_context=context, task_function=called, config=rest)
+    launcher.launch([[f"{_NUMBER}={number}"] for number in numbers], 0)
+    callbacks.on_multirun_end(config=config, config_name=None)
+
+
+class _Numbers:
+    """Stands for Hydra's loader of configs: the config of a job is its number."""
+
+    def load_sweep_config(
+        self, master_config: DictConfig, sweep_overrides: Sequence[str]
+    ) -> DictConfig:
+        config = master_config.copy()
+        with open_dict(config):
+            config[_NUMBER] = int(sweep_overrides[0].partition("=")[2])
+            config.hydra.overrides.task = list(sweep_overrides)
+        return config
+
+
+@dataclass(frozen=True)
+class _Called:
+    """What a launcher calls: the job, by its number."""
+
+    job: Callable[[int], None]
+
+    def __call__(self, config: Any) -> None:
+        self.job(config[_NUMBER])
 
 
 def check_single(config: RunConfig) -> None:

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.config import commandline, grids
-from experiments.config.compositions import run_configs
+from experiments.config import commandline, compose, grids
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.records.schema import FAULTS, Run, is_to_run
@@ -101,7 +100,7 @@ def plan(overrides: list[str]) -> Plan:
 
 def _labelled(grid: list[str]) -> Iterator[tuple[str, RunConfig]]:
     """Yield the label and the config of every job of a grid."""
-    listed = list(run_configs(grid))
+    listed = list(compose.listed(grid))
     counts = Counter(item for job, _ in listed for item in job)
     varied = {item for item, count in counts.items() if count < len(listed)}
     for job, config in listed:

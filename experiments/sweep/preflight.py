@@ -1,19 +1,35 @@
 """Checks before anything starts: a mistake is one line now, not a failed run an hour later."""
 
-import importlib
+import json
+import os
 import tempfile
-from collections.abc import Mapping, Sequence
-from inspect import signature
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from experiments.config import commandline, compose, refusals, rulesets, targets
+from experiments.config import commandline, compose, compositions, rulesets
 from experiments.config.run_config import RunConfig
-from experiments.config.sections import Section
 from experiments.errors import UserError
 from experiments.records.schema import BrokenRecordError
 from experiments.records.store import RunFolder
+from experiments.sweep import forks, supervision
+from experiments.sweep.inspection import ANSWER_SUFFIX, Inspection
 from experiments.system.output import say
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep.
+
+    Attributes:
+        overrides: Those that make it.
+        config: What they compose to.
+        is_done: Whether its run is, so that its values have proved themselves.
+    """
+
+    overrides: Sequence[str]
+    config: RunConfig
+    is_done: bool
 
 
 def check(overrides: list[str]) -> RunConfig:
@@ -28,146 +44,84 @@ def check(overrides: list[str]) -> RunConfig:
     Raises:
         UserError: At the first mistake.
     """
-    checked: set[str] = set()
-    first: RunConfig | None = None
-    _check_rulesets(overrides)
-    for job in commandline.samples(overrides):
-        config = compose.composed(job)
-        for remark in set(rulesets.remarks(config)) - checked:
-            checked.add(remark)
-            say(f"warning: {remark}", error=True)
-        first = config if first is None else first
-        if _is_done(config):  # its values have proved themselves, and torch need not be loaded
-            continue
-        with compose.placed(job):
-            inspect(config)
-        for kind in ("task", "tokenization", "model"):
-            section: Section | None = getattr(config, kind)
-            key = repr((kind, section, config.data_dir))
-            if section is not None and key not in checked:
-                checked.add(key)
-                find_data(section, config.data_dir)
-    assert first is not None  # `samples` yields at least one job
-    return first
+    jobs = composed(overrides)
+    inspection = Inspection()
+    for job in to_inspect(jobs):
+        with compose.placed(job.overrides):
+            inspection.of(job.config)
+    return jobs[0].config
 
 
-def inspect(config: RunConfig) -> None:
-    """Try out every section of a config, but for the data.
-
-    The optimizer is made once, for a model of one layer, so that it refuses bad values now.
-
-    Raises:
-        UserError: At the first value that no run can have.
-    """
-    import torch
-
-    from experiments.config import budget
-    from experiments.engine import build, compute
-    from experiments.run import control
-    from experiments.timing import calibration
-    from experiments.tracking import mirror
-
-    mirror.check(config.tracking)
-    _ = config.task.batching  # it refuses bad sizes
-    _check_targets(config)
-    budget.check(config.budget)
-    calibration.check(config)
-    compute.resolve(config)
-    control.check(config)
-    _check_pretrained(config)
-    build.build_optimizer(config.optimizer, torch.nn.Linear(2, 2))
-    _check_tokenization(config)
-
-
-def find_data(section: Section, data_dir: Path) -> None:
-    """Ask a section's module, if it has a ``check``, whether the files that it reads are there.
+def composed(grid: list[str], *, meet: Callable[[Job], None] = lambda job: None) -> list[Job]:
+    """Compose and type-check every job of a grid.
 
     Args:
-        section: That of a task, a tokenization or a model.
-        data_dir: Where the files should be.
+        grid: The overrides of a sweep, or of one run.
+        meet: Is told of each job, before the next is composed.
+
+    Returns:
+        The jobs, in the order in which they are launched; one at least.
 
     Raises:
-        UserError: If one is missing.
+        UserError: At the first mistake.
     """
-    module = importlib.import_module(section.arguments["_target_"].rpartition(".")[0])
-    check = getattr(module, "check", None)
-    if check is not None:
-        accepted = signature(check).parameters
-        known = {"data_dir": data_dir, **section.suite, **section.arguments}
-        check(**{key: value for key, value in known.items() if key in accepted})
+    _check_rulesets(grid)
+    jobs: list[Job] = []
+    shown: set[str] = set()
+    for overrides, config in compose.listed(grid):
+        for remark in set(rulesets.remarks(config)) - shown:
+            shown.add(remark)
+            say(f"warning: {remark}", error=True)
+        jobs.append(Job(overrides, config, _is_done(config)))
+        meet(jobs[-1])
+    return jobs
 
 
-def _check_pretrained(config: RunConfig) -> None:
-    """Find the pretrained weights, or download them, before the first run."""
-    from experiments.models import transfer
-
-    transfer.check_share(config.pretrained.minimum_percent)
-    source = config.pretrained.source
-    if source is not None:
-        transfer.locate(
-            source,
-            model=config.model.name,
-            weights=config.model.suite.get("weights"),
-            data_dir=config.data_dir,
-        )
+def to_inspect(jobs: Sequence[Job]) -> list[Job]:
+    """Choose of each config that is not done one of its seeds."""
+    chosen = {job.config.having(seed=0).run_id: job for job in reversed(jobs) if not job.is_done}
+    return list(reversed(chosen.values()))
 
 
-def _check_tokenization(config: RunConfig) -> None:
-    """Refuse a tokenisation of images, and text without one."""
-    task, chosen, is_text = config.task.name, config.tokenization, _is_text(config)
-    if chosen and not is_text:
-        raise UserError(f"Invalid tokenization: {chosen.name!r}. task={task} has no text.")
-    if not chosen and is_text:
-        known = ", ".join(commandline.choices("tokenization"))
-        raise UserError(f"Invalid tokenization: None. task={task} must have one of: {known}.")
+def inspect(jobs: Sequence[Job], environment: Mapping[str, str]) -> None:
+    """Try out the configs of jobs in a process like those of their runs.
 
+    So the process that leads a sweep does without torch, which takes seconds to load.
 
-def _is_text(config: RunConfig) -> bool:
-    maker = targets.find("task", config.task.arguments["_target_"])
-    return "tokenization" in signature(maker).parameters
+    Args:
+        jobs: The jobs.
+        environment: The variables of that process.
 
-
-def _check_targets(config: RunConfig) -> None:
-    """Refuse a ``_target_`` that is none, arguments that it lacks, and a model of other data."""
-    from experiments.engine import decay
-    from experiments.tasks.task import IMAGE_ARGUMENTS, TEXT_ARGUMENTS
-
-    sections = {
-        "task": config.task.data_arguments,
-        "tokenization": config.tokenization.arguments if config.tokenization else None,
-        "model": config.model.arguments,
-        "schedule": config.schedule.arguments,
-        "optimizer": config.optimizer.arguments,
-    }
-    for name, arguments in sections.items():
-        if arguments is not None:
-            maker = targets.find(name, arguments["_target_"])
-            also = () if name != "optimizer" or config.optimizer.needs.model else (decay.KEY,)
-            targets.check_arguments(name, arguments, maker, also=also)
-    kinds: list[tuple[str, ...]] = [IMAGE_ARGUMENTS, TEXT_ARGUMENTS]
-    own, other = kinds[::-1] if _is_text(config) else kinds
-    if _unmet(config.model.arguments, other):
-        named = (name for name in commandline.choices("model"))
-        files = {name: refusals.load(commandline.CONF / "model" / f"{name}.yaml") for name in named}
-        fitting = [name for name, arguments in files.items() if not _unmet(arguments, other)]
-        raise UserError(
-            f"Invalid model: {config.model.name!r}. It is not for task={config.task.name}, which "
-            f"gives {', '.join(own)}. Must be one of: {', '.join(fitting)}."
-        )
-
-
-def _unmet(arguments: Mapping[str, Any], other: Sequence[str]) -> set[str]:
-    """Name what a model must be told that only tasks of another kind tell."""
-    wanted = targets.required(targets.find("model", arguments.get("_target_")))
-    return (wanted - set(arguments)) & set(other)
+    Raises:
+        UserError: At the first mistake.
+    """
+    configs = [job.config for job in jobs]
+    with tempfile.TemporaryDirectory(prefix="adafisher-") as folder:
+        path = Path(folder) / "inspection.json"
+        request = {"inspect": [config.values for config in configs], "parent": os.getpid()}
+        path.write_text(json.dumps(request), encoding="utf-8")
+        modules = None if configs[0].fresh else supervision.modules(configs[0])
+        child = forks.start(path, environment, modules=modules)
+        try:
+            code = child.wait()
+        finally:
+            child.kill()
+            child.wait()
+        answer = path.with_suffix(ANSWER_SUFFIX)
+        if not answer.exists():
+            raise UserError(f"The process that was to try out the configs ended with code {code}.")
+        mistake = json.loads(answer.read_text(encoding="utf-8"))
+    if mistake:
+        with compose.placed(jobs[mistake["number"]].overrides):
+            raise UserError(mistake["line"])
 
 
 def _check_rulesets(overrides: list[str]) -> None:
     if rulesets.asks(overrides):
-        first = next(commandline.samples(overrides))
-        config = compose.compose_job(first)
-        choices, jobs = config.hydra.runtime.choices, commandline.jobs(overrides)
-        for line in rulesets.check_tuned(choices, jobs, untuned=config.untuned, seed=config.seed):
+        jobs = commandline.jobs(overrides)
+        made = compositions.of(jobs[0])
+        untuned, seed = made.config.untuned, made.config.seed
+        for line in rulesets.check_tuned(made.choices, jobs, untuned=untuned, seed=seed):
             say(f"warning: {line}", error=True)
 
 

@@ -9,8 +9,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from experiments.records.outcome import Outcome
 from experiments.records.store import try_lock, write_atomic
@@ -81,6 +82,22 @@ class SweepFolder:
                         return
                 time.sleep(_POLL_SECONDS)
             yield None
+
+    def plan(self, number: int, config: Mapping[str, Any]) -> None:
+        """Write down the config of a job, for the process that is to execute it.
+
+        Args:
+            number: Index of the job in the sweep.
+            config: The values of its config.
+        """
+        (self.path / f"job-{number}.json").write_text(json.dumps(config), encoding="utf-8")
+
+    def planned(self, number: int) -> dict[str, Any]:
+        """Read the config of a job."""
+        found: dict[str, Any] = json.loads(
+            (self.path / f"job-{number}.json").read_text(encoding="utf-8")
+        )
+        return found
 
     def request(self, number: int, content: str) -> Path:
         """Write down what a child process is to do; the file also tells that the job began."""

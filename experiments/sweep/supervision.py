@@ -50,7 +50,7 @@ def run_child(
     answer.unlink(missing_ok=True)
     kills = memory.kills()
     is_forked = not config.fresh and config.processes == 1  # torchrun starts interpreters anyway
-    child = forks.start(path, environment, modules=_modules(config) if is_forked else None)
+    child = forks.start(path, environment, modules=modules(config) if is_forked else None)
     try:
         _wait(child, is_to_stop)
     finally:
@@ -63,13 +63,13 @@ def run_child(
     return outcome, child.returncode, memory.kills() > kills
 
 
-def _modules(config: RunConfig) -> list[str]:
+def modules(config: RunConfig) -> list[str]:
     """Name the modules that a run builds from, of those that are known to do nothing at import."""
     sections = (config.task, config.model, config.optimizer, config.schedule, config.tokenization)
     targets = [section.arguments["_target_"] for section in sections if section is not None]
     targets.append(config.tracking.get("_target_"))
-    modules = [str(target).rpartition(".")[0] for target in targets if target]
-    return [name for name in modules if name.partition(".")[0] in _KNOWN_PACKAGES]
+    found = [str(target).rpartition(".")[0] for target in targets if target]
+    return [name for name in found if name.partition(".")[0] in _KNOWN_PACKAGES]
 
 
 def _wait(child: forks.Process, is_to_stop: Callable[[], bool]) -> None:

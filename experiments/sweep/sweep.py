@@ -1,14 +1,14 @@
 """A sweep: every run in a child process of its own, and a summary that forgets none.
 
-Hydra's sweeper and launcher decide what runs when and where; this module is the job they run, and
-what the process that was asked for the sweep does around them.
+Hydra's launcher decides what runs when and where; this module is the job that it runs, and what the
+process that was asked for the sweep does around it.
 """
 
 import contextlib
 import os
 import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -46,6 +46,19 @@ class Sweep:
     parallel: int | None
     devices: tuple[str, ...]
     leader: int
+
+    @classmethod
+    def of(cls, first: RunConfig, *, size: int, parallel: int | None) -> "Sweep":
+        """Describe a sweep that this process leads.
+
+        Args:
+            first: The config of one job; all have the same runs folder.
+            size: How many jobs there are.
+            parallel: As the attribute.
+        """
+        folder = first.runs_dir / SWEEPS / uuid.uuid4().hex[:12]
+        devices = cores.cuda_devices() if first.device in ("auto", "cuda") else ()
+        return cls(folder, size, parallel, devices, os.getpid())
 
 
 def execute_job(config: RunConfig, sweep: Sweep, *, number: int) -> None:
@@ -167,32 +180,37 @@ def share(config: RunConfig, sweep: Sweep, place: int) -> tuple[RunConfig, dict[
 
 
 def run(
-    launch: Callable[[Sweep], Any],
-    first: RunConfig,
+    sweep: Sweep,
+    configs: Sequence[RunConfig],
+    launch: Callable[[Sequence[int]], Any],
     *,
-    size: int,
-    parallel: int | None = 1,
+    done: Collection[int] = (),
     shown: bool = True,
 ) -> int:
-    """Launch a sweep through Hydra and tell how its runs ended.
+    """Launch the jobs of a sweep and tell how its runs ended.
 
     Args:
-        launch: Calls Hydra's entry point, which calls ``execute_job`` once a job, in any process.
-        first: The config of one job; all have the same runs folder.
-        size: How many jobs there are.
-        parallel: How many share this machine; None: a scheduler gives each job its own part.
+        sweep: The sweep.
+        configs: The config of each job; all have the same runs folder.
+        launch: Starts the jobs of these numbers, which call ``execute_job``, in any process.
+        done: The numbers of jobs of which nothing is left to do.
         shown: Whether what the jobs print comes to this terminal.
 
     Returns:
         The exit code: 0 if every run is done, 130 after a request to stop, 1 otherwise.
     """
-    shared = SweepFolder(first.runs_dir / SWEEPS / uuid.uuid4().hex[:12])
-    devices = cores.cuda_devices() if first.device in ("auto", "cuda") else ()
-    sweep = Sweep(shared.path, size, parallel, devices, os.getpid())
+    shared, size = SweepFolder(sweep.folder), len(configs)
     whole = False
     with shared.led(), signals.handled(_stopper(shared)), reporting.live(shared, size, shown):
+        for number, config in enumerate(configs):
+            if number in done:
+                outcome = Outcome(config.run_id, config.label, "done", None, skipped=True)
+                shared.note(number, outcome)
+            else:
+                shared.plan(number, config.values)
         try:
-            launch(sweep)
+            if numbers := [number for number in range(size) if number not in done]:
+                launch(numbers)
             whole = True
         except KeyboardInterrupt:
             shared.stop(signal.SIGINT.name)
@@ -204,7 +222,7 @@ def run(
     forks.end()
     outcomes, cause = shared.outcomes(), shared.stop_cause()
     reporting.summarise(outcomes, size, started=shared.started())
-    if whole or parallel is not None:  # jobs of a scheduler may still need it
+    if whole or sweep.parallel is not None:  # jobs of a scheduler may still need it
         shared.remove()
     if cause is not None and cause != FAIL_FAST:
         return EXIT_CODES["interrupted"]

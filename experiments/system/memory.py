@@ -5,7 +5,7 @@ import ctypes
 import gc
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 # The cgroup's counter where there is one, the whole machine's otherwise.
@@ -40,6 +40,13 @@ def limit(gigabytes: float | None) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (wanted, wanted))
 
 
+def left() -> int | None:
+    """How many bytes of private memory the limit leaves this process; None: it has no limit."""
+    most, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    told = _told() if most != resource.RLIM_INFINITY else {}
+    return most - _bytes(told["VmData"]) if "VmData" in told else None
+
+
 class Peak:
     """The most memory that this process has added since this was made.
 
@@ -50,10 +57,18 @@ class Peak:
 
     def __init__(self) -> None:
         self._before = _resident_peak(anew=True)
+        self._earlier = 0
 
     def added_bytes(self) -> int:
         """How many bytes that is now."""
-        return max(0, _resident_peak() - self._before)
+        return max(self._earlier, _resident_peak() - self._before)
+
+    @contextlib.contextmanager
+    def left_out(self) -> Iterator[None]:
+        """Leave out what is added and given back within; not where a peak cannot be begun anew."""
+        self._earlier = self.added_bytes()
+        yield
+        _resident_peak(anew=True)
 
 
 def _resident_peak(*, anew: bool = False) -> int:
@@ -61,12 +76,22 @@ def _resident_peak(*, anew: bool = False) -> int:
     with contextlib.suppress(OSError, ValueError, KeyError):
         if anew:
             _CLEAR_REFS.write_text("5", encoding="ascii")
-        lines = _STATUS.read_text(encoding="utf-8").splitlines()
-        told = dict(line.split(":", 1) for line in lines)
-        return int(told["VmHWM"].split()[0]) * 1024
+        return _bytes(_told()["VmHWM"])
     # In bytes on macOS, in kibibytes elsewhere.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _told() -> dict[str, str]:
+    """Read what Linux tells of this process; elsewhere it is nothing."""
+    with contextlib.suppress(OSError):
+        lines = _STATUS.read_text(encoding="utf-8").splitlines()
+        return dict(line.split(":", 1) for line in lines)
+    return {}
+
+
+def _bytes(text: str) -> int:
+    return int(text.split()[0]) * 1024  # it is in kibibytes
 
 
 def give_back() -> None:

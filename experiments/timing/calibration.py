@@ -1,9 +1,9 @@
 """What a step of each method costs on this machine, for a budget that gives all the same time.
 
-The methods of a setting are measured together, interleaved, in a process of their own, and the
-first steps of each alone. The result is kept under ``<runs_dir>/.calibration/``, one file for each
-method and reference: a rerun or another seed reads it. A run keeps a copy in its folder and goes
-by that one for ever.
+Each method of a setting takes turns with the reference (``steady``), in a process of its own. The
+result is kept under ``<runs_dir>/.calibration/``, one file for each method and reference: a rerun,
+another seed, a plan and the benchmark read it. A run keeps a copy in its folder and goes by that
+one for ever.
 
 `python -m experiments calibration runs_dir=runs` checks finished runs: the time that each was
 given, and the time that it took. With `out=FILE` the check goes to that file too, as JSON.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.config import arguments, budget, commandline
+from experiments.config import arguments, budget
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.records.calibration import RUN_FILE, Calibration, read
@@ -21,7 +21,7 @@ from experiments.records.outcome import PreparationError
 from experiments.records.schema import BrokenRecordError, is_to_run
 from experiments.records.store import RunFolder
 from experiments.system import ranks
-from experiments.system.cores import side_by_side, threads_of
+from experiments.system.cores import threads_of
 from experiments.system.output import say
 from experiments.timing import calibration_key, calibration_process
 from experiments.timing.calibration_process import Failure
@@ -37,11 +37,15 @@ def known(config: RunConfig, runs_dir: Path) -> Calibration | None:
     return read(calibration_key.path_of(config, runs_dir))
 
 
-def measure(configs: Sequence[RunConfig], runs_dir: Path) -> list[Calibration | Failure]:
-    """Measure what is not known yet, all methods of a setting in one process.
+def of_any_reference(config: RunConfig, runs_dir: Path) -> Calibration | None:
+    """Find what was measured for a config, whatever it was beside: a plan wants its seconds."""
+    return known(config, runs_dir) or next(
+        filter(None, map(read, calibration_key.beside_any(config, runs_dir))), None
+    )
 
-    Where that process dies, each of its methods is measured with the reference alone, so that one
-    takes no other with it.
+
+def measure(configs: Sequence[RunConfig], runs_dir: Path) -> list[Calibration | Failure]:
+    """Measure what is not known yet, the methods of a setting in one process.
 
     Args:
         configs: Resolved configs.
@@ -56,32 +60,30 @@ def measure(configs: Sequence[RunConfig], runs_dir: Path) -> list[Calibration | 
             settings.setdefault(calibration_key.setting_key(config), []).append(index)
     failures: dict[int, Failure | None] = {}
     for alike in settings.values():
-        measured = _measure_alike([configs[index] for index in alike], runs_dir)
+        measured = calibration_process.measure([configs[index] for index in alike], runs_dir)
         failures |= dict(zip(alike, measured, strict=True))
     return [_result(config, runs_dir, failures.get(i)) for i, config in enumerate(configs)]
 
 
-def prepare(grids: Sequence[Sequence[str]], firsts: Sequence[RunConfig]) -> None:
+def prepare(configs: Sequence[RunConfig], parallel: int | None) -> None:
     """Measure what the runs of a sweep need, before the first of them starts.
 
     A method that cannot be measured is told of, and ends none of the others: its runs try once
     more, each by itself, and record what came of it.
 
     Args:
-        grids: The overrides of each grid of the sweep.
-        firsts: The config of one job of each.
+        configs: Those of the runs.
+        parallel: How many share this machine; None: a scheduler gives each its own part.
     """
-    typed = any("match_seconds" in item for grid in grids for item in grid)
-    if not typed and not any(budget.reference(config.budget) for config in firsts):
-        return
-    wanted: dict[Path, list[RunConfig]] = {}
-    jobs = _by_seeds(grids)
-    for config, seeds in zip(_composed(list(jobs)), jobs.values(), strict=True):
-        runs = [config if seed is None else config.having(seed=seed) for seed in seeds]
-        if budget.reference(config.budget) is not None and any(map(_is_open, runs)):
-            wanted.setdefault(config.runs_dir, []).append(config)
-    for runs_dir, alike in wanted.items():
-        for one, found in zip(alike, measure(alike, runs_dir), strict=True):
+    wanted: dict[Path, dict[str, RunConfig]] = {}
+    for config in configs:
+        if budget.reference(config.budget) is not None and _is_open(config):
+            own = config.having(threads=threads_of(config, parallel or 1))
+            alike = wanted.setdefault(config.runs_dir, {})
+            alike.setdefault(own.having(seed=0).run_id, own)  # seeds cost the same
+    for runs_dir, of_methods in wanted.items():
+        methods = list(of_methods.values())
+        for one, found in zip(methods, measure(methods, runs_dir), strict=True):
             if not isinstance(found, Calibration):
                 label = one.label.rpartition(" seed ")[0]
                 say(f"warning: {label}: {found}", error=True)
@@ -145,45 +147,6 @@ def _result(config: RunConfig, runs_dir: Path, failure: Failure | None) -> Calib
     if found is not None:
         return found
     return failure or PreparationError("calibration: what was measured cannot be read back")
-
-
-def _measure_alike(configs: Sequence[RunConfig], runs_dir: Path) -> list[Failure | None]:
-    """Measure the methods of one setting; for each config why there is no calibration of it."""
-    try:
-        return calibration_process.measure(configs, runs_dir)
-    except PreparationError as death:
-        if len(configs) == 1:
-            return [death]
-    return [failure for config in configs for failure in _measure_alike([config], runs_dir)]
-
-
-def _by_seeds(grids: Sequence[Sequence[str]]) -> dict[tuple[str, ...], list[int | None]]:
-    """List the jobs of all grids without their seeds, with these; None: that of the config.
-
-    The seeds of a method cost the same, and composing takes its time.
-    """
-    found: dict[tuple[str, ...], list[int | None]] = {}
-    for grid in grids:
-        for job in commandline.jobs(list(grid)):
-            others = tuple(item for item in job if not item.startswith("seed="))
-            seeds = [item.removeprefix("seed=") for item in job if item.startswith("seed=")]
-            whole = [int(seed) for seed in seeds if seed.isdecimal()]
-            found.setdefault(others, []).append(whole[-1] if whole else None)
-    return dict(sorted(found.items()))
-
-
-def _composed(jobs: Sequence[Sequence[str]]) -> list[RunConfig]:
-    """Compose and resolve jobs, with the threads that a sweep gives them."""
-    from experiments.config import compose
-
-    configs = []
-    for job in jobs:
-        whole = compose.compose_job(job)
-        # By hand it may be given to the launcher alone.
-        parallel = whole.hydra.launcher.get("n_jobs", whole.jobs)
-        config = compose.resolve(whole)
-        configs.append(config.having(threads=threads_of(config, side_by_side(parallel))))
-    return configs
 
 
 def _is_open(config: RunConfig) -> bool:

@@ -16,7 +16,7 @@ from experiments.system.cores import threads_of
 CACHE_DIR = ".calibration"
 REFERENCE = "adafisher"
 """What a method is measured against where its budget names nothing."""
-MANNER = 4
+MANNER = 5
 """The way of measuring; what was measured in another is measured anew."""
 
 # Not `control`: it takes the steps of the method that it controls, or the two would not pair.
@@ -40,15 +40,19 @@ def path_of(config: RunConfig, runs_dir: Path) -> Path:
 
 
 def key(config: RunConfig, reference: MethodSection, facts: Mapping[str, Any]) -> str:
-    """Name of a cached calibration: a hash of setting, method, reference and machine.
+    """Name of a cached calibration: a hash of setting, machine and method, and of the reference.
 
     Args:
         config: The resolved config.
         reference: The optimizer's section of the reference.
         facts: ``machine(config)``.
     """
-    sections = (_costly(config.optimizer), _costly(reference))
-    return _digest([MANNER, _essence(config), *sections, facts])
+    return f"{_method_key(config, facts)}-{_digest(_costly(reference))}"
+
+
+def beside_any(config: RunConfig, runs_dir: Path) -> list[Path]:
+    """Find what is kept of a config, whatever it was measured beside."""
+    return sorted((runs_dir / CACHE_DIR).glob(f"{_method_key(config, machine(config))}-*.json"))
 
 
 def reference_section(config: RunConfig) -> MethodSection:
@@ -104,6 +108,10 @@ def _composed_section(task: str, model: str, ruleset: str, name: str) -> MethodS
 
     chosen = [f"task={task}", f"model={model}", f"ruleset={ruleset}", f"optimizer={name}"]
     return compose.composed(chosen).optimizer
+
+
+def _method_key(config: RunConfig, facts: Mapping[str, Any]) -> str:
+    return _digest([MANNER, _essence(config), _costly(config.optimizer), facts])
 
 
 def _essence(config: RunConfig) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from experiments.records.store import write_atomic
 from experiments.system.output import say
 
 TOLERANCE_PERCENT = 3.0
-"""Of the reference's training time; a wider spread of the calibration takes its place."""
+"""Of the reference's training time; a wider spread of the machine itself takes its place."""
 _BLOCK = ("task", "model", "setting", "tokenization", "batch_size", "budget")
 
 
@@ -25,6 +25,7 @@ class Matched:
 
     runs: tuple[Run, ...]
     reference_seconds: tuple[float, ...]  # of the reference's run of that seed, else of the budget
+    reference_varied_percent: float | None  # as ``varied_percent``, of the reference's runs
 
     @property
     def method(self) -> str:
@@ -51,8 +52,7 @@ class Matched:
     @property
     def varied_percent(self) -> float:
         """Half the range of the training times over the seeds, in percent of their mean."""
-        took = [_seconds(run) for run in self.runs]
-        return 50.0 * (max(took) - min(took)) / self.seconds
+        return _half_range_percent([_seconds(run) for run in self.runs]) or 0.0
 
     @property
     def off_percent(self) -> float:
@@ -63,19 +63,32 @@ class Matched:
     def planned_percent(self) -> float | None:
         """How much longer its steps were to take: no whole number of steps comes nearer.
 
-        None where a run has lost its calibration.
+        None where a run has lost its calibration, or was charged for its set-up as those of before.
         """
         measured = read(self.runs[0].path / RUN_FILE)
-        if measured is None:
+        if measured is None or measured.noise_percent is None:
             return None
         given: float = self.runs[0].summary["budget_train_seconds"]
         return 100.0 * (measured.seconds(self.runs[0].progress["step"]) / given - 1.0)
 
     @property
+    def planned_seconds(self) -> float | None:
+        """The training time that its steps were to take, at the speed of the reference's runs."""
+        percent = self.planned_percent
+        whole = statistics.fmean(self.reference_seconds)
+        return None if percent is None else whole * (1.0 + percent / 100.0)
+
+    @property
     def spread_percent(self) -> float:
-        """How far the calibration lets a run be from one of the reference at another time."""
-        spread: float = self.calibration.get("between_runs_percent", 0.0)
-        return spread
+        """What the machine differs by from itself.
+
+        The widest of: the reference's runs, from seed to seed; the ratio of the calibration, from
+        round to round; the reference in it, from its second turn in a round.
+        """
+        facts = self.calibration
+        kinds = ("between_runs_percent", "noise_percent", "spread_percent")  # the first: of before
+        within = next(facts[kind] for kind in kinds if facts.get(kind) is not None)
+        return max(self.reference_varied_percent or 0.0, within, facts["spread_percent"])
 
     @property
     def within(self) -> str | None:
@@ -83,7 +96,7 @@ class Matched:
         if abs(self.off_percent) <= TOLERANCE_PERCENT:
             return f"{TOLERANCE_PERCENT:g} %"
         if abs(self.off_percent) <= self.spread_percent:
-            return "the spread of the calibration"
+            return "the machine's own spread"
         planned, most = self.planned_percent, max(TOLERANCE_PERCENT, self.spread_percent)
         if planned is not None and abs(self.off_percent - planned) <= most:
             return "either of the planned time"
@@ -114,6 +127,9 @@ def matched(runs: Sequence[Run]) -> list[Matched]:
         # Not by name alone: a method at several learning rates is several methods.
         key = (*_block(run), run.identity["optimizer"], run.identity.get("group_id"))
         methods.setdefault(key, []).append(run)
+    varied: dict[tuple[object, ...], list[float]] = {}
+    for (block, _), took in references.items():
+        varied.setdefault(block, []).append(took)
     return [
         Matched(
             tuple(members),
@@ -123,6 +139,7 @@ def matched(runs: Sequence[Run]) -> list[Matched]:
                 )
                 for run in members
             ),
+            _half_range_percent(varied.get(_block(members[0]), [])),
         )
         for members in methods.values()
     ]
@@ -137,20 +154,25 @@ def lines(found: Sequence[Matched]) -> list[str]:
     for (task, model, *_, budget), members in blocks.items():
         lines.append(f"{task} {model}, {budget}")
         lines.append(
-            f"  {'method':<22}{'steps':>7}{'ratio':>8}{'paper':>7}{'runs':>6}{'seconds':>10}"
-            f"{'varied':>9}{'off':>9}{'planned':>9}{'spread':>9}"
+            f"  {'method':<22}{'steps':>7}{'ratio':>8}{'paper':>7}{'runs':>6}{'planned s':>11}"
+            f"{'measured s':>12}{'off':>8}{'varied':>8}{'machine':>9}"
         )
         for one in sorted(members, key=lambda one: float(one.calibration["ratio"])):
             paper = one.calibration["published_ratio"]
             varied = f"{one.varied_percent:.1f}%" if len(one.runs) > 1 else "-"
-            planned = "-" if one.planned_percent is None else f"{one.planned_percent:+.1f}%"
+            planned = "-" if one.planned_seconds is None else f"{one.planned_seconds:.2f}"
             lines.append(
                 f"  {one.method:<22}{one.runs[0].progress['step']:>7}"
                 f"{one.calibration['ratio']:>8.3f}{'-' if paper is None else format(paper, 'g'):>7}"
-                f"{len(one.runs):>6}{one.seconds:>10.2f}{varied:>9}{one.off_percent:>+8.1f}%"
-                f"{planned:>9}{one.spread_percent:>8.1f}%"
+                f"{len(one.runs):>6}{planned:>11}{one.seconds:>12.2f}{one.off_percent:>+7.1f}%"
+                f"{varied:>8}{one.spread_percent:>8.1f}%"
                 f"{'' if one.within else '  beyond'}"
             )
+        lines += [
+            "  planned: its steps at the speed of the reference's runs; off: of the reference's",
+            "  time, seed by seed; varied: half the range over seeds; machine: its own spread,",
+            "  of the reference from seed to seed and, while it was calibrated, from itself",
+        ]
     others = [one for one in found if not one.is_reference]
     counts = Counter(one.within for one in others)
     kept = ", ".join(f"{count} within {words}" for words, count in counts.items() if words)
@@ -184,6 +206,7 @@ def facts(found: Sequence[Matched]) -> dict[str, Any]:
                 "seconds": one.seconds,
                 "varied_percent": one.varied_percent,
                 "off_percent": one.off_percent,
+                "planned_seconds": one.planned_seconds,
                 "planned_percent": one.planned_percent,
                 "spread_percent": one.spread_percent,
                 "within": one.within,
@@ -218,6 +241,10 @@ def main(runs_dir: Path, out: Path | None = None) -> int:
 def _seconds(run: Run) -> float:
     took: float = run.progress["train_seconds"]
     return took
+
+
+def _half_range_percent(took: Sequence[float]) -> float | None:
+    return 50.0 * (max(took) - min(took)) / statistics.fmean(took) if len(took) > 1 else None
 
 
 def _block(run: Run) -> tuple[object, ...]:

@@ -11,7 +11,9 @@ from experiments.errors import UserError
 from experiments.tracking import offline, server
 from experiments.tracking.mirror import Mirror, Row, Subject
 
-LOADED_LATE = ("wandb",)  # by a run that is mirrored; before it, where a process is forked for it
+# By a run that is mirrored; before it, where a process is forked for it. `init` loads the second,
+# for a second and more where torch is loaded, as each class of it looks through all modules.
+LOADED_LATE = ("wandb", "wandb.sdk.launch")
 
 MODES = ("auto", "online", "offline", "none")
 SWEEP_VARIABLE = "WANDB_SWEEP_ID"

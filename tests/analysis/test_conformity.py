@@ -10,7 +10,7 @@ import pytest
 
 from analysis.published.verdict import verdicts
 from analysis.results.load import load_results
-from experiments.config import commandline, compose, identity, origin
+from experiments.config import commandline, compose, compositions, identity, origin
 
 ROW = ["experiment=table2_cifar10", "model=resnet18_released", "optimizer=adam"]
 TASK = SimpleNamespace(
@@ -31,9 +31,9 @@ TYPED = {
 
 
 def described(*typed: str) -> dict[str, Any]:
-    whole = compose.compose_job([*typed, "seed=0"])
-    config = compose.resolve(whole)
-    config = config.having(origin=origin.trace(config, whole.hydra.runtime.choices))
+    job = [*typed, "seed=0"]
+    config = compose.resolve(compositions.of(job))
+    config = config.having(origin=origin.of(config, job))
     return identity.describe(config, TASK)
 
 

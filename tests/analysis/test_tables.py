@@ -75,6 +75,29 @@ def test_the_time_with_the_test_passes_is_beside_that_of_training(
     assert ("mnist", "s with test") not in table.columns
 
 
+def test_the_set_up_stands_beside_the_time_that_has_none_of_it(
+    write_run: Any, runs_dir: Path
+) -> None:
+    """A method whose steps take half as long, and whose set-up is as long as all of them."""
+    for method, seconds, setup in (("adamw", 10.0, 2.0), ("muon", 5.0, 5.0), ("sgd", 5.0, None)):
+        folder = write_run(method)
+        with_costs(folder, step=100, seconds=seconds, peak=1, state=1)
+        status = json.loads((folder / "status.json").read_text())
+        status["progress"]["setup_seconds"] = setup
+        (folder / "status.json").write_text(json.dumps(status))
+
+    texts = cost.build(load_results(runs_dir)).xs("digits", axis=1).map(cell_text)
+
+    columns = ["ms a step", "to adamw", "s set-up", "to adamw with it"]
+    found = {
+        name: texts.loc[(name, "tuned", "unknown"), columns].tolist()
+        for name in texts.index.levels[0]
+    }
+    assert found["muon"] == ["50", "0.5", "5", "0.833"]
+    assert found["adamw"] == ["100", "1", "2", "1"]
+    assert found["sgd"] == ["50", "0.5", "", ""]  # a record that does not tell
+
+
 def test_a_run_that_failed_has_no_cost(write_run: Any, runs_dir: Path) -> None:
     write_run("adam", status="failed")
     with_costs(write_run("sgd"), step=0, seconds=0.0, peak=1, state=1)

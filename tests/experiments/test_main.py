@@ -9,6 +9,7 @@ import pytest
 
 from experiments import __main__ as main
 from experiments.errors import UserError
+from tests.support import served
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,7 +53,7 @@ def test_an_unknown_key_is_told_with_the_nearest(verb: str) -> None:
 )
 def test_a_mistake_is_one_line(words: list[str], line: str) -> None:
     command = [sys.executable, "-m", "experiments", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = served.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     (printed,) = done.stderr.splitlines()
     assert printed.startswith(line)

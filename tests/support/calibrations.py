@@ -11,13 +11,12 @@ def made_up(**changes) -> Calibration:
         "reference_seconds_per_step": 1.0,
         "ratio": 0.5,
         "spread_percent": 1.0,
-        "drift_percent": 2.0,
-        "profile": (0.5,),
-        "reference_profile": (1.0,),
         "rounds": 3,
         "steps_per_epoch": 18,
         "published_ratio": 0.95,
         "setting": {"task": "digits", "model": "small_cnn", "batch_size": 64},
         "machine": {"device": "cpu", "processor": "none", "threads": 1},
+        "cpu_ratio": 0.6,
+        "noise_percent": 2.0,
     }
     return Calibration(**facts | changes)

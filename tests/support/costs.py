@@ -27,6 +27,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.distribution import Seen, distributed
+
 KINDS = {
     "process": "starts a process",
     "compiles": "compiles by torch.compile",
@@ -77,18 +79,26 @@ class Costs:
 
     @pytest.hookimpl(tryfirst=True)  # before `-m` reads the markers
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[Any]) -> None:
-        """Set the markers."""
-        kept = []
+        """Set the markers, and which worker of several runs what."""
+        kept, tests = [], []
         for item in items:
-            names = [name_of(item), *map(FIXTURE.format, getattr(item, "fixturenames", ()))]
-            kinds = sorted({kind for name in names for kind in self.known.get(name, ())})
-            for kind in kinds:
+            fixtures = map(FIXTURE.format, getattr(item, "fixturenames", ()))
+            shared = [name for name in fixtures if name in self.known]
+            kinds = {kind for name in (name_of(item), *shared) for kind in self.known.get(name, ())}
+            for kind in sorted(kinds):
                 item.add_marker(kind)
             if not (self.is_quick and kinds):
                 kept.append(item)
+                tests.append(Seen(str(item.path), frozenset(kinds), bool(shared)))
         if len(kept) < len(items):
             config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
             items[:] = kept
+        if hasattr(config, "workerinput"):
+            order = distributed(tests)
+            items[:] = [kept[number] for number, _ in order]
+            for number, group in order:
+                if group is not None:
+                    kept[number].add_marker(pytest.mark.xdist_group(group))
         torch = sys.modules.get("torch")
         if (self.is_quick or self.is_renewing) and torch is not None:
             torch.compile = self._before("compiles", torch.compile)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 FAULTS = ("none", "diverges", "raises", "takes_memory", "dies", "compiles")
-COMPILING_SECONDS = 0.8  # below that from which a start is measured again
+COMPILING_SECONDS = 0.8
 _compiled: list[bool] = []
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.records.schema import load_runs
+from tests.support import served
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = [sys.executable, "-m", "experiments.train", "--multirun", "tracking=none", "task=digits"]
@@ -25,8 +26,11 @@ def command(runs: Path, *overrides: str) -> list[str]:
     return [*SWEEP, f"runs_dir={runs}", *overrides]
 
 
-def sweep(runs: Path, *overrides: str, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def sweep(
+    runs: Path, *overrides: str, run=served.run, **options
+) -> subprocess.CompletedProcess[str]:
+    """Run a sweep to its end; ``run=subprocess.run``: from a start by exec, as a shell does it."""
+    return run(
         command(runs, *overrides), cwd=ROOT, capture_output=True, text=True, check=False, **options
     )
 
@@ -49,7 +53,7 @@ def measurements(runs: Path):
 def status(runs: Path) -> str:
     """What `experiments.sweep.status` tells of a folder."""
     command = [sys.executable, "-m", "experiments", "status", f"runs_dir={runs}"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return served.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
 def statuses(runs: Path) -> list[str]:

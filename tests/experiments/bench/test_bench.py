@@ -10,8 +10,11 @@ from torch import nn
 
 from experiments.bench import adafisher as bench
 from experiments.bench.bench import main
-from experiments.bench.interleaved import Problem, Seconds, measure
+from experiments.bench.problem import Contender, Problem, peak_bytes
+from experiments.config.sections import Needs
 from experiments.errors import UserError
+from experiments.timing import steady
+from experiments.timing.steady import Cost, Seconds, Steps, UnsteadyError
 
 
 @pytest.fixture
@@ -21,56 +24,100 @@ def tiny() -> Problem:
     return Problem("tiny", model, torch.randn(4, 6), torch.randint(3, (4,)))
 
 
-def test_contenders_train_in_turn_from_the_same_start(tiny: Problem) -> None:
-    order: list[str] = []
-
-    def maker(name: str) -> Any:
-        def make(model: nn.Module) -> torch.optim.Optimizer:
-            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-            optimizer.register_step_post_hook(lambda *_: order.append(name))
-            return optimizer
-
-        return make
-
-    contenders = measure(tiny, {"a": maker("a"), "b": maker("b")}, steps=2, calls=2)
-    assert "".join(order) == "abbaabba" + "aabb" + "abbaabba"  # in turn but for the memory
-    first, second = (list(c.model.parameters()) for c in contenders)
+def test_each_contender_trains_a_model_of_its_own(tiny: Problem) -> None:
+    one, other = (
+        Contender(tiny, lambda model: torch.optim.SGD(model.parameters(), lr=0.1)) for _ in "ab"
+    )
+    for contender in (one, other):
+        contender.step()
+        contender.step()
+    first, second = (list(contender.model.parameters()) for contender in (one, other))
     assert all(torch.equal(p, q) for p, q in zip(first, second, strict=True))
     assert not torch.equal(first[0], next(tiny.model.parameters()))
-    for contender in contenders:
-        assert len(contender.whole) == len(contender.within) == len(contender.alone) == 2
-        assert all(w.wall > s.wall for w, s in zip(contender.whole, contender.within, strict=True))
+    assert all(param.grad is None for param in first)
+
+
+def test_a_method_that_evaluates_the_loss_itself_takes_a_closure(tiny: Problem) -> None:
+    calls: list[int] = []
+
+    class Twice(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            calls.append(1)
+            with torch.enable_grad():
+                closure()
+            return super().step(closure)
+
+    def maker(model: nn.Module) -> torch.optim.Optimizer:
+        return Twice(model.parameters(), lr=0.1)
+
+    Contender(tiny, maker, Needs(closure=True)).step()
+    assert len(calls) == 1
 
 
 def test_memory_is_that_of_the_tensors(tiny: Problem) -> None:
-    plain, adam = measure(
-        tiny,
-        {
-            "sgd": lambda m: torch.optim.SGD(m.parameters(), lr=0.1),
-            "adamw": lambda m: torch.optim.AdamW(m.parameters(), fused=True),
-        },
-        steps=2,
-        calls=2,
-    )
+    makers: list[Any] = [
+        lambda m: torch.optim.SGD(m.parameters(), lr=0.1),
+        lambda m: torch.optim.AdamW(m.parameters(), fused=True),
+    ]
+    states = []
+    for maker in makers:
+        contender = Contender(tiny, maker)
+        contender.step()
+        states.append(contender.state_bytes)
+    sgd, adamw = (peak_bytes(tiny, maker, steps=2) for maker in makers)
     parameters = 4 * (6 * 8 + 8 + 8 * 3 + 3)
-    assert plain.state_bytes == 0
-    assert adam.state_bytes == 2 * parameters + 4 * 4  # and a step number each
-    assert adam.peak_bytes - plain.peak_bytes == adam.state_bytes
-    assert plain.peak_bytes > 2 * parameters
+    assert states == [0, 2 * parameters + 4 * 4]  # and a step number each
+    assert adamw - sgd == states[1]
+    assert sgd > 2 * parameters
 
 
-def test_rare_refresh_is_charged_a_hundredth(tiny: Problem) -> None:
-    contenders = measure(tiny, bench.makers(fused=False), steps=2, calls=2)
-    for contender, seconds in zip(contenders, (1.0, 2.0, 3.0, 2.0), strict=True):
-        contender.whole = [Seconds(seconds, seconds)] * 2
-    table = bench.ratios(contenders, "wall")
-    assert table[bench.EVERY]["whole"]["median"] == 3.0
-    assert table[bench.RARELY]["whole"]["median"] == pytest.approx(2.01)
-    assert table[bench.RARELY]["state_bytes"]["median"] < 1.0
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Steps]]:
+    """What is asked of the clock, which says that a method costs its place in the list."""
+    asked: list[dict[str, Steps]] = []
+
+    def measure(methods: dict[str, Steps], *, reference: str, now: Any) -> dict[str, Cost]:
+        asked.append(methods)
+        for method in methods.values():
+            method.plain()
+        places = {name: float(place) for place, name in enumerate(methods, start=1)}
+        return {
+            name: Cost((place,) * 6, (2 * place,) * 6, Seconds(place, place))
+            for name, place in {**places, steady.ITSELF: 1.0}.items()
+        }
+
+    monkeypatch.setattr(steady, "measure", measure)
+    return asked
+
+
+def test_a_rare_refresh_is_charged_a_hundredth(
+    tiny: Problem, measured: list[dict[str, Steps]]
+) -> None:
+    result = bench.compare(tiny, fused=False)
+    whole, alone = measured
+    rarely, every = whole[bench.RARELY], whole[bench.EVERY]
+    assert (rarely.period, rarely.refreshing) == (100, every.plain)
+    assert every.refreshing is None
+    assert {one.refreshing for one in alone.values()} == {None}
+    assert result["ratios"][bench.FOREACH]["whole"]["wall"] == 2.0
+    assert result["ratios"][bench.EVERY]["alone"]["cpu"] == 6.0
+    assert result["ratios"][bench.RARELY]["state_bytes"] < 1.0
+
+
+def test_a_machine_that_is_too_busy_is_one_line(
+    tiny: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **keywords: Any) -> None:
+        raise UnsteadyError("the machine is too busy")
+
+    monkeypatch.setattr(steady, "measure", refuse)
+    with pytest.raises(UserError, match=r"^tiny: the machine is too busy\. Try again later\.$"):
+        bench.compare(tiny, fused=False)
 
 
 def test_results_are_printed_and_written_with_their_environment(
     tiny: Problem,
+    measured: list[dict[str, Steps]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -83,8 +130,9 @@ def test_results_are_printed_and_written_with_their_environment(
     written = json.loads((tmp_path / "bench" / "adafisher.json").read_text("utf-8"))
     assert written["environment"]["packages"]["torch"]
     (result,) = written["results"]
-    assert set(result["ratios"]["cpu"]["refresh every step"]) == set(bench.HEADS)
-    assert [len(c["whole"]) for c in result["measured"]] == [3] * 4
+    assert set(result["ratios"]["refresh every step"]) == {
+        *("whole", "alone", "state_bytes", "peak_bytes")
+    }
 
 
 @pytest.mark.slow
@@ -102,7 +150,6 @@ def test_problems(model: str, output: tuple[int, ...]) -> None:
     [
         (["models=vgg"], "Invalid models: 'vgg'. Must be of gpt1_mini, resnet18, vit_s16"),
         (["batches=8,x"], "Invalid batches: '8,x'"),
-        (["steps=1"], "Must be >= 2"),
         (["threads=0"], "Invalid threads: 0. Must be >= 1"),
     ],
 )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import train
+from experiments.sweep import launching, preflight
+from tests.support import served
 from tests.support.sweeps import ROOT, statuses
 
 SHORT = ["task=digits", "optimizer=sgd", "tracking=none", "budget=steps", "budget.steps=2"]
@@ -14,7 +15,7 @@ SHORT = ["task=digits", "optimizer=sgd", "tracking=none", "budget=steps", "budge
 
 def train_in_a_process(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "experiments.train", *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return served.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("option", ["-m", "--multirun"])
@@ -37,9 +38,11 @@ def test_jobs_that_are_one_run_are_counted_and_told_once(tmp_path: Path) -> None
     assert statuses(tmp_path) == ["done"]
 
 
-def test_runs_of_several_grids_are_numbered_by_what_they_are() -> None:
-    numbers = train._numbered([[*SHORT, "seed=0,1"], [*SHORT, "seed=1,2,1"]])
-    assert numbers == [[0, 1], [None, 2, None]]
+def test_a_run_that_several_grids_have_is_one() -> None:
+    grids = [[*SHORT, "seed=0,1"], [*SHORT, "seed=1,2,1"]]
+    jobs = [job for grid in grids for job in preflight.composed(grid)]
+    assert [job.config.seed for job in jobs] == [0, 1, 1, 2, 1]
+    assert [job.config.seed for job in launching._distinct(jobs)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from experiments.config import commandline
+from tests.support import served
 from tests.support.sweeps import ROOT, statuses, sweep
 
 TRAIN = [sys.executable, "-m", "experiments.train"]
 
 
 def train(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*TRAIN, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    return served.run([*TRAIN, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_the_config_is_shown_and_nothing_runs(tmp_path):

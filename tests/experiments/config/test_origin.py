@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from experiments.config import compose, identity, origin
+from experiments.config import compose, compositions, identity, origin
 from experiments.records.schema import load_run
 from experiments.replay import migrate
 from experiments.run import execute
@@ -28,9 +28,8 @@ JOBS = {
 
 
 def composed(overrides):
-    whole = compose.compose_job(list(overrides))
-    config = compose.resolve(whole)
-    return config, origin.trace(config, whole.hydra.runtime.choices)
+    config = compose.resolve(compositions.of(overrides))
+    return config, origin.of(config, overrides)
 
 
 @pytest.mark.parametrize("overrides", JOBS.values(), ids=JOBS.keys())

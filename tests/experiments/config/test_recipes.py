@@ -4,9 +4,9 @@ import json
 import shutil
 
 import pytest
+from omegaconf import OmegaConf
 
-from experiments.config import commandline, compose, recipes
-from experiments.config.compositions import Compositions
+from experiments.config import commandline, compose, compositions, recipes
 from experiments.config.sourced import sourced
 from tests.support.commands import exit_code
 
@@ -46,35 +46,74 @@ SAMPLE = [
 ]
 
 
-def composed(job):
-    return compose.composed(job)
+def by_hydra(job):
+    """The sections and the choices that Hydra itself composes, with nothing of another job."""
+    whole = compositions.compose_job(job)
+    choices = dict(whole.hydra.runtime.choices)
+    plain = OmegaConf.to_container(whole)
+    del plain["hydra"]
+    return plain, {group: choices[group] for group in commandline.GROUPS}
+
+
+def ours(made):
+    return OmegaConf.to_container(made.config), {
+        group: made.choices[group] for group in commandline.GROUPS
+    }
 
 
 def test_a_job_that_follows_from_others_is_the_one_that_hydra_composes(monkeypatch):
     asked = []
-    plain = compose.compose_job
-    monkeypatch.setattr(compose, "compose_job", lambda *a, **k: asked.append(a) or plain(*a, **k))
-    compositions = Compositions()
-    found = {tuple(job): compositions.of(job).resolved() for job in SAMPLE}
+    plain = compositions.compose_job
+    monkeypatch.setattr(
+        compositions, "compose_job", lambda *a, **k: asked.append(a) or plain(*a, **k)
+    )
+    kept = compositions.Compositions()
+    made = {tuple(job): kept.of(job) for job in SAMPLE}
     # Two methods for each family of models, as these have hyperparameters of their own, another
     # model, and the other experiment with one method and model.
     assert len(asked) == 6
-    for job, config in found.items():
-        assert config == composed(job)
-    assert {config.optimizer.arguments["lr"] for config in found.values()} == {
-        0.1,
-        0.3,
-        0.0333,
-        0.003,
-    }
+    for job, found in made.items():
+        assert ours(found) == by_hydra(job)
+    rates = {compose.resolve(found).optimizer.arguments["lr"] for found in made.values()}
+    assert rates == {0.1, 0.3, 0.0333, 0.003}
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["seed=7", "optimizer.lr=0.5", "budget.epochs=3"],
+        ["+optimizer.foreach=true", "++seed=2", "optimizer.betas=[0.5,0.6]"],
+        ["data_dir='a b'", "setting=null", "threads=${seed}", "task.suite.threads=2"],
+        ["~optimizer.suite.search.lr", "jobs=3", "launcher=joblib"],
+        ["hydra.launcher.n_jobs=2", "hydra/launcher=joblib", "task={batch_size:8}"],
+    ],
+    ids=["values", "new keys and lists", "text and references", "without", "of hydra"],
+)
+def test_values_are_set_on_the_choices_as_hydra_does(typed):
+    kept = compositions.Compositions()
+    for method in ("adam", "adamw"):
+        job = [f"optimizer={method}", "task=digits", *typed]
+        assert ours(kept.of(job)) == by_hydra(job)
+
+
+def test_values_need_no_composing(monkeypatch):
+    asked = []
+    plain = compositions.compose_job
+    monkeypatch.setattr(
+        compositions, "compose_job", lambda *a, **k: asked.append(a) or plain(*a, **k)
+    )
+    kept = compositions.Compositions()
+    rates = [kept.of([f"optimizer.lr={lr}", f"seed={lr}"]).config.optimizer.lr for lr in (1, 2, 3)]
+    assert rates == [1, 2, 3]
+    assert len(asked) == 1
 
 
 @pytest.mark.slow
 def test_every_job_is_the_one_that_hydra_composes():
-    compositions = Compositions()
+    kept = compositions.Compositions()
     for path in sorted((commandline.CONF / "experiment").glob("table*.yaml")):
         for job in recipes._jobs(path.stem):
-            assert compositions.of(job).resolved() == composed(job)
+            assert ours(kept.of(job)) == by_hydra(job)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from experiments.errors import UserError
 from experiments.records.schema import load_run, load_runs
 from experiments.run import run
 from experiments.seeding import derive
+from tests.support import served
 
 ROOT = Path(__file__).resolve().parents[3]
 OPTIMIZERS = commandline.choices("optimizer")
@@ -172,7 +173,7 @@ def test_joblib_gives_the_bits_of_one_run_after_another(tmp_path):
     found = []
     for extra in ([], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]):
         folder = tmp_path / str(len(found))
-        subprocess.run([*command, f"runs_dir={folder}", *extra], cwd=ROOT, check=True)
+        served.run([*command, f"runs_dir={folder}", *extra], cwd=ROOT, check=True)
         found.append({r.run_id: untimed(r.rows) for r in load_runs(folder)[0]})
     assert len(found[0]) == 2
     assert found[0] == found[1]

@@ -531,9 +531,8 @@ def test_no_file_behind_a_link_is_written(tmp_path: Path) -> None:
         content("{}"),
         put("ratio", HUGE),
         put("ratio", 0),
-        put("profile", []),
-        put("profile", [0.0]),
-        put("profile", ["a"]),
+        put("noise_percent", -1.0),
+        put("cpu_ratio", "a"),
         put("rounds", "three"),
         put("published_ratio", "1"),
         put("setting", 5),
@@ -542,9 +541,9 @@ def test_no_file_behind_a_link_is_written(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_calibration_is_none(tmp_path: Path, damage: Damage) -> None:
-    profile, facts = [1.0, 3.0], {"task": "digits"}
+    facts = {"task": "digits"}
     made = calibration.Calibration(
-        *("kfac", "adam", 0.2, 0.1, 2.0, 1.0, profile, [1.0], 1.0, 3, 10, None, facts, facts)  # type: ignore[arg-type]
+        *("kfac", "adam", 0.2, 0.1, 2.0, 1.0, 3, 10, None, facts, facts)  # type: ignore[arg-type]
     )
     path = tmp_path / "calibration.json"
     path.write_bytes(made.to_json())

@@ -24,6 +24,7 @@ from experiments.records.schema import (
 from experiments.records.store import RunFolder
 from experiments.run import attempt, run
 from experiments.sweep.supervision import end_of_dead_child
+from experiments.system import memory
 
 METHODS = ("adam", "adafisher", "kfac", "shampoo")
 KEEPS = "optimizer.suite.needs.keep_gradients=true"
@@ -204,6 +205,20 @@ def test_a_fault_is_a_row_and_runs_again_only_on_retry(make_config, monkeypatch,
     assert run.execute(config).skipped
     again = run.execute(config.having(retry=True))
     assert (again.status, again.skipped) == ("done", False)
+
+
+@pytest.mark.parametrize(
+    ("left", "status"),
+    [(None, "failed"), (500_000_000, "failed"), (100_000, "out_of_memory")],
+    ids=["no limit", "room", "no room"],
+)
+def test_a_primitive_that_cannot_be_made_is_a_matter_of_memory_where_none_is_left(
+    monkeypatch, left, status
+):
+    """oneDNN has one text for what it does not know and for what it has no room for."""
+    monkeypatch.setattr(memory, "left", lambda: left)
+    error = RuntimeError("could not create a primitive")
+    assert failures.judge(error)[0] == status
 
 
 def test_what_fails_before_the_training_is_a_row_too(make_config, monkeypatch):

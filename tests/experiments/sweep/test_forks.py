@@ -78,7 +78,8 @@ def test_each_method_trains_as_in_an_interpreter_of_its_own(tmp_path, task):
     chosen = [f"task={task}", f"optimizer={','.join(methods)}", *SHORT, "threads=1"]
     for name in ("forked", "fresh"):
         runs = tmp_path / name
-        result = sweep(runs, *chosen, f"fresh={str(name == 'fresh').lower()}")
+        fresh = f"fresh={str(name == 'fresh').lower()}"
+        result = sweep(runs, *chosen, fresh, run=subprocess.run)
         assert result.returncode == 0, result.stderr
     rows = measurements(tmp_path / "forked")
     assert len(rows) == len(methods)
@@ -89,7 +90,7 @@ def test_two_threads_come_to_an_end_and_to_the_same(tmp_path):
     chosen = ["optimizer=adam", "model=resnet18", "budget=steps", "budget.steps=2", "threads=2"]
     rows = []
     for fresh in ("true", "false"):
-        result = sweep(tmp_path / fresh, *chosen, f"fresh={fresh}", timeout=300)
+        result = sweep(tmp_path / fresh, *chosen, f"fresh={fresh}", timeout=300, run=subprocess.run)
         assert result.returncode == 0, result.stderr
         rows.append(measurements(tmp_path / fresh))
     assert rows[0] == rows[1]

@@ -12,15 +12,14 @@ from experiments.system import cores
 JOBLIB = launchers.LauncherTraits(parallel=2, shows_jobs=True)
 
 
-@pytest.fixture(autouse=True)
-def registered():
-    launchers.register()
+def traits_of(overrides):
+    return launchers.traits(launchers.compose(overrides))
 
 
 @pytest.mark.parametrize(
     ("overrides", "traits"),
     [
-        ([], launchers.LauncherTraits(parallel=1, shows_jobs=True)),
+        ([], launchers.LauncherTraits(parallel=1, shows_jobs=True, here=True)),
         (["launcher=joblib", "jobs=2"], JOBLIB),
         (["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], JOBLIB),
         (["launcher=ray", "jobs=2"], launchers.LauncherTraits(parallel=2, shows_jobs=False)),
@@ -34,13 +33,13 @@ def registered():
 def test_the_launcher_decides_how_many_run(overrides, traits):
     if "launcher=ray" in overrides:
         pytest.importorskip("ray")
-    assert launchers.of([*overrides, "seed=0,1"]) == traits
+    assert traits_of([*overrides, "seed=0,1"]) == traits
 
 
 def test_every_file_names_a_launcher_that_hydra_knows(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     for name in commandline.choices("launcher"):
-        launchers.of([f"launcher={name}"])
+        traits_of([f"launcher={name}"])
 
 
 def test_the_launcher_of_an_experiment_is_honoured(tmp_path, monkeypatch):
@@ -55,9 +54,9 @@ def test_the_launcher_of_an_experiment_is_honoured(tmp_path, monkeypatch):
     monkeypatch.setattr(commandline, "CONF", conf)
     (grid,) = grids.spelled_out(["experiment=own"])
     assert len(commandline.jobs(grid)) == 3
-    assert launchers.of(grid) == JOBLIB
-    assert launchers.of([*grid, "jobs=3"]) == launchers.LauncherTraits(parallel=3, shows_jobs=True)
-    assert launchers.of([*grid, "launcher=local", "jobs=1"]).parallel == 1
+    assert traits_of(grid) == JOBLIB
+    assert traits_of([*grid, "jobs=3"]) == launchers.LauncherTraits(parallel=3, shows_jobs=True)
+    assert traits_of([*grid, "launcher=local", "jobs=1"]).parallel == 1
 
 
 def test_the_launcher_is_no_part_of_a_run():
@@ -79,7 +78,7 @@ def test_the_launcher_is_no_part_of_a_run():
 def test_a_launcher_that_cannot_run_is_refused(overrides, message, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(UserError, match=message):
-        launchers.of(overrides)
+        traits_of(overrides)
 
 
 def test_several_processes_of_a_single_run_are_refused(make_config):

@@ -146,8 +146,7 @@ def test_the_calibration_of_a_machine_is_asked_where_there_is_one(make_config, t
         config, calibration_key.reference_section(config), calibration_key.machine(config)
     )
     facts = {"seconds_per_step": 2.0, "reference_seconds_per_step": 3.0, "ratio": 2 / 3}
-    facts |= {"profile": (2 / 3,), "reference_profile": (1.0,), "steps_per_epoch": 100}
-    facts |= {"spread_percent": 1.0, "drift_percent": 1.0, "rounds": 3, "published_ratio": None}
+    facts |= {"steps_per_epoch": 100, "spread_percent": 1.0, "rounds": 3, "published_ratio": None}
     known = Calibration(method="kfac", reference="adam", setting={}, machine={}, **facts)
     (tmp_path / calibration_key.CACHE_DIR).mkdir()
     (tmp_path / calibration_key.CACHE_DIR / f"{key}.json").write_bytes(known.to_json())

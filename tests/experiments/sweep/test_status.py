@@ -9,6 +9,7 @@ import pytest
 from experiments.records.states import run_states
 from experiments.records.store import RunFolder
 from experiments.sweep import status
+from tests.support import served
 from tests.support.commands import exit_code
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -133,7 +134,7 @@ def test_a_control_is_told_from_the_method_that_it_controls(tmp_path, write):
 
 def test_a_folder_without_runs_is_no_mistake_and_a_wrong_key_is(tmp_path):
     def call(argument):
-        return subprocess.run(
+        return served.run(
             [sys.executable, "-m", "experiments", "status", argument],
             cwd=ROOT,
             capture_output=True,

@@ -60,8 +60,44 @@ def test_the_memory_of_a_run_is_not_that_of_who_started_it(starter):
     assert 99e6 < int(told.stdout) < 110e6  # some of it lay ready
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a peak cannot be begun anew")
+def test_what_is_left_out_is_not_counted_and_what_came_before_is():
+
+    def take(size: int) -> None:
+        _ = b"x" * size  # each of its pages is written
+
+    peak = Peak()
+    with peak.left_out():
+        take(200_000_000)
+    assert peak.added_bytes() < 50e6
+    take(100_000_000)
+    with peak.left_out():
+        pass
+    assert 90e6 < peak.added_bytes() < 150e6
+
+
 def test_what_is_freed_before_is_not_counted():
     freed = bytearray(b"x" * 100_000_000)
     del freed
     peak = Peak()
     assert peak.added_bytes() < 50e6
+
+
+LIMITED = """
+from experiments.system import memory
+assert memory.left() is None
+memory.limit(1.0)
+before = memory.left()
+taken = bytearray(b"x" * 200_000_000)
+print(before, before - memory.left())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells it")
+def test_what_a_limit_leaves_shrinks_by_what_is_taken():
+    told = subprocess.run(
+        [sys.executable, "-c", LIMITED], capture_output=True, text=True, check=True
+    )
+    before, taken = map(int, told.stdout.split())
+    assert 0.8e9 < before < 1e9
+    assert 199e6 < taken < 402e6  # the text that it is made from may still be there

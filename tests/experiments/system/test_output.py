@@ -81,7 +81,6 @@ PRINTERS = {
     "analysis/statistics/simulation.py",
     "experiments/system/output.py",
     "experiments/timing/calibration_child.py",
-    "experiments/timing/calibration_start.py",
     "experiments/train.py",
 }
 

@@ -1,23 +1,32 @@
 """The cache of calibrations, and the runs that go by them."""
 
+import json
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from experiments.config import compose
+from experiments.engine.build import build_task
 from experiments.errors import UserError
+from experiments.optimizers.kfac_preconditioner import KFACPreconditioner
 from experiments.records.calibration import RUN_FILE, read
 from experiments.records.outcome import PreparationError
 from experiments.records.schema import load_run
 from experiments.records.store import RunFolder
 from experiments.run import run
-from experiments.timing import calibration, calibration_key, calibration_process, calibration_report
-from tests.support import faulty
+from experiments.timing import (
+    calibration,
+    calibration_key,
+    calibration_process,
+    calibration_report,
+    steppers,
+)
 from tests.support.calibrations import made_up
 
 MATCH = ("budget=match_seconds", "budget.reference_steps=4")
@@ -102,7 +111,7 @@ def test_a_resumed_run_reads_its_own_calibration_back(config, cached, monkeypatc
     own = calibration.of_run(config, folder, lambda line: None)
     folder.create()
     folder.write(RUN_FILE, own.to_json())
-    cached.write_bytes(made_up(ratio=3.0, profile=(3.0,)).to_json())
+    cached.write_bytes(made_up(ratio=3.0).to_json())
     assert calibration.of_run(config, folder, lambda line: None) == made_up()
     shutil.rmtree(cached.parent)
     assert calibration.of_run(config, folder, lambda line: None) == made_up()
@@ -123,7 +132,7 @@ def test_a_run_that_cannot_be_calibrated_is_a_row_and_tried_again_only_on_retry(
 
     def measure(configs, runs_dir):
         asked.append(len(configs))
-        raise PreparationError("calibration: its process was killed by SIGSEGV")
+        return [PreparationError("calibration: its process was killed by SIGSEGV")]
 
     monkeypatch.setattr(calibration_process, "measure", measure)
     outcome = run.execute(config)
@@ -137,25 +146,22 @@ def test_a_run_that_cannot_be_calibrated_is_a_row_and_tried_again_only_on_retry(
     assert asked == [1, 1]
 
 
-def test_what_kills_the_process_of_all_is_found_by_measuring_each_alone(make_config, monkeypatch):
+def test_what_kills_the_process_takes_no_other_method_with_it(make_config, monkeypatch):
+    """The second of three dies, and the third has a process of its own."""
     configs = [make_config(f"optimizer={name}", *MATCH) for name in ("adam", "sgd", "soap")]
     asked = []
 
-    def measure(some, runs_dir):
-        names = [config.optimizer.name for config in some]
+    def process(command, *, input, **keywords):
+        names = [job["optimizer"]["suite"]["name"] for job in json.loads(input)["jobs"]]
         asked.append(names)
-        if "sgd" in names:
-            raise PreparationError("dead")
-        for config in some:
-            path = calibration_key.path_of(config, runs_dir)
-            path.parent.mkdir(exist_ok=True, parents=True)
-            path.write_bytes(made_up().to_json())
-        return [None] * len(some)
+        answers = "null\n" * (len(names) if "sgd" not in names else names.index("sgd"))
+        return SimpleNamespace(stdout=answers, returncode=-signal.SIGSEGV)
 
-    monkeypatch.setattr(calibration_process, "measure", measure)
-    found = calibration.measure(configs, configs[0].runs_dir)
-    assert asked == [["adam", "sgd", "soap"], ["adam"], ["sgd"], ["soap"]]
-    assert (found[0], str(found[1]), found[2]) == (made_up(), "dead", made_up())
+    monkeypatch.setattr(calibration_process.subprocess, "run", process)
+    found = calibration_process.measure(configs, configs[0].runs_dir)
+    assert asked == [["adam", "sgd", "soap"], ["soap"]]
+    assert [found[0], found[2]] == [None, None]
+    assert str(found[1]) == "calibration: its process was killed by SIGSEGV"
 
 
 def test_a_mistake_that_only_measuring_finds_is_refused_as_without_it(config, monkeypatch):
@@ -183,7 +189,7 @@ def test_a_sweep_measures_only_for_runs_that_it_would_start(
     first = compose.composed(typed)
     assert run.execute(first).status == "failed"
     asked.clear()
-    calibration.prepare([[*typed, f"retry={retry}"]], [first])
+    calibration.prepare([compose.composed([*typed, f"retry={retry}"])], 1)
     assert asked == measured
     told = "warning: digits adam: calibration: why" in capsys.readouterr().err
     assert told is bool(measured)
@@ -221,21 +227,32 @@ def test_methods_are_measured_once_and_a_broken_file_anew(make_config, cached, m
     assert found[1].ratio == pytest.approx(1)
     assert found[1].steps(123) == 123
     assert found[0].published_ratio == 0.95
-    assert found[0].reference_seconds_per_step == found[1].seconds_per_step
     monkeypatch.setattr(calibration_process, "measure", no_measuring)
     assert calibration.measure(configs, runs_dir) == found
 
 
-@pytest.mark.slow
-def test_every_method_is_charged_for_what_each_run_sets_up_once(make_config):
-    """In the process where they take turns only the first of the two pays for it."""
-    configs = [
-        make_config(
-            *(f"optimizer={name.lower()}", f"optimizer._target_={faulty.__name__}.Faulty{name}"),
-            *("+optimizer.fault=compiles", *MATCH),
-        )
-        for name in ("SGD", "Adam")
-    ]
-    for found in calibration.measure(configs, configs[0].runs_dir):
-        assert found.start * found.reference_seconds_per_step > 0.9 * faulty.COMPILING_SECONDS
-        assert found.reference_start * found.reference_seconds_per_step < faulty.COMPILING_SECONDS
+def test_what_a_method_is_measured_beside_matters_to_a_plan_alone(make_config, cached):
+    other = make_config("optimizer=adam", "budget=match_seconds", "budget.match_seconds=sgd")
+    assert calibration.known(other, other.runs_dir) is None
+    assert calibration.of_any_reference(other, other.runs_dir) == made_up()
+    unknown = make_config("optimizer=sgd")
+    assert calibration.of_any_reference(unknown, unknown.runs_dir) is None
+
+
+def test_a_refresh_is_timed_apart_from_the_other_steps(make_config, monkeypatch):
+    """By two models: one that refreshes in its first step alone, one that does in each."""
+    calls, plain = [], KFACPreconditioner._refresh
+    monkeypatch.setattr(
+        KFACPreconditioner, "_refresh", lambda own: (calls.append(own), plain(own))[1]
+    )
+    config = make_config("optimizer=kfac")
+    task = build_task(config)
+    found = steppers.steps_of(config, task)
+    assert found.period == 10
+    for _ in range(12):
+        found.plain()
+    assert len(calls) == 1
+    for _ in range(3):
+        found.refreshing()
+    assert len(calls) == 1 + 3
+    assert steppers.steps_of(make_config("optimizer=adam"), task).refreshing is None

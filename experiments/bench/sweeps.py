@@ -1,0 +1,239 @@
+"""What a sweep costs beside its training, here and in an earlier build: verb `bench_sweep`.
+
+The build of ``before=COMMIT`` lies in a worktree; what it is asked and what this one is asked take
+turns, ``rounds=N`` times, and the median counts. ``done=N`` is the size of a sweep that has nothing
+left to do. ``out=FOLDER`` gets ``bench/sweep.json``. Times of a machine that others use are no use.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.config import arguments, compose
+from experiments.errors import UserError
+from experiments.records.schema import load_runs
+from experiments.system.output import say
+
+ROOT = Path(__file__).parents[2]
+SHORT = ("task=digits", "budget=steps", "budget.steps=6")
+_FEWER_BEFORE = 30  # an earlier build takes a second and more for each run that is done
+
+Numbers = dict[str, float]
+
+
+@dataclass(frozen=True)
+class SweepBenchOptions:
+    """What is measured.
+
+    Attributes:
+        before: The commit that this build is compared with.
+        rounds: How often each is measured.
+        done: Runs of the sweep that has nothing left to do.
+        out: Folder of ``bench/``, which gets the numbers.
+    """
+
+    before: str = "HEAD"
+    rounds: int = 1
+    done: int = 3000
+    out: Path = Path("out")
+
+    def __post_init__(self) -> None:
+        for name, least in (("rounds", 1), ("done", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"Invalid {name}: {getattr(self, name)}. Must be >= {least}.")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a command went: seconds of the wall, of the processor with all children, to a line."""
+
+    wall: float
+    cpu: float
+    first_line: float | None
+
+
+def ask(tree: Path, *words: str, until: str | None = None) -> Asked:
+    """Run a command of a build to its end.
+
+    Args:
+        tree: The checkout.
+        words: Of Python: ``-m``, a module, what it takes.
+        until: The text whose first line is timed.
+
+    Raises:
+        UserError: If it fails.
+    """
+    environment = {key: text for key, text in os.environ.items() if key != "PYTHONPATH"}
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-u", *words],
+        cwd=tree,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    told: list[str] = []
+    first = None
+    with process.stdout as lines:
+        for line in lines:
+            told.append(line)
+            if first is None and until is not None and until in line:
+                first = time.monotonic() - started
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.monotonic() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise UserError(f"{tree}: {' '.join(words)} failed: {''.join(told[-3:]).strip()}")
+    return Asked(wall, usage.ru_utime + usage.ru_stime, first)
+
+
+def train(tree: Path, runs: Path, *words: str, until: str | None = None) -> Asked:
+    """Sweep with a build, into a folder."""
+    return ask(tree, "-m", "experiments.train", "-m", *words, f"runs_dir={runs}", until=until)
+
+
+def trained(runs: Path) -> tuple[float, int]:
+    """Sum up what the runs of a folder took to train and to evaluate, and count them."""
+    found, _ = load_runs(runs)
+    keys = ("train_seconds", "evaluation_seconds")
+    return sum(float(run.progress.get(key) or 0) for run in found for key in keys), len(found)
+
+
+def measure(tree: Path, folder: Path, *, done: int) -> Numbers:
+    """Measure one build once.
+
+    Args:
+        tree: Its checkout.
+        folder: Where it may write.
+        done: Runs of the sweep that has nothing left to do.
+    """
+    found: Numbers = {}
+    whole = train(
+        tree, folder / "all", "optimizer=all", "task=digits", "seed=0", until="digits ada"
+    )
+    found["all methods: wall"] = whole.wall
+    found["all methods: first line of a run"] = whole.first_line or whole.wall
+    found["all methods: training and evaluation"], count = trained(folder / "all")
+    found["a further short run: cpu"] = _further(tree, folder)
+    short = ("optimizer=all", *SHORT, "seed=0")
+    found["a run of all methods, short: cpu"] = train(tree, folder / "short", *short).cpu / count
+    both = ("optimizer=all", "task=digits,tinyshakespeare", "seed=0", "budget=steps")
+    smoke = train(tree, folder / "smoke", *both, "budget.steps=2", "tracking=none")
+    found |= {"smoke: wall": smoke.wall, "smoke: cpu": smoke.cpu}
+    six = ("optimizer=adafisher,adam", *SHORT, "seed=0,1,2", "tracking=none")
+    train(tree, folder / "six", *six)
+    report = ("-m", "analysis.report", "--runs", f"{folder / 'six'}", "--out", f"{folder / 'out'}")
+    found["report of six, first: cpu"] = ask(tree, *report).cpu
+    found["report of six, unchanged: cpu"] = ask(tree, *report).cpu
+    found["a run that is done: ms"] = _done(tree, folder, done)
+    return found
+
+
+def _further(tree: Path, folder: Path) -> float:
+    """Tell what the fifth to the twelfth run of a sweep of short runs cost."""
+    few, many = (
+        train(tree, folder / f"further-{count}", "optimizer=adam", *SHORT, f"seed=range(0,{count})")
+        for count in (4, 12)
+    )
+    return (many.cpu - few.cpu) / 8
+
+
+def _done(tree: Path, folder: Path, count: int) -> float:
+    """Tell what a run that is done costs, in milliseconds: copies of one, under their own seeds."""
+    runs = folder / "done"
+    words = ("optimizer=adam", *SHORT, "tracking=none", "threads=1")
+    train(tree, runs, *words, "seed=0")
+    config = compose.composed([*words, "seed=0", f"runs_dir={runs}"])
+    status = json.loads((runs / config.run_id / "status.json").read_text(encoding="utf-8"))
+    for seed in range(1, count):
+        run_id = config.having(seed=seed).run_id
+        shutil.copytree(runs / config.run_id, runs / run_id)
+        own = status | {"run_id": run_id, "identity": status["identity"] | {"seed": seed}}
+        (runs / run_id / "status.json").write_text(json.dumps(own), encoding="utf-8")
+    alone = train(tree, runs, *words, "seed=0").wall
+    return 1000 * (train(tree, runs, *words, f"seed=range(0,{count})").wall - alone) / (count - 1)
+
+
+def table(found: Sequence[dict[str, Numbers]]) -> list[dict[str, Any]]:
+    """Make the rows: medians of both builds, and the ratio or the value that is aimed at."""
+    old, new = (
+        {key: statistics.median(one[build][key] for one in found) for key in found[0][build]}
+        for build in ("before", "now")
+    )
+    training = old["all methods: training and evaluation"]
+    whole = "all methods: wall"
+    rows = [
+        _row("all methods: wall over training before", old[whole] / training, new[whole] / training)
+    ]
+    return rows + [_row(key, old[key], new[key]) for key in old]
+
+
+def _row(name: str, before: float, now: float) -> dict[str, Any]:
+    return {"measure": name, "before": before, "now": now, "ratio": now / before}
+
+
+@contextlib.contextmanager
+def _worktree(commit: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "before"
+        git = ["git", "-C", str(ROOT), "worktree"]
+        made = subprocess.run(
+            [*git, "add", "--detach", str(tree), commit],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode:
+            raise UserError(f"Invalid before: {commit!r}. {made.stderr.strip().splitlines()[-1]}")
+        try:
+            yield tree
+        finally:
+            subprocess.run([*git, "remove", "--force", str(tree)], check=False)
+
+
+def main(words: Sequence[str]) -> int:
+    """Measure, print and write; returns the exit code."""
+    options, _ = arguments.parse(words, SweepBenchOptions)
+    found: list[dict[str, Numbers]] = []
+    with _worktree(options.before) as before, tempfile.TemporaryDirectory() as folder:
+        for number in range(options.rounds):
+            sizes = {"before": max(2, options.done // _FEWER_BEFORE), "now": options.done}
+            trees = {"before": before, "now": ROOT}
+            found.append(
+                {
+                    build: measure(tree, Path(folder) / f"{number}-{build}", done=sizes[build])
+                    for build, tree in trees.items()
+                }
+            )
+            say(f"round {number + 1} of {options.rounds}")
+    rows = table(found)
+    for row in rows:
+        values = "  ".join(f"{row[key]:8.2f}" for key in ("before", "now", "ratio"))
+        say(f"{row['measure']:42s}  {values}")
+    _write(options, rows, found)
+    return 0
+
+
+def _write(options: SweepBenchOptions, rows: Sequence[Any], found: Sequence[Any]) -> None:
+    import torch
+
+    from experiments.engine.machine import describe_machine
+
+    path = options.out / "bench" / "sweep.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    environment = describe_machine(torch.device("cpu")) | {"load": os.getloadavg()}
+    content = {"environment": environment, "before": options.before, "rows": rows, "rounds": found}
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    say(f"written: {path}")

@@ -1,0 +1,137 @@
+"""What a run pays once, paid before its clock starts.
+
+In its first steps torch compiles, chooses kernels, loads libraries and starts threads. So the model
+and its optimizer are built once from the same config, take one step of each kind, and are gone
+before the run builds its own.
+"""
+
+import contextlib
+import gc
+import random
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from experiments import seeding
+from experiments.config import budget
+from experiments.config.run_config import RunConfig
+from experiments.engine.build import build
+from experiments.engine.built import Built
+from experiments.engine.evaluation import forward
+from experiments.engine.loop import Trainer
+from experiments.engine.ranks import Ranks
+from experiments.records.calibration import Calibration
+from experiments.tasks.task import Task
+
+
+def warm_up(
+    config: RunConfig,
+    world: Ranks,
+    *,
+    task: Task,
+    calibration: Calibration | None = None,
+    scales: Tensor | None = None,
+) -> float:
+    """Take one step of each kind that a run has, and leave nothing of them.
+
+    The kinds are the first step, one of the others, a refresh of the curvature that is not the
+    first, a ragged last batch and a batch of an evaluation: those that the run comes to. What a
+    step raises the run meets at the same place, and tells of; but of several processes one alone
+    may meet it, and ends here.
+
+    Args:
+        config: The resolved config.
+        world: The processes that train it; all have to call.
+        task: As for ``build``.
+        calibration: As for ``build``.
+        scales: As for ``build``.
+
+    Returns:
+        Seconds that it took.
+    """
+    began = time.perf_counter()
+    with _streams_kept(), _cycles_collected(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the run gives them again
+        _take_steps(config, world, task, calibration, scales)
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+    return time.perf_counter() - began
+
+
+def _take_steps(
+    config: RunConfig,
+    world: Ranks,
+    task: Task,
+    calibration: Calibration | None,
+    scales: Tensor | None,
+) -> None:
+    batching, method = config.task.batching, config.optimizer
+    length = batching.steps_per_epoch(len(task.train))
+    limits = budget.limits(config.budget, steps_per_epoch=length, calibration=calibration)
+    most = float("inf") if limits.steps is None else limits.steps
+    count = 2
+    if scales is None and 1 < method.refresh_period < most:
+        assert method.refresh_key is not None
+        # Whether refreshes fall on even or odd steps, three steps have two of them.
+        config = config.having(optimizer=method.having(**{method.refresh_key: 2}).values)
+        count = 3
+    built = build(config, world, calibration=calibration, task=task, scales=scales)
+    last = 0 if batching.drop_last or most < length else len(task.train) % batching.batch_size
+    try:
+        trainer = Trainer(built, seed=config.seed)
+        seed = seeding.derive(config.seed, "data", 0)
+        inputs, targets = next(task.train.batches(batching.batch_size, seed=seed))
+        for _ in range(int(min(count, most))):
+            trainer.train_on(inputs, targets)
+        if 0 < last < len(inputs):
+            trainer.train_on(inputs[:last], targets[:last])
+        _evaluate_a_batch(built)
+    except Exception:
+        if world.size > 1:
+            raise
+
+
+@torch.no_grad()
+def _evaluate_a_batch(built: Built) -> None:
+    split = built.task.test if built.task.validation is None else built.task.validation
+    assert split is not None  # a task is judged on one of them
+    built.model.eval()
+    forward(built, *built.world.share(*next(split.batches(built.eval_batch_size))))
+
+
+@contextlib.contextmanager
+def _cycles_collected() -> Iterator[None]:
+    """Free what is made within, where hooks and parameters hold one another.
+
+    What was there before is not searched: that takes longer than the steps of a small model.
+    """
+    is_frozen = gc.get_freeze_count() > 0  # in a run that a server forked
+    if not is_frozen:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        gc.collect()
+        if not is_frozen:
+            gc.unfreeze()
+
+
+@contextlib.contextmanager
+def _streams_kept() -> Iterator[None]:
+    """Leave the random streams of the process as they are."""
+    numpy = sys.modules.get("numpy")
+    states = random.getstate(), torch.get_rng_state(), numpy and numpy.random.get_state()
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        torch.set_rng_state(states[1])
+        if numpy:
+            numpy.random.set_state(states[2])
+        if devices is not None:
+            torch.cuda.set_rng_state_all(devices)

@@ -1,0 +1,176 @@
+"""Trying out the configs of a sweep: in the process of a run, which has loaded what that takes.
+
+A mistake is one line now, not a failed run an hour later.
+"""
+
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from experiments.config import commandline, refusals, targets
+from experiments.config.run_config import RunConfig
+from experiments.config.sections import Section
+from experiments.errors import UserError, refusal
+from experiments.records.store import write_atomic
+
+ANSWER_SUFFIX = ".answer"
+
+
+class Inspection:
+    """Tries out configs, and looks for data once."""
+
+    def __init__(self) -> None:
+        self._found: set[str] = set()
+
+    def of(self, config: RunConfig) -> None:
+        """Try out every section of a config, and look for what it reads.
+
+        Raises:
+            UserError: If no run can have a value, or a file is not there.
+        """
+        inspect(config)
+        for kind in ("task", "tokenization", "model"):
+            section: Section | None = getattr(config, kind)
+            key = repr((kind, section, config.data_dir))
+            if section is not None and key not in self._found:
+                self._found.add(key)
+                find_data(section, config.data_dir)
+
+
+def answer(path: Path, configs: Sequence[Mapping[str, Any]]) -> int:
+    """Try out configs for who waits for it; the first mistake goes into a file beside ``path``.
+
+    Args:
+        path: The request.
+        configs: Values of each config.
+
+    Returns:
+        The exit code: 0, as there is an answer.
+    """
+    inspection = Inspection()
+    mistake: dict[str, Any] = {}
+    for number, values in enumerate(configs):
+        try:
+            inspection.of(RunConfig.of(values))
+        except (UserError, OSError) as error:
+            line = refusal(error)
+            if line is None:
+                raise
+            mistake = {"number": number, "line": line}
+            break
+    write_atomic(path.with_suffix(ANSWER_SUFFIX), json.dumps(mistake).encode())
+    return 0
+
+
+def inspect(config: RunConfig) -> None:
+    """Try out every section of a config, but for the data.
+
+    The optimizer is made once, for a model of one layer, so that it refuses bad values now.
+
+    Raises:
+        UserError: At the first value that no run can have.
+    """
+    import torch
+
+    from experiments.config import budget
+    from experiments.engine import build, compute
+    from experiments.run import control
+    from experiments.timing import calibration
+    from experiments.tracking import mirror
+
+    mirror.check(config.tracking)
+    _ = config.task.batching  # it refuses bad sizes
+    _check_targets(config)
+    budget.check(config.budget)
+    calibration.check(config)
+    compute.resolve(config)
+    control.check(config)
+    _check_pretrained(config)
+    build.build_optimizer(config.optimizer, torch.nn.Linear(2, 2))
+    _check_tokenization(config)
+
+
+def find_data(section: Section, data_dir: Path) -> None:
+    """Ask a section's module, if it has a ``check``, whether the files that it reads are there.
+
+    Args:
+        section: That of a task, a tokenization or a model.
+        data_dir: Where the files should be.
+
+    Raises:
+        UserError: If one is missing.
+    """
+    module = importlib.import_module(section.arguments["_target_"].rpartition(".")[0])
+    check = getattr(module, "check", None)
+    if check is not None:
+        accepted = signature(check).parameters
+        known = {"data_dir": data_dir, **section.suite, **section.arguments}
+        check(**{key: value for key, value in known.items() if key in accepted})
+
+
+def _check_pretrained(config: RunConfig) -> None:
+    """Find the pretrained weights, or download them, before the first run."""
+    from experiments.models import transfer
+
+    transfer.check_share(config.pretrained.minimum_percent)
+    source = config.pretrained.source
+    if source is not None:
+        transfer.locate(
+            source,
+            model=config.model.name,
+            weights=config.model.suite.get("weights"),
+            data_dir=config.data_dir,
+        )
+
+
+def _check_tokenization(config: RunConfig) -> None:
+    """Refuse a tokenisation of images, and text without one."""
+    task, chosen, is_text = config.task.name, config.tokenization, _is_text(config)
+    if chosen and not is_text:
+        raise UserError(f"Invalid tokenization: {chosen.name!r}. task={task} has no text.")
+    if not chosen and is_text:
+        known = ", ".join(commandline.choices("tokenization"))
+        raise UserError(f"Invalid tokenization: None. task={task} must have one of: {known}.")
+
+
+def _is_text(config: RunConfig) -> bool:
+    maker = targets.find("task", config.task.arguments["_target_"])
+    return "tokenization" in signature(maker).parameters
+
+
+def _check_targets(config: RunConfig) -> None:
+    """Refuse a ``_target_`` that is none, arguments that it lacks, and a model of other data."""
+    from experiments.engine import decay
+    from experiments.tasks.task import IMAGE_ARGUMENTS, TEXT_ARGUMENTS
+
+    sections = {
+        "task": config.task.data_arguments,
+        "tokenization": config.tokenization.arguments if config.tokenization else None,
+        "model": config.model.arguments,
+        "schedule": config.schedule.arguments,
+        "optimizer": config.optimizer.arguments,
+    }
+    for name, arguments in sections.items():
+        if arguments is not None:
+            maker = targets.find(name, arguments["_target_"])
+            also = () if name != "optimizer" or config.optimizer.needs.model else (decay.KEY,)
+            targets.check_arguments(name, arguments, maker, also=also)
+    kinds: list[tuple[str, ...]] = [IMAGE_ARGUMENTS, TEXT_ARGUMENTS]
+    own, other = kinds[::-1] if _is_text(config) else kinds
+    if _unmet(config.model.arguments, other):
+        named = (name for name in commandline.choices("model"))
+        files = {name: refusals.load(commandline.CONF / "model" / f"{name}.yaml") for name in named}
+        fitting = [name for name, arguments in files.items() if not _unmet(arguments, other)]
+        raise UserError(
+            f"Invalid model: {config.model.name!r}. It is not for task={config.task.name}, which "
+            f"gives {', '.join(own)}. Must be one of: {', '.join(fitting)}."
+        )
+
+
+def _unmet(arguments: Mapping[str, Any], other: Sequence[str]) -> set[str]:
+    """Name what a model must be told that only tasks of another kind tell."""
+    wanted = targets.required(targets.find("model", arguments.get("_target_")))
+    return (wanted - set(arguments)) & set(other)

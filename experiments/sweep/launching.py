@@ -1,0 +1,110 @@
+"""From what was typed to the runs of a sweep: composed once, tried out, handed to a launcher."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from experiments.config import grids, origin
+from experiments.config.run_config import RunConfig
+from experiments.errors import refusal
+from experiments.sweep import forks, launchers, preflight, sweep
+from experiments.sweep.preflight import Job
+from experiments.sweep.shared_folder import SweepFolder
+from experiments.sweep.sweep import Sweep
+from experiments.system.output import say
+from experiments.timing import calibration
+
+
+def launch(overrides: list[str]) -> int:
+    """Run every distinct run of a sweep.
+
+    Args:
+        overrides: As typed, see ``commandline.normalise``.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: At the first mistake; nothing was run then.
+    """
+    spelled = grids.spelled_out(overrides)
+    config = launchers.compose(spelled[0])
+    traits = launchers.traits(config)
+    asked: Sweep | None = None
+
+    def meet(job: Job) -> None:
+        """Have what the first run needs loaded, while the other jobs are composed."""
+        nonlocal asked
+        if asked is None and not job.is_done:
+            asked = Sweep.of(job.config, size=0, parallel=traits.parallel)
+            if not job.config.fresh:
+                forks.prepare(sweep.share(job.config, asked, 0)[1], str(asked.folder))
+
+    is_over = False
+    try:
+        jobs = _distinct([job for grid in spelled for job in preflight.composed(grid, meet=meet)])
+        first = jobs[0].config
+        to_inspect = preflight.to_inspect(jobs)
+        if asked is not None:
+            preflight.inspect(to_inspect, sweep.share(to_inspect[0].config, asked, 0)[1])
+        if not traits.here:
+            forks.end()  # the processes of the jobs have servers of their own
+        preflight.check_writable(first.runs_dir)
+        calibration.prepare([job.config for job in jobs if not job.is_done], traits.parallel)
+        led = replace(asked or Sweep.of(first, size=0, parallel=traits.parallel), size=len(jobs))
+        code = sweep.run(
+            led,
+            _traced(jobs),
+            lambda numbers: launchers.launch(config, _Run(led), numbers),
+            done={number for number, job in enumerate(jobs) if job.is_done},
+            shown=traits.shows_jobs,
+        )
+        is_over = True
+        return code
+    finally:
+        forks.end(at_once=not is_over)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The job that a launcher runs; it travels to the process in which it is called."""
+
+    sweep: Sweep
+
+    def __call__(self, number: int) -> None:
+        try:
+            config = RunConfig.of(SweepFolder(self.sweep.folder).planned(number))
+            sweep.execute_job(config, self.sweep, number=number)
+        except OSError as error:  # of the sweep's own folder; Hydra would show where it was raised
+            line = refusal(error)
+            if line is None:
+                raise
+            say(f"error: {line}", error=True)
+
+
+def _distinct(jobs: Sequence[Job]) -> list[Job]:
+    """Take each run once, and say which were asked for more than once."""
+    kept: dict[str, Job] = {}
+    repeated: list[str] = []
+    for job in jobs:
+        run_id = job.config.run_id
+        if kept.setdefault(run_id, job) is not job:
+            repeated.append(f"{job.config.label} (run {run_id})")
+    if repeated:
+        more = f" and {len(repeated) - 1} more" if len(repeated) > 1 else ""
+        say(f"note: asked for more than once, run once: {repeated[0]}{more}", error=True)
+    return list(kept.values())
+
+
+def _traced(jobs: Sequence[Job]) -> list[RunConfig]:
+    """Add to each config that is to run where it comes from, which is the same for all seeds."""
+    known: dict[str, origin.Facts] = {}
+    configs = []
+    for job in jobs:
+        config = job.config
+        if not job.is_done:
+            key = config.having(seed=0).run_id
+            if key not in known:
+                known[key] = origin.of(config, job.overrides)
+            config = config.having(origin=known[key])
+        configs.append(config)
+    return configs
