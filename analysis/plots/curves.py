@@ -24,7 +24,7 @@ from analysis.plots.panels import (
     say,
     spans_decades,
 )
-from analysis.results.groups import blocks, group_runs, shown_of
+from analysis.results.groups import blocks, shown_of
 from analysis.results.load import Results
 from analysis.statistics.bands import BAND, bootstrap
 from analysis.statistics.equality import subtract
@@ -79,7 +79,7 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure | 
     """
     if results.runs.empty:
         return Missing(COMMAND)
-    groups = shown_of(group_runs(results.runs))
+    groups = shown_of(results.groups)
     runs = {str(group_id): part for group_id, part in results.runs.groupby("group_id")}
     curves: dict[str, Series] = {}
     shown_blocks = [(title, easily_read(block, runs)) for title, block in blocks(groups)]

@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,17 @@ class Shipped:
 
     def covering(self, row: Mapping[str, Any]) -> list[Recipe]:
         """Find the recipes of a published row: none, one, or several that are all accepted."""
-        return [recipe for recipe in self.recipes if recipe.covers(row)]
+        names = (row["dataset"], row["model"], row["optimizer"])
+        alike = self._by_names.get((row["table"], names), ())
+        return [recipe for recipe in alike if recipe.covers(row)]
+
+    @cached_property
+    def _by_names(self) -> dict[tuple[Any, ...], list[Recipe]]:
+        """The recipes by table and names: a report asks two thousand times."""
+        found: dict[tuple[Any, ...], list[Recipe]] = {}
+        for recipe in self.recipes:
+            found.setdefault((recipe.table, recipe.published), []).append(recipe)
+        return found
 
     @property
     def experiments(self) -> frozenset[str]:

@@ -6,57 +6,22 @@ Writes ``tables/*.{csv,md,tex,html}``, ``figures/*.{png,pdf,svg,csv}`` and ``rep
 
 from __future__ import annotations
 
-import ast
-import importlib
-import pkgutil
+import argparse
+import contextlib
+import gc
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
-from rich.console import Console
-
-import analysis.figures
-import analysis.tables
-from analysis.render import to_csv, to_html, to_latex, to_markdown
-from analysis.render.terminal import print_table
-from analysis.render.write import write_text
-from analysis.report.drawing import digest_of, draw
-from analysis.report.options import OneLineParser, add_folders
-from analysis.report.page import BuiltTable, DrawnFigure, page, unfinished
-from analysis.results.load import Results, load_results
-from analysis.results.studies import study_files, study_problems
-from analysis.results.trials import ledger_problems
+from analysis.report.options import OneLineParser, ReportError, add_folders
+from analysis.report.terminal import show
+from analysis.report.unchanged import FILE, content, inputs_digest, unchanged
 from experiments.system import output
 from experiments.system.output import say
 
-MAIN = "results"
-"""The table that a terminal shows; the others are in files and on the page."""
-
-VARIANTS = "variants"
-"""Shown beside it where there are some."""
-
-PAGE = "report.html"
-
-WRITTEN = ("tables", "figures", PAGE)
-"""What a report leaves in its folder."""
-
-FIRST = [MAIN, VARIANTS, "published_vs_reproduced"]
-"""The tables that page and paper begin with."""
-
-
-class ReportError(Exception):
-    """A mistake of the caller, in one line."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a report was made from, and of."""
-
-    results: Results
-    tables: list[BuiltTable]
-    figures: list[DrawnFigure]
+_OBJECTS = 100_000
+"""New objects between two looks for garbage: by default these are a tenth of a report's time."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,158 +32,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     output.prepare()
+    is_whole = not (options.tables_only or options.figures_only or options.only)
+    inputs = ""
+    if is_whole:
+        with contextlib.suppress(OSError):  # the report itself names the folder
+            inputs = inputs_digest(options.runs, options.out)
     try:
-        made = report(
-            options.runs,
-            options.out,
-            tables=not options.figures_only,
-            figures=not options.tables_only,
-            only=options.only,
-        )
+        if inputs and (shown := unchanged(options.out, inputs)) is not None:
+            say(*shown["warnings"], error=True)
+            _show(shown, options.out)
+            return 0
+        return _make(options, inputs)
     except ReportError as error:
         say(f"error: {error}", error=True)
         return 2
+
+
+def _make(options: argparse.Namespace, inputs: str) -> int:
+    from analysis.report.report import report  # pandas and all that stands on it
+
+    gc.set_threshold(_OBJECTS)
+    made = report(
+        options.runs,
+        options.out,
+        tables=not options.figures_only,
+        figures=not options.tables_only,
+        only=options.only,
+    )
     problems = [figure.problem for figure in made.figures if figure.problem]
+    kept = options.out / FILE
+    try:
+        if inputs and not problems and not made.results.runs.empty:
+            from analysis.render.write import write_text
+
+            write_text(kept, content(options.out, inputs, made.written, made.absent, made.shown))
+        elif inputs:
+            kept.unlink(missing_ok=True)
+    except OSError as error:
+        raise ReportError(f"cannot write {kept}: {error.strerror}") from None
+    _show(made.shown, options.out)
     for problem in problems:
         say(f"error: cannot draw {problem}", error=True)
     return 1 if problems else 0
 
 
-def report(
-    runs_dir: Path,
-    out: Path,
-    *,
-    tables: bool = True,
-    figures: bool = True,
-    only: str | None = None,
-    quiet: bool = False,
-) -> Made:
-    """Read the records and write what was asked for; the page only where everything was.
-
-    Args:
-        runs_dir: Folder of the run records.
-        out: Folder to write to.
-        tables: Whether to write and print the tables.
-        figures: Whether to draw the figures.
-        only: Name of the single table or figure to make.
-        quiet: Whether to print nothing on standard output.
-
-    Returns:
-        What was made.
-
-    Raises:
-        ReportError: If a folder cannot be read or written, ``only`` is not known, or there is
-            nothing to report and an earlier report in its place.
-    """
-    table_names = names_of(analysis.tables) if tables else []
-    figure_names = names_of(analysis.figures) if figures else []
-    if only is not None:
-        known = [*table_names, *figure_names]
-        if only not in known:
-            raise ReportError(
-                f"Unknown table or figure: {only}. Must be one of: {', '.join(known)}."
-            )
-        table_names = [name for name in table_names if name == only]
-        figure_names = [name for name in figure_names if name == only]
-    results = _load(runs_dir)
-    if _is_empty(results) and any((out / name).exists() for name in WRITTEN):
-        raise ReportError(f"no records in {runs_dir}: what is in {out} stays. Give another --runs.")
-    for line in results.broken:
-        say(f"warning: {line}", error=True)
-    table_names.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
-    built = [_table(name, results) for name in table_names]
+def _show(shown: Mapping[str, Any], out: Path) -> None:
     try:
-        for table in built:
-            _write_table(table, out / "tables")
-        digest = digest_of(results) if figure_names else b""
-        drawn = [_figure(name, results, out / "figures", digest) for name in figure_names]
-        if tables and figures and only is None:
-            write_text(out / PAGE, page(results, built, drawn))
+        show(shown)
     except OSError as error:
-        raise ReportError(f"cannot write {error.filename or out}: {error.strerror}") from None
-    if not quiet:
-        try:
-            _print(results, built, drawn, out)
-        except OSError as error:
-            text = f"cannot print ({error.strerror}); all is written to {out}"
-            raise ReportError(text) from None
-    return Made(results, built, drawn)
-
-
-def names_of(package: ModuleType) -> list[str]:
-    """Names of the modules in a package of tables or figures."""
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-
-
-def _load(runs_dir: Path) -> Results:
-    if not runs_dir.is_dir():
-        raise ReportError(
-            f"--runs is not a folder: {runs_dir}. Must be one of records; `make sweep` makes some."
-        )
-    try:
-        results = load_results(runs_dir)
-    except OSError as error:
-        raise ReportError(f"cannot read {runs_dir}: {error.strerror}") from None
-    others = (*ledger_problems(results), *study_problems(results.runs_dir))
-    return replace(results, broken=(*results.broken, *others))
-
-
-def _is_empty(results: Results) -> bool:
-    return results.runs.empty and not results.broken and not study_files(results.runs_dir, "*")
-
-
-def _write_table(table: BuiltTable, folder: Path) -> None:
-    write_text(folder / f"{table.name}.csv", to_csv(table.frame))
-    write_text(folder / f"{table.name}.md", to_markdown(table.frame, table.caption))
-    write_text(folder / f"{table.name}.tex", to_latex(table.frame, table.caption))
-    write_text(folder / f"{table.name}.html", str(to_html(table.frame)))
-
-
-def _table(name: str, results: Results) -> BuiltTable:
-    module = importlib.import_module(f"analysis.tables.{name}")
-    caption = f"{_caption(module.__name__)} {getattr(module, 'NOTE', '')}".strip()
-    return BuiltTable(name, caption, module.build(results))
-
-
-def _figure(name: str, results: Results, folder: Path, digest: bytes) -> DrawnFigure:
-    module = f"analysis.figures.{name}"
-    drawn = draw(name, results, folder, digest)
-    if drawn.command:
-        return DrawnFigure(name, _caption(module), b"", command=drawn.command)
-    data = folder.joinpath(f"{name}.csv").read_bytes()
-    return DrawnFigure(name, _caption(module), drawn.png, data, _source(module), drawn.problem)
-
-
-def _source(module: str) -> str:
-    """Read the module's text; importing a figure would import matplotlib."""
-    path = Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py")
-    return path.read_text(encoding="utf-8")
-
-
-def _caption(module: str) -> str:
-    """Read the module's docstring."""
-    text = ast.get_docstring(ast.parse(_source(module)))
-    return " ".join((text or module).split()).replace("``", "")
-
-
-def _print(
-    results: Results, tables: Sequence[BuiltTable], figures: Sequence[DrawnFigure], out: Path
-) -> None:
-    console = Console(highlight=False)
-    for table in tables:
-        beside = table.name == VARIANTS and not table.frame.empty
-        if len(tables) == 1 or table.name == MAIN or beside:
-            print_table(table.frame, table.caption, console)
-    for run in unfinished(results).to_dict("records"):
-        reason = f": {run['reason']}" if run["reason"] else ""
-        place = f"{run['title']}, {run['label']}, seed {run['seed']} ({run['folder']})"
-        say(f"{str(run['status']).replace('_', ' ')}: {place}{reason}")
-    missing = [figure for figure in figures if figure.command]
-    if missing and tables:
-        say(f"{len(missing)} of {len(figures)} figures have no runs yet: see {PAGE}")
-    else:
-        say(*(f"not drawn: {one.name}, no runs yet: {one.command}" for one in missing))
-    say(f"Written to {out}/")
+        raise ReportError(f"cannot print ({error.strerror}); all is written to {out}") from None
 
 
 def _parser() -> OneLineParser:

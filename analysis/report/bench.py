@@ -56,7 +56,6 @@ def measure(runs_dir: Path) -> tuple[float, float]:
     """
     import resource
 
-    from analysis.results.groups import group_runs
     from analysis.results.load import load_results
     from analysis.statistics.summary import curve
     from analysis.tables import results as table
@@ -64,7 +63,7 @@ def measure(runs_dir: Path) -> tuple[float, float]:
     began = time.perf_counter()
     results = load_results(runs_dir)
     table.build(results)
-    for _, group in group_runs(results.runs).iterrows():
+    for _, group in results.groups.iterrows():
         for metric in ("train_loss", f"test_{group['metric']}"):
             curve(results.series(str(group["run_ids"]).split(), metric, "epoch"))
     seconds = time.perf_counter() - began

@@ -99,19 +99,27 @@ def draw(name: str, results: Results, folder: Path, digest: bytes | None = None)
 
 def _render(figure: Figure) -> dict[str, bytes]:
     import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     from analysis.plots.figure_data import figure_data
+    from analysis.report.fonts import shared_fonts
 
     files: dict[str, bytes] = {}
     dpi = min(DPI, MOST_PIXELS / max(figure.get_size_inches()))
-    with mpl.rc_context(SAVING):
+    figure.set_dpi(dpi)
+    FigureCanvasAgg(figure)  # what is measured for the layout is known when pixels are drawn
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        # Once: with any engine, even one that does nothing, each format is drawn twice.
+        layout.execute(figure)
+        figure.set_layout_engine(None)
+    with mpl.rc_context(SAVING), shared_fonts():
         for ending, options in FORMATS.items():
             file = io.BytesIO()
             figure.savefig(file, format=ending, dpi=dpi, **options)
             files[ending] = file.getvalue()
             if ending == "svg":  # it repeats each text as a comment
                 files[ending] = plain(file.getvalue().decode()).encode()
-            figure.set_layout_engine("none")  # it is found by now; finding it is half the time
     files[DATA] = plain(figure_data(figure).to_csv(index=False)).encode()
     return files
 

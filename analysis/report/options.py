@@ -10,6 +10,10 @@ from typing import NoReturn
 from experiments.system.output import say
 
 
+class ReportError(Exception):
+    """A mistake of the caller, in one line."""
+
+
 class OneLineParser(argparse.ArgumentParser):
     """A parser that says what was wrong without its whole usage; ``--help`` has that."""
 

@@ -14,7 +14,6 @@ from markupsafe import Markup
 from analysis.published.verdict import counts
 from analysis.render import to_html
 from analysis.report.run_pages import MOST, run_pages
-from analysis.results.groups import group_runs
 from analysis.results.load import NO_RUNS, Results
 from analysis.results.trials import ledger_path
 
@@ -48,7 +47,7 @@ class BuiltTable:
 
 def page(results: Results, tables: Sequence[BuiltTable], figures: Sequence[DrawnFigure]) -> str:
     """Write the page; everything that comes from a record is escaped."""
-    groups = group_runs(results.runs)
+    groups = results.groups
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -92,7 +91,7 @@ def page(results: Results, tables: Sequence[BuiltTable], figures: Sequence[Drawn
 def unfinished(results: Results) -> pd.DataFrame:
     """List the runs that did not end ``done``, with the names that the tables give them."""
     runs = results.runs[results.runs["status"] != "done"]
-    names = group_runs(results.runs)[["group_id", "title", "label"]]
+    names = results.groups[["group_id", "title", "label"]]
     return runs.merge(names, on="group_id", how="left")
 
 

@@ -16,9 +16,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis.render import PACKAGES, latex, to_latex
 from analysis.render.write import write_text
-from analysis.report.__main__ import ReportError, report
-from analysis.report.options import OneLineParser, add_folders
+from analysis.report.options import OneLineParser, ReportError, add_folders
 from analysis.report.page import TEMPLATES, BuiltTable, DrawnFigure, summary_line
+from analysis.report.report import report
 from experiments.system import output
 from experiments.system.output import say
 
@@ -54,7 +54,7 @@ def paper(runs_dir: Path, out: Path) -> str:
     Raises:
         ReportError: If a folder cannot be read or written, or LaTeX refuses the document.
     """
-    made = report(runs_dir, out, quiet=True)
+    made = report(runs_dir, out)
     source = out / "paper" / "paper.tex"
     try:
         write_text(source, document(made.tables, made.figures, summary_line(made.results)))

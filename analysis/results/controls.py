@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.results.groups import group_runs
 from analysis.results.load import Results
 
 COMMAND = (
@@ -38,7 +37,7 @@ class Controlled:
 
 def controlled(results: Results) -> Iterator[Controlled]:
     """Find each control whose method has run too."""
-    groups = group_runs(results.runs).set_index("group_id", drop=False)
+    groups = results.groups.set_index("group_id", drop=False)
     members = dict(list(results.runs.groupby("group_id")))
     for _, control in groups.iterrows():
         source = control["control_of"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.results.groups import group_runs, rows_of
+from analysis.results.groups import rows_of
 from analysis.results.load import RESULTS, Results
 from analysis.results.suites import is_doubled
 from analysis.statistics.effort import Effort, effort_of
@@ -34,7 +34,7 @@ class LeaderComparison:
 
 def leader_comparisons(results: Results) -> list[LeaderComparison]:
     """Compare the rows of the methods within every block in which some run has a result."""
-    groups = rows_of(group_runs(results.runs))
+    groups = rows_of(results.groups)
     members = dict(list(results.runs.groupby("group_id")))
     found = []
     for title, block in groups.groupby("title", sort=False):

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.results.cache import CachedRecord, Floats, read_records
+from analysis.results.groups import group_runs
 from analysis.results.settings import setting_key
 from experiments.system.output import plain_values
 
@@ -89,6 +90,11 @@ class Results:
     curves: Mapping[str, Mapping[str, Floats]]
     broken: tuple[str, ...] = ()
     runs_dir: Path | None = None
+
+    @cached_property
+    def groups(self) -> pd.DataFrame:
+        """The groups of the runs, see ``group_runs``: most tables and figures begin with them."""
+        return group_runs(self.runs)
 
     @cached_property
     def measurements(self) -> pd.DataFrame:

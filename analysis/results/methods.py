@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.results.groups import group_runs, rows_of
+from analysis.results.groups import rows_of
 from analysis.results.load import Results
 from analysis.style import Style, style_of
 
@@ -42,7 +42,7 @@ class Method:
 
 def methods_of(results: Results) -> dict[str, list[Method]]:
     """List the rows of each block, by name: one for each optimizer, ruleset and control."""
-    groups = rows_of(group_runs(results.runs))
+    groups = rows_of(results.groups)
     runs = {str(group_id): part for group_id, part in results.runs.groupby("group_id")}
     several_rulesets = groups["ruleset"].nunique() > 1
     found: dict[str, list[Method]] = {}

@@ -18,7 +18,7 @@ import pandas as pd
 
 from analysis.render import Cell
 from analysis.render.grid import Columns, method_grid, row_of, source_of
-from analysis.results.groups import group_runs, shown_of
+from analysis.results.groups import shown_of
 from analysis.results.load import Results
 from analysis.statistics.effort import LEGEND
 
@@ -41,7 +41,7 @@ def build(results: Results) -> pd.DataFrame:
         Index ``grid.INDEX``; columns ``COLUMNS``, the ``COSTS`` of each block of comparable runs,
         without those of ``NEWER`` that no record has.
     """
-    groups = shown_of(group_runs(results.runs))
+    groups = shown_of(results.groups)
     done = results.runs[results.runs["status"] == "done"]
     members = dict(list(done.groupby("group_id")))
     cells: Columns = {}

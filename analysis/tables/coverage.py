@@ -10,7 +10,6 @@ import pandas as pd
 
 from analysis.render import Cell
 from analysis.render.grid import Columns, method_grid, row_of, source_of
-from analysis.results.groups import group_runs
 from analysis.results.load import Results
 from analysis.statistics.effort import LEGEND
 from analysis.statistics.summary import summarize
@@ -27,7 +26,7 @@ def build(results: Results) -> pd.DataFrame:
     Returns:
         Index ``grid.INDEX``; columns ``COLUMNS``, one for each block of comparable runs.
     """
-    groups = group_runs(results.runs)
+    groups = results.groups
     members = dict(list(results.runs.groupby("group_id")))
     cells: Columns = {}
     for _, group in groups.iterrows():

@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.render import Cell
 from analysis.render.grid import Columns, method_grid, row_of, source_of
-from analysis.results.groups import group_runs, rows_of, without_row
+from analysis.results.groups import rows_of, without_row
 from analysis.results.leaders import leader_comparisons
 from analysis.results.load import RESULTS, Results
 from analysis.statistics.effort import LEGEND
@@ -36,7 +36,7 @@ def build(results: Results) -> pd.DataFrame:
         ``Summary``, or ``NOT_RUN`` where a method has no run in that block, or ``VARIANTS_ONLY``
         where it has none as its ruleset has it (see the table of variants).
     """
-    every = group_runs(results.runs)
+    every = results.groups
     groups = rows_of(every)
     cells: Columns = {}
     members = dict(list(results.runs.groupby("group_id")))

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.render import MISSING
-from analysis.results.groups import group_runs, rows_of
+from analysis.results.groups import rows_of
 from analysis.results.load import Results
 from analysis.statistics.effort import marks_of
 
@@ -37,7 +37,7 @@ def build(results: Results) -> pd.DataFrame:
     Returns:
         Index ``INDEX``; one column for each of ``FACTS``, and ``effort`` in words.
     """
-    groups = rows_of(group_runs(results.runs))
+    groups = rows_of(results.groups)
     tunings = results.runs.drop_duplicates("group_id").set_index("group_id")["tuning"]
     rows: dict[tuple[str, str, str], dict[str, object]] = {}
     for _, group in groups.iterrows():

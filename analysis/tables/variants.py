@@ -10,7 +10,6 @@ import pandas as pd
 
 from analysis.render import MISSING
 from analysis.render.grid import Columns, method_grid, row_of, source_of
-from analysis.results.groups import group_runs
 from analysis.results.load import RESULTS, Results
 from analysis.statistics.summary import summarize
 from analysis.style import metric_label
@@ -26,7 +25,7 @@ def build(results: Results) -> pd.DataFrame:
         Index ``grid.INDEX``; columns ``COLUMNS``, two for each block of comparable runs that has a
         variant; cells are ``Summary``.
     """
-    groups = group_runs(results.runs)
+    groups = results.groups
     groups = groups[~groups["is_row"].astype(bool)]
     members = dict(list(results.runs.groupby("group_id")))
     cells: Columns = {}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import analysis.figures
-from analysis.report.__main__ import names_of
+from analysis.report.report import names_of
 
 WriteRun = Callable[..., Path]
 
@@ -31,7 +31,7 @@ def draw_only() -> Callable[..., None]:
     def few(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         assert set(names) < set(names_of(analysis.figures))
         monkeypatch.setattr(
-            "analysis.report.__main__.names_of",
+            "analysis.report.report.names_of",
             lambda package: list(names) if package is analysis.figures else names_of(package),
         )
 

@@ -19,7 +19,7 @@ from analysis.figures import (
     train_loss_vs_train_seconds,
 )
 from analysis.plots.missing import Missing
-from analysis.report.__main__ import names_of
+from analysis.report.report import names_of
 from analysis.results.load import load_results
 from analysis.style import KNOWN
 

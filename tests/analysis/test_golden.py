@@ -11,6 +11,7 @@ import analysis.figures
 from analysis.plots.missing import FAILED, Missing
 from analysis.render import cell_text
 from analysis.report import __main__ as report
+from analysis.report.report import names_of
 from analysis.results.load import Results, load_results
 from analysis.tables import results as results_table
 from experiments.records.schema import CONFIG_FILE, ENVIRONMENT_FILE, SCHEMA, load_run
@@ -81,7 +82,7 @@ def everything() -> Results:
     return results
 
 
-@pytest.mark.parametrize("name", report.names_of(analysis.figures))
+@pytest.mark.parametrize("name", names_of(analysis.figures))
 def test_the_golden_runs_draw_every_figure(everything: Results, name: str) -> None:
     """None of them only says what to run."""
     figure = importlib.import_module(f"analysis.figures.{name}").build(everything)

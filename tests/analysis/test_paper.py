@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from analysis.report import paper
-from analysis.report.__main__ import ReportError
+from analysis.report.options import ReportError
 from analysis.report.page import BuiltTable
 from analysis.tables import results as table
 
@@ -66,7 +66,7 @@ def test_what_latex_refuses_is_one_line(
 
 
 def made(runs_dir: Path) -> Any:
-    from analysis.report.__main__ import Made
+    from analysis.report.report import Made
     from analysis.results.load import load_results
 
     results = load_results(runs_dir)

@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import io
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,9 +24,11 @@ from analysis.render import (
     to_latex,
     to_markdown,
 )
-from analysis.render.terminal import print_table
+from analysis.render.terminal import terminal_table
+from analysis.report.terminal import TABLE, show_table
 from analysis.results.load import NO_RUNS
 from analysis.statistics.summary import Summary
+from experiments.records.kinds import fault
 
 EVIL = "a_b & <script>alert(1)</script> 5% $x$ | `y`"
 FULL = Summary(n=3, mean=98.1, std=0.25, low=97.5, high=98.7, expected=3, source={"command": "go"})
@@ -236,6 +239,12 @@ def test_a_block_has_one_row_for_each_method_that_is_missing_there() -> None:
     assert first.index.tolist() == [("adam (lr=0.1)", "tuned"), ("kfac", "")]
     assert first.map(cell_text).iloc[:, 0].tolist() == ["98.10 ± 0.25 (n=3)", "not run"]
     assert second.index.get_level_values(0).tolist() == ["adam", "kfac (lr=1)", "kfac (lr=2)"]
+
+
+def print_table(built: pd.DataFrame, caption: str, console: Console) -> None:
+    shown = terminal_table(built, caption)
+    assert fault(shown, TABLE) is None
+    show_table(json.loads(json.dumps(shown)), console)
 
 
 @pytest.mark.parametrize("tasks", [("digits",), ("digits", "tinyshakespeare")])

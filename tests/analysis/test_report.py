@@ -1,9 +1,11 @@
 import functools
+import itertools
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ from typing import Any
 import pytest
 
 import analysis.tables
-from analysis.report.__main__ import main, names_of
+from analysis.report.__main__ import main
+from analysis.report.report import names_of
+from analysis.report.unchanged import FILE
 from analysis.results.load import NO_RUNS
 
 ROOT = Path(__file__).parents[2]
@@ -203,6 +207,79 @@ def test_figures_are_drawn_again_when_the_runs_have_changed(
     write_run("adam", 1, (50.0, 60.0))
     run(*arguments)
     assert png.read_bytes() != first
+
+
+def test_an_unchanged_report_says_the_same_and_makes_nothing(
+    write_run: Any, runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither pandas nor matplotlib is loaded, and no file is written again."""
+    for optimizer, seed in itertools.product(("adam", "sgd"), (0, 1)):
+        write_run(optimizer, seed)
+    write_run("sgd", 2, status="failed", reason="gone", run_id="gone", rows=[])
+    (write_run("adam", 2, run_id="torn") / "status.json").write_text("{")
+    out = tmp_path / "out"
+    arguments = ["--runs", str(runs_dir), "--out", str(out)]
+    assert run(*arguments) == 0
+    first = capsys.readouterr()
+    times = {name: out.joinpath(name).stat().st_mtime_ns for name in written(out)}
+    code = (
+        "import sys; from analysis.report.__main__ import main; code = main(sys.argv[1:]); "
+        "sys.exit(code or 'pandas' in sys.modules or 'matplotlib' in sys.modules)"
+    )
+    again = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert (again.stdout, again.stderr) == (first.out, first.err)
+    assert again.stderr.startswith("warning: torn/status.json")
+    assert "failed: digits, sgd, seed 2 (gone): gone" in again.stdout
+    assert {name: out.joinpath(name).stat().st_mtime_ns for name in written(out)} == times
+
+
+CHANGES: dict[str, Callable[[Path, Path], object]] = {
+    "a record's row": lambda runs, out: append(runs / "one/metrics.jsonl", '{"step": 99}\n'),
+    "a record's config": lambda runs, out: append(runs / "one/config.yaml", "a: 1\n"),
+    "a record less": lambda runs, out: shutil.rmtree(runs / "one"),
+    "an empty folder more": lambda runs, out: (runs / "empty").mkdir(),
+    "a file of a figure": lambda runs, out: out.joinpath(f"figures/{ONE}.svg").unlink(),
+    "a damaged table": lambda runs, out: append(out / "tables/results.tex", "x"),
+    "a damaged page": lambda runs, out: append(out / "report.html", "x"),
+    "a damaged digest": lambda runs, out: append(out / FILE, "x"),
+    "another digest": lambda runs, out: out.joinpath(FILE).write_text('{"version": 1}'),
+}
+
+
+def append(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_whatever_changes_is_made_again(
+    write_run: Any,
+    runs_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Path, Path], object],
+) -> None:
+    """What is there afterwards is what a report from nothing writes."""
+    write_run("adam", 0, run_id="one")
+    write_run("adam", 1)
+    out, anew = tmp_path / "out", tmp_path / "anew"
+    assert run("--runs", runs_dir, "--out", out) == 0
+    change(runs_dir, out)
+    capsys.readouterr()
+    assert run("--runs", runs_dir, "--out", out) == 0
+    said = capsys.readouterr()
+    assert run("--runs", runs_dir, "--out", anew) == 0
+    fresh = capsys.readouterr()
+    assert (said.out.replace(str(out), str(anew)), said.err) == (fresh.out, fresh.err)
+    assert written(out) == written(anew)
+    for name in written(anew):
+        assert out.joinpath(name).read_bytes() == anew.joinpath(name).read_bytes()
 
 
 PARTS = {

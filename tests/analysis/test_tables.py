@@ -11,6 +11,7 @@ from scipy.stats import ttest_rel
 import analysis.tables
 from analysis.render import MISSING, cell_text
 from analysis.report import __main__ as report
+from analysis.report.report import names_of
 from analysis.results.load import load_results
 from analysis.tables import (
     comparison,
@@ -276,9 +277,7 @@ PUBLISHED = {2: 94, 3: 6, 4: 48, 5: 7, 6: 4}  # rows of analysis/published/publi
 
 @pytest.mark.parametrize("number", PUBLISHED)
 def test_a_published_table_has_every_published_number(number: int, tmp_path: Path) -> None:
-    (name,) = (
-        name for name in report.names_of(analysis.tables) if name.startswith(f"table{number}_")
-    )
+    (name,) = (name for name in names_of(analysis.tables) if name.startswith(f"table{number}_"))
     table = __import__(f"analysis.tables.{name}", fromlist=["build"]).build(load_results(tmp_path))
     cells = [cell for cell in table.to_numpy().ravel() if cell.text]
     assert len(cells) == PUBLISHED[number]

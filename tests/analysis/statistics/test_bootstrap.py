@@ -3,8 +3,9 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
-from analysis.statistics.bootstrap import bootstrap, stratified
+from analysis.statistics.bootstrap import BATCH, bootstrap, interval, stratified
 from analysis.statistics.estimates import STATISTICS
 
 
@@ -32,6 +33,27 @@ def test_interval_is_that_of_all_resamples(statistic: str) -> None:
 
     assert (made.low, made.high) == pytest.approx(exact([values], statistic, 0.87), abs=0.35)
     assert (made.statistic, made.n, made.level) == (statistic, 5, 0.87)
+
+
+@pytest.mark.parametrize("resamples", [499, 1700])
+def test_the_interval_is_that_of_scipy(resamples: int) -> None:
+    """Of the same stream, whether the resamples fit a whole number of batches or not."""
+    samples = [seeded(1).normal(size=n) for n in (3, 5)]
+
+    def apart(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
+        return x.mean(axis) - y.mean(axis)
+
+    found = interval(samples, apart, generator=seeded(2), level=0.9, resamples=resamples)
+    theirs = scipy.stats.bootstrap(
+        samples,
+        apart,
+        n_resamples=resamples,
+        batch=BATCH,
+        confidence_level=0.9,
+        method="percentile",
+        rng=seeded(2),
+    ).confidence_interval
+    assert found == pytest.approx((theirs.low, theirs.high), rel=1e-12)
 
 
 def test_two_values_by_hand() -> None:

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 import analysis.figures
-from analysis.report.__main__ import names_of
+from analysis.report.report import names_of
 from analysis.results.load import load_results
 from analysis.results.studies import load_study
 from experiments.config import commandline
