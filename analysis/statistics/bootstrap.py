@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import scipy.stats
 
 from analysis.statistics.equality import are_equal
 from analysis.statistics.estimates import STATISTICS, Estimate, Statistic, check_level, finite
@@ -133,17 +134,18 @@ def _percentiles(
     resamples: int,
 ) -> tuple[Floats, Floats]:
     """Interval of a statistic of samples ``[..., n]``, each resampled by itself."""
-    made: list[Floats] = []
-    for begun in range(0, resamples, BATCH):
-        batch = min(BATCH, resamples - begun)
-        drawn = (
-            sample[..., generator.integers(0, sample.shape[-1], (batch, sample.shape[-1]))]
-            for sample in samples
-        )
-        made.append(statistic(*drawn, axis=-1))
-    tail = (1 - level) / 2
-    low, high = np.quantile(np.concatenate(made, axis=-1), [tail, 1 - tail], axis=-1)
-    return low, high
+    result = scipy.stats.bootstrap(
+        samples,
+        statistic,
+        n_resamples=resamples,
+        batch=BATCH,
+        vectorized=True,
+        axis=-1,
+        confidence_level=level,
+        method="percentile",
+        rng=generator,
+    )
+    return result.confidence_interval.low, result.confidence_interval.high
 
 
 def _statistic(name: str) -> Statistic:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import scipy.stats
 
 from analysis.statistics.summary import LEVEL, Floats
 
@@ -68,10 +69,7 @@ def interquartile_mean(values: npt.ArrayLike, axis: int = -1) -> Floats:
     Reference:
         Agarwal et al. (2021), arXiv 2108.13264, section 4.3.
     """
-    array = np.moveaxis(np.asarray(values, dtype=np.float64), axis, -1)
-    n = array.shape[-1]
-    cut = n // 4
-    return np.asarray(np.partition(array, (cut, n - cut - 1), axis=-1)[..., cut : n - cut].mean(-1))
+    return np.asarray(scipy.stats.trim_mean(values, 0.25, axis=axis))
 
 
 STATISTICS: dict[str, Statistic] = {

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import scipy.stats
 
 from analysis.statistics.bootstrap import RESAMPLES, STRATIFIED, interval
 from analysis.statistics.equality import are_equal, subtract
@@ -106,41 +105,25 @@ def permutation_p(
     shares: Floats = np.ones(1)
     observed = 0.0
     for x, y in pairs:
-        dealt = _dealt(x, y, generator, resamples)
-        values, counts = np.unique(np.round(dealt, 12), return_counts=True)
+        made = scipy.stats.permutation_test(
+            (x, y),
+            _ahead,
+            permutation_type="independent",
+            n_resamples=resamples,
+            vectorized=True,
+            axis=-1,
+            rng=generator,
+        )
+        values, counts = np.unique(np.round(made.null_distribution, 12), return_counts=True)
         # Tasks are dealt independently of each other: the distribution of the sum of both.
         both = np.round(np.add.outer(sums, values), 10).ravel()
         weights = np.multiply.outer(shares, counts / counts.sum()).ravel()
         sums, place = np.unique(both, return_inverse=True)
         shares = np.asarray(np.bincount(place.ravel(), weights=weights), dtype=np.float64)
-        observed += float(_task(x, y, 1.0))
+        observed += float(made.statistic)
     half = len(pairs) / 2
     extreme = np.abs(sums - half) >= abs(observed - half) - 1e-8
     return min(1.0, max(float(shares[extreme].sum()), 1 / (resamples + 1)))
-
-
-def _dealt(x: Floats, y: Floats, generator: np.random.Generator, resamples: int) -> Floats:
-    """Probability of improvement for all ways to deal the runs of both anew, else for some."""
-    pooled = np.concatenate([x, y])
-    if math.comb(pooled.size, x.size) <= resamples:
-        picks = np.array(list(itertools.combinations(range(pooled.size), x.size)))
-        is_ours = np.zeros((len(picks), pooled.size), dtype=bool)
-        np.put_along_axis(is_ours, picks, values=True, axis=1)
-        dealt = np.broadcast_to(pooled, is_ours.shape)
-        ours, theirs = (dealt[of].reshape(len(picks), -1) for of in (is_ours, ~is_ours))
-        return _task(ours, theirs, 1.0)
-    import scipy.stats  # it takes longer to load than most reports to make, and few have so many
-
-    made = scipy.stats.permutation_test(
-        (x, y),
-        _ahead,
-        permutation_type="independent",
-        n_resamples=resamples,
-        vectorized=True,
-        axis=-1,
-        rng=generator,
-    )
-    return np.asarray(made.null_distribution)
 
 
 def _ahead(x: Floats, y: Floats, axis: int = -1) -> Floats:
