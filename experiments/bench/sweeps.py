@@ -8,6 +8,7 @@ left to do. ``out=FOLDER`` gets ``bench/sweep.json``. Times of a machine that ot
 import contextlib
 import json
 import os
+import pty
 import shutil
 import statistics
 import subprocess
@@ -74,28 +75,26 @@ def ask(tree: Path, *words: str, until: str | None = None) -> Asked:
         UserError: If it fails.
     """
     environment = {key: text for key, text in os.environ.items() if key != "PYTHONPATH"}
+    environment |= {"TERM": "xterm", "COLUMNS": "100"}
+    ours, theirs = pty.openpty()  # what a person sees, and when
     started = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-u", *words],
-        cwd=tree,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        [sys.executable, *words], cwd=tree, env=environment, stdout=theirs, stderr=theirs
     )
-    assert process.stdout is not None
-    told: list[str] = []
-    first = None
-    with process.stdout as lines:
-        for line in lines:
-            told.append(line)
-            if first is None and until is not None and until in line:
+    os.close(theirs)
+    told, first = b"", None
+    # What reads a terminal whose other end is closed raises.
+    with open(ours, "rb", buffering=0) as shown, contextlib.suppress(OSError):
+        while data := shown.read(65536):
+            told += data
+            if first is None and until is not None and until.encode() in told:
                 first = time.monotonic() - started
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.monotonic() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise UserError(f"{tree}: {' '.join(words)} failed: {''.join(told[-3:]).strip()}")
+        last = told.decode(errors="replace").strip()[-300:]
+        raise UserError(f"{tree}: {' '.join(words)} failed: {last}")
     return Asked(wall, usage.ru_utime + usage.ru_stime, first)
 
 

@@ -1,12 +1,14 @@
 """From what was typed to the runs of a sweep: composed once, tried out, handed to a launcher."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from experiments.config import commandline, grids, origin
+from omegaconf import DictConfig
+
+from experiments.config import grids, origin
 from experiments.config.run_config import RunConfig
 from experiments.errors import refusal
-from experiments.sweep import forks, launchers, preflight, sweep
+from experiments.sweep import forks, launchers, live, preflight, sweep
 from experiments.sweep.preflight import Job
 from experiments.sweep.shared_folder import SweepFolder
 from experiments.sweep.sweep import Sweep
@@ -26,34 +28,10 @@ def launch(overrides: list[str]) -> int:
     Raises:
         UserError: At the first mistake; nothing was run then.
     """
-    spelled = grids.spelled_out(overrides)
-    config = launchers.compose(spelled[0])
-    traits = launchers.traits(config)
-    asked: Sweep | None = None
-
-    def meet(job: Job) -> None:
-        """Have what the first run needs loaded, while the other jobs are composed."""
-        nonlocal asked
-        if asked is None and not job.is_done:
-            more = sum(len(commandline.jobs(grid)) for grid in spelled) - 1
-            others = f" and {more} more" if more else ""
-            say(f"{job.config.label}{others}: checking what was asked for", error=True)
-            asked = Sweep.of(job.config, size=0, parallel=traits.parallel)
-            if not job.config.fresh:
-                forks.prepare(sweep.share(job.config, asked, 0)[1], str(asked.folder))
-
     is_over = False
     try:
-        jobs = _distinct([job for grid in spelled for job in preflight.composed(grid, meet=meet)])
-        first = jobs[0].config
-        to_inspect = preflight.to_inspect(jobs)
-        if asked is not None:
-            preflight.inspect(to_inspect, sweep.share(to_inspect[0].config, asked, 0)[1])
-        if not traits.here:
-            forks.end()  # the processes of the jobs have servers of their own
-        preflight.check_writable(first.runs_dir)
-        calibration.prepare([job.config for job in jobs if not job.is_done], traits.parallel)
-        led = replace(asked or Sweep.of(first, size=0, parallel=traits.parallel), size=len(jobs))
+        with live.preparing() as tell:
+            config, traits, led, jobs = _prepared(overrides, tell)
         code = sweep.run(
             led,
             _traced(jobs),
@@ -65,6 +43,40 @@ def launch(overrides: list[str]) -> int:
         return code
     finally:
         forks.end(at_once=not is_over)
+
+
+def _prepared(
+    overrides: list[str], tell: Callable[[str], None]
+) -> tuple[DictConfig, launchers.LauncherTraits, Sweep, list[Job]]:
+    """Compose and check everything; gives the launcher's config and traits, the sweep, its jobs."""
+    spelled = grids.spelled_out(overrides)
+    config = launchers.compose(spelled[0])
+    traits = launchers.traits(config)
+    asked: Sweep | None = None
+
+    def meet(job: Job) -> None:
+        """Have what the first run needs loaded, while the other jobs are composed."""
+        nonlocal asked
+        tell(f"{job.config.label}: composed")
+        if asked is None and not job.is_done:
+            asked = Sweep.of(job.config, size=0, parallel=traits.parallel)
+            if not job.config.fresh:
+                forks.prepare(sweep.share(job.config, asked, 0)[1], str(asked.folder))
+
+    jobs = _distinct([job for grid in spelled for job in preflight.composed(grid, meet=meet)])
+    first = jobs[0].config
+    to_inspect = preflight.to_inspect(jobs)
+    if asked is not None:
+        more = f" and {len(to_inspect) - 1} more" if len(to_inspect) > 1 else ""
+        tell(f"{to_inspect[0].config.label}{more}: looking for data, trying out")
+        preflight.inspect(to_inspect, sweep.share(to_inspect[0].config, asked, 0)[1])
+    if not traits.here:
+        forks.end()  # the processes of the jobs have servers of their own
+    preflight.check_writable(first.runs_dir)
+    tell(f"{first.label}: measuring, where its budget is another method's time")
+    calibration.prepare([job.config for job in jobs if not job.is_done], traits.parallel)
+    led = replace(asked or Sweep.of(first, size=0, parallel=traits.parallel), size=len(jobs))
+    return config, traits, led, jobs
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from experiments.config.run_config import RunConfig
@@ -48,6 +48,22 @@ def shown(
     finally:
         over.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def preparing() -> Iterator[Callable[[str], None]]:
+    """Show what is done before the first run starts, on a terminal alone and gone afterwards.
+
+    Elsewhere a mistake is to be the one line that there is.
+    """
+    if not on_terminal():
+        yield lambda text: None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status("composing what was asked for") as status:
+        yield lambda text: status.update(Text(plain_line(text)))
 
 
 class Board:

@@ -50,7 +50,7 @@ def finished(runs: Path) -> dict[str, tuple[int, bytes]]:
     return files
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "ray"])
+@pytest.mark.parametrize("launcher", ["joblib", "local", "ray"])
 def test_killed_at_random_moments_and_asked_again(tmp_path, unbroken, launcher):
     expected, seconds = unbroken
     moments = random.Random(launcher)

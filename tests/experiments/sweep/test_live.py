@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -125,11 +126,19 @@ def test_lines_of_the_runs_and_ends_that_nothing_else_tells(shared, board):
     assert board.lines(prints=False) == []
 
 
-def on_a_terminal(words: list[str], **variables: str) -> tuple[int, str]:
-    """Run a command with a terminal as its standard error; returns its code and what was shown."""
+def on_a_terminal(
+    words: list[str], *, stop_at: str | None = None, **variables: str
+) -> tuple[int, str]:
+    """Run a command with a terminal as its standard error; returns its code and what was shown.
+
+    Args:
+        words: The command.
+        stop_at: What its processes are sent Ctrl-C at, once it is shown.
+        variables: Of its environment.
+    """
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "90"} | variables
-    process = subprocess.Popen(words, cwd=ROOT, stderr=theirs, env=environment)
+    process = subprocess.Popen(words, cwd=ROOT, stderr=theirs, env=environment, process_group=0)
     os.close(theirs)
     shown: list[bytes] = []
 
@@ -141,9 +150,15 @@ def on_a_terminal(words: list[str], **variables: str) -> tuple[int, str]:
             except OSError:  # the other end is closed
                 return
             shown.append(data)
+            if stop_at is not None and stop_at in b"".join(shown).decode(errors="replace"):
+                stop.set()
 
+    stop = threading.Event()
     reader = threading.Thread(target=read)
     reader.start()
+    if stop_at is not None:
+        assert stop.wait(timeout=300)
+        os.killpg(process.pid, signal.SIGINT)
     code = process.wait(timeout=300)
     reader.join(timeout=10)
     os.close(ours)
@@ -156,11 +171,22 @@ def on_a_terminal(words: list[str], **variables: str) -> tuple[int, str]:
 def test_on_a_terminal_one_display_shows_the_sweep_and_leaves_its_lines(tmp_path):
     code, shown = on_a_terminal(command(tmp_path, *SHORT))
     assert code == 0, shown
-    assert "sweep: 0 of 2" in shown
+    assert shown.index("digits sgd seed 0") < shown.index("sweep: 0 of 2")  # while it is checked
     assert "epoch " in shown
     assert len(set(LINE.findall(shown))) == 2
     assert shown.endswith("sweep of 2: 2 done (0 from before)\r\n")
     # The cursor was hidden, and is there again.
+    assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l") > 0
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the end of a pseudo-terminal is read as on Linux"
+)
+def test_ctrl_c_gives_the_cursor_back_and_a_last_line(tmp_path):
+    code, shown = on_a_terminal(command(tmp_path, *SHORT, "budget.epochs=400"), stop_at="epoch 1")
+    assert code == 130, shown
+    assert "Traceback" not in shown
+    assert "sweep of 2: 1 interrupted, 1 not started (0 from before)" in shown
     assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l") > 0
 
 
@@ -185,9 +211,6 @@ def test_elsewhere_a_line_a_run_ends_with_metric_seconds_and_id(tmp_path, launch
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines()[0] == (
-        "digits sgd seed 0 and 1 more: checking what was asked for"
-    )
     told = [line for line in done.stderr.splitlines() if line.startswith("run ")]
     ends = [line for line in told if ": done" in line]
     assert len(ends) == 2
