@@ -15,7 +15,7 @@ from typing import Any
 
 from experiments.config.run_config import RunConfig
 from experiments.records.outcome import Outcome
-from experiments.sweep.shared_folder import SweepFolder
+from experiments.sweep.shared_folder import Ends, Growing, SweepFolder
 from experiments.system.log import LINES_FILE, on_terminal
 from experiments.system.output import plain_line, say
 
@@ -64,7 +64,7 @@ class Board:
     def __init__(self, shared: SweepFolder, configs: Sequence[RunConfig], parallel: int) -> None:
         self._shared, self._configs, self._parallel = shared, configs, parallel
         self._reported: set[int] = set()
-        self._lines_read = 0
+        self._ends, self._lines = Ends(shared), Growing(shared.path / LINES_FILE)
         self._began: dict[int, float] = {}  # by job, on the monotonic clock
         self._took: dict[int, float] = {}
 
@@ -94,13 +94,8 @@ class Board:
 
     def lines(self, *, prints: bool) -> list[str]:
         """Give what is new: what the jobs noted to be printed, and ends that nothing else tells."""
-        found = []
-        with contextlib.suppress(OSError):
-            content = (self._shared.path / LINES_FILE).read_bytes()
-            whole = content[: content.rfind(b"\n") + 1]
-            new, self._lines_read = whole[self._lines_read :], len(whole)
-            found = [str(json.loads(line)) for line in new.splitlines()]
-        for number, outcome in self._shared.outcomes().items():
+        found = [str(json.loads(line)) for line in self._lines.lines()]
+        for number, outcome in self._ends.read().items():
             if not prints and number not in self._reported and not outcome.skipped:
                 self._reported.add(number)
                 found.append(self._end(number, outcome))
@@ -112,7 +107,7 @@ class Board:
         from rich.table import Table
         from rich.text import Text
 
-        outcomes = self._shared.outcomes()
+        outcomes = self._ends.read()
         running = sorted(self._shared.begun() - set(outcomes))
         stands = {number: self._stand(number) for number in running}
         self._clock(running, outcomes)

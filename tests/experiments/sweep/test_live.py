@@ -16,7 +16,7 @@ from rich.console import Console
 
 from experiments.records.outcome import Outcome
 from experiments.sweep import live
-from experiments.sweep.shared_folder import SweepFolder
+from experiments.sweep.shared_folder import Ends, Growing, SweepFolder
 from tests.support.sweeps import ROOT, command
 
 SHORT = ["optimizer=sgd", "seed=0,1", "budget.epochs=4", "threads=1"]
@@ -84,6 +84,32 @@ def test_a_narrow_terminal_still_has_the_numbers(shared, board):
     assert run.startswith("digits adam ")
     assert " 25 %  loss 0.1234" in run
     assert "loss 0.1234  validation accuracy 97.50 %" in drawn(board, 100)[1]
+
+
+def test_a_ledger_is_read_once_however_often_it_is_asked(shared, monkeypatch):
+    """Of thousands of runs, so that to look at a sweep takes nothing from it."""
+    for number in range(50):
+        shared.note(number, Outcome(f"{number:012x}", "it", "done"))
+    ends, parsed = Ends(shared), []
+    monkeypatch.setattr(json, "loads", lambda line, of=json.loads: parsed.append(line) or of(line))
+    assert set(ends.read()) == set(range(50))
+    shared.note(7, Outcome("7" * 12, "it", "failed"))
+    parsed.clear()
+    found = ends.read() | ends.read()
+    assert len(parsed) == 2  # the line, and the outcome in it
+    assert found == shared.outcomes()
+    assert found[7].status == "failed"
+
+
+def test_a_line_comes_when_it_is_whole(tmp_path):
+    path = tmp_path / "lines"
+    growing = Growing(path)
+    assert growing.lines() == []
+    path.write_bytes(b"one\ntw")
+    assert growing.lines() == [b"one"]
+    path.write_bytes(b"one\ntwo\nthree\n")
+    assert growing.lines() == [b"two", b"three"]
+    assert growing.lines() == []
 
 
 def test_a_request_to_stop_is_part_of_the_picture(shared, board):
