@@ -49,9 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _make(options: argparse.Namespace, inputs: str) -> int:
+    gc.set_threshold(_OBJECTS)
     from analysis.report.report import report  # pandas and all that stands on it
 
-    gc.set_threshold(_OBJECTS)
     made = report(
         options.runs,
         options.out,

@@ -113,13 +113,17 @@ class Display:
         end = (
             "" if built.total_steps is None else f"/{built.total_steps / built.steps_per_epoch:.4g}"
         )
-        facts = f"epoch {epoch:.1f}{end}  loss {short(loss, 4)}  {self._metric}"
-        facts += f"{rate:,.0f} {built.task.unit}/s"
+        place = f"epoch {epoch:.1f}{end}"
+        values = f"loss {short(loss, 4)}  {self._metric}".strip()
+        pace = f"{rate:,.0f} {built.task.unit}/s"
+        facts = "  ".join((place, values, pace))
         left = self._seconds_left(trainer)
         if to_note:
             self._noted_at = now
             share = progress / max(built.limits.horizon, 1e-9)
-            self._note({"share": share, "facts": facts, "seconds_left": left})
+            # The bar tells the place, so that it is the first to be cut where there is no room.
+            told = "  ".join((values, place, pace))
+            self._note({"share": share, "facts": told, "seconds_left": left})
         if not to_show:
             return
         self._shown_at = now
@@ -168,7 +172,10 @@ class Display:
     def _note(self, facts: Mapping[str, Any]) -> None:
         assert self._noted is not None
         with contextlib.suppress(OSError):  # a sweep's folder may be gone, or the disk full
-            self._noted.write_text(json.dumps(facts), encoding="utf-8")
+            # As a whole: a reader that finds half of it would take the run for one that begins.
+            partial = self._noted.with_suffix(".partial")
+            partial.write_text(json.dumps(facts), encoding="utf-8")
+            partial.replace(self._noted)
 
     def _seconds_left(self, trainer: "Trainer") -> float | None:
         counters = trainer.counters

@@ -1,15 +1,16 @@
 """What a run will cost, from the records of runs like it: seconds a step, and bytes on the disk."""
 
+import dataclasses
 import heapq
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments.config import identity
 from experiments.config.run_config import RunConfig
-from experiments.records.schema import BrokenRecordError, Run, load_environment, load_runs
+from experiments.records.schema import BrokenRecordError, Run, load_environment
 from experiments.records.states import run_states
 from experiments.timing import calibration, calibration_key
 
@@ -17,7 +18,7 @@ SHORT_RUNS = ".plan"
 """Below the runs folder: where short runs may lie that are made for their cost, and in no table."""
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden" / "runs" / "sweep"
-"""Records of every method on both shipped tasks."""
+GOLDEN_SOURCE = "golden records"
 
 Setting = tuple[Any, ...]
 
@@ -77,13 +78,18 @@ def short_runs(runs_dir: Path) -> list[Run]:
 
 
 def golden() -> dict[Setting, RunCost]:
-    """Give the costs of the records that the checkout has of its own sweep; none elsewhere."""
+    """Find what the runs that come with the suite tell, where it is a checkout: of their machine.
+
+    Their ratios are told better by them than their seconds; yet seconds of another machine say
+    more than nothing.
+    """
     if not GOLDEN.is_dir():
         return {}
-    found = costs(load_runs(GOLDEN)[0])
-    return {
-        key: replace(cost, source="golden records, another machine") for key, cost in found.items()
-    }
+    runs = [item.run for item in run_states(GOLDEN) if item.run is not None]
+    models = {_cpu_model(run) for run in runs} - {None}
+    where = f", on {', '.join(sorted(map(str, models)))}" if models else ""
+    source = f"{GOLDEN_SOURCE}{where}: another machine, whose ratios hold better than its seconds"
+    return {key: dataclasses.replace(cost, source=source) for key, cost in costs(runs).items()}
 
 
 def calibrated(config: RunConfig, runs_dir: Path) -> dict[Setting, RunCost]:
@@ -143,17 +149,17 @@ def _total_steps(section: Mapping[str, Any], steps_per_epoch: int | None) -> int
     return None
 
 
-def hours_side_by_side(seconds: Iterable[float], jobs: int) -> float:
-    """Hours until the last of the runs ends, each started as soon as a place is free.
+def seconds_side_by_side(seconds: Iterable[float], jobs: int) -> float:
+    """Seconds until the last of the runs ends, each started as soon as a place is free.
 
     Example:
-        >>> hours_side_by_side([3600.0, 3600.0, 7200.0], jobs=2)
+        >>> seconds_side_by_side([1.0, 1.0, 2.0], jobs=2)
         3.0
     """
     ends = [0.0] * jobs
     for duration in seconds:
         heapq.heappush(ends, heapq.heappop(ends) + duration)
-    return max(ends) / 3600
+    return max(ends)
 
 
 def _setting_of(run: Run) -> Setting:
@@ -177,7 +183,7 @@ def _cost(alike: list[Run]) -> RunCost:
         if run.progress.get("epoch")
     ]
     devices = sorted({device for run in used if (device := _device(run)) is not None})
-    words = f"{len(used)} run{'s' * (len(used) != 1)}"
+    words = "runs"
     return RunCost(
         statistics.median(run.progress["train_seconds"] / run.progress["step"] for run in used),
         max(1, int(statistics.median(per_epoch))) if per_epoch else None,
@@ -198,8 +204,16 @@ def _bytes_of(folder: Path) -> int:
 
 
 def _device(run: Run) -> str | None:
+    return _environment(run, "device")
+
+
+def _cpu_model(run: Run) -> str | None:
+    return _environment(run, "cpu_model")
+
+
+def _environment(run: Run, key: str) -> str | None:
     try:
-        device: str | None = load_environment(run.path).get("device")
+        found: str | None = load_environment(run.path).get(key)
     except BrokenRecordError:
         return None
-    return device
+    return found

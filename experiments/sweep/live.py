@@ -6,6 +6,7 @@ the sweep reads it there, and so shows the same under every launcher.
 
 import contextlib
 import json
+import signal
 import threading
 import time
 from collections import Counter
@@ -14,12 +15,13 @@ from typing import Any
 
 from experiments.config.run_config import RunConfig
 from experiments.records.outcome import Outcome
-from experiments.sweep.shared_folder import SweepFolder
+from experiments.sweep.shared_folder import Ends, Growing, SweepFolder
 from experiments.system.log import LINES_FILE, on_terminal
 from experiments.system.output import plain_line, say
 
 _READ_SECONDS = 0.3
-_BAR, _LABEL = 16, 32  # letters
+_BAR, _LABEL = 16, 32  # letters, at most
+_ECHO = 3  # letters at the end of a line: a terminal writes ^C there, which must not wrap
 
 
 @contextlib.contextmanager
@@ -78,7 +80,7 @@ class Board:
     def __init__(self, shared: SweepFolder, configs: Sequence[RunConfig], parallel: int) -> None:
         self._shared, self._configs, self._parallel = shared, configs, parallel
         self._reported: set[int] = set()
-        self._lines_read = 0
+        self._ends, self._lines = Ends(shared), Growing(shared.path / LINES_FILE)
         self._began: dict[int, float] = {}  # by job, on the monotonic clock
         self._took: dict[int, float] = {}
 
@@ -104,46 +106,47 @@ class Board:
                     console.print(line, markup=False)
                 if last:
                     return
-                live.update(self.picture(), refresh=True)
+                live.update(self.picture(console.width - _ECHO), refresh=True)
 
     def lines(self, *, prints: bool) -> list[str]:
         """Give what is new: what the jobs noted to be printed, and ends that nothing else tells."""
-        found = []
-        with contextlib.suppress(OSError):
-            content = (self._shared.path / LINES_FILE).read_bytes()
-            whole = content[: content.rfind(b"\n") + 1]
-            new, self._lines_read = whole[self._lines_read :], len(whole)
-            found = [str(json.loads(line)) for line in new.splitlines()]
-        for number, outcome in self._shared.outcomes().items():
+        found = [str(json.loads(line)) for line in self._lines.lines()]
+        for number, outcome in self._ends.read().items():
             if not prints and number not in self._reported and not outcome.skipped:
                 self._reported.add(number)
                 found.append(self._end(number, outcome))
         return found
 
-    def picture(self) -> Any:
-        """Draw how many runs are done, and where those under way stand."""
+    def picture(self, width: int) -> Any:
+        """Draw how many runs are done, and where those under way stand, in lines of ``width``."""
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
-        outcomes = self._shared.outcomes()
+        outcomes = self._ends.read()
         running = sorted(self._shared.begun() - set(outcomes))
         stands = {number: self._stand(number) for number in running}
         self._clock(running, outcomes)
         table = Table.grid(padding=(0, 1))
-        table.add_column(no_wrap=True, overflow="ellipsis", max_width=_LABEL)
-        table.add_column(width=_BAR)
+        across = max(1, min(_BAR, width // 6))
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=min(_LABEL, width // 3))
+        table.add_column(width=across)
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-        table.expand = True
+        table.width = width
         size = len(self._configs)
-        done = ProgressBar(total=max(size, 1), completed=len(outcomes), width=_BAR)
+        done = ProgressBar(total=max(size, 1), completed=len(outcomes), width=across)
         table.add_row(
             Text(f"sweep: {len(outcomes)} of {size}"), done, Text(self._sum(outcomes, stands))
         )
+        if (cause := self._shared.stop_cause()) is not None:
+            how = "; Ctrl-C again does not wait" if cause == signal.SIGINT.name else ""
+            table.add_row(Text("stopping"), Text(""), Text(f"the runs save their state{how}"))
         for number, stand in stands.items():
             label = plain_line(self._configs[number].label)
-            bar = ProgressBar(total=1.0, completed=float(stand.get("share") or 0.0), width=_BAR)
+            share = min(1.0, float(stand.get("share") or 0.0))
+            bar = ProgressBar(total=1.0, completed=share, width=across)
             facts = plain_line(str(stand.get("facts") or "starting"))
+            facts = f"{100 * share:.0f} %  {facts}" if "facts" in stand else facts
             table.add_row(Text(label), bar, Text(facts))
         return table
 

@@ -1,7 +1,8 @@
 """What a sweep would do: `python -m experiments plan` with the overrides of the sweep.
 
-It composes every job and reads the records; nothing is written, trained or loaded. What is told
-fits on a screen; ``each=true`` lists every run.
+It composes every job and reads the records; nothing is written, trained or loaded. What it prints
+fits a screen: totals, then a row a method and task, or a row a method where they are too many;
+``each=true`` lists every run.
 """
 
 from collections import Counter
@@ -12,42 +13,16 @@ from pathlib import Path
 from experiments.config import commandline, compose, grids
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
-from experiments.records.schema import FAULTS, Run, is_to_run
+from experiments.records.schema import FAULTS, Run
 from experiments.records.states import RunState, run_states
-from experiments.sweep import estimate
+from experiments.sweep import estimate, plan_table
 from experiments.sweep.estimate import RunCost
+from experiments.sweep.plan_table import EACH, Job, duration
 from experiments.sweep.status import aligned
 from experiments.system import cores
 from experiments.system.output import say
 
 _N_JOBS = "hydra.launcher.n_jobs"
-_EACH = "each=true"
-ROWS = 16
-"""Methods and tasks that are told of one by one: with the totals, a screen of 24 lines."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of the sweep.
-
-    Attributes:
-        run_id: Its id.
-        label: It in a few words, with the overrides that set it apart.
-        config: Its resolved config.
-        state: ``to do``, or one of ``records.states.STATES``.
-        run: Its record, if there is one.
-    """
-
-    run_id: str
-    label: str
-    config: RunConfig
-    state: str
-    run: Run | None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the sweep would train it."""
-        return is_to_run(self.state, retry=self.config.retry)
 
 
 @dataclass(frozen=True)
@@ -69,8 +44,8 @@ class Plan:
 
 def main(words: Sequence[str]) -> int:
     """Print how many of the jobs are done, and what the others will take."""
-    found = plan([word for word in words if word not in ("-m", "--multirun", _EACH)])
-    say(*report(found), *(each(found) if _EACH in words else ()))
+    found = plan([word for word in words if word not in ("-m", "--multirun", EACH)])
+    say(*report(found), *(each(found) if EACH in words else ()))
     return 0
 
 
@@ -84,10 +59,10 @@ def plan(overrides: list[str]) -> Plan:
         UserError: If a job does not compose.
     """
     overrides = commandline.normalise(overrides)
-    composed: dict[str, tuple[str, RunConfig]] = {}
+    composed: dict[str, tuple[tuple[str, ...], RunConfig]] = {}
     for grid in grids.spelled_out(overrides):
-        for label, config in _labelled(grid):
-            composed.setdefault(config.run_id, (label, config))
+        for varied, config in _varied(grid):
+            composed.setdefault(config.run_id, (varied, config))
     first = next(iter(composed.values()))[1]
     runs_dir = first.runs_dir
     found = {item.run_id: item for item in run_states(runs_dir)}
@@ -99,92 +74,70 @@ def plan(overrides: list[str]) -> Plan:
     if any(estimate.setting(config) not in known for _, config in composed.values()):
         known = estimate.golden() | known
     jobs = [
-        Job(run_id, label, config, *_state(found.get(run_id)))
-        for run_id, (label, config) in composed.items()
+        Job(run_id, " ".join([config.label, *varied]), varied, config, *_state(found.get(run_id)))
+        for run_id, (varied, config) in composed.items()
     ]
     return Plan(jobs, _side_by_side(overrides, first), runs_dir, known)
 
 
-def _labelled(grid: list[str]) -> Iterator[tuple[str, RunConfig]]:
-    """Yield the label and the config of every job of a grid."""
+def _varied(grid: list[str]) -> Iterator[tuple[tuple[str, ...], RunConfig]]:
+    """Yield the config of every job of a grid, and what sets it apart that its label lacks."""
     listed = list(compose.listed(grid))
     counts = Counter(item for job, _ in listed for item in job)
+    named = ("task=", "optimizer=", "seed=", "control=")
     varied = {item for item, count in counts.items() if count < len(listed)}
     for job, config in listed:
-        yield _label(config, [item for item in job if item in varied]), config
+        yield tuple(item for item in job if item in varied and not item.startswith(named)), config
 
 
 def report(found: Plan) -> Iterator[str]:
-    """Write the plan as lines of text: totals, a row a method and task, what is not known."""
+    """Write the plan as lines of text, at most a screen of them."""
     open_jobs = [job for job in found.jobs if job.is_open]
+    seconds = {
+        job.run_id: estimate.seconds_left(job.config, job.run, found.known) for job in open_jobs
+    }
     counts = Counter(job.state for job in found.jobs if not job.is_open)
     parts = [f"{count} {state}" for state, count in sorted(counts.items())]
     yield f"sweep of {len(found.jobs)}: {', '.join([*parts, f'{len(open_jobs)} to do'])}"
     if any(counts[state] for state in FAULTS):
         yield "  `retry=true` runs what failed again"
-    if not open_jobs:
-        return
-    seconds = [_seconds(job, found) for job in open_jobs]
-    yield _time(seconds, found.side_by_side)
-    yield _disk(open_jobs, found.known, found.side_by_side)
-    yield from _by_method(found)
-    unknown = {
-        estimate.setting(job.config): job
-        for job in open_jobs
-        if estimate.setting(job.config) not in found.known
-    }
-    if unknown:
-        of = f"1 of {len(unknown)} that are" if len(unknown) > 1 else "what is"
-        yield f"A short run tells the step time of {of} not known:"
-        yield f"  {_short_run(next(iter(unknown.values())).config, found.runs_dir)}"
+    if open_jobs:
+        yield _time(list(seconds.values()), found.side_by_side)
+        yield _disk(open_jobs, found.known, found.side_by_side)
+    yield from plan_table.lines(found.jobs, seconds, found.known)
+    yield from _sources(open_jobs, found)
 
 
 def each(found: Plan) -> list[str]:
     """List every run."""
-    rows = [["run", "state", "hours", "job"]]
+    rows = [["run", "state", "time", "job"]]
     for job in found.jobs:
-        hours = _hours(_seconds(job, found)) if job.is_open else "-"
-        rows.append([job.run_id, job.state, hours, job.label])
+        left = estimate.seconds_left(job.config, job.run, found.known)
+        rows.append([job.run_id, job.state, duration(left) if job.is_open else "-", job.label])
     return aligned(rows)
 
 
-def _by_method(found: Plan) -> Iterator[str]:
-    """Write a row for each method and task, those that take longest first."""
-    alike: dict[estimate.Setting, list[Job]] = {}
-    for job in found.jobs:
-        alike.setdefault(estimate.setting(job.config), []).append(job)
-    counts = Counter((task, method) for task, _, method, *_ in alike)
-    rows: list[tuple[float, list[str]]] = []
-    for (task, model, method, batch, *others), jobs in alike.items():
-        seconds = [_seconds(job, found) for job in jobs if job.is_open]
-        if not seconds:
-            continue
-        cost = found.known.get(estimate.setting(jobs[0].config))
-        total = None if None in seconds else sum(filter(None, seconds))
-        further = [model, f"batch {batch}", *map(str, filter(None, others))]
-        label = " ".join([method, *(further if counts[task, method] > 1 else [])])
-        row = [task, label, f"{len(seconds)} of {len(jobs)}", _hours(total)]
-        row += ["unknown", ""] if cost is None else [f"{cost.seconds_per_step:.3g}", cost.source]
-        rows.append((float("inf") if total is None else total, row))
-    rows.sort(key=lambda row: -row[0])
-    heads = ["task", "method", "to do", "hours", "s a step", "from"]
-    yield from aligned([heads, *(row for _, row in rows[:ROWS])])
-    if rest := rows[ROWS:]:
-        hours = "unknown" if rest[0][0] == float("inf") else _hours(sum(total for total, _ in rest))
-        yield f"and {len(rest)} more with {hours} h; {_EACH} lists each run"
-
-
-def _seconds(job: Job, found: Plan) -> float | None:
-    return estimate.seconds_left(job.config, job.run, found.known)
+def _sources(jobs: Sequence[Job], found: Plan) -> Iterator[str]:
+    """Say where the step times come from, and how to get those that are not known."""
+    keys = dict.fromkeys(estimate.setting(job.config) for job in jobs)
+    costs = [cost for key in keys if (cost := found.known.get(key)) is not None]
+    for source in dict.fromkeys(cost.source for cost in costs):
+        mark = plan_table.mark(source)
+        yield f"  {mark or 's a step'}: {source}"
+    unknown: dict[tuple[object, ...], list[Job]] = {}
+    for job in {key: job for job in jobs if (key := estimate.setting(job.config)) in keys}.values():
+        key = estimate.setting(job.config)
+        if key not in found.known:
+            unknown.setdefault((*key[:2], *key[3:]), []).append(job)
+    for alike in unknown.values():
+        names = ", ".join(job.config.optimizer.name for job in alike)
+        many = f"{len(alike)} methods" if len(alike) > 3 else names
+        yield f"  unknown on {alike[0].config.task.name}: {many}. Short runs tell:"
+        yield f"    {_short_runs([job.config for job in alike], found.runs_dir)}"
 
 
 def _state(found: RunState | None) -> tuple[str, Run | None]:
     return ("to do", None) if found is None else (found.state, found.run)
-
-
-def _label(config: RunConfig, varied: list[str]) -> str:
-    named = ("task=", "optimizer=", "seed=", "control=")
-    return " ".join([config.label, *(item for item in varied if not item.startswith(named))])
 
 
 def _side_by_side(overrides: list[str], config: RunConfig) -> int:
@@ -203,12 +156,12 @@ def _side_by_side(overrides: list[str], config: RunConfig) -> int:
 
 
 def _time(seconds: list[float | None], jobs: int) -> str:
-    certain = [duration for duration in seconds if duration is not None]
+    certain = [one for one in seconds if one is not None]
     if not certain:
         return "time: unknown"
-    line = f"time: {_hours(sum(certain))} h of training one after another"
+    line = f"time: {duration(sum(certain))} of training one after another"
     if jobs > 1:
-        line += f", {_hours(3600 * estimate.hours_side_by_side(certain, jobs))} h with jobs={jobs}"
+        line += f", {duration(estimate.seconds_side_by_side(certain, jobs))} with jobs={jobs}"
     unknown = len(seconds) - len(certain)
     return line + (f"; without {unknown} of unknown cost" if unknown else "")
 
@@ -226,11 +179,12 @@ def _disk(jobs: Sequence[Job], known: Mapping[estimate.Setting, RunCost], side_b
     return line + " under way" + (f"; without {unknown} of unknown size" if unknown else "")
 
 
-def _short_run(config: RunConfig, runs_dir: Path) -> str:
+def _short_runs(configs: Sequence[RunConfig], runs_dir: Path) -> str:
+    config, methods = configs[0], ",".join(config.optimizer.name for config in configs)
     words = [
         f"task={config.task.name}",
         f"model={config.model.name}",
-        f"optimizer={config.optimizer.name}",
+        f"optimizer={methods}",
         f"task.batch_size={config.task.batching.batch_size}",
         *([] if config.precision == "fp32" else [f"precision={config.precision}"]),
         *([] if config.loss_scale is None else [f"loss_scale={config.loss_scale}"]),
@@ -238,13 +192,8 @@ def _short_run(config: RunConfig, runs_dir: Path) -> str:
         f"data_dir={config.data_dir}",
         f"runs_dir={runs_dir / estimate.SHORT_RUNS}",
     ]
-    return " ".join(["python -m experiments.train", *words])
-
-
-def _hours(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown"
-    return f"{seconds / 3600:.2f}" if seconds >= 36 or seconds == 0 else "<0.01"
+    sweep = ["-m"] if len(configs) > 1 else []
+    return " ".join(["python -m experiments.train", *sweep, *words])
 
 
 def _megabytes(count: int) -> str:

@@ -125,17 +125,51 @@ class SweepFolder:
 
     def outcomes(self) -> dict[int, Outcome]:
         """Tell how the jobs ended, by number; of a job that was queued again, its last end."""
-        try:
-            lines = (self.path / _LEDGER).read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return {}
-        found = {}
-        for line in lines:
-            with contextlib.suppress(ValueError, TypeError, KeyError):  # half of a line
-                note = json.loads(line)
-                found[int(note["number"])] = Outcome.from_line(note["outcome"])
-        return found
+        return Ends(self).read()
 
     def remove(self) -> None:
         """Remove the folder, when no job needs it any more."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+class Growing:
+    """A file that others add lines to, read from where the last reading ended.
+
+    Args:
+        path: Of the file, which may not be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._at = path, 0
+
+    def lines(self) -> list[bytes]:
+        """Read the lines that are new; one that is half written comes when it is whole."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._at)
+                read = file.read()
+        except OSError:
+            return []
+        whole = read[: read.rfind(b"\n") + 1]
+        self._at += len(whole)
+        return whole.splitlines()
+
+
+class Ends:
+    """How the jobs of a sweep have ended, for who asks often: the ledger may have thousands.
+
+    Args:
+        shared: The sweep's folder.
+    """
+
+    def __init__(self, shared: SweepFolder) -> None:
+        self._ledger = Growing(shared.path / _LEDGER)
+        self._found: dict[int, Outcome] = {}
+
+    def read(self) -> dict[int, Outcome]:
+        """Tell how the jobs ended, as ``SweepFolder.outcomes`` does."""
+        for line in self._ledger.lines():
+            with contextlib.suppress(ValueError, TypeError, KeyError):  # half of a line
+                note = json.loads(line)
+                self._found[int(note["number"])] = Outcome.from_line(note["outcome"])
+        return self._found

@@ -248,6 +248,8 @@ def _stopper(shared: SweepFolder) -> signals.Handler:
         if number == signal.SIGINT and shared.stop_cause() == signal.SIGINT.name:
             raise KeyboardInterrupt
         shared.stop(signal.Signals(number).name)
+        if log.on_terminal():  # the display says it: a line between its own would garble them
+            return
         how = "; Ctrl-C again does not wait for them" if number == signal.SIGINT else ""
         with contextlib.suppress(OSError):  # a terminal that closed takes no more lines
             os.write(2, f"stopping: the runs save their state{how}\n".encode())

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from experiments.records.outcome import Outcome
 from experiments.sweep import live
-from experiments.sweep.shared_folder import SweepFolder
+from experiments.sweep.shared_folder import Ends, Growing, SweepFolder
 from tests.support.sweeps import ROOT, command
 
 SHORT = ["optimizer=sgd", "seed=0,1", "budget.epochs=4", "threads=1"]
@@ -49,7 +49,7 @@ def note(shared: SweepFolder, number: int, **facts: object) -> None:
 def drawn(board: live.Board, width: int) -> list[str]:
     console = Console(width=width, force_terminal=False)
     with console.capture() as capture:
-        console.print(board.picture())
+        console.print(board.picture(width))
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
@@ -62,7 +62,7 @@ def test_the_picture_counts_ends_and_shows_what_is_under_way(shared, board):
     assert "1 done, 1 failed" in whole
     assert whole.endswith("60 s left")  # 30 of this run, and of its like as much as this one takes
     assert run.startswith("digits sgd seed 0")
-    assert run.endswith("epoch 1.0/2  loss 0.1")
+    assert run.endswith("50 %  epoch 1.0/2  loss 0.1")
 
 
 def test_what_is_not_known_yet_is_no_estimate(shared, board):
@@ -77,6 +77,49 @@ def test_half_a_note_is_none(shared, board, content):
     note(shared, 0)
     shared.progress_file(0).write_text(content)
     assert drawn(board, 100)[1].endswith("starting")
+
+
+def test_a_narrow_terminal_still_has_the_numbers(shared, board):
+    note(shared, 0, share=0.25, facts="loss 0.1234  validation accuracy 97.50 %  epoch 1.0/4")
+    run = drawn(board, 40)[1]
+    assert run.startswith("digits adam ")
+    assert " 25 %  loss 0.1234" in run
+    assert "loss 0.1234  validation accuracy 97.50 %" in drawn(board, 100)[1]
+
+
+def test_a_ledger_is_read_once_however_often_it_is_asked(shared, monkeypatch):
+    """Of thousands of runs, so that to look at a sweep takes nothing from it."""
+    for number in range(50):
+        shared.note(number, Outcome(f"{number:012x}", "it", "done"))
+    ends, parsed = Ends(shared), []
+    monkeypatch.setattr(json, "loads", lambda line, of=json.loads: parsed.append(line) or of(line))
+    assert set(ends.read()) == set(range(50))
+    shared.note(7, Outcome("7" * 12, "it", "failed"))
+    parsed.clear()
+    found = ends.read() | ends.read()
+    assert len(parsed) == 2  # the line, and the outcome in it
+    assert found == shared.outcomes()
+    assert found[7].status == "failed"
+
+
+def test_a_line_comes_when_it_is_whole(tmp_path):
+    path = tmp_path / "lines"
+    growing = Growing(path)
+    assert growing.lines() == []
+    path.write_bytes(b"one\ntw")
+    assert growing.lines() == [b"one"]
+    path.write_bytes(b"one\ntwo\nthree\n")
+    assert growing.lines() == [b"two", b"three"]
+    assert growing.lines() == []
+
+
+def test_a_request_to_stop_is_part_of_the_picture(shared, board):
+    note(shared, 0, share=0.5, facts="loss 1")
+    shared.stop("SIGINT")
+    assert drawn(board, 100)[1].split(maxsplit=1) == [
+        "stopping",
+        "the runs save their state; Ctrl-C again does not wait",
+    ]
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])

@@ -5,7 +5,7 @@ import pytest
 from experiments.config import commandline, grids
 from experiments.errors import UserError
 from experiments.records.calibration import Calibration
-from experiments.records.schema import load_run, load_runs
+from experiments.records.schema import load_run
 from experiments.records.store import RunFolder
 from experiments.sweep import estimate, plan
 from experiments.sweep.estimate import RunCost
@@ -14,11 +14,6 @@ from experiments.timing import calibration_key
 from tests.support.commands import exit_code
 
 SWEEP = ["optimizer=adam,sgd", "seed=0,1", "task=digits", "budget.epochs=20"]
-
-
-@pytest.fixture(autouse=True)
-def no_golden_records(monkeypatch, tmp_path):
-    monkeypatch.setattr(estimate, "GOLDEN", tmp_path / "none")
 
 
 @pytest.fixture
@@ -90,23 +85,30 @@ def test_hours_and_disk_follow_from_the_records(overrides, write):
     write("adam", 0, "done")
     write("adam", 1, "interrupted", step=500)
     found = plan.plan([*overrides, "seed=0,1,2", "optimizer=adam", "jobs=2"])
-    told = list(plan.report(found))
-    assert [line.split()[1:3] for line in plan.each(found)[1:4]] == [
-        ["done", "-"],
-        ["interrupted", "0.83"],
-        ["to", "do"],
+    assert list(plan.report(found)) == [
+        "sweep of 3: 1 done, 2 to do",
+        "time: 1.94 h of training one after another, 67 min with jobs=2",
+        "disk: 6 MB of records, 48 MB of checkpoints under way",
+        "method  on      to do   time    s a step",
+        "adam    digits  2 of 3  1.94 h  2",
+        "  s a step: runs",
     ]
-    assert "sweep of 3: 1 done, 2 to do" in told
-    assert "time: 1.94 h of training one after another, 1.11 h with jobs=2" in told
-    assert "disk: 6 MB of records, 48 MB of checkpoints under way" in told
-    assert told[-2].split() == ["task", "method", "to", "do", "hours", "s", "a", "step", "from"]
-    assert told[-1].split() == ["digits", "adam", "2", "of", "3", "1.94", "2", "1", "run"]
 
 
-def test_what_is_unknown_is_said_with_the_way_to_know(overrides, write, tmp_path):
+def test_every_run_is_listed_where_asked(overrides, write, capsys):
+    done = write("adam", 0, "done")
+    assert exit_code("plan", *overrides, "each=true") == 0
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [done, "done", "-", "digits", "adam", "seed", "0"] in told
+    assert len([line for line in told if line[-2:-1] == ["seed"]]) == 4
+
+
+def test_what_is_unknown_is_said_with_the_way_to_know(overrides, write, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "GOLDEN", tmp_path / "no checkout")
     write("adam", 0, "done")
     told = list(plan.report(plan.plan(overrides)))
-    assert "time: 1.11 h of training one after another; without 2 of unknown cost" in told
+    assert "time: 67 min of training one after another; without 2 of unknown cost" in told
+    assert "sgd     digits  2       unknown  unknown" in told
     (command,) = (line for line in told if "python -m experiments.train" in line)
     for word in (
         "task=digits",
@@ -122,52 +124,59 @@ def test_what_is_unknown_is_said_with_the_way_to_know(overrides, write, tmp_path
     assert "time: 3.33 h of training one after another" in told
 
 
-def test_many_methods_fit_on_a_screen(overrides):
-    known = {"optimizer=all", "task=digits,tinyshakespeare", "seed=0,1,2"}
-    told = list(plan.report(plan.plan([*known, overrides[-1]])))
-    methods = len(commandline.choices("optimizer"))
-    assert told[0] == f"sweep of {6 * methods}: {6 * methods} to do"
-    assert len(told) <= 24
-    assert max(map(len, told[:-1])) <= 100  # the last is a command to copy
-    assert f"and {2 * methods - plan.ROWS} more with unknown h; each=true lists each run" in told
-
-
-def test_methods_and_tasks_that_take_longest_come_first(overrides, write, monkeypatch):
-    write("adam", 0, "done")
-    monkeypatch.setattr(plan, "ROWS", 1)
-    cost = RunCost(1.0, 100, None, None, "somewhere")
-    monkeypatch.setattr(estimate, "calibrated", lambda config, _: {estimate.setting(config): cost})
-    told = list(plan.report(plan.plan([*overrides, "optimizer=adam,sgd,soap", "seed=0,1"])))
-    rows = [line.split() for line in told if line.startswith("digits")]
-    assert rows == [["digits", "adam", "1", "of", "2", "1.11", "2", "1", "run"]]
-    assert told[-1] == "and 2 more with 2.22 h; each=true lists each run"
-
-
-def test_where_nothing_better_is_known_the_golden_records_tell(overrides, write, monkeypatch):
-    folder = commandline.CONF.parent / "tests" / "golden" / "runs" / "sweep"
+def golden(folder, write, monkeypatch):
+    folder.mkdir()
     monkeypatch.setattr(estimate, "GOLDEN", folder)
-    runs = [run for run in load_runs(folder)[0] if run.identity["task"] == "digits"]
-    took = [
-        run.progress["train_seconds"] / run.progress["step"]
-        for run in runs
-        if run.identity["optimizer"] == "sgd"
-    ]
+    write("sgd", 7, "done", folder=folder)
+    (run,) = (path for path in folder.iterdir() if not path.name.startswith("."))
+    (run / "environment.json").write_text('{"cpu_model": "Slow One", "device": "cpu"}')
+
+
+def test_golden_records_tell_where_nothing_better_is_known(overrides, write, tmp_path, monkeypatch):
+    golden(tmp_path / "golden", write, monkeypatch)
     write("adam", 0, "done")
-    told = [line.split() for line in plan.report(plan.plan(overrides))]
-    (row,) = (line for line in told if line[:2] == ["digits", "sgd"])
-    assert row[-5:] == [f"{sorted(took)[1]:.3g}", "golden", "records,", "another", "machine"]
-    assert ["digits", "adam", "1", "of", "2", "1.11", "2", "1", "run"] in told
+    assert list(plan.report(plan.plan(overrides)))[3:] == [
+        "method  on      to do   time    s a step",
+        "adam    digits  1 of 2  67 min  2",
+        "sgd     digits  2       2.22 h  2*",
+        "  s a step: runs",
+        "  *: golden records, on Slow One: another machine, "
+        "whose ratios hold better than its seconds",
+    ]
+    write("sgd", 1, "interrupted", step=500)  # of this machine
+    told = list(plan.report(plan.plan(overrides)))
+    assert "sgd     digits  2       1.94 h  2" in told
+    assert told[-1] == "  s a step: runs"
 
 
-def test_every_run_is_listed_where_asked(overrides, write, capsys):
-    done = write("adam", 0, "done")
-    assert exit_code("plan", *overrides, "each=true") == 0
-    told = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [done, "done", "-", "digits", "adam", "seed", "0"] in told
-    assert len([line for line in told if line[-2:-1] == ["seed"]]) == 4
+GRIDS = {
+    "one method": (["optimizer=adam"], 1),
+    "all on two tasks": (["optimizer=all", "task=digits,tinyshakespeare", "seed=0,1,2"], 15),
+    "several rates": (["optimizer=adam,sgd", "optimizer.lr=0.1,0.2,0.3"], 6),
+    "more than a screen has": (["optimizer=all", "optimizer.lr=0.1,0.2"], 16),
+    "more tasks than columns": (
+        ["optimizer=all", "task=digits,cifar10,cifar100,mnist,tinyshakespeare"],
+        15,
+    ),
+}
 
 
-def test_another_batch_size_is_another_setting(overrides, write):
+@pytest.mark.parametrize(("words", "rows"), GRIDS.values(), ids=GRIDS.keys())
+def test_a_plan_fits_a_screen(tmp_path, words, rows):
+    """A row a method and task, or a row a method; of what has no room it says how much."""
+    told = list(plan.report(plan.plan([*words, f"runs_dir={tmp_path}/none"])))
+    table = [line for line in told if line.split()[0] in plan.commandline.choices("optimizer")]
+    assert len(table) == rows
+    shown = [line for line in told if "python -m" not in line]
+    commands = len(told) - len(shown)
+    assert len(told) - 2 * commands <= 24  # what to do about unknown times has two lines a task
+    assert max(map(len, shown)) <= 100
+    if rows == 16:
+        assert "and 14 more rows; each=true lists every run" in told
+
+
+def test_another_batch_size_is_another_setting(overrides, write, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "GOLDEN", tmp_path / "no checkout")
     write("adam", 0, "done", values=["task.batch_size=32"])
     found = plan.plan([*overrides, "optimizer=adam"])
     assert found.known.keys() == {("digits", "small_cnn", "adam", 32, "fp32", None)}
@@ -187,7 +196,8 @@ def test_a_calibration_serves_where_no_run_does(overrides, write, monkeypatch):
     assert set(asked) == {"sgd"}
     # adam seed 1: 4,000 s; sgd: two times 1,000 s
     assert "time: 1.67 h of training one after another" in told
-    assert ["digits", "sgd", "2", "of", "2", "0.56", "0.5", "calibration"] in map(str.split, told)
+    assert "sgd     digits  2       33 min  0.5" in told
+    assert "  s a step: calibration" in told
 
 
 def test_the_calibration_of_a_machine_is_asked_where_there_is_one(make_config, tmp_path):
@@ -245,11 +255,11 @@ def test_of_a_run_under_way_only_the_rest_counts(make_config, write, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("durations", "jobs", "hours"),
+    ("durations", "jobs", "seconds"),
     [([], 2, 0), ([1, 2, 3], 1, 6), ([1, 2, 3], 3, 3), ([3, 1, 1, 1], 2, 3), ([1, 1, 1, 3], 2, 4)],
 )
-def test_runs_side_by_side_start_as_places_come_free(durations, jobs, hours):
-    assert estimate.hours_side_by_side([3600.0 * d for d in durations], jobs) == hours
+def test_runs_side_by_side_start_as_places_come_free(durations, jobs, seconds):
+    assert estimate.seconds_side_by_side(durations, jobs) == seconds
 
 
 def test_values_that_vary_tell_the_jobs_apart(tmp_path):
