@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from analysis.figures import scalar_control as figure
+from analysis.plots.missing import Missing
 from analysis.results.controls import controlled
 from analysis.results.load import load_results
 from analysis.tables import scalar_control as table
@@ -67,5 +68,6 @@ def test_without_a_control_both_say_what_makes_one(write_run: Any, runs_dir: Pat
     write_run("adam")
     results = load_results(runs_dir)
     assert table.build(results).empty
-    (_, command) = figure.build(results).texts
-    assert "control=scalar" in command.get_text()
+    missing = figure.build(results)
+    assert isinstance(missing, Missing)
+    assert "control=scalar" in missing.command

@@ -24,6 +24,7 @@ def test_every_verb_has_a_command(verb: str) -> None:
 )
 def test_an_unknown_key_is_told_with_the_nearest(verb: str) -> None:
     keys = {"data": "data_dirr=x", "golden": "outt=x", "recipes": "fil=x", "bench": "quik=true"}
+    keys["bench_sweep"] = "befor=x"
     typed = keys.get(verb, "runs_dirr=x")
     with pytest.raises(UserError) as refused:
         main.main([verb, *(["part=adafisher"] if verb == "bench" else []), typed])
@@ -34,7 +35,7 @@ def test_an_unknown_key_is_told_with_the_nearest(verb: str) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ([], "error: Missing command. Must be one of: bench, calibration, "),
+        ([], "error: Missing command. Must be one of: bench, bench_sweep, calibration, "),
         (["statu"], "error: Unknown command: 'statu'. Did you mean: status"),
         (["status", "runs"], "error: Invalid argument: 'runs'. Must be key=value, of: runs_dir."),
         (["status", "runs_dir="], "error: Missing value: runs_dir. Give it as runs_dir=<value>."),

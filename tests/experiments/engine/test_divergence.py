@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,11 @@ def test_what_is_shown_of_a_run_that_diverged_is_no_result(
     outcome = run.execute(make_config("budget.steps=2", LARGE_BATCH))
     assert outcome.status == "diverged"
     told = capsys.readouterr().err.splitlines()[-1]
-    assert told == "digits adam seed 0: diverged (validation_loss is nan at step 2)"
+    assert re.fullmatch(
+        r"digits adam seed 0: diverged \(validation_loss is nan at step 2\), "
+        rf"\d+\.\d s of training, run {outcome.run_id}",
+        told,
+    )
 
 
 def test_without_a_validation_split_test_decides(make_config: Any, spoil: Spoil) -> None:

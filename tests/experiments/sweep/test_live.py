@@ -226,7 +226,9 @@ def test_on_a_terminal_one_display_shows_the_sweep_and_leaves_its_lines(tmp_path
     sys.platform != "linux", reason="the end of a pseudo-terminal is read as on Linux"
 )
 def test_ctrl_c_gives_the_cursor_back_and_a_last_line(tmp_path):
-    code, shown = on_a_terminal(command(tmp_path, *SHORT, "budget.epochs=400"), stop_at="epoch 1")
+    code, shown = on_a_terminal(
+        command(tmp_path, *SHORT, "budget.epochs=400"), stop_at="validation accuracy"
+    )
     assert code == 130, shown
     assert "Traceback" not in shown
     assert "sweep of 2: 1 interrupted, 1 not started (0 from before)" in shown
