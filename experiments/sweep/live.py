@@ -24,6 +24,9 @@ _BAR, _LABEL = 16, 32  # letters, at most
 _ECHO = 3  # letters at the end of a line: a terminal writes ^C there, which must not wrap
 
 
+Likeness = tuple[str, ...]
+
+
 @contextlib.contextmanager
 def shown(
     shared: SweepFolder, configs: Sequence[RunConfig], parallel: int, *, prints: bool
@@ -165,27 +168,25 @@ class Board:
         for number, left in under_way.items():
             if left is not None:
                 whole.setdefault(number, time.monotonic() - self._began[number] + left)
+        known: dict[Likeness, list[float]] = {}
+        for number, seconds in whole.items():
+            for alike in self._alike(number):
+                known.setdefault(alike, []).append(seconds)
+        means = {alike: sum(found) / len(found) for alike, found in known.items()}
         total = 0.0
         for number in set(range(len(self._configs))) - set(outcomes):
             left = under_way.get(number)
-            expected = self._expected(number, whole) if left is None else left
-            if expected is None:
+            if left is None:
+                left = next((means[key] for key in self._alike(number) if key in means), None)
+            if left is None:
                 return None
-            total += expected
+            total += left
         return total / self._parallel
 
-    def _expected(self, number: int, whole: dict[int, float]) -> float | None:
-        """Give the mean duration of runs of the same method and task, of the task, or of all."""
-        own = self._configs[number]
-        for alike in (
-            lambda one: (one.task.name, one.optimizer.name) == (own.task.name, own.optimizer.name),
-            lambda one: one.task.name == own.task.name,
-            lambda one: True,
-        ):
-            known = [seconds for other, seconds in whole.items() if alike(self._configs[other])]
-            if known:
-                return sum(known) / len(known)
-        return None
+    def _alike(self, number: int) -> tuple[Likeness, ...]:
+        """Name what runs that take as long have in common, the nearest first."""
+        config = self._configs[number]
+        return (config.task.name, config.optimizer.name), (config.task.name,), ()
 
     def _clock(self, running: Sequence[int], outcomes: dict[int, Outcome]) -> None:
         now = time.monotonic()
