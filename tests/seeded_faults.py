@@ -240,9 +240,9 @@ FAULTS = (
     Fault(
         "matched-time-inverted",
         "experiments",
-        "int(wanted // sum(self.profile))",
-        "int(wanted * sum(self.profile))",
-        "test_half_the_cost_is_twice_the_steps",
+        "round(reference_steps / self.ratio)",
+        "round(reference_steps * self.ratio)",
+        "test_the_steps_are_those_of_the_reference_over_the_ratio",
     ),
     Fault(
         "group-of-one-seed",
