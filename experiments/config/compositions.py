@@ -143,7 +143,7 @@ class Compositions:
 
 def _moved(place: _Place, choice: Overrides) -> Composition | None:
     """Make the job from the same choice elsewhere, where it has no say in what else is changed."""
-    if place.like is None:
+    if place.like is None or not choice:  # what is not chosen is chosen by the place
         return None
     other, common = place.like
     base, there, here = other.made.get(choice), other.made[common], place.made[common]

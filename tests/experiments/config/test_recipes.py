@@ -78,6 +78,15 @@ def test_a_job_that_follows_from_others_is_the_one_that_hydra_composes(monkeypat
     assert rates == {0.1, 0.3, 0.0333, 0.003}
 
 
+def test_what_is_not_chosen_is_that_of_the_place():
+    """The model of a task is its own, also where another task was given the same one by name."""
+    kept = compositions.Compositions()
+    for task in ("digits", "tinyshakespeare"):
+        for model in ([], ["model=small_cnn"])[:: 1 if task == "digits" else -1]:
+            job = [f"task={task}", "optimizer=adam", *model]
+            assert ours(kept.of(job)) == by_hydra(job)
+
+
 @pytest.mark.parametrize(
     "typed",
     [
