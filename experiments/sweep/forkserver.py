@@ -12,7 +12,6 @@ the answer to its code comes, so that until then nobody else can have its number
 whoever lists the processes.
 """
 
-import atexit
 import contextlib
 import gc
 import importlib
@@ -22,14 +21,12 @@ import select
 import signal
 import socket
 import sys
-import threading
 import traceback
-import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from experiments.system import process, signals
+from experiments.system import exits, process, signals
 
 MESSAGE_BYTES = 2**16
 PATIENCE_SECONDS = 120.0
@@ -143,9 +140,7 @@ def _run(request: Mapping[str, Any], handlers: Mapping[int, Any], server: int) -
     """
     code = 1
     try:
-        atexit._clear()  # they would remove the folders of the server
-        weakref.finalize._registry.clear()  # type: ignore[attr-defined]
-        weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+        exits.forget_handlers()
         for number, handler in handlers.items():
             signal.signal(number, handler)
         if handlers[signal.SIGINT] != signal.SIG_IGN:
@@ -154,7 +149,7 @@ def _run(request: Mapping[str, Any], handlers: Mapping[int, Any], server: int) -
         for name, value in request["variables"].items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
         process.started = "forked"
-        _seed_anew()
+        seed_anew()
         from experiments.sweep import child
 
         sys.argv = [child.__file__, request["request"]]
@@ -164,16 +159,10 @@ def _run(request: Mapping[str, Any], handlers: Mapping[int, Any], server: int) -
     except BaseException:
         traceback.print_exc()
     finally:
-        with contextlib.suppress(BaseException):
-            threading._shutdown()  # type: ignore[attr-defined]
-            atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
-        os._exit(code)
+        exits.end_fork(code)
 
 
-def _seed_anew() -> None:
+def seed_anew() -> None:
     """Seed what the import seeded: alike in each run, a forgotten seed would look like care."""
     import numpy
     import torch

@@ -12,7 +12,6 @@ told are ``{"pid"}`` and then ``{"code"}``. The command is reaped when the conne
 number is nobody else's until then.
 """
 
-import atexit
 import contextlib
 import fcntl
 import gc
@@ -28,12 +27,13 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 import traceback
-import weakref
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+
+from experiments.sweep.forkserver import seed_anew
+from experiments.system import exits
 
 SOCKET = "socket"
 MESSAGE_BYTES = 2**17
@@ -165,9 +165,7 @@ def be(request: Mapping[str, Any], files: Sequence[int]) -> NoReturn:
     """Be the command, from here to the end of the process."""
     code = 1
     try:
-        atexit._clear()
-        weakref.finalize._registry.clear()  # type: ignore[attr-defined]
-        weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+        exits.forget_handlers()
         os.setpgid(0, request["group"])
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for number in request["ignored"]:
@@ -176,7 +174,7 @@ def be(request: Mapping[str, Any], files: Sequence[int]) -> NoReturn:
         os.environ.clear()
         os.environ.update(request["environment"])
         os.chdir(request["folder"])
-        _seed_anew()
+        seed_anew()
         code = _run(request["words"])
     except SystemExit as error:
         code = _code(error)
@@ -188,13 +186,7 @@ def be(request: Mapping[str, Any], files: Sequence[int]) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
-        with contextlib.suppress(BaseException):
-            threading._shutdown()  # type: ignore[attr-defined]
-            atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
-        os._exit(code)
+        exits.end_fork(code)
 
 
 def _run(words: Sequence[str]) -> int:
@@ -251,15 +243,6 @@ def _close_all_but(kept: Collection[int]) -> None:
         if int(name) not in kept:
             with contextlib.suppress(OSError):  # that of the listing
                 os.close(int(name))
-
-
-def _seed_anew() -> None:
-    """Seed what was seeded when it was loaded: alike in each command, it would look like care."""
-    import numpy
-    import torch
-
-    torch.seed()
-    numpy.random.seed()
 
 
 if __name__ == "__main__":
