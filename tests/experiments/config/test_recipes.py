@@ -61,12 +61,16 @@ def ours(made):
     }
 
 
-def test_a_job_that_follows_from_others_is_the_one_that_hydra_composes(monkeypatch):
-    asked = []
+@pytest.fixture
+def asked(monkeypatch):
+    """The jobs that Hydra was asked to compose."""
+    jobs = []
     plain = compositions.compose_job
-    monkeypatch.setattr(
-        compositions, "compose_job", lambda *a, **k: asked.append(a) or plain(*a, **k)
-    )
+    monkeypatch.setattr(compositions, "compose_job", lambda job: jobs.append(job) or plain(job))
+    return jobs
+
+
+def test_a_job_that_follows_from_others_is_the_one_that_hydra_composes(asked):
     kept = compositions.Compositions()
     made = {tuple(job): kept.of(job) for job in SAMPLE}
     # Two methods for each family of models, as these have hyperparameters of their own, another
@@ -105,12 +109,7 @@ def test_values_are_set_on_the_choices_as_hydra_does(typed):
         assert ours(kept.of(job)) == by_hydra(job)
 
 
-def test_values_need_no_composing(monkeypatch):
-    asked = []
-    plain = compositions.compose_job
-    monkeypatch.setattr(
-        compositions, "compose_job", lambda *a, **k: asked.append(a) or plain(*a, **k)
-    )
+def test_values_need_no_composing(asked):
     kept = compositions.Compositions()
     rates = [kept.of([f"optimizer.lr={lr}", f"seed={lr}"]).config.optimizer.lr for lr in (1, 2, 3)]
     assert rates == [1, 2, 3]
