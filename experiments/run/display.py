@@ -6,7 +6,6 @@ sweep shows all that run at once (`experiments/sweep/live.py`).
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -55,13 +54,13 @@ class Display:
     Args:
         title: What every line begins with.
         shown: False in the processes of a run that only compute.
+        progress: The file in which a run of a sweep notes where it stands; None: of no sweep.
     """
 
-    def __init__(self, title: str, *, shown: bool = True) -> None:
+    def __init__(self, title: str, *, shown: bool = True, progress: Path | None = None) -> None:
         self._title = plain_line(title)
         self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not shown)
-        noted = os.environ.get(log.PROGRESS_VARIABLE) if shown else None
-        self._noted = None if noted is None else Path(noted)
+        self._progress = progress if shown else None
         self._live = shown and log.on_terminal()
         self._bar: Progress | None = None
         self._bar_task: TaskID | None = None
@@ -73,14 +72,14 @@ class Display:
     def line(self, text: str) -> None:
         """Print one line about the run."""
         line = f"{self._title}: {plain(text)}"
-        if not (self._console.quiet or log.noted(line)):
+        if not (self._console.quiet or log.noted(line, self._progress)):
             self._console.print(line, markup=False)
 
     @contextlib.contextmanager
     def live(self, built: "Built") -> Iterator[None]:
         """Show the progress of ``built`` for as long as the context lasts."""
         self._built = built
-        if not self._live or self._noted is not None:
+        if not self._live or self._progress is not None:
             yield
             return
         columns = (
@@ -101,9 +100,9 @@ class Display:
             self._began is None
         ):  # the rate of this attempt; an earlier one may have been on another machine
             self._began = (trainer.counters.train_seconds, trainer.counters.step)
-        to_note = self._noted is not None and now - self._noted_at >= _LIVE_SECONDS
+        to_note = self._progress is not None and now - self._noted_at >= _LIVE_SECONDS
         waits = _LIVE_SECONDS if self._bar else _PLAIN_SECONDS
-        to_show = now - self._shown_at >= waits and not (self._noted is not None and self._live)
+        to_show = now - self._shown_at >= waits and not (self._progress is not None and self._live)
         if not to_note and not to_show:
             return
         built, counters = trainer.built, trainer.counters
@@ -170,12 +169,12 @@ class Display:
         return outcome
 
     def _note(self, facts: Mapping[str, Any]) -> None:
-        assert self._noted is not None
+        assert self._progress is not None
         with contextlib.suppress(OSError):  # a sweep's folder may be gone, or the disk full
             # As a whole: a reader that finds half of it would take the run for one that begins.
-            partial = self._noted.with_suffix(".partial")
+            partial = self._progress.with_suffix(".partial")
             partial.write_text(json.dumps(facts), encoding="utf-8")
-            partial.replace(self._noted)
+            partial.replace(self._progress)
 
     def _seconds_left(self, trainer: "Trainer") -> float | None:
         counters = trainer.counters

@@ -13,6 +13,7 @@ from experiments.records.outcome import Outcome
 from experiments.records.store import RunFolder, settled
 from experiments.run.attempt import attempt
 from experiments.run.display import Display
+from experiments.system import log
 from experiments.timing import calibration
 from experiments.tracking.mirror import mirror_settled, subject_of_run
 
@@ -38,7 +39,8 @@ def execute(config: RunConfig | Values, *, position: str = "") -> Outcome:
         _all_present(),
         join(pick_device(config.device)) as world,
     ):
-        display = Display(f"{position} {config.label}".strip(), shown=world.leads)
+        title, progress = f"{position} {config.label}".strip(), log.progress_file()
+        display = Display(title, shown=world.leads, progress=progress)
         folder = RunFolder(config.runs_dir, config.run_id)
         shows_remarks = not position  # in a sweep every seed would repeat them
 

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from experiments.config import commandline
 from experiments.config.compositions import compose_job
 from experiments.config.run_config import RunConfig
+from experiments.config.suite_keys import KEYS
 from experiments.errors import UserError
 from experiments.system.cores import side_by_side
 
@@ -102,10 +103,7 @@ def launch(config: DictConfig, job: Callable[[int], None], numbers: Sequence[int
         hydra_context=context, task_function=called, config=config
     )
     # What a run is made of is not for the launcher, which copies it for each job.
-    sections = [
-        key for key in config if OmegaConf.is_dict(config._get_node(key)) and key != "hydra"
-    ]
-    rest = OmegaConf.masked_copy(config, [str(key) for key in config if key not in sections])
+    rest = OmegaConf.masked_copy(config, [str(key) for key in config if key not in KEYS])
     launcher.setup(hydra_context=context, task_function=called, config=rest)
     launcher.launch([[f"{_NUMBER}={number}"] for number in numbers], 0)
     callbacks.on_multirun_end(config=config, config_name=None)

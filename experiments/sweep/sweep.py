@@ -75,8 +75,7 @@ def execute_job(config: RunConfig, sweep: Sweep, *, number: int) -> None:
     position = f"run {number + 1}/{sweep.size}"
     folder = RunFolder(config.runs_dir, config.run_id)
     label = config.label
-    with _noting(shared, number):
-        display = Display(f"{position} {label}")
+    display = Display(f"{position} {label}", progress=shared.progress_file(number))
     anew = config.debug is not None
     try:
         earlier = (
@@ -128,16 +127,6 @@ def _note(shared: SweepFolder, config: RunConfig, number: int, outcome: Outcome)
     shared.note(number, outcome)
     if config.fail_fast and outcome.status in FAULTS:
         shared.stop(FAIL_FAST)
-
-
-@contextlib.contextmanager
-def _noting(shared: SweepFolder, number: int) -> Iterator[None]:
-    """Have a display that is made meanwhile note its lines where the sweep shows them."""
-    os.environ[log.PROGRESS_VARIABLE] = str(shared.progress_file(number))
-    try:
-        yield
-    finally:
-        del os.environ[log.PROGRESS_VARIABLE]
 
 
 @contextlib.contextmanager

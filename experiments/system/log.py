@@ -28,7 +28,7 @@ class _Formatter(logging.Formatter):
 
 class _Handler(logging.StreamHandler):
     def emit(self, record: logging.LogRecord) -> None:
-        if not noted(self.format(record)):
+        if not noted(self.format(record), progress_file()):
             super().emit(record)
 
 
@@ -37,13 +37,23 @@ def on_terminal() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") not in (None, "", "dumb", "unknown")
 
 
-def noted(line: str) -> bool:
-    """Hand a line to the sweep that shows its runs on this terminal; False where none does."""
+def progress_file() -> Path | None:
+    """Name the file in which this run of a sweep notes where it stands; None if it is of none."""
     path = os.environ.get(PROGRESS_VARIABLE)
-    if path is None or not on_terminal():
+    return None if path is None else Path(path)
+
+
+def noted(line: str, progress: Path | None) -> bool:
+    """Hand a line to the sweep that shows its runs on this terminal; False where none does.
+
+    Args:
+        line: The line.
+        progress: As ``progress_file`` gives it.
+    """
+    if progress is None or not on_terminal():
         return False
     with contextlib.suppress(OSError):
-        with Path(path).with_name(LINES_FILE).open("ab", buffering=0) as handle:
+        with progress.with_name(LINES_FILE).open("ab", buffering=0) as handle:
             handle.write(json.dumps(line).encode() + b"\n")
         return True
     return False
