@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from adafisher.factors import factor_dtype
 from adafisher.layers.layer import Layer, Pool
 from adafisher.scalars import as_number
+from adafisher.squares import factor_dtype
 
 FACTORS = ("activation_diag", "grad_diag")
 SUMS = ("activation_sum", "grad_sum")

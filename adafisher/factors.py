@@ -15,61 +15,19 @@ Appendix A.3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache, reduce
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_CHUNK_ELEMENTS = 1 << 20  # 4 MiB in float32: few calls, as threads meet after each; still cached
+from adafisher.squares import factor_dtype, square_sum
 
-
-def factor_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Give the dtype of a tensor's factors: float64 stays, everything narrower becomes float32."""
-    return torch.promote_types(dtype, torch.float32)
-
-
-def square_sum(x: Tensor, dims: Sequence[int]) -> Tensor:
-    """Sum the squares over ``dims``, accumulated in at least float32.
-
-    Nothing of the size of ``x`` is allocated where its first axis is summed.
-
-    Args:
-        x: Any shape.
-        dims: Axes to sum over; no axis gives the squares themselves.
-
-    Returns:
-        ``x`` squared without ``dims``.
-    """
-    if not dims:
-        return x.to(factor_dtype(x.dtype)).square()
-    if x.device.type == "cpu" and 0 in dims:
-        return folded_square_sum(x, dims)
-    return reduced_square_sum(x, dims)
-
-
-def folded_square_sum(x: Tensor, dims: Sequence[int]) -> Tensor:
-    """Take ``square_sum`` by folding the first axis, a cache-sized chunk at a time.
-
-    On the CPU this takes a third of the time of squaring first, which writes the squares out, and
-    the norms of ``torch.linalg`` do not vectorise over outer axes.
-    """
-    dtype = factor_dtype(x.dtype)
-    leading = next((i for i, axis in enumerate(dims) if i != axis), len(dims))
-    if leading > 1 and x.is_contiguous():
-        x, dims = x.flatten(0, leading - 1), [0, *(axis - leading + 1 for axis in dims[leading:])]
-    chunk = max(1, _CHUNK_ELEMENTS * x.shape[0] // max(1, x.numel()))
-    first, *others = x.split(chunk)
-    total = first.to(dtype).square()
-    for part in others:
-        part = part.to(dtype)
-        total[: part.shape[0]].addcmul_(part, part)
-    return total.sum(tuple(dims))
-
-
-def reduced_square_sum(x: Tensor, dims: Sequence[int]) -> Tensor:
-    """Take ``square_sum`` as one reduction, which is what an accelerator does best."""
-    return torch.linalg.vector_norm(x, dim=tuple(dims), dtype=factor_dtype(x.dtype)).square_()
+_FEW_MEETINGS = 1 << 17  # a product of one matrix of so many entries costs less than two products
+_Axis = Any  # of `_axis_meetings` or `_transposed_meetings`
 
 
 def linear_activation_sum(x: Tensor, *, bias: bool) -> Tensor:
@@ -124,7 +82,7 @@ def conv_activation_sum(
 
         H_sum[c, k] = sum_t M[c, stride * t + dilation * k],    M = sum_b pad(x_b) * pad(x_b),
 
-    so that only the one map ``M`` is unfolded, an axis at a time.
+    an axis at a time.
 
     Args:
         x: Layer input, ``[batch, channels, *spatial]``, any number of spatial axes.
@@ -141,20 +99,10 @@ def conv_activation_sum(
         ``[groups, channels / groups * prod(kernel_size) (+ 1)]``, in the order of the weight's
         trailing axes.
     """
-    energy = square_sum(x, (0,))
-    if any(side for pair in padding for side in pair):
-        # F.pad lists the last axis first. Padding copies entries or adds zeros, so padding the
-        # squares is squaring the padded.
-        sides = [side for pair in reversed(padding) for side in pair]
-        mode = "constant" if padding_mode == "zeros" else padding_mode
-        energy = F.pad(energy.unsqueeze(0), sides, mode=mode).squeeze(0)
-    positions = x.shape[0]
-    axes = zip(kernel_size, stride, dilation, output_size, strict=True)
-    for axis, (kernel, step, spacing, size) in enumerate(axes, start=1):
-        windows = energy.unfold(axis, step * (size - 1) + 1, spacing).narrow(axis, 0, kernel)
-        energy = windows[..., ::step].sum(-1)
-        positions *= size
-    return _augment(energy.reshape(groups, -1), positions if bias else None)
+    axes = zip(x.shape[2:], output_size, kernel_size, stride, dilation, padding, strict=True)
+    met = _met(square_sum(x, (0,)), _meetings(tuple(axes), padding_mode, x.device))
+    rows = x.shape[0] * math.prod(output_size)
+    return _augment(met.reshape(groups, -1), rows if bias else None)
 
 
 def conv_transpose_activation_sum(
@@ -192,17 +140,90 @@ def conv_transpose_activation_sum(
     Returns:
         ``[groups, channels / groups * prod(kernel_size) (+ 1)]``, the kernel not flipped.
     """
-    energy = square_sum(x, (0,))
-    positions = x.shape[0]
-    axes = zip(kernel_size, stride, padding, dilation, output_size, strict=True)
-    for axis, (kernel, step, cut, spacing, size) in enumerate(axes, start=1):
-        i = torch.arange(energy.shape[axis], device=x.device)
-        k = torch.arange(kernel, device=x.device)
-        reached = step * i[:, None] + spacing * k - cut
-        meets = ((reached >= 0) & (reached < size)).to(energy.dtype)
-        energy = torch.tensordot(energy, meets, dims=([axis], [0])).movedim(-1, axis)
-        positions *= size
-    return _augment(energy.reshape(groups, -1), positions if bias else None)
+    axes = zip(x.shape[2:], output_size, kernel_size, stride, dilation, padding, strict=True)
+    met = _met(square_sum(x, (0,)), _meetings(tuple(axes), "transposed", x.device))
+    rows = x.shape[0] * math.prod(output_size)
+    return _augment(met.reshape(groups, -1), rows if bias else None)
+
+
+def _met(energy: Tensor, meetings: Sequence[Tensor]) -> Tensor:
+    """Sum ``M`` over the positions that each entry of the kernel meets.
+
+    In float64, which autocast leaves alone and which no lower precision of matrix products is for.
+
+    Args:
+        energy: ``M``, ``[channels, *spatial]``.
+        meetings: Of ``_meetings``.
+
+    Returns:
+        ``[channels, *kernel_size]``, or with its trailing axes in one.
+    """
+    met = energy.reshape(len(energy), *map(len, meetings)).to(meetings[0].dtype)
+    for axis in range(met.dim() - 1, 0, -1):
+        met = (met.movedim(axis, -1) @ meetings[axis - 1]).movedim(-1, axis)
+    return met.to(energy.dtype)
+
+
+@lru_cache(maxsize=256)
+def _meetings(axes: tuple[_Axis, ...], mode: str, device: torch.device) -> list[Tensor]:
+    """Count for how many outputs an entry of the kernel meets a place, ``[size, kernel]`` an axis.
+
+    Args:
+        axes: Size, outputs, kernel size, stride, dilation and padding of each axis.
+        mode: The padding mode, or ``transposed``.
+        device: Where to.
+
+    Returns:
+        A matrix an axis; where they are small a single one, of all places and all entries.
+    """
+    counts = [
+        _transposed_meetings(*axis, device=device)
+        if mode == "transposed"
+        else _axis_meetings(*axis, mode=mode, device=device)
+        for axis in axes
+    ]
+    if math.prod(x.numel() for x in counts) <= _FEW_MEETINGS:
+        return [reduce(torch.kron, counts)]
+    return counts
+
+
+def _axis_meetings(
+    size: int,
+    outputs: int,
+    kernel: int,
+    stride: int,
+    dilation: int,
+    padding: tuple[int, int],
+    *,
+    mode: str,
+    device: torch.device,
+) -> Tensor:
+    places = torch.arange(1.0, size + 1, device=device).view(1, 1, size)  # 0 is the zeros' place
+    read = F.pad(places, padding, mode="constant" if mode == "zeros" else mode).flatten().long()
+    read = read.unfold(0, stride * (outputs - 1) + 1, dilation)[:kernel, ::stride]
+    counts = torch.zeros(kernel, size + 1, dtype=_wide(device), device=device)
+    counts.scatter_add_(1, read, torch.ones_like(read, dtype=counts.dtype))
+    return torch.empty(size, kernel, dtype=counts.dtype, device=device).copy_(counts[:, 1:].T)
+
+
+def _transposed_meetings(
+    size: int,
+    outputs: int,
+    kernel: int,
+    stride: int,
+    dilation: int,
+    padding: int,
+    *,
+    device: torch.device,
+) -> Tensor:
+    places = torch.arange(size, device=device)[:, None]
+    reached = stride * places + dilation * torch.arange(kernel, device=device) - padding
+    return ((reached >= 0) & (reached < outputs)).to(_wide(device))
+
+
+def _wide(device: torch.device) -> torch.dtype:
+    """Give the widest dtype of a device: Apple's has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def token_counts(

@@ -14,7 +14,7 @@ OURS = ("adafisher", "analysis", "conf", "experiments", "tests")
 STDLIB = ("experiments.records", "experiments.system", "experiments.errors")
 READ_BY_ANALYSIS = ("experiments.records", "experiments.system.output")
 WRITERS = ("experiments.records.store", "experiments.records.states")
-PURE = ("adafisher.fisher", "adafisher.factors", "adafisher.reference")
+PURE = ("adafisher.fisher", "adafisher.native", "adafisher.reference")
 # Upper may import lower; names between two bars do not import one another.
 ORDERS = {
     "experiments": "__main__ | train | tuning studies replay bench | sweep | run | timing"
@@ -24,7 +24,7 @@ ORDERS = {
     " | render | results | statistics | style",
     "adafisher": "by_name | optimizer | stats | curvature"
     " | checkpoint arguments groups | capture execution | layers"
-    " | factors fisher coverage reasons scalars reference",
+    " | factors fisher coverage reasons scalars reference | squares | native",
 }
 
 

@@ -224,9 +224,11 @@ class Capture:
 
     def wants(self, layer: Layer) -> bool:
         """Tell whether a tracked parameter of the layer is being trained in this step."""
-        return self.armed and any(
-            param.requires_grad and param in self.tracked for _, param in layer.roles()
-        )
+        if self.armed:
+            for _, param in layer.roles():
+                if param.requires_grad and param in self.tracked:
+                    return True
+        return False
 
     @torch.no_grad()
     def watch(

@@ -237,9 +237,9 @@ class AccumulateGradHook:
 
 
 @torch._disable_dynamo
-def outside_of_the_graph(function: Callable[..., None], *args: Any) -> None:
+def outside_of_the_graph(function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
     """Call a hook between two compiled graphs: what it pools and when is no part of a graph."""
-    function(*args)
+    function(*args, **kwargs)
 
 
 def _own(module: nn.Module) -> list[int]:

@@ -48,7 +48,11 @@ class Reader:
 
     def _see(self, layer: Layer, x: Tensor, output: Tensor, call: Any) -> None:
         capture = self._capture()
-        if capture is not None and output.requires_grad and capture.wants(layer):
+        if capture is None or not output.requires_grad or not capture.wants(layer):
+            return
+        if torch.compiler.is_compiling():
+            outside_of_the_graph(capture.watch, layer, x, output, module=layer.module, call=call)
+        else:
             capture.watch(layer, x, output, module=layer.module, call=call)
 
     def is_dead(self) -> bool:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from adafisher.execution.step import SCALARS, fused_step_
-from adafisher.factors import factor_dtype
+from adafisher.squares import factor_dtype
 
 Matrices = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 

@@ -20,8 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adafisher.factors import factor_dtype
 from adafisher.fisher import CurvatureTerm
+from adafisher.squares import factor_dtype
 
 
 class Hyperparameters(NamedTuple):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from adafisher import factors
 from adafisher.fisher import CurvatureTerm
 from adafisher.layers.rule import Factors, LayerRule
+from adafisher.squares import factor_dtype
 
 
 def affine_term(
@@ -121,7 +122,7 @@ def _attention_term(
 
 
 def _token_counts(module: Any, tokens: Tensor, output: Tensor) -> Tensor:
-    dtype = factors.factor_dtype(output.dtype)
+    dtype = factor_dtype(output.dtype)
     return factors.token_counts(tokens, module.num_embeddings, module.padding_idx, dtype)
 
 
@@ -134,7 +135,7 @@ def _bag_counts(call: Any, tokens: Tensor, output: Tensor) -> Tensor:
         token_weights=call.per_sample_weights,
         mean=call.mode == "mean",
         include_last_offset=call.include_last_offset,
-        dtype=factors.factor_dtype(output.dtype),
+        dtype=factor_dtype(output.dtype),
     )
 
 

@@ -22,6 +22,7 @@ from adafisher.layers.affine import (
 from adafisher.layers.forms import match_form
 from adafisher.layers.norms import NORM_RULES, scale_term
 from adafisher.layers.rule import LayerRule
+from adafisher.squares import square_sum
 
 NORM_LAYERS = tuple(NORM_RULES)
 SUPPORTED = (
@@ -126,7 +127,7 @@ def register_layer(
     def activation_sum(module: Any, x: Tensor, _output: Tensor) -> Tensor:
         rows = of_input(module, x)
         if form == "scale":
-            return factors.square_sum(rows, (0,))
+            return square_sum(rows, (0,))
         return factors.linear_activation_sum(
             rows, bias=getattr(module, bias_name, None) is not None
         )
@@ -143,7 +144,7 @@ def register_layer(
     _REGISTERED[kind] = LayerRule(
         name=kind.__qualname__,
         activation_sum=activation_sum,
-        grad_sum=lambda m, g: factors.square_sum(of_grad(m, g), (0,)),
+        grad_sum=lambda m, g: square_sum(of_grad(m, g), (0,)),
         rows=lambda m, y: of_grad(m, y).shape[0],
         term=term,
         weight=weight,

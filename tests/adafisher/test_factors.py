@@ -1,5 +1,6 @@
 """The folded convolution factor against explicit patches, over random geometries."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -9,14 +10,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from adafisher import factors
+from adafisher import squares
 from adafisher.factors import (
     conv_activation_sum,
     conv_transpose_activation_sum,
-    folded_square_sum,
-    reduced_square_sum,
-    square_sum,
 )
+from adafisher.squares import reduced_square_sum, square_sum
 from tests.support.reference import conv_patches, transposed_patches
 
 MODES = {
@@ -164,23 +163,77 @@ def test_half_precision_is_squared_in_float32() -> None:
     assert torch.equal(sums, torch.full((2,), 360000.0))
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 24, 50, 1 << 18])
+@pytest.mark.parametrize(("chunk", "few"), [(1, 1), (7, 99), (24, 1), (50, 99), (1 << 18, 1)])
 @pytest.mark.parametrize("dims", [[0], range(2), [0, 2], [0, 1, 3], [0, 2, 3]])
 @pytest.mark.parametrize("shape", [(5, 2, 3, 4), (1, 2, 3, 4), (0, 2, 3, 4)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_square_sums_without_squares(
     monkeypatch: pytest.MonkeyPatch,
     chunk: int,
+    few: int,
     dims: list[int],
     shape: tuple[int, ...],
     layout: torch.memory_format,
 ) -> None:
-    monkeypatch.setattr(factors, "_CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(squares, "_FOLD_ELEMENTS", chunk)
+    monkeypatch.setattr(squares, "_FEW_POSITIONS", few)
+    monkeypatch.setattr(squares, "_of_thread", threading.local())
     x = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=layout)
     expected = (x * x).sum(tuple(dims))
-    for way in (folded_square_sum, reduced_square_sum):
+    for way in (square_sum, reduced_square_sum):
         torch.testing.assert_close(way(x, dims), expected, rtol=1e-13, atol=1e-13)
         half = x.bfloat16()
         assert way(half, dims).dtype is torch.float32
-        squares = half.float().square().sum(tuple(dims))
-        torch.testing.assert_close(way(half, dims), squares, rtol=1e-5, atol=1e-5)
+        sums = half.float().square().sum(tuple(dims))
+        torch.testing.assert_close(way(half, dims), sums, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.randn(6, 5, 8)[:, ::2],
+        torch.randn(6, 5, 1).expand(6, 5, 8),
+        torch.randn(6, 8).expand(5, 6, 8),
+        torch.randn(8, 6, 5).permute(1, 2, 0),
+        torch.randn(5, 8, 6).permute(2, 0, 1),
+    ],
+    ids=["gaps", "repeated entries", "repeated rows", "rows last", "rows within"],
+)
+@pytest.mark.parametrize("dims", [[0], [1], [2], [0, 1], [0, 2], [1, 2], [0, 1, 2]])
+def test_square_sums_wherever_the_entries_lie(x: Tensor, dims: list[int]) -> None:
+    expected = x.double().square().sum(dims)
+    torch.testing.assert_close(square_sum(x, dims).double(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_square_sums_of_threads_do_not_meet() -> None:
+    xs = [torch.full((64, 64), float(i)) for i in range(8)]
+    found: dict[int, set[float]] = {}
+
+    def fold(i: int) -> None:
+        found[i] = {float(v) for _ in range(200) for v in square_sum(xs[i], [0]).unique()}
+
+    threads = [threading.Thread(target=fold, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {i: {64.0 * i * i} for i in range(8)}
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_convolution_s_factor_keeps_its_precision_under_autocast(transposed: bool) -> None:
+    x = torch.randn(4, 6, 9, 9, generator=torch.Generator().manual_seed(0))
+    geometry: Any = {"kernel_size": [3, 3], "stride": [2, 2], "dilation": [1, 1], "groups": 1}
+    if transposed:
+        geometry |= {"padding": [1, 1], "bias": True}
+        found = [conv_transpose_activation_sum(t, [17, 17], **geometry) for t in (x, x.double())]
+    else:
+        geometry |= {"padding": [(1, 1)] * 2, "padding_mode": "zeros", "bias": True}
+        found = [conv_activation_sum(t, [5, 5], **geometry) for t in (x, x.double())]
+    with torch.autocast("cpu", torch.bfloat16):
+        if transposed:
+            under = conv_transpose_activation_sum(x, [17, 17], **geometry)
+        else:
+            under = conv_activation_sum(x, [5, 5], **geometry)
+    torch.testing.assert_close(found[0].double(), found[1], rtol=1e-6, atol=0.0)
+    assert torch.equal(under, found[0])
