@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,13 +13,15 @@ from adafisher import checkpoint
 from adafisher.arguments import FactorOptions
 from adafisher.capture.capture import Capture
 from adafisher.coverage import warn_dropped, warn_partial, warn_unseen
-from adafisher.execution.batched import all_finite, min_max_all
+from adafisher.execution.batched import Flat, all_finite, lay_out, min_max_all
 from adafisher.execution.distributed import Synchronizer
 from adafisher.execution.scaling import Scale, divide
 from adafisher.execution.sharding import shard_terms
 from adafisher.fisher import CurvatureTerm, join_terms
 from adafisher.layers.layer import Layer
 from adafisher.layers.rule import Factors
+
+_NO_TERMS: list[CurvatureTerm] = []  # always the same, so that whoever has it sees no change
 
 
 class Curvature:
@@ -47,7 +49,9 @@ class Curvature:
         self.step_count = 0
         self.identity_steps: dict[str, int] = {}
         self._warned: set[str] = set()
+        self._flats: list[Flat] = []
         self._terms: dict[Tensor, list[CurvatureTerm]] = {}
+        self._copied: Iterable[Tensor] = []  # whose terms do not follow the averages
         self._is_loaded = False
 
     @property
@@ -57,25 +61,33 @@ class Curvature:
 
     def terms(self, param: Tensor) -> list[CurvatureTerm]:
         """Give the curvature of a parameter as of the last refresh; empty without an estimate."""
-        return self._terms.get(param, [])
+        return self._terms.get(param, _NO_TERMS)
 
     def count_identity(self, name: str, param: Tensor) -> None:
-        """Count a step of a parameter, if it has none where it could have some."""
-        if param in self.owners and not self.terms(param):
+        """Count a step of a parameter without curvature, if it could have some."""
+        if param in self.owners:
             self.identity_steps[name] = self.identity_steps.get(name, 0) + 1
 
     def tensors(self, layer: Layer) -> list[Tensor | None]:
-        """List what is kept for a layer: averages, waiting rows, the terms of its parameters."""
+        """List what is kept for a layer: averages, waiting rows, the normalised averages."""
         kept = [layer.activation_diag, layer.grad_diag]
         kept += [layer.pool.activation_sum, layer.pool.grad_sum]
-        return kept + [t for _, param in layer.roles() for pair in self.terms(param) for t in pair]
+        for flat in self._flats:
+            if layer in flat.layers:
+                kept += flat.factors[flat.layers.index(layer)]
+        return kept
 
-    def start_refresh(self) -> None:
-        """Send off what the other ranks need; ``refresh`` waits for theirs."""
-        if self.capture.armed:
-            for layer in self.capture.layers.values():
-                layer.pool.settle()
-            self.synchronizer.start(list(self.capture.layers.values()))
+    def start_refresh(self) -> bool:
+        """Send off what the other ranks need, if there are any, for whose part ``refresh`` waits.
+
+        Returns:
+            Whether there are any.
+        """
+        if not self.capture.armed:
+            return False
+        for layer in self.capture.layers.values():
+            layer.pool.settle()
+        return self.synchronizer.start(list(self.capture.layers.values()))
 
     def refresh(self, loss_scale: Scale = 1.0) -> None:
         """Take the pooled rows into the averages, if this is a step for it.
@@ -91,24 +103,8 @@ class Curvature:
         ranks = self.synchronizer.finish()
         fresh = [layer for layer in self.capture.layers.values() if layer.pool.rows]
         uncalled = self.capture.uncalled()  # only now: another rank's rows are here too
-        estimates = [(h, divide(s, loss_scale)) for h, s in (layer.estimate() for layer in fresh)]
-        if self.options.patch_mean:
-            sizes = [layer.rule.patch_size(layer.module) for layer in fresh]
-            estimates = [(h / size, s) for (h, s), size in zip(estimates, sizes, strict=True)]
-        if ranks > 1:  # each rank's output gradients are ``ranks`` times those of the mean loss
-            estimates = [(h, s / ranks**2) for h, s in estimates]
-        start = float(self.options.factor_init == "ones")
-        dropped: list[str] = []
-        finites = all_finite(estimates)
-        if self.options.normalize == "before":
-            estimates = self._min_max(estimates)
-        for layer, estimate, finite in zip(fresh, estimates, finites, strict=True):
-            if finite:
-                layer.average(estimate, self.options.gammas, start)
-            else:
-                layer.dropped += 1
-                dropped.append(layer.name)
-        self._warn_once(warn_dropped, dropped)
+        dropped = self._average(fresh, loss_scale, ranks)
+        self._warn_once(warn_dropped, [layer.name for layer in dropped])
         self.capture.clear()
         self._rebuild()
         self._warn_once(warn_unseen, [layer.name for layer in uncalled if self._is_plain(layer)])
@@ -142,6 +138,34 @@ class Curvature:
         self._rebuild()
         self._arm()
 
+    def _average(self, fresh: list[Layer], loss_scale: Scale, ranks: int) -> list[Layer]:
+        """Take the rows of layers into their averages; give those whose rows are not finite."""
+        sums: list[Tensor] = []
+        divisors: list[float] = []
+        for layer in fresh:
+            h, s, rows = layer.sums()
+            size = layer.rule.patch_size(layer.module) if self.options.patch_mean else 1
+            sums += (h, s)
+            # Each rank's output gradients are ``ranks`` times those of the mean loss.
+            divisors += (rows * size, rows * ranks**2)
+        gammas, flats = self.options.gammas, [flat for flat in self._flats if flat.holds(fresh)]
+        if flats and flats[0].average(sums, divisors, loss_scale, gammas):
+            return []
+        flat = [x / divisor for x, divisor in zip(sums, divisors, strict=True)]
+        estimates = list(zip(flat[::2], (divide(s, loss_scale) for s in flat[1::2]), strict=True))
+        finites = all_finite(estimates)
+        if self.options.normalize == "before":
+            estimates = self._min_max(estimates)
+        start = float(self.options.factor_init == "ones")
+        dropped: list[Layer] = []
+        for layer, estimate, finite in zip(fresh, estimates, finites, strict=True):
+            if finite:
+                layer.average(estimate, gammas, start)
+            else:
+                layer.dropped += 1
+                dropped.append(layer)
+        return dropped
+
     def _warn_once(self, warn: Callable[[list[str]], None], names: list[str]) -> None:
         if names and warn.__name__ not in self._warned:
             self._warned.add(warn.__name__)
@@ -167,24 +191,47 @@ class Curvature:
         return list(zip(flat[::2], flat[1::2], strict=True))
 
     def _rebuild(self) -> None:
-        found = {layer: layer.averages() for layer in self.capture.layers.values()}
-        usable = {
-            layer: averages
-            for layer, averages in found.items()
-            if averages is not None and not any(is_lazy(param) for _, param in layer.roles())
-        }
-        if self.options.normalize == "after":
-            usable = dict(zip(usable, self._min_max(list(usable.values())), strict=True))
-        self._terms = {
-            param: shard_terms(
-                join_terms(
-                    [
-                        layer.rule.term(layer.module, role, *usable[layer])
-                        for layer, role in owners
-                        if layer in usable
-                    ]
-                ),
-                param,
-            )
-            for param, owners in self.owners.items()
-        }
+        """Normalise the averages, and form the terms that do not follow them by themselves."""
+        usable = [
+            layer
+            for layer in self.capture.layers.values()
+            if layer.averages() and not any(is_lazy(param) for _, param in layer.roles())
+        ]
+        if self.options.normalize == "before":
+            self._terms = {}
+            self._form_terms(self.owners, {layer: layer.averages() for layer in usable})
+            return
+        is_laid_out = all(flat.holds(flat.layers) for flat in self._flats)
+        if not is_laid_out or {x for flat in self._flats for x in flat.layers} != set(usable):
+            self._flats, self._terms, self._copied = lay_out(usable), {}, self.owners
+        for flat in self._flats:
+            flat.normalise(self.options.minmax_eps, self.options.constant_factor)
+        factors: dict[Layer, Factors | None] = {}
+        for flat in self._flats:
+            factors |= zip(flat.layers, flat.factors, strict=True)
+        self._form_terms(self._copied, factors)
+        self._copied = [param for param in self._copied if not self._follow(self.terms(param))]
+
+    def _follow(self, terms: Iterable[CurvatureTerm]) -> bool:
+        """Tell whether terms stay right when the averages are normalised again."""
+        return all(any(flat.owns(x) for flat in self._flats) for pair in terms for x in pair)
+
+    def _form_terms(
+        self, params: Iterable[Tensor], factors: Mapping[Layer, Factors | None]
+    ) -> None:
+        for param in params:
+            terms = [
+                layer.rule.term(layer.module, role, *pair)
+                for layer, role in self.owners[param]
+                if (pair := factors.get(layer)) is not None
+            ]
+            self._terms[param] = shard_terms(join_terms(terms), param)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is formed of the averages."""
+        return vars(self) | {"_flats": [], "_copied": [], "_terms": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Form it again."""
+        vars(self).update(state)
+        self._rebuild()

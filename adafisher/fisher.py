@@ -8,6 +8,8 @@ Reference: Martins Gomes et al. 2025, arXiv 2405.16397v3, equations (3) and (4),
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -38,15 +40,42 @@ def min_max(x: Tensor, eps: float = 0.0, constant_factor: str = "ones") -> Tenso
 
 
 def min_max_between(
-    x: Tensor, low: Tensor, high: Tensor, eps: float, constant_factor: str
+    x: Tensor,
+    low: Tensor,
+    high: Tensor,
+    eps: float,
+    constant_factor: str,
+    *,
+    segment: Tensor | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """Take ``min_max`` with the extremes given, which broadcast to ``x``."""
+    """Take ``min_max`` with the extremes given.
+
+    Args:
+        x: Non-negative, any shape.
+        low: Minimum, or those of several factors that lie end to end in ``x``.
+        high: Maximum, in the same way.
+        eps: Added to the range.
+        constant_factor: What a constant factor becomes.
+        segment: For each entry of ``x`` which factor it is of; None where there is but one.
+        out: Memory for the result, shaped as ``x``.
+    """
+
+    def each(extreme: Tensor) -> Tensor:
+        return extreme if segment is None else extreme[segment]
+
     spread = high - low
-    scaled = (x - low) / (spread + eps)
+    scaled = torch.sub(x, each(low), out=out).div_(each(spread + eps))
     if constant_factor == "zeros" and eps > 0.0:
         return scaled
     constant = spread <= _CONSTANT_ULPS * torch.finfo(x.dtype).eps * high
-    return torch.where(constant, torch.full_like(x, float(constant_factor == "ones")), scaled)
+    return scaled.masked_fill_(each(constant), float(constant_factor == "ones"))
+
+
+@cache
+def one(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Give the constant 1 of a dtype and device, always the same tensor; not to be changed."""
+    return torch.ones((), dtype=dtype, device=device)
 
 
 def update_average_(average: Tensor, estimate: Tensor, gammas: tuple[float, float]) -> Tensor:

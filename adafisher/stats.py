@@ -209,6 +209,5 @@ def spread(parts: Iterable[Entries | None], *, dropped: int, memory_bytes: int) 
 
 
 def memory_bytes(tensors: Iterable[Any]) -> int:
-    """Count the bytes behind some tensors, each piece of memory once; None is skipped."""
-    storages = [t.untyped_storage() for t in tensors if t is not None]
-    return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
+    """Count the bytes of some tensors, each of them once; None is skipped."""
+    return sum({t.data_ptr(): t.nbytes for t in tensors if t is not None}.values())

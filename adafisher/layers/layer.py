@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adafisher.fisher import update_average_
-from adafisher.layers.rule import Factors, LayerRule
+from adafisher.layers.rule import Factors, LayerRule, means
 
 
 @dataclass(eq=False, repr=False)  # a layer's pool leads back to the layer
@@ -162,6 +162,9 @@ class Layer:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the rule, which is made of functions; the capture finds it again."""
         state = {key: value for key, value in vars(self).items() if key != "rule"}
+        for name in ("activation_diag", "grad_diag"):
+            if state[name] is not None:  # pickled, a view takes along all that it is a view of
+                state[name] = state[name].clone()
         return state | {"holders": [None] * len(self._roles)}
 
     def roles(self) -> list[tuple[str, nn.Parameter]]:
@@ -178,12 +181,14 @@ class Layer:
         self.pool.release()
         self.pool = Pool()
 
-    def estimate(self) -> Factors:
-        """Give the factors of the pooled rows, of which there must be some."""
+    def sums(self) -> tuple[Tensor, Tensor, int]:
+        """Give two sums and a number which, divided by it, are the factors of the pooled rows."""
         pool = self.pool.settled()
         assert pool.activation_sum is not None
         assert pool.grad_sum is not None
-        return self.rule.estimate(pool.activation_sum, pool.grad_sum, pool.rows)
+        if self.rule.estimate is means:
+            return pool.activation_sum, pool.grad_sum, pool.rows
+        return *self.rule.estimate(pool.activation_sum, pool.grad_sum, pool.rows), 1
 
     def average(self, estimate: Factors, gammas: tuple[float, float], start: float) -> None:
         """Take an estimate into the running averages, which start filled with ``start``."""

@@ -15,16 +15,18 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from adafisher import factors
-from adafisher.fisher import CurvatureTerm
+from adafisher.fisher import CurvatureTerm, one
 from adafisher.layers.rule import LayerRule
+from adafisher.squares import factor_dtype
 
 
 def scale_term(
     _module: Any, role: str, activation_diag: Tensor, grad_diag: Tensor
 ) -> CurvatureTerm:
     """Give ``H' S'`` for the scale, ``S'`` for the shift, whose input is the constant 1."""
-    one = activation_diag.new_ones(()).expand_as(activation_diag)
-    return grad_diag, activation_diag if role == "weight" else one
+    if role == "weight":
+        return grad_diag, activation_diag
+    return grad_diag, one(activation_diag.dtype, activation_diag.device).expand_as(activation_diag)
 
 
 def _two_vector_term(
@@ -43,7 +45,7 @@ def _with_rows(module: Any, x: Tensor) -> Tensor:
 
 
 def _leading_sum(x: Tensor, trailing: int) -> Tensor:
-    return x.to(factors.factor_dtype(x.dtype)).sum(list(range(x.dim() - trailing)))
+    return x.to(factor_dtype(x.dtype)).sum(list(range(x.dim() - trailing)))
 
 
 def _batched(module: Any, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from adafisher import AdaFisher
 from tests.support.cases import BY_ID, Case, Function, loss_of
-from tests.support.side_by_side import SideBySide
+from tests.support.side_by_side import SideBySide, estimate
 
 MLP = BY_ID["mlp_inplace_relu"]
 
@@ -197,7 +197,7 @@ def test_threads_that_train_together_pool_all_rows() -> None:
     other(x).square().mean().backward()
     layers = optimizer._curvature.capture.layers
     for name, layer in alone._curvature.capture.layers.items():
-        for ours, theirs in zip(layers[name].estimate(), layer.estimate(), strict=True):
+        for ours, theirs in zip(estimate(layers[name]), estimate(layer), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=0)
 
 

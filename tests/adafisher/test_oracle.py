@@ -8,7 +8,7 @@ from torch import nn
 
 from adafisher import AdaFisher
 from tests.support.cases import BY_ID, CASES, Case, loss_of
-from tests.support.side_by_side import SideBySide
+from tests.support.side_by_side import SideBySide, estimate
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*in no supported layer:UserWarning"),
@@ -107,7 +107,7 @@ def test_batch_of_one_gives_the_squared_gradient_of_a_linear_layer() -> None:
     model = nn.Linear(4, 3).double()
     optimizer = AdaFisher(model)
     loss_of(model(torch.randn(1, 4, dtype=torch.float64)), 0).backward()
-    activation_diag, grad_diag = optimizer._curvature.capture.layers[""].estimate()
+    activation_diag, grad_diag = estimate(optimizer._curvature.capture.layers[""])
     product = torch.outer(grad_diag, activation_diag[0])
     assert model.weight.grad is not None
     assert model.bias.grad is not None
@@ -138,7 +138,7 @@ def test_blocks_of_a_large_parameter_agree_with_the_whole() -> None:
     optimizer = AdaFisher(model, beta=0.0)
     loss_of(model(case.batch(0)), 0).backward()
     before, grad = model.weight.clone(), model.weight.grad
-    activation_diag, grad_diag = optimizer._curvature.capture.layers[""].estimate()
+    activation_diag, grad_diag = estimate(optimizer._curvature.capture.layers[""])
 
     def scaled(x: torch.Tensor) -> torch.Tensor:
         return (x - x.min()) / (x.max() - x.min())

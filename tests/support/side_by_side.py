@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adafisher import AdaFisher, AdaFisherW
+from adafisher.layers.layer import Layer
 from tests.support.cases import Case, loss_of
 from tests.support.reference import ReferenceAdaFisher
 
@@ -65,3 +66,9 @@ class SideBySide:
                 atol=tolerance,
                 msg=lambda text, name=name: f"{name} after {self.reference.count} steps: {text}",
             )
+
+
+def estimate(layer: Layer) -> tuple[Tensor, Tensor]:
+    """The factors of a layer's pooled rows."""
+    activation_sum, grad_sum, rows = layer.sums()
+    return activation_sum / rows, grad_sum / rows
