@@ -3,7 +3,8 @@
 Map. ``reference`` prints the method on one page, for reading; ``optimizer`` has the two classes. A
 step goes down from there: ``curvature`` keeps the running averages of the factors, ``capture`` sees
 the rows that they are made of, ``layers`` says what each kind of layer makes of these, by the pure
-functions of ``factors`` and ``fisher``, and ``execution`` carries the step out. ``arguments``,
+functions of ``factors`` (whose sums are those of ``squares``) and ``fisher``, and ``execution``
+carries the step out; ``native`` is the C library that makes both fast on the CPU. ``arguments``,
 ``groups`` and ``scalars`` check what is given; ``checkpoint`` and ``by_name`` hold the state;
 ``coverage``, ``reasons`` and ``stats`` tell what has curvature, and how much.
 

@@ -84,11 +84,13 @@ class AdaFisher(torch.optim.Optimizer):
             scaler, or a number, or a function that returns the scale. With a function the scaler
             unscales and skips by itself, which Lightning wants when it clips.
         foreach: Batch the calls of all parameters (True, which takes as much memory again as they
-            do), of none (False), or of the small ones (None).
-        fused: Take the step of large parameters in one pass over memory, by ``torch.compile``: on
-            CUDA (None), also on the CPU (True), where compiling takes tens of seconds once, or
-            never (False). It warns where it cannot compile, and takes the plain step. Neither
-            choice changes the result by more than rounding.
+            do), of none (False), or of the small ones (None). None and False leave to it what
+            ``fused`` does not take.
+        fused: Take the step in one pass over memory: of float32 on the CPU by a C library, where
+            one can be built (``native``), and of large parameters on CUDA by ``torch.compile``
+            (None); by the compiler also what the library leaves, which on the CPU takes tens of
+            seconds once (True); or never (False). Where compiling fails it warns, and takes the
+            plain step. Neither choice changes the result by more than rounding.
         process_group: Processes that average their gradients, and whose rows are pooled; each of
             them has to call ``step``. None is the mesh of a sharded model, and otherwise all of
             ``torch.distributed`` once it is initialised. False is this process alone.
@@ -249,15 +251,12 @@ class AdaFisher(torch.optim.Optimizer):
         if scale is None:  # gradients overflowed
             self._curvature.capture.clear()
             return loss
-        self._curvature.start_refresh()
-        for waits in (False, True):  # what has no curvature need not wait for the other ranks
-            if waits:
-                self._curvature.refresh(scale)
-            self._stepper.run(
-                self._update(name, param, param.grad, group)
-                for group, name, param in parameters
-                if param.grad is not None and (param in self._curvature.owners) is waits
-            )
+        owners, waiting = self._curvature.owners, [x for x in parameters if x[2].grad is not None]
+        if self._curvature.start_refresh():  # what has no curvature need not wait for other ranks
+            self._stepper.run(self._updates(x for x in waiting if x[2] not in owners))
+            waiting = [x for x in waiting if x[2] in owners]
+        self._curvature.refresh(scale)
+        self._stepper.run(self._updates(waiting))
         self._curvature.advance()
         return loss
 
@@ -357,27 +356,45 @@ class AdaFisher(torch.optim.Optimizer):
     def _each(self) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
         return each_parameter(self.param_groups)
 
-    def _update(self, name: str, param: Tensor, grad: Tensor, group: dict[str, Any]) -> Update:
-        state = self.state[param]
-        if not state:
-            state["step"] = 0
-            state["exp_avg"] = torch.zeros_like(param, memory_format=torch.preserve_format)
-        state["step"] += 1
-        whole, param, grad = param, local(param), local(grad)
-        exp_avg = local(state["exp_avg"])
-        lr, beta, decay = group["lr"], group["beta"], group["weight_decay"]
-        if not group["decay_norms_and_biases"] and self._model_parameters.is_undecayed(whole):
-            decay = 0.0
-        self._curvature.count_identity(name, whole)
-        hyper = Hyperparameters(
-            beta=beta,
+    def _updates(
+        self, parameters: Iterable[tuple[dict[str, Any], str, Tensor]]
+    ) -> Iterator[Update]:
+        """Count a step of each parameter that has a gradient, and say what it is."""
+        curvature, step_sizes = self._curvature, dict[tuple[int, int], float]()
+        hypers: dict[tuple[int, bool], Hyperparameters] = {}
+        for group, name, param in parameters:
+            assert param.grad is not None
+            state = self.state[param]
+            if not state:
+                state["step"] = 0
+                state["exp_avg"] = torch.zeros_like(param, memory_format=torch.preserve_format)
+            state["step"] += 1
+            decays = group["decay_norms_and_biases"] or not self._model_parameters.is_undecayed(
+                param
+            )
+            hyper = hypers.get((id(group), decays))
+            if hyper is None:
+                hyper = hypers[id(group), decays] = self._hyperparameters(group, decays=decays)
+            step_size = step_sizes.get((id(group), state["step"]))
+            if step_size is None:
+                step_size = group["lr"] / (1.0 - hyper.beta ** state["step"])
+                step_sizes[id(group), state["step"]] = step_size
+            terms = curvature.terms(param)
+            if not terms:
+                curvature.count_identity(name, param)
+            yield Update(
+                local(param), local(param.grad), local(state["exp_avg"]), terms, step_size, hyper
+            )
+
+    def _hyperparameters(self, group: dict[str, Any], *, decays: bool) -> Hyperparameters:
+        decay = group["weight_decay"] if decays else 0.0
+        return Hyperparameters(
+            beta=group["beta"],
             coupled_decay=0.0 if self._decoupled else decay,
-            shrink=lr * decay if self._decoupled else 0.0,
+            shrink=group["lr"] * decay if self._decoupled else 0.0,
             damping=group["damping"],
             maximize=group["maximize"],
         )
-        step_size = lr / (1.0 - beta ** state["step"])
-        return Update(param, grad, exp_avg, self._curvature.terms(whole), step_size, hyper)
 
 
 class AdaFisherW(AdaFisher):

@@ -69,21 +69,25 @@ class Synchronizer:
         self._layers: list[Layer] = []
         self._flat: _FlatSum | None = None
 
-    def start(self, layers: Sequence[Layer]) -> None:
+    def start(self, layers: Sequence[Layer]) -> bool:
         """Launch the all-reduce; ``finish`` waits for it.
 
         Args:
             layers: The same on all ranks, with this rank's pooled rows.
+
+        Returns:
+            Whether there are other ranks.
         """
         group = self._group()
         if group is None or not layers:
-            return
+            return False
         for layer in layers:
             _check_alive(layer)
         self._layers = list(layers)
         known = [layer for layer in layers if layer.name in self._kinds]
         rows = [layer.pool.rows for layer in layers]
         self._flat = _FlatSum(group, _device(layers), rows, known, self._kinds)
+        return True
 
     def finish(self) -> int:
         """Put the rows of all ranks into every pool.

@@ -186,11 +186,17 @@ def identity_does_not_wait(_folder: Path) -> None:
     synchronizer = shared.optimizer._curvature.synchronizer
     calls = mock.Mock()
     calls.start.side_effect, calls.finish.side_effect = synchronizer.start, synchronizer.finish
-    calls.update.side_effect = shared.optimizer._update
+    of_updates = shared.optimizer._updates
+
+    def updates(parameters: Any) -> Any:
+        for parameter in parameters:
+            calls.update(parameter[1])
+            yield from of_updates([parameter])
+
     with (
         mock.patch.object(synchronizer, "start", calls.start),
         mock.patch.object(synchronizer, "finish", calls.finish),
-        mock.patch.object(shared.optimizer, "_update", calls.update),
+        mock.patch.object(shared.optimizer, "_updates", updates),
     ):
         shared.train(range(1))
     names = [call.args[0] if call[0] == "update" else call[0] for call in calls.mock_calls]
