@@ -5,17 +5,20 @@ steps (``experiments.timing.steady``). A refresh every 100 steps is the step wit
 a hundredth of what a refresh adds.
 """
 
+import contextlib
 import statistics
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from experiments.bench.builds import optimizer_of, worktree
 from experiments.bench.options import BenchOptions
 from experiments.bench.problem import Contender, Maker, Problem, peak_bytes
 from experiments.config import refusals
@@ -32,12 +35,20 @@ Makers = dict[str, Maker]
 
 REFERENCE, FOREACH = "adamw fused", "adamw foreach"
 EVERY, RARELY, COMPILED = "refresh every step", "refresh every 100", "the same, fused=True"
+BEFORE = ", before"  # of an earlier build
+_NEVER = 1_000_000  # steps between two refreshes
 LR = 1e-6  # standing gradients are stepped on many times
 BATCHES = {  # by device: what an accelerator is for, and what a CPU does in seconds
-    "cuda": {"resnet18": [128, 256], "vit_s16": [128], "gpt1_mini": [32]},
-    "cpu": {"resnet18": [32], "vit_s16": [4], "gpt1_mini": [4]},
+    "cuda": {"resnet18": [128, 256], "gpt_char": [64], "vit_s16": [128], "gpt1_mini": [32]},
+    "cpu": {"resnet18": [32], "gpt_char": [16], "vit_s16": [4], "gpt1_mini": [4]},
 }
-VOCABULARY, CONTEXT = 33278, 256  # of the wikitext2 task
+GPTS: dict[str, tuple[str, int, int, dict[str, Any]]] = {  # YAML, vocabulary, context, other sizes
+    "gpt1_mini": ("gpt1_mini", 33278, 256, {}),  # of the wikitext2 task
+    "gpt_char": (  # that of part=methods
+        *("gpt_tiny", 65, 128),
+        {"layers": 4, "heads": 4, "width": 128, "mlp_width": 512, "tied_head": True},
+    ),
+}
 
 
 def problem(model: str, batch: int, device: torch.device) -> Problem:
@@ -55,11 +66,12 @@ def problem(model: str, batch: int, device: torch.device) -> Problem:
         classes, shape = 1000, (batch, 3, 224, 224)
         module = timm.create_model("vit_small_patch16_224", num_classes=classes)
     else:
-        section = refusals.load(CONF / "model" / f"{model}.yaml")
-        sizes = ("layers", "heads", "width", "mlp_width", "norm", "dropout", "tied_head")
-        own = {key: section[key] for key in sizes}
-        module = GPT(vocab_size=VOCABULARY, context=CONTEXT, **own)
-        tokens = torch.randint(VOCABULARY, (batch, CONTEXT + 1))
+        name, vocabulary, context, sizes = GPTS[model]
+        section = refusals.load(CONF / "model" / f"{name}.yaml")
+        keys = ("layers", "heads", "width", "mlp_width", "norm", "dropout", "tied_head")
+        own = {key: section[key] for key in keys} | sizes
+        module = GPT(vocab_size=vocabulary, context=context, **own)
+        tokens = torch.randint(vocabulary, (batch, context + 1))
         return _on(device, Problem(model, module, tokens[:, :-1], tokens[:, 1:]))
     targets = torch.randint(classes, (batch,))
     return _on(device, Problem(model, module, torch.randn(shape), targets))
@@ -73,36 +85,55 @@ def method_of(name: str) -> MethodSection:
     return MethodSection.of(whole["optimizer"])
 
 
-def makers(*, fused: bool) -> Makers:
-    """Make the contenders: AdamW twice, AdaFisherW refreshing every step and rarely."""
+def makers(*, fused: bool, before: ModuleType | None = None) -> Makers:
+    """Make the contenders: AdamW twice, AdaFisherW refreshing every step and rarely.
+
+    Args:
+        fused: Whether to compile AdaFisher's step as well.
+        before: An earlier build's package, which stands beside this one.
+    """
     section = method_of("adafisherw")
 
     def adafisher(**options: Any) -> Maker:
         return lambda model: build_optimizer(section.having(lr=LR, **options), model)
+
+    def earlier(build: ModuleType, interval: int) -> Maker:
+        return lambda model: build.AdaFisherW(
+            model, LR, weight_decay=decay, update_interval=interval
+        )
 
     decay = section.arguments["weight_decay"]
     made: Makers = {
         REFERENCE: lambda m: torch.optim.AdamW(m.parameters(), LR, weight_decay=decay, fused=True),
         FOREACH: lambda m: torch.optim.AdamW(m.parameters(), LR, weight_decay=decay, foreach=True),
         EVERY: adafisher(update_interval=1),
-        RARELY: adafisher(update_interval=1_000_000),
+        RARELY: adafisher(update_interval=_NEVER),
     }
-    return made | ({COMPILED: adafisher(update_interval=1_000_000, fused=True)} if fused else {})
+    if before is not None:
+        made |= {EVERY + BEFORE: earlier(before, 1), RARELY + BEFORE: earlier(before, _NEVER)}
+    return made | ({COMPILED: adafisher(update_interval=_NEVER, fused=True)} if fused else {})
 
 
-def compare(contest: Problem, *, fused: bool) -> dict[str, Any]:
+def compare(contest: Problem, *, fused: bool, before: ModuleType | None = None) -> dict[str, Any]:
     """Measure one problem, print its table and return everything that was measured.
+
+    Args:
+        contest: The problem.
+        fused: See ``makers``.
+        before: See ``makers``.
 
     Raises:
         UserError: If the machine is too busy for it.
     """
-    contenders = {name: Contender(contest, make) for name, make in makers(fused=fused).items()}
+    made = makers(fused=fused, before=before)
+    contenders = {name: Contender(contest, make) for name, make in made.items()}
     now = steady.clock(contest.inputs.device)
 
     def steps(name: str) -> Steps:
-        if name not in (RARELY, COMPILED):
+        if not name.startswith((RARELY, COMPILED)):
             return Steps(contenders[name].step)
-        return Steps(contenders[name].step, contenders[EVERY].step, period=100)
+        every = EVERY + BEFORE * name.endswith(BEFORE)
+        return Steps(contenders[name].step, contenders[every].step, period=100)
 
     try:
         whole = steady.measure(
@@ -119,7 +150,7 @@ def compare(contest: Problem, *, fused: bool) -> dict[str, Any]:
         raise UserError(f"{contest.name}: {error}. Try again later.") from error
     state = {name: one.state_bytes for name, one in contenders.items()}
     contenders.clear()
-    peak = {name: peak_bytes(contest, make, steps=2) for name, make in makers(fused=fused).items()}
+    peak = {name: peak_bytes(contest, make, steps=2) for name, make in made.items()}
     print(
         f"\n{contest.name}, batch {len(contest.inputs)}: ratios to {REFERENCE} in the same round, "
         f"median and its spread over {len(whole[REFERENCE].wall)} rounds\n"
@@ -153,11 +184,13 @@ class AdaFisherBench(BenchOptions):
         models: Names.
         batches: Batch sizes; null: by model and device.
         fused: Whether to compile AdaFisher's step as well.
+        before: A commit, whose optimizer is measured beside this one's.
     """
 
-    models: tuple[str, ...] = ("resnet18", "gpt1_mini", "vit_s16")
+    models: tuple[str, ...] = ("resnet18", "gpt_char", "gpt1_mini", "vit_s16")
     batches: str | None = None
     fused: bool = False
+    before: str | None = None
 
 
 OPTIONS = AdaFisherBench
@@ -175,13 +208,17 @@ def run(options: AdaFisherBench, device: torch.device) -> Iterator[dict[str, Any
         if name not in names:
             raise UserError(f"Invalid models: {name!r}. Must be of {', '.join(names)}.")
     batches = _sizes(options.batches) if options.batches else None
-    for name in chosen:
-        if name == "vit_s16" and find_spec("timm") is None:
-            print("\nvit_s16: skipped, timm is not installed.")
-            continue
-        for batch in [2] if options.quick else batches or defaults[name]:
-            contest = problem(name, batch, device)
-            yield compare(contest, fused=options.fused)
+    with contextlib.ExitStack() as stack:
+        before = None
+        if options.before is not None:
+            before = optimizer_of(stack.enter_context(worktree(options.before)))
+        for name in chosen:
+            if name == "vit_s16" and find_spec("timm") is None:
+                print("\nvit_s16: skipped, timm is not installed.")
+                continue
+            for batch in [2] if options.quick else batches or defaults[name]:
+                contest = problem(name, batch, device)
+                yield compare(contest, fused=options.fused, before=before)
 
 
 def _on(device: torch.device, contest: Problem) -> Problem:

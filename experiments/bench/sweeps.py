@@ -15,17 +15,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.bench.builds import ROOT, worktree
 from experiments.config import arguments, compose
 from experiments.errors import UserError
 from experiments.records.schema import load_runs
 from experiments.system.output import say
 
-ROOT = Path(__file__).parents[2]
 SHORT = ("task=digits", "budget=steps", "budget.steps=6")
 _FEWER_BEFORE = 30  # an earlier build takes a second and more for each run that is done
 
@@ -183,30 +183,11 @@ def _row(name: str, before: float, now: float) -> dict[str, Any]:
     return {"measure": name, "before": before, "now": now, "ratio": now / before}
 
 
-@contextlib.contextmanager
-def _worktree(commit: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder) / "before"
-        git = ["git", "-C", str(ROOT), "worktree"]
-        made = subprocess.run(
-            [*git, "add", "--detach", str(tree), commit],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if made.returncode:
-            raise UserError(f"Invalid before: {commit!r}. {made.stderr.strip().splitlines()[-1]}")
-        try:
-            yield tree
-        finally:
-            subprocess.run([*git, "remove", "--force", str(tree)], check=False)
-
-
 def main(words: Sequence[str]) -> int:
     """Measure, print and write; returns the exit code."""
     options, _ = arguments.parse(words, SweepBenchOptions)
     found: list[dict[str, Numbers]] = []
-    with _worktree(options.before) as before, tempfile.TemporaryDirectory() as folder:
+    with worktree(options.before) as before, tempfile.TemporaryDirectory() as folder:
         for number in range(options.rounds):
             sizes = {"before": max(2, options.done // _FEWER_BEFORE), "now": options.done}
             trees = {"before": before, "now": ROOT}

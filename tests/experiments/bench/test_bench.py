@@ -1,6 +1,7 @@
 """The benchmark's structure; times are never asserted."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+import adafisher
 from experiments.bench import adafisher as bench
+from experiments.bench import builds
 from experiments.bench.bench import main
 from experiments.bench.problem import Contender, Problem, peak_bytes
 from experiments.config.sections import Needs
@@ -104,6 +107,29 @@ def test_a_rare_refresh_is_charged_a_hundredth(
     assert result["ratios"][bench.RARELY]["state_bytes"] < 1.0
 
 
+def test_an_earlier_build_stands_beside_this_one(
+    tiny: Problem, measured: list[dict[str, Steps]]
+) -> None:
+    with builds.worktree("HEAD") as tree:
+        before = builds.optimizer_of(tree)
+        assert Path(before.__file__ or "").is_relative_to(tree)
+    assert before.AdaFisherW is not adafisher.AdaFisherW
+    assert sys.modules["adafisher"] is adafisher
+    assert sys.modules["adafisher.optimizer"].AdaFisherW is adafisher.AdaFisherW
+    result = bench.compare(tiny, fused=False, before=before)
+    rarely = measured[0][bench.RARELY + bench.BEFORE]
+    assert rarely.refreshing == measured[0][bench.EVERY + bench.BEFORE].plain
+    assert {bench.EVERY, bench.EVERY + bench.BEFORE} <= result["ratios"].keys()
+
+
+def test_an_unknown_commit_is_one_line() -> None:
+    with (
+        pytest.raises(UserError, match=r"^Invalid before: 'nowhere'\. fatal: .*$"),
+        builds.worktree("nowhere"),
+    ):
+        pass
+
+
 def test_a_machine_that_is_too_busy_is_one_line(
     tiny: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,7 +163,8 @@ def test_results_are_printed_and_written_with_their_environment(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model", "output"), [("resnet18", (2, 10)), ("gpt1_mini", (2, 256, 33278))]
+    ("model", "output"),
+    [("resnet18", (2, 10)), ("gpt1_mini", (2, 256, 33278)), ("gpt_char", (2, 128, 65))],
 )
 def test_problems(model: str, output: tuple[int, ...]) -> None:
     contest = bench.problem(model, 2, torch.device("cpu"))
@@ -148,7 +175,10 @@ def test_problems(model: str, output: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["models=vgg"], "Invalid models: 'vgg'. Must be of gpt1_mini, resnet18, vit_s16"),
+        (
+            ["models=vgg"],
+            "Invalid models: 'vgg'. Must be of gpt1_mini, gpt_char, resnet18, vit_s16",
+        ),
         (["batches=8,x"], "Invalid batches: '8,x'"),
         (["threads=0"], "Invalid threads: 0. Must be >= 1"),
     ],
