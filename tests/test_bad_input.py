@@ -359,7 +359,7 @@ OTHERS = {
         "word": r"Invalid argument: 'word'\. Must be key=value, of: file",
     },
     "bench": {
-        "part=x": r"Unknown part: 'x'\. Must be one of: adafisher, methods, data",
+        "part=x": r"Unknown part: 'x'\. Must be one of: adafisher, methods, forms, data",
         "models=resnet18": r"Missing value: part\. 'models=resnet18' is of one of: adafisher",
         "quick=maybe": r"Invalid quick: 'maybe'\. Must be true or false",
         "threads=x": r"Invalid threads: 'x'\. Must be a whole number",

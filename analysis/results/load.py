@@ -51,6 +51,7 @@ COSTS = {  # column: where the record has it
     "state_bytes": ("summary", "state_bytes"),
     "peak_memory_bytes": ("summary", "peak_memory_bytes"),
     "left_alone_percent": ("summary", "left_alone_percent"),
+    "form": ("summary", "form"),
 }
 RESULTS = ("final", "best_test")
 RUN_COLUMNS = (

@@ -6,7 +6,7 @@ process. The peak is that of the process on a CPU, of the device elsewhere. A st
 training alone; the AdaFisher authors' training time includes the passes over the test set, which
 ``s with test`` adds to a run's where its record has them. Nor has it a run's set-up, which favours
 methods that compile: ``s set-up`` is that, and ``to adamw with it`` the ratio of a step's time with
-its share of it.
+its share of it. ``form`` is how a method's step is computed, where its records say so.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ COLUMNS = ["task", "cost"]
 NOTE = LEGEND
 WITH_TEST = "s with test"
 SET_UP, WITH_SET_UP = "s set-up", "to adamw with it"
-COSTS = ("ms a step", "to adamw", SET_UP, WITH_SET_UP, WITH_TEST, "peak MB", "state MB")
-NEWER = (SET_UP, WITH_SET_UP, WITH_TEST)  # shown where a record has them
+FORM = "form"
+COSTS = ("ms a step", "to adamw", SET_UP, WITH_SET_UP, WITH_TEST, "peak MB", "state MB", FORM)
+NEWER = (SET_UP, WITH_SET_UP, WITH_TEST, FORM)  # shown where a record has them
 SPREAD = COSTS[0]
 REFERENCE = "adamw"
 NOT_RUN = "not run"
@@ -83,7 +84,9 @@ def _costs(runs: pd.DataFrame | None, reference: pd.DataFrame | None) -> dict[st
         "peak MB": pd.to_numeric(runs["peak_memory_bytes"]) / MEGA,
         "state MB": pd.to_numeric(runs["state_bytes"]) / MEGA,
     }
-    return {cost: (value, len(runs)) for cost, value in found.items() if np.isfinite(_mean(value))}
+    known = {cost: (value, len(runs)) for cost, value in found.items() if np.isfinite(_mean(value))}
+    forms = runs[FORM].dropna()
+    return known | ({FORM: ("; ".join(sorted(set(forms))), len(forms))} if len(forms) else {})
 
 
 def _mean(value: Any) -> float:
@@ -118,6 +121,8 @@ def _cell(cost: str, found: tuple[Any, int] | None, source: dict[str, Any]) -> C
     if found is None:
         return Cell("", source=source)
     value, n = found
+    if cost == FORM:
+        return Cell(value, {"statistic": FORM, "n": n}, source)
     mean = _mean(value)
     values: dict[str, object] = {"statistic": "mean", "mean": mean, "n": n}
     text = f"{mean:.3g}"

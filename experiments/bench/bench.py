@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from experiments.bench import adafisher, data, suite
+from experiments.bench import adafisher, data, forms, suite
 from experiments.bench.options import BenchOptions
 from experiments.config import arguments
 from experiments.engine.compute import pick_device
@@ -16,7 +16,7 @@ from experiments.errors import UserError
 
 # Each part has `OPTIONS`, a class of its own options and all that every part has, and
 # `run(options, device)`, a generator of results as plain data.
-PARTS = {"adafisher": adafisher, "methods": suite, "data": data}
+PARTS = {"adafisher": adafisher, "methods": suite, "forms": forms, "data": data}
 
 
 def main(words: Sequence[str]) -> int:

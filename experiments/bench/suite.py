@@ -65,10 +65,10 @@ def run(options: SuiteBench, device: torch.device) -> Iterator[Row]:
         UserError: If an option is out of range.
     """
     known = commandline.choices("optimizer")
-    chosen = _names("methods", options.methods or known, known)
-    skipped = _names("skip", options.skip, known)
+    chosen = names("methods", options.methods or known, known)
+    skipped = names("skip", options.skip, known)
     batches = BATCHES["cuda" if device.type == "cuda" else "cpu"]
-    for model in _names("models", options.models, tuple(MODELS)):
+    for model in names("models", options.models, tuple(MODELS)):
         batch = 2 if options.quick else batches[model]
         configs = [
             config_of(model, name, batch=batch, device=device, threads=options.threads)
@@ -149,8 +149,13 @@ def _measure(
         }
 
 
-def _names(option: str, names: Sequence[str], known: Sequence[str]) -> Sequence[str]:
-    for name in names:
+def names(option: str, given: Sequence[str], known: Sequence[str]) -> Sequence[str]:
+    """Check names that were given; returns them.
+
+    Raises:
+        UserError: If one is not known.
+    """
+    for name in given:
         if name not in known:
             raise UserError(f"Invalid {option}: {name!r}. Must be of {', '.join(known)}.")
-    return names
+    return given

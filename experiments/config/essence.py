@@ -41,7 +41,7 @@ NOT_HASHED = (
 )
 # Nulls that were hashed from the first. Every other null is left out at any depth, and so is a
 # value that the section's `neutral` names: an argument that comes later changes no id while it
-# changes nothing.
+# changes nothing, but by rounding.
 NULLS = (
     "setting",
     "pretrained.source",

@@ -136,6 +136,16 @@ class MethodSection(Section):
         """Whether it steps parameters that ``fully_shard`` has split."""
         return bool(self.suite.get("shardable", False))
 
+    @property
+    def stated_form(self) -> str | None:
+        """In which form its step is computed, where none of its arguments says so."""
+        return self.suite.get("form")
+
+    @property
+    def split_arguments(self) -> Values:
+        """What its arguments are where ``fully_shard`` has split the parameters."""
+        return self.suite.get("split") or {}
+
     @cached_property
     def hyperparameters(self) -> dict[str, Any]:
         """As of any section, and that gradients are kept, which changes a method."""

@@ -52,6 +52,8 @@ KEYS: dict[str, dict[str, SuiteKey]] = {
         "family": SuiteKey(str),  # its name
         "needs": SuiteKey(Mapping, {}),
         "shardable": SuiteKey(bool, False),
+        "split": SuiteKey(Mapping, {}),
+        "form": SuiteKey(str, nullable=True),
         "control": SuiteKey(Mapping, nullable=True),
         "search": SuiteKey(Mapping, {}),
         "nullable": SuiteKey(list, []),

@@ -21,6 +21,7 @@ from experiments.engine.precision import Precision
 from experiments.engine.ranks import Ranks
 from experiments.errors import UserError, one_line
 from experiments.models import transfer
+from experiments.optimizers import forms
 from experiments.optimizers.scalar_control import ScalarControl
 from experiments.records.calibration import Calibration
 from experiments.tasks import few_samples
@@ -70,10 +71,12 @@ def build(
         needs = config.optimizer.needs
     else:
         optimizer, needs = build_control(config.optimizer, model, scales, limits), Needs()
+    stated = config.optimizer.stated_form if scales is None else None
     return Built(
         task=task,
         model=model,
         optimizer=optimizer,
+        form=forms.form_of(optimizer, stated),
         forward=_wrapped(model, plan),
         schedule=_call(
             f"schedule={config.schedule.name}",
@@ -184,11 +187,15 @@ def build_optimizer(section: MethodSection, model: nn.Module) -> Optimizer:
     """Make the optimizer; a method that needs the model gets it in place of the parameters."""
     subject: Any = model
     own = section.arguments
+    if parallel.is_split(model.parameters()):
+        own = {**own, **section.split_arguments}
     if not section.needs.model:
         subject = decay.groups(own, model)
         own = {key: value for key, value in own.items() if key != decay.KEY}
     maker = _construct("optimizer", own)
     optimizer: Optimizer = _call(f"optimizer={section.name}", maker, subject)
+    if not section.needs.model:  # torch's own, or a library's
+        optimizer.register_step_pre_hook(forms.start_momentum)
     return optimizer
 
 

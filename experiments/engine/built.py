@@ -23,6 +23,7 @@ class Built:
     model: nn.Module  # plain, or split over the processes
     forward: Callable[[Tensor], Tensor]  # the same, compiled and wrapped as training calls it
     optimizer: Optimizer
+    form: str | None  # in which its step is computed; None: nothing says
     schedule: Schedule
     device: torch.device
     batch_size: int

@@ -4,12 +4,14 @@ A state that leaves this module is that of one process, so that a run can go on 
 A split tensor is a ``DTensor``, told by its ``device_mesh``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from experiments.optimizers import forms
 
 STRATEGIES = ("ddp", "fsdp")
 
@@ -22,6 +24,11 @@ def replicate(model: nn.Module, device: torch.device) -> nn.Module:
     # argument of the constructor that says so has another name in another release.
     wrapped.broadcast_buffers = False
     return wrapped
+
+
+def is_split(params: Iterable[Any]) -> bool:
+    """Tell whether any parameter is split over the processes."""
+    return any(hasattr(param, "device_mesh") for param in params)
 
 
 def split(model: nn.Module) -> nn.Module:
@@ -54,10 +61,13 @@ def load_model(model: nn.Module, state: Mapping[str, Any]) -> None:
 
 
 def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Load the state of one process into an optimizer of parameters that may be split."""
+    """Load the state of one process into an optimizer of parameters that may be split.
+
+    The optimizer keeps its form.
+    """
     params = [param for group in optimizer.param_groups for param in group["params"]]
-    if not any(hasattr(param, "device_mesh") for param in params):
-        optimizer.load_state_dict(state)
+    if not is_split(params):
+        forms.load(optimizer, state)
         return
     # torch numbers the parameters through all groups.
     numbers = [number for group in state["param_groups"] for number in group["params"]]
@@ -69,7 +79,7 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
         }
         for number, entry in state["state"].items()
     }
-    optimizer.load_state_dict(state | {"state": entries})
+    forms.load(optimizer, state | {"state": entries})
 
 
 def _has_shape_of(value: Any, param: Tensor) -> bool:

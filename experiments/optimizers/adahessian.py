@@ -44,6 +44,7 @@ class AdaHessian(pytorch_optimizer.AdaHessian):
         weight_decay: Decoupled weight decay; kappa.
         hessian_power: Exponent of the root mean square of the diagonal; k, in (0, 1].
         seed: Seed of the Rademacher vectors.
+        foreach: Whether a call steps many parameters; ``None``, the library's default, as True.
         params: Torch-style parameter groups; all parameters of ``model`` by default.
 
     Raises:
@@ -73,6 +74,7 @@ class AdaHessian(pytorch_optimizer.AdaHessian):
         weight_decay: float = 0.0,
         hessian_power: float = 1.0,
         seed: int = 0,
+        foreach: bool | None = None,
         params: Iterable[Tensor] | Iterable[dict[str, Any]] | None = None,
     ) -> None:
         check_number("lr", lr, at_least=0)
@@ -88,6 +90,7 @@ class AdaHessian(pytorch_optimizer.AdaHessian):
             weight_decay=weight_decay,
             weight_decouple=True,
             hessian_power=hessian_power,
+            foreach=foreach,
         )
         self.seed = seed
         self._kernels = {

@@ -25,6 +25,7 @@ class KFAC(PreconditionedSGD):
         positions: Whether A of a Linear layer is the ``"mean"`` or the ``"sum"`` over the positions
             of a loss row, such as the tokens of an image.
         max_norm: Clipping threshold of the preconditioned gradient; ``None`` for off.
+        fused: Whether SGD's step is torch's fused one; ``None`` leaves it to torch.
         seed: Seed of the sampled labels.
         params: Torch-style parameter groups; all parameters of ``model`` by default.
 
@@ -56,6 +57,7 @@ class KFAC(PreconditionedSGD):
         max_dimension: int | None = 8192,
         positions: str = "mean",
         max_norm: float | None = None,
+        fused: bool | None = None,
         seed: int = 0,
         params: Iterable[Tensor] | Iterable[dict[str, Any]] | None = None,
     ) -> None:
@@ -76,4 +78,5 @@ class KFAC(PreconditionedSGD):
             momentum=momentum,
             weight_decay=weight_decay,
             max_norm=max_norm,
+            fused=fused,
         )

@@ -42,6 +42,8 @@ class Muon(pytorch_optimizer.Muon):
         adamw_betas: Decay rates of AdamW.
         adamw_eps: Added to AdamW's denominator.
         adamw_weight_decay: Decoupled weight decay of AdamW.
+        foreach: Whether matrices of a shape are orthogonalised in one call, and all else is done by
+            calls for many parameters; ``None``, the library's default, as True.
 
     Raises:
         ValueError: If a hyperparameter is out of range.
@@ -64,6 +66,7 @@ class Muon(pytorch_optimizer.Muon):
         adamw_betas: Sequence[float] = (0.9, 0.95),
         adamw_eps: float = 1e-10,
         adamw_weight_decay: float = 0.0,
+        foreach: bool | None = None,
     ) -> None:
         check_number("lr", lr, at_least=0)
         check_number("momentum", momentum, at_least=0, below=1)
@@ -90,6 +93,7 @@ class Muon(pytorch_optimizer.Muon):
             adamw_betas=(beta1, beta2),
             adamw_eps=adamw_eps,
             adamw_wd=adamw_weight_decay,
+            foreach=foreach,
         )
 
 

@@ -235,6 +235,7 @@ class Shampoo(PreconditionedSGD):
         statistics: Which gradients are summed: of ``"every_step"``, or of a ``"refresh"`` alone.
         unit_axes: What an axis of size 1 has: a ``"root"`` as any other, or the ``"identity"``.
         max_norm: Clipping threshold of the preconditioned gradient; ``None`` for off.
+        fused: Whether SGD's step is torch's fused one; ``None`` leaves it to torch.
         params: Torch-style parameter groups; all parameters of ``model`` by default.
 
     Example:
@@ -259,6 +260,7 @@ class Shampoo(PreconditionedSGD):
         statistics: str = "every_step",
         unit_axes: str = "root",
         max_norm: float | None = None,
+        fused: bool | None = None,
         params: Iterable[Tensor] | Iterable[dict[str, Any]] | None = None,
     ) -> None:
         transform = ShampooPreconditioner(
@@ -276,4 +278,5 @@ class Shampoo(PreconditionedSGD):
             momentum=momentum,
             weight_decay=weight_decay,
             max_norm=max_norm,
+            fused=fused,
         )

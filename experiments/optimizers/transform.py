@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiments.optimizers.forms import start_momentum
 from experiments.optimizers.left_alone import TransformCoverage
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class PreconditionedSGD(torch.optim.SGD):
         momentum: Momentum of SGD; mu.
         weight_decay: Coupled weight decay (added to the gradient); kappa.
         max_norm: Largest norm of the transformed gradient; c. ``None`` switches clipping off.
+        fused: Whether SGD's step is torch's fused one; None leaves it to torch.
 
     Raises:
         ValueError: If a hyperparameter is out of range.
@@ -79,6 +81,7 @@ class PreconditionedSGD(torch.optim.SGD):
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         max_norm: float | None = None,
+        fused: bool | None = None,
     ) -> None:
         check_number("lr", lr, at_least=0)
         check_number("momentum", momentum, at_least=0, below=1)
@@ -87,7 +90,9 @@ class PreconditionedSGD(torch.optim.SGD):
             check_number("max_norm", max_norm, above=0)
         self.transform = transform
         self.max_norm = max_norm
-        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
+        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
+        # A loss scale would be taken out by SGD, after transform and clipping have seen it.
+        self._step_supports_amp_scaling = False
 
     def observe(self, logits: Tensor) -> None:
         """Hands the model output to the transform; ``.grad`` stays as it is.
@@ -122,6 +127,7 @@ class PreconditionedSGD(torch.optim.SGD):
         if self.max_norm is not None:
             params = [p for group in self.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(params, self.max_norm)
+        start_momentum(self)
         super().step()
         return loss
 

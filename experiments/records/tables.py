@@ -137,6 +137,7 @@ SUMMARY = mapping(
             for key in ("left_alone_percent", "images_per_second", "tokens_per_second")
         },
         **{key: NUMBER_OR_NULL for key in ("final", "final_epoch", "best_test")},
+        "form": TEXT.or_null,
         "budget_train_seconds": POSITIVE,
         "calibration": mapping(MATCHED),
         "target_metric": TEXT,

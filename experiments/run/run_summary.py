@@ -56,6 +56,7 @@ def summary(
     return {
         "parameters": sum(p.numel() for p in built.model.parameters()),
         "state_bytes": _tensor_bytes(built.optimizer.state_dict()),
+        "form": built.form,
         "peak_memory_bytes": _peak_memory_bytes(built.device, peak),
         **({} if left_alone is None else {"left_alone_percent": left_alone}),
         f"{task.unit}_per_second": counters.total_count / max(counters.train_seconds, 1e-9),

@@ -98,6 +98,30 @@ def test_the_set_up_stands_beside_the_time_that_has_none_of_it(
     assert found["sgd"] == ["50", "0.5", "", ""]  # a record that does not tell
 
 
+def test_the_form_of_a_step_stands_beside_its_time(write_run: Any, runs_dir: Path) -> None:
+    """Seeds of one method may have been run in several; a record of before does not tell."""
+    said = {"adamw": ("fused", "plain", None), "soap": ("plain",), "sgd": (None,)}
+    for method, forms in said.items():
+        for seed, form in enumerate(forms):
+            folder = write_run(method, seed)
+            with_costs(folder, step=100, seconds=1.0, peak=1, state=1)
+            status = json.loads((folder / "status.json").read_text())
+            status["summary"] |= {} if form is None else {"form": form}
+            (folder / "status.json").write_text(json.dumps(status))
+    with_costs(write_run("sgd", task="mnist"), step=100, seconds=9.0, peak=1, state=1)
+
+    table = cost.build(load_results(runs_dir))
+
+    found = {name: table.loc[(name, "tuned", "unknown"), ("digits", "form")] for name in said}
+    assert {name: cell.text for name, cell in found.items()} == {
+        "adamw": "fused; plain",
+        "soap": "plain",
+        "sgd": "",
+    }
+    assert found["adamw"].values["n"] == 2
+    assert ("mnist", "form") not in table.columns
+
+
 def test_a_run_that_failed_has_no_cost(write_run: Any, runs_dir: Path) -> None:
     write_run("adam", status="failed")
     with_costs(write_run("sgd"), step=0, seconds=0.0, peak=1, state=1)

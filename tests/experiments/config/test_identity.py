@@ -1,5 +1,6 @@
 import shutil
 
+import pytest
 import torch
 
 from experiments.config import commandline, identity, origin
@@ -71,6 +72,23 @@ def test_kept_gradients_are_part_of_the_id_and_seen_among_the_hyperparameters(ma
     assert plain.run_id == before.run_id != kept.run_id
     told = kept.optimizer.hyperparameters
     assert told == plain.optimizer.hyperparameters | {"keep_gradients": True}
+
+
+@pytest.mark.parametrize("name", commandline.choices("optimizer"))
+def test_the_form_of_a_step_changes_no_id_and_another_one_is_a_variant(make_config, name):
+    plain = make_config(f"optimizer={name}")
+    flags = {flag for flag in ("fused", "foreach") if flag in plain.optimizer.arguments}
+    # Of a version that had no such argument.
+    before = changed(plain, {f"optimizer.{flag}": GONE for flag in flags})
+    assert (before.run_id, before.group_id) == (plain.run_id, plain.group_id)
+    for flag in flags:
+        chosen = plain.optimizer.arguments[flag]
+        for other in {True, False, None} - {chosen}:
+            text = str(other).lower() if other is not None else "null"
+            typed = [f"optimizer={name}", f"optimizer.{flag}={text}"]
+            config = make_config(*typed)
+            assert config.run_id != plain.run_id
+            assert origin.of(config, typed)["typed"] == {flag: other}
 
 
 def test_hyperparameters_that_change_no_id_are_told_apart(make_config):

@@ -195,13 +195,13 @@ def test_the_rules_that_stand_beside_have_the_methods_setting(conf):
 
 def test_a_value_that_is_neutral_is_told(conf):
     file = conf / "optimizer" / "adam.yaml"
-    own = "neutral: {needs.keep_gradients: false,"
-    text = file.read_text().replace(own[:-1], f"{own} later: mean, needs.late: false")
+    own = "neutral: {"
+    text = file.read_text().replace(own, f"{own}later: mean, needs.late: false, ")
     file.write_text(f"{text}later: mean\n")
     (conf / "experiment" / "table2.yaml").write_text(EXPERIMENT)
     assert recipes.Mapped().content()["neutral"] == {
-        "adam": {"later": "mean", "keep_gradients": False},
-        "sgd": {"keep_gradients": False},
+        "adam": {"later": "mean", "fused": True, "keep_gradients": False},
+        "sgd": {"fused": True, "keep_gradients": False},
     }
 
 

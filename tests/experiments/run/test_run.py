@@ -61,6 +61,23 @@ def test_a_run_leaves_a_whole_record(make_config):
     assert environment["packages"]["torch"] == torch.__version__.partition("+")[0]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "form"),
+    [
+        (["optimizer=adam"], "fused"),
+        (["optimizer=adam", "optimizer.fused=false"], "plain"),
+        (["optimizer=adam", "optimizer.fused=null"], "default"),
+        (["optimizer=shampoo"], "batched, fused"),
+        (["optimizer=adafisher"], "mixed"),
+        (["optimizer=adafisher", "control=scalar"], None),  # of another method's step
+    ],
+)
+def test_a_record_says_in_which_form_the_step_was_computed(make_config, overrides, form):
+    config = make_config(*overrides, "budget.steps=1")
+    assert run.execute(config).status == "done"
+    assert load_run(folder_of(config).path).summary["form"] == form
+
+
 def test_curvature_is_logged_at_each_evaluation_by_methods_that_tell_of_it(make_config):
     found = {}
     for method in ("adafisher", "adam"):
