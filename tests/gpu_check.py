@@ -38,10 +38,13 @@ CHILD = ROOT / "tests" / "support" / "gpu_child.py"
 SECONDS = 480.0
 TEST_SECONDS = 120.0  # a test that takes longer hangs; the first ones compile
 BENCH_SECONDS = 180.0  # left to the benchmarks by the tests
-BENCHES = {  # the most telling first, as the time may be spent
-    "adafisher": ("models=gpt1_mini,resnet18,vit_s16",),
-    "methods": ("models=gpt_char,resnet18",),
-}
+BENCHES = (  # part, model and what it needs; the most telling first, as the time may be spent
+    ("adafisher", "gpt1_mini", None),
+    ("adafisher", "resnet18", "torchvision"),
+    ("adafisher", "vit_s16", "timm"),
+    ("methods", "resnet18", "torchvision"),
+    ("methods", "gpt_char", "tokenizers"),
+)
 PROBE = """
 import json, torch
 from experiments.engine.machine import describe_machine
@@ -56,29 +59,34 @@ Facts = dict[str, Any]
 
 def main(words: Sequence[str] | None = None) -> int:
     """Check; returns the exit code."""
+    began = time.monotonic()
     options = parser().parse_args(words)
     if lacking := [name for name in ("torch", "pytest") if find_spec(name) is None]:
         return refused(f"{sys.executable} lacks {' and '.join(lacking)}. Name another: PYTHON=")
     code, text = ask("-c", PROBE)
-    if code:
-        return refused(f"torch cannot be used: {last_line(text)}")
+    if code != 0:
+        return refused(f"torch cannot be used: {last_line(text) or 'no answer'}")
     environment = json.loads(last_line(text))
     if environment["gpu"] is None and not options.collect_only:
         version = environment["packages"]["torch"]
         return refused(f"torch {version} sees no CUDA device here; --collect-only needs none.")
     path = options.out / "bench" / ("gpu_collected.json" if options.collect_only else "gpu.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    record = Record(path, environment, options.seconds)
+    record = Record(path, environment, options.seconds, began)
     code, text = ask("-m", "experiments", "bench", "--help")
-    lacks = last_line(text) if code else None
+    lacks = (last_line(text) or "no answer") if code != 0 else None
     with tempfile.TemporaryDirectory() as folder:
         run = TestRun(gpu_files(ROOT), Path(folder), record, collect_only=options.collect_only)
         run.run(until=options.seconds - (0 if lacks else min(BENCH_SECONDS, options.seconds / 2)))
-        for part, arguments in BENCHES.items():
-            if lacks:
-                record.bench[part] = {"outcome": "skipped", "reason": lacks}
-            elif not options.collect_only:
-                measure(part, arguments, record, Path(folder))
+        for part, model, needs in BENCHES:
+            is_there = needs is None or find_spec(needs) is not None
+            if lacks or not is_there:
+                reason = lacks or f"No module named {needs!r}"
+                record.bench[f"{part} {model}"] = {"outcome": "skipped", "reason": reason}
+            elif options.collect_only:
+                record.bench[f"{part} {model}"] = {"outcome": "ready"}
+            else:
+                measure(part, model, record, Path(folder))
     record.save()
     say(*record.told(), f"written: {path}")
     return 0 if options.collect_only or record.is_good else 1
@@ -176,11 +184,11 @@ class Record:
         path: The file.
         environment: What everything runs on.
         budget: Seconds that all of it may take.
+        began: Since when, by ``time.monotonic``.
     """
 
-    def __init__(self, path: Path, environment: Facts, budget: float) -> None:
-        self.path, self.environment, self.budget = path, environment, budget
-        self.began = time.monotonic()
+    def __init__(self, path: Path, environment: Facts, budget: float, began: float) -> None:
+        self.path, self.environment, self.budget, self.began = path, environment, budget, began
         self.left_out: list[Facts] = []  # modules
         self.tests: dict[str, Facts] = {}
         self.error: str | None = None  # why tests were not reached
@@ -310,18 +318,19 @@ class TestRun:
         yield from map(json.loads, whole.splitlines())
 
 
-def measure(part: str, arguments: Sequence[str], record: Record, folder: Path) -> None:
+def measure(part: str, model: str, record: Record, folder: Path) -> None:
     """Run one benchmark, and keep each row as it comes, until the time of the record is spent."""
-    facts = record.bench[part] = {"outcome": "done", "results": []}
-    words = ["-m", "experiments", "bench", f"part={part}", "device=cuda", *arguments]
-    words.append(f"out={json.dumps(str(folder))}")
+    facts = record.bench[f"{part} {model}"] = {"outcome": "done", "results": []}
+    out = folder / f"{part} {model}"
+    words = ["-m", "experiments", "bench", f"part={part}", "device=cuda", f"models={model}"]
+    words.append(f"out={json.dumps(str(out))}")
     if part == "methods":
         words.append(f"runs_dir={json.dumps(str(folder / 'runs'))}")
     began = record.seconds
-    with Child(words, folder / f"{part}.log") as child:
+    with Child(words, folder / "bench.log") as child:
         for _ in child.looks():
             with contextlib.suppress(OSError, ValueError):  # there is none yet, or half of it
-                text = (folder / "bench" / f"{part}.json").read_text("utf-8")
+                text = (out / "bench" / f"{part}.json").read_text("utf-8")
                 facts["results"] = json.loads(text)["results"]
             if record.seconds > record.budget:
                 facts |= {"outcome": "stopped", "reason": TIME_SPENT}
