@@ -61,7 +61,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Check; returns the exit code."""
     began = time.monotonic()
     options = parser().parse_args(words)
-    if lacking := [name for name in ("torch", "pytest") if find_spec(name) is None]:
+    lacking = [name for name in ("torch", "pytest") if find_spec(name) is None]
+    if lacking:
         return refused(f"{sys.executable} lacks {' and '.join(lacking)}. Name another: PYTHON=")
     code, text = ask("-c", PROBE)
     if code != 0:
