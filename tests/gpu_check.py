@@ -226,7 +226,7 @@ class Record:
         ends = [facts["outcome"] for facts in self.tests.values()]
         yield f"tests: {', '.join(f'{ends.count(end)} {end}' for end in sorted({*ends})) or 'none'}"
         if self.error:
-            yield f"error: {last_line(self.error)}"
+            yield f"error: {self.error.splitlines()[0]}"
         for part, facts in self.bench.items():
             reason = f": {facts['reason']}" if facts.get("reason") else ""
             yield f"bench {part}: {facts['outcome']}{reason}"
@@ -265,7 +265,8 @@ class TestRun:
             if why is None and not left:
                 return
             if why is not None or record.seconds > until:
-                record.error = f"{len(left) or 'no'} tests were not reached: {why or TIME_SPENT}"
+                what = f"{len(left)} tests were not reached" if left else "no tests were collected"
+                record.error = f"{what}: {why or TIME_SPENT}"
         record.save()
 
     def _child(self, until: float) -> str | None:
@@ -287,9 +288,10 @@ class TestRun:
             if child.process.poll() is None and self.current:
                 child.process.send_signal(signal.SIGUSR1)  # it prints where it is
                 time.sleep(1)
-            why = f"{child.printed()}\n{why}"
+            why = f"{why}\n{child.printed()}"
         if self.current:
-            self._take({"event": "ended", "test": self.current, "outcome": end, "reason": why})
+            facts = {"outcome": end, "reason": why, "seconds": round(taken, 3)}
+            self._take({"event": "ended", "test": self.current, **facts})
         return None if got_on else why
 
     def _take(self, event: Facts) -> bool:

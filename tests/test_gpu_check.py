@@ -146,6 +146,7 @@ def test_a_test_that_ends_its_process_or_hangs_loses_no_other(
     assert "ended with code -6" in ends["test_dies"]["reason"]
     assert "in test_dies" in ends["test_dies"]["reason"]  # by faulthandler
     assert "in test_hangs" in ends["test_hangs"]["reason"]
+    assert ends["test_hangs"]["seconds"] > 6.0
     assert record.error is None
     assert not record.is_good
 
@@ -199,6 +200,7 @@ def test_tests_that_cannot_be_collected_at_all_are_said(tmp_path: Path, record: 
     )
     TestRun(gpu_files(tmp_path), tmp_path, record).run(until=60.0)
     assert record.error is not None
+    assert record.error.startswith("no tests were collected: its process ended with code 4\n")
     assert "a_package_of_nobody" in record.error
     assert not record.is_good
 
