@@ -30,7 +30,7 @@ RUN :=
 FIG :=
 ## 1: run the studies that the figures lack first
 RUN_MISSING :=
-## the Python to make .venv with; empty: the first of 3.11, 3.12 and 3.13 that runs
+## the Python to make .venv with; empty: the first of 3.11, 3.12 and 3.13 that runs; for gpu-check: python3
 PYTHON :=
 
 # The suite is run from this folder, and under this variable Python does not look here for modules.
@@ -67,7 +67,7 @@ can_make_venv := import ensurepip, venv; $(is_supported)
 can_install := import pip; $(is_supported)
 
 .PHONY: help sweep plan status replay calibration report tables figures paper study tune data
-.PHONY: publish wandb-sync bench bench-sweep bench-analysis test quick lint type smoke setup clean .jobs
+.PHONY: publish wandb-sync bench bench-sweep bench-analysis gpu-check test quick lint type smoke setup clean .jobs
 
 ## Print this page. It needs no set-up.
 help:
@@ -203,6 +203,14 @@ bench-sweep: setup
 ## Example:   make bench-analysis
 bench-analysis: setup
 	@$(python) -m analysis.report.bench $(ARGS)
+
+## Run the tests marked gpu and then the benchmarks on an NVIDIA GPU, in eight minutes at most, and write all to
+## out/bench/gpu.json. For a bare machine: without .venv, set-up and network, by PYTHON, which needs torch and pytest;
+## what else it lacks is left out with the reason. `ARGS=--collect-only` needs no GPU and runs nothing.
+## Variables: PYTHON OUT ARGS
+## Example:   make gpu-check PYTHON=/path/to/python3.12
+gpu-check:
+	@$(call quote,$(or $(strip $(PYTHON)),python3)) tests/gpu_check.py --out $(call quote,$(OUT)) $(ARGS)
 
 ## Run the tests, without those marked slow or gpu.
 ## Variables: ARGS

@@ -148,6 +148,15 @@ def test_what_a_target_runs(ready: Checkout, arguments: list[str], call: str) ->
     assert ready.make(*arguments, fail=f"{call.split(' ')[0]}:1").returncode == 2
 
 
+@pytest.mark.parametrize(("name", "given"), [("python3", []), ("mine", ["PYTHON=mine"])])
+def test_gpu_check_needs_no_set_up(checkout: Checkout, name: str, given: list[str]) -> None:
+    checkout.add_python(name, (3, 12))
+    assert checkout.make("gpu-check", "OUT=my out", "ARGS=--seconds 9", *given).returncode == 0
+    assert checkout.calls() == [["tests/gpu_check.py", "--out", "my out", "--seconds", "9"]]
+    assert not (checkout.root / ".venv").exists()
+    assert checkout.make("gpu-check", *given, fail="--out:1").returncode == 2
+
+
 def test_lint_checks_format_and_style(ready: Checkout) -> None:
     ready.make("lint")
     assert [call[2:4] for call in ready.programs()] == [["format", "--check"], ["check", "."]]

@@ -49,6 +49,11 @@ def test_no_sentence_has_a_measurement_that_no_file_carries(page: Path) -> None:
     assert measurements(prose) - tried() == set()
 
 
+def test_a_gpu_is_said_to_be_unmeasured_until_its_record_is_kept() -> None:
+    is_said = "Nothing has been measured on a GPU yet." in (ROOT / "README.md").read_text("utf-8")
+    assert is_said != (ROOT / "tests" / "golden" / "bench" / "gpu.json").exists()
+
+
 def test_measurements_are_told_from_other_numbers() -> None:
     text = (
         "about 6 GB, 1.07 times, `2.5 s`, two minutes, 95 % of 1,797 digits, 3 rows\n```\n9 s\n```"

@@ -45,7 +45,8 @@ class Watcher(Protocol):
 
 def is_recorded() -> bool:
     """Tell whether the model is exported or traced: what hooks do would become a part of it."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+    # Not is_exporting(), which the compiler of torch 2.11 takes for true in whatever it compiles.
+    return torch.compiler._is_exporting_flag or torch.jit.is_tracing()
 
 
 class Hook:

@@ -62,6 +62,18 @@ def test_compiled_models_are_watched(backend: str, when: str) -> None:
         side.compare()
 
 
+def test_an_export_is_not_told_by_what_torch_2_11_says_in_any_graph(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    side = SideBySide(MLP)
+    for index in range(2):
+        loss_of(side.model(MLP.batch(index)), index).backward()
+        loss_of(side.reference_model(MLP.batch(index)), index).backward()
+        side.step()
+        side.compare()
+
+
 @COMPILES
 @pytest.mark.parametrize("case_id", ["attention_self", "subclass_conv_that_pads", "embedding"])
 def test_compiled_layers_that_are_read_by_call(case_id: str) -> None:

@@ -1,4 +1,7 @@
-"""Resolved configs and runs for the tests of the engine."""
+"""Resolved configs and runs for the tests of the engine.
+
+What the fixtures need is imported in them: tests of a device run where Hydra is not installed.
+"""
 
 import os
 import signal
@@ -8,10 +11,7 @@ from typing import Any
 
 import pytest
 
-from experiments.config import commandline, compose
-from experiments.engine.loop import Trainer
 from experiments.records.outcome import Outcome
-from experiments.run import run
 
 Config = dict[str, Any]
 
@@ -19,6 +19,7 @@ Config = dict[str, Any]
 @pytest.fixture
 def make_config(tmp_path: Path) -> Callable[..., Config]:
     """A config of a few steps on digits whose folders lie below ``tmp_path``."""
+    from experiments.config import commandline, compose
 
     def make(*overrides: str) -> Config:
         has_budget = any(item.startswith("budget=") for item in overrides)
@@ -38,6 +39,9 @@ def make_config(tmp_path: Path) -> Callable[..., Config]:
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run."""
+    from experiments.config import commandline, compose
+    from experiments.run import run
+
     folder = tmp_path_factory.mktemp("recorded")
     overrides = ["optimizer=kfac", "budget=steps", "tracking=none"]
     config = compose.composed(
@@ -51,6 +55,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Config, int], Outcome]:
     """Attempt a run, and have it end as by a scheduler's signal after the given step."""
+    from experiments.engine.loop import Trainer
+    from experiments.run import run
 
     def stop(config: Config, step: int) -> Outcome:
         plain = Trainer._step
