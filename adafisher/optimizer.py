@@ -265,6 +265,15 @@ class AdaFisher(torch.optim.Optimizer):
         """Torch's protocol: the scaler leaves unscaling and skipping to this optimizer."""
         return not self._loss_scale.is_function
 
+    @property
+    def form(self) -> str:
+        """How the step is computed: ``native``, ``compiled``, ``foreach``, or ``mixed``.
+
+        Mixed is small parameters by ``torch._foreach`` and large ones in blocks; it also takes what
+        the first two leave. The forms differ by rounding.
+        """
+        return self._stepper.form(local(self.param_groups[0]["params"][0]))
+
     def coverage(self) -> Coverage:
         """Tell which parameters have curvature; costs nothing when not called."""
         return coverage_of(self._each(), self._curvature, names=self._model_parameters.names)

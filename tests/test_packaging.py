@@ -53,7 +53,7 @@ def wheel(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFi
 def test_the_wheel_holds_the_optimizer_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "adafisher").rglob("*.py")}
-    assert packed == sources | {"adafisher/py.typed"}
+    assert packed == sources | {"adafisher/native.c", "adafisher/py.typed"}
     assert any(name.endswith("/LICENSE") for name in wheel.namelist())
     top = {name.partition("/")[0] for name in wheel.namelist()}
     assert top == {"adafisher", f"adafisher-{adafisher.__version__}.dist-info"}

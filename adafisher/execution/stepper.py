@@ -19,6 +19,7 @@ from adafisher.execution.native_step import NativeStep
 from adafisher.execution.placement import Placement
 from adafisher.execution.step import Update, batched_step_, pack_scalars, plain_step_
 from adafisher.fisher import CurvatureTerm
+from adafisher.native import serves
 from adafisher.squares import factor_dtype
 
 _BLOCK_ELEMENTS = 1 << 19  # 2 MiB in float32: fewer calls than 1 MiB, and still within the cache
@@ -43,6 +44,15 @@ class Stepper:
     _blocks: dict[int, _Blocks] = field(default_factory=dict)
     _native_step: NativeStep = field(default_factory=NativeStep)
     _fused_step: FusedStep = field(default_factory=FusedStep)
+
+    def form(self, param: Tensor) -> str:
+        """Name the form that parameters like this one are stepped in."""
+        if self.foreach:
+            return "foreach"
+        if self.fused is not False and serves(param):
+            return "native"
+        compiles = param.is_cuda if self.fused is None else self.fused
+        return "compiled" if compiles and self._fused_step.failure is None else "mixed"
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out scratch memory and compiled code, which belong to the process."""

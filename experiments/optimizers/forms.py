@@ -22,9 +22,12 @@ def form_of(optimizer: Optimizer, stated: str | None = None) -> str | None:
         stated: What its parameter groups do not say, as its YAML has it.
 
     Returns:
-        What is stated, then what the groups say: ``default`` where they leave it to the library.
-        None where neither says anything.
+        What the optimizer itself says by a ``form``; else what is stated, then what the groups say:
+        ``default`` where they leave it to the library. None where none says anything.
     """
+    own = getattr(optimizer, "form", None)
+    if isinstance(own, str):
+        return own
     flags = {flag: on for flag, on in optimizer.param_groups[0].items() if flag in FLAGS}
     chosen = next((flag for flag in FLAGS if flags.get(flag)), None)
     if flags and chosen is None:

@@ -171,9 +171,9 @@ def test_a_gradient_that_comes_later_than_others_is_stepped(name: str) -> None:
     method = method_of(name).having(lr=1e-2)
     found = []
     for form in ("plain", "fused"):
-        model = net()
+        model = net(torch.float64)
         optimizer = build_optimizer(forms_of(method)[form], model)
-        for step, batch in enumerate(batches()):
+        for step, batch in enumerate(batches(torch.float64)):
             gradients(model, optimizer, batch, method.needs)
             if step < 3:
                 model[-1].bias.grad = None
@@ -192,10 +192,10 @@ def test_a_first_step_that_a_loss_scale_skips_leaves_no_momentum(
     try:
         found = []
         for form in ("plain", "fused"):
-            model = net()
+            model = net(torch.float64)
             optimizer = build_optimizer(forms_of(method_of(name))[form], model)
             scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
-            for step, (inputs, labels) in enumerate(batches()):
+            for step, (inputs, labels) in enumerate(batches(torch.float64)):
                 optimizer.zero_grad(set_to_none=True)
                 loss = F.cross_entropy(model(inputs), labels)
                 scaler.scale(loss * (torch.inf if step == 0 else 1)).backward()
