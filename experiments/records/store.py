@@ -128,10 +128,13 @@ class RunFolder:
         )
 
     def append_row(self, row: Mapping[str, Any]) -> None:
-        """Add one evaluation to the rows; on return it is on the disk."""
+        """Add one evaluation to the rows; it outlives the process, after `sync_rows` the system."""
         with open(self.path / METRICS_FILE, "ab", opener=_no_link) as handle:
             handle.write((strict_json.dumps(row) + "\n").encode())
-            handle.flush()
+
+    def sync_rows(self) -> None:
+        """Wait until the rows are on the disk."""
+        with contextlib.suppress(FileNotFoundError), open(self.path / METRICS_FILE, "rb") as handle:
             os.fsync(handle.fileno())
 
     def cut_rows(self, last_step: int) -> list[dict[str, Any]]:

@@ -133,6 +133,11 @@ def _told(
     return outcome
 
 
+SECONDS_TO_LOSE = 1.0
+"""What a kill may cost, beside what is left of the epoch: to have a checkpoint on the disk takes as
+long as an epoch of a small run."""
+
+
 class _Training:
     """A built run in training; only the first process writes."""
 
@@ -245,9 +250,12 @@ class _Training:
     def _train(self, mirror: Mirror) -> tuple[str, str | None]:
         """Train to an end; returns its status and reason."""
         try:
+            saved = self._seconds()
             for row in self.trainer.run():
                 self._append(row)
-                self._save()
+                if (now := self._seconds()) - saved >= SECONDS_TO_LOSE:
+                    self._save()
+                    saved = now
                 self._show(row, mirror)
         except StoppedError as stop:
             self._save()
@@ -268,6 +276,11 @@ class _Training:
             return failures.end_by(error, self.folder, self.built.world)
         return "done", None
 
+    def _seconds(self) -> float:
+        """Tell how long the run has computed; all processes agree on it."""
+        counters = self.trainer.counters
+        return counters.train_seconds + counters.evaluation_seconds
+
     def _append(self, row: Mapping[str, Any]) -> None:
         self.rows.append(dict(row))
         if self.leads:
@@ -281,11 +294,13 @@ class _Training:
         state = self.trainer.state_dict()
         if not self.leads:
             return
+        self.folder.sync_rows()
         self.folder.write(CHECKPOINT_FILE, checkpoint.dump(self.folder.run_id, state))
         self._write_status("running", None)
 
     def _write_status(self, status: str, reason: str | None) -> None:
         if self.leads:
+            self.folder.sync_rows()
             counters = self.trainer.counters
             progress = run_summary.progress(
                 self.built, counters, self.rows, setup_seconds=self.setup_seconds

@@ -17,9 +17,13 @@ Config = dict[str, Any]
 
 
 @pytest.fixture
-def make_config(tmp_path: Path) -> Callable[..., Config]:
+def make_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Config]:
     """A config of a few steps on digits whose folders lie below ``tmp_path``."""
     from experiments.config import commandline, compose
+    from experiments.run import attempt
+
+    # Runs of tests are shorter than what a kill may cost; each of their evaluations is saved.
+    monkeypatch.setattr(attempt, "SECONDS_TO_LOSE", 0.0)
 
     def make(*overrides: str) -> Config:
         has_budget = any(item.startswith("budget=") for item in overrides)

@@ -13,6 +13,7 @@ import pytest
 import experiments
 from experiments.engine.loop import Trainer
 from experiments.errors import refusal
+from experiments.run import attempt
 from tests.support.commands import exit_code
 from tests.support.sweeps import ROOT, sweep
 
@@ -174,6 +175,7 @@ def test_what_happens_to_a_run_folder_midway_is_a_line(
         return plain(trainer, *arguments)
 
     monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(attempt, "SECONDS_TO_LOSE", 0.0)
     assert exit_code("train", *SHORT, f"runs_dir={runs}") == 2
     assert done
     one_line(capfd.readouterr().err, f"{said}. What is already recorded is kept")
@@ -188,13 +190,13 @@ def test_a_sweep_tells_of_a_folder_that_goes_midway(tmp_path: Path) -> None:
         "import shutil, sys, threading, time\n"
         "def go():\n"
         f"    from pathlib import Path\n    runs = Path({str(runs)!r})\n"
-        "    while not list(runs.glob('*/checkpoint.pt')): time.sleep(0.01)\n"
+        "    while not list(runs.glob('*/metrics.jsonl')): time.sleep(0.01)\n"
         "    shutil.rmtree(runs, ignore_errors=True)\n"
         "if 'experiments.sweep.child' in ' '.join(sys.orig_argv):\n"
         "    threading.Thread(target=go, daemon=True).start()\n"
     )
     variables = {**os.environ, "PYTHONPATH": f"{hook}{os.pathsep}{ROOT}"}
-    made = sweep(runs, *SHORT[1:], "seed=0", "fresh=true", env=variables)
+    made = sweep(runs, *SHORT[1:], "budget.epochs=60", "seed=0", "fresh=true", env=variables)
     assert made.returncode == 1
     assert "Traceback" not in made.stderr
     assert "cannot read or write" in made.stderr

@@ -78,6 +78,10 @@ def wait_for_rows(runs: Path, count: int, process: subprocess.Popen) -> None:
     wait_until(lambda: row_count(runs) >= count, process)
 
 
+def wait_for_checkpoint(runs: Path, process: subprocess.Popen) -> None:
+    wait_until(lambda: any(runs.glob("*/checkpoint.pt")), process)
+
+
 def children_of(runs: Path) -> list[int]:
     """Processes of any kin that execute a run of this folder, or fork those that do."""
     found = []

@@ -8,6 +8,7 @@ import signal
 import pytest
 import torch
 
+from adafisher import native
 from experiments.engine import failures
 from experiments.engine.build import build
 from experiments.engine.built import Built
@@ -68,7 +69,7 @@ def test_a_run_leaves_a_whole_record(make_config):
         (["optimizer=adam", "optimizer.fused=false"], "plain"),
         (["optimizer=adam", "optimizer.fused=null"], "default"),
         (["optimizer=shampoo"], "batched, fused"),
-        (["optimizer=adafisher"], "mixed"),
+        (["optimizer=adafisher"], "native" if native.library() else "mixed"),
         (["optimizer=adafisher", "control=scalar"], None),  # of another method's step
     ],
 )
@@ -299,6 +300,25 @@ def test_a_full_disk_is_one_line_and_loses_nothing(make_config, monkeypatch):
     run.execute(unbroken)
     assert run.execute(config).status == "done"
     assert measurements(config) == measurements(unbroken)
+
+
+def test_what_a_kill_may_cost_is_a_second_and_an_evaluation(make_config, monkeypatch):
+    """Rows are there for other processes at once."""
+    seconds = iter([0.0, 0.6, 1.2, 1.8, 2.4])  # at the beginning, and at each evaluation
+    monkeypatch.setattr(attempt, "SECONDS_TO_LOSE", 1.0)
+    monkeypatch.setattr(attempt._Training, "_seconds", lambda self: next(seconds))
+    config, saved = make_config("task.batch_size=1150"), []
+    write = store.write_atomic
+
+    def noting(path, content):
+        if path.name == CHECKPOINT_FILE:
+            saved.append(len(folder_of(config).read().rows))
+        write(path, content)
+
+    monkeypatch.setattr(store, "write_atomic", noting)
+    assert run.execute(config).status == "done"
+    assert saved == [2, 4]
+    assert len(folder_of(config).read().rows) == 4
 
 
 @pytest.mark.parametrize(

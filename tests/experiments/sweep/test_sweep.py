@@ -23,6 +23,7 @@ from tests.support.sweeps import (
     kin,
     measurements,
     sweep,
+    wait_for_checkpoint,
     wait_for_rows,
 )
 
@@ -118,6 +119,8 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path, unbroken, sent):
         command(tmp_path, *LONG), cwd=ROOT, stderr=subprocess.PIPE, text=True, process_group=0
     )
     wait_for_rows(tmp_path, 3, process)
+    if sent == signal.SIGKILL:  # which leaves no time to save what there is
+        wait_for_checkpoint(tmp_path, process)
     os.killpg(process.pid, sent)  # as a terminal does: to the sweep and its child alike
     _, told = process.communicate(timeout=60)
     assert "Traceback" not in told
