@@ -129,7 +129,7 @@ class Capture:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the hooks, which belong to this model, and the passes under way."""
-        own = ("close", "_handles", "_passes", "_lock", "_whole")
+        own = ("close", "_handles", "_passes", "_lock", "_ref", "_whole")
         state = {key: value for key, value in vars(self).items() if key not in own}
         return state | {"_closed": not self.close.alive}
 
@@ -152,6 +152,7 @@ class Capture:
     def _begin(self) -> None:
         """Make what belongs to this process and this model, and is not copied."""
         self._lock = threading.RLock()
+        self._ref = weakref.ref(self)
         self._passes: weakref.WeakValueDictionary[int, Pass] = weakref.WeakValueDictionary()
         self._handles: list[RemovableHandle] = []
         self._whole: list[RemovableHandle] = []
@@ -254,7 +255,7 @@ class Capture:
         source, rows = layer.module if call is None else call, _rows(output)
         activation_sum = layer.rule.activation_sum(source, _rows(x.detach()), rows)
         seen = Call(layer, source, activation_sum, layer.rule.rows(source, rows))
-        capture_ref = weakref.ref(self)
+        capture_ref = self._ref
         shape = None if output.is_nested else output.shape
 
         def on_grad(grad: Tensor) -> None:
@@ -302,6 +303,13 @@ class Capture:
 
     def _reaches(self, layer: Layer, module: nn.Module) -> bool:
         """Tell whether a gradient can come from this call to the parameters, and wait for it."""
+        if self.first.partial is not None:  # then no read is counted
+            own, names = module._parameters, layer.parameter_names
+            for name, (_, param), seen in zip(names, layer.roles(), layer.holders, strict=True):
+                if seen is not param or own.get(name) is not param:
+                    break
+            else:  # as at the last call, which most calls are
+                return True
         for i, (role, param) in enumerate(layer.roles()):
             holder: Any = param
             now = getattr(module, layer.attribute(role), None)

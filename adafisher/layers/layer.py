@@ -139,6 +139,7 @@ class Layer:
         dropped: Estimates that were not finite and therefore not used.
         pool: Rows waiting for the next step.
         is_sharded: Whether ``fully_shard`` has split its parameters.
+        parameter_names: For each of ``roles()``, the attribute of the module.
         holders: For each of ``roles()``, the tensor whose gradient is waited for, once known.
     """
 
@@ -156,6 +157,7 @@ class Layer:
         names = (("weight", self.rule.weight), ("bias", self.rule.bias))
         own = ((role, self.module._parameters.get(name)) for role, name in names)
         self._roles = [(role, param) for role, param in own if param is not None]
+        self.parameter_names = [self.attribute(role) for role, _ in self._roles]
         self.is_sharded = any(is_sharded(param) for _, param in self._roles)
         self.holders: list[Tensor | None] = [None] * len(self._roles)
 
