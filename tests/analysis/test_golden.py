@@ -18,6 +18,7 @@ from experiments.records.schema import CONFIG_FILE, ENVIRONMENT_FILE, SCHEMA, lo
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 RUNS = GOLDEN / "runs"
+LONG = re.compile(r"-?\d+\.\d{10,}(?:e-?\d+)?")  # numbers in full precision
 TABLES = sorted(path.name for path in (GOLDEN / "tables").iterdir())
 
 
@@ -34,7 +35,11 @@ def test_there_are_golden_tables() -> None:
 
 @pytest.mark.parametrize("name", TABLES)
 def test_the_tables_are_the_committed_ones(written: Path, name: str) -> None:
-    assert (written / name).read_bytes() == (GOLDEN / "tables" / name).read_bytes()
+    ours, golden = ((folder / name).read_text("utf-8") for folder in (written, GOLDEN / "tables"))
+    assert LONG.sub("#", ours) == LONG.sub("#", golden)
+    # Processors with vectors of other widths have another last digit of exp and log.
+    numbers = [[float(number) for number in LONG.findall(text)] for text in (ours, golden)]
+    assert numbers[0] == pytest.approx(numbers[1], rel=1e-13, abs=0.0)
 
 
 def test_every_run_of_the_golden_sweep_counts() -> None:
