@@ -149,6 +149,7 @@ def compare(contest: Problem, *, fused: bool, before: ModuleType | None = None) 
     except steady.UnsteadyError as error:
         raise UserError(f"{contest.name}: {error}. Try again later.") from error
     state = {name: one.state_bytes for name, one in contenders.items()}
+    forms = {name: getattr(one.optimizer, "form", None) for name, one in contenders.items()}
     contenders.clear()
     peak = {name: peak_bytes(contest, make, steps=2) for name, make in made.items()}
     print(
@@ -164,6 +165,8 @@ def compare(contest: Problem, *, fused: bool, before: ModuleType | None = None) 
         if name == REFERENCE:
             continue
         one = ratios[name] = {"whole": _facts(whole[name]), "alone": _facts(alone[name])}
+        if forms.get(name):
+            one["form"] = forms[name]
         cells = [_cell(costs[name], cpu) for costs in (whole, alone) for cpu in (False, True)]
         for key, sizes in (("state_bytes", state), ("peak_bytes", peak)):
             if name in sizes:

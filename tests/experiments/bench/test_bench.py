@@ -157,7 +157,7 @@ def test_results_are_printed_and_written_with_their_environment(
     assert written["environment"]["packages"]["torch"]
     (result,) = written["results"]
     assert set(result["ratios"]["refresh every step"]) == {
-        *("whole", "alone", "state_bytes", "peak_bytes")
+        *("whole", "alone", "state_bytes", "peak_bytes", "form")
     }
 
 
