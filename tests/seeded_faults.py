@@ -51,8 +51,8 @@ FAULTS = (
     Fault(
         "min-max-range",
         "adafisher",
-        "scaled = (x - low) / (spread + eps)",
-        "scaled = (x - low) / (high + eps)",
+        "each(low), out=out).div_(each(spread + eps))",
+        "each(low), out=out).div_(each(high + eps))",
         "test_min_max_spans_zero_to_one_whatever_the_scale",
     ),
     Fault(
@@ -61,6 +61,27 @@ FAULTS = (
         'float(constant_factor == "ones")',
         'float(constant_factor == "zeros")',
         "test_constant_factor_becomes_ones",
+    ),
+    Fault(
+        "native-decay",
+        "adafisher",
+        "step.keep, step.damping = 1.0 - hyper.shrink,",
+        "step.keep, step.damping = 1.0 - 2 * hyper.shrink,",
+        "test_steps_are_those_of_the_plain_form_under_every_rule",
+    ),
+    Fault(
+        "native-places",
+        "adafisher",
+        "and self._layout == _layout(update)",
+        "and True",
+        "test_tensors_that_are_exchanged_are_found_out",
+    ),
+    Fault(
+        "terms-that-are-copies",
+        "adafisher",
+        "return _memory(x) in (_memory(self.normalised),",
+        "return _memory(x) not in (None,",
+        "test_every_case_follows_the_reference",
     ),
     Fault(
         "momentum",
@@ -72,14 +93,14 @@ FAULTS = (
     Fault(
         "bias-correction",
         "adafisher",
-        'lr / (1.0 - beta ** state["step"])',
-        'lr / (1.0 - beta ** (state["step"] + 1))',
+        '/ (1.0 - hyper.beta ** state["step"])',
+        '/ (1.0 - hyper.beta ** (state["step"] + 1))',
         "test_the_package_takes_the_steps_of_the_page",
     ),
     Fault(
         "decoupled-decay-without-lr",
         "adafisher",
-        "shrink=lr * decay if",
+        'shrink=group["lr"] * decay if',
         "shrink=decay if",
         "test_the_package_takes_the_steps_of_the_page",
     ),
@@ -100,8 +121,8 @@ FAULTS = (
     Fault(
         "transposed-convolution",
         "adafisher",
-        "spacing * k - cut",
-        "spacing * k + cut",
+        "dilation * torch.arange(kernel, device=device) - padding",
+        "dilation * torch.arange(kernel, device=device) + padding",
         "test_layers_of_any_number_of_axes_against_patches_cut_out_one_by_one",
     ),
     Fault(
