@@ -104,9 +104,12 @@ class Curvature:
         fresh = [layer for layer in self.capture.layers.values() if layer.pool.rows]
         uncalled = self.capture.uncalled()  # only now: another rank's rows are here too
         dropped = self._average(fresh, loss_scale, ranks)
-        self._warn_once(warn_dropped, [layer.name for layer in dropped])
         self.capture.clear()
-        self._rebuild()
+        if dropped is None:
+            self._normalise()
+        else:
+            self._rebuild()
+            self._warn_once(warn_dropped, [layer.name for layer in dropped])
         self._warn_once(warn_unseen, [layer.name for layer in uncalled if self._is_plain(layer)])
         self._warn_once(
             warn_partial, [self.owners[p][0][0].name for p in self.capture.first.partial or ()]
@@ -138,8 +141,12 @@ class Curvature:
         self._rebuild()
         self._arm()
 
-    def _average(self, fresh: list[Layer], loss_scale: Scale, ranks: int) -> list[Layer]:
-        """Take the rows of layers into their averages; give those whose rows are not finite."""
+    def _average(self, fresh: list[Layer], loss_scale: Scale, ranks: int) -> list[Layer] | None:
+        """Take the rows of layers into their averages.
+
+        Returns:
+            None where these lie as before; otherwise the layers whose rows are not finite.
+        """
         sums: list[Tensor] = []
         divisors: list[float] = []
         for layer in fresh:
@@ -150,7 +157,7 @@ class Curvature:
             divisors += (rows * size, rows * ranks**2)
         gammas, flats = self.options.gammas, [flat for flat in self._flats if flat.holds(fresh)]
         if flats and flats[0].average(sums, divisors, loss_scale, gammas):
-            return []
+            return None
         flat = [x / divisor for x, divisor in zip(sums, divisors, strict=True)]
         estimates = list(zip(flat[::2], (divide(s, loss_scale) for s in flat[1::2]), strict=True))
         finites = all_finite(estimates)
@@ -191,7 +198,7 @@ class Curvature:
         return list(zip(flat[::2], flat[1::2], strict=True))
 
     def _rebuild(self) -> None:
-        """Normalise the averages, and form the terms that do not follow them by themselves."""
+        """Lay the averages out, if they are not yet, and form the terms."""
         usable = [
             layer
             for layer in self.capture.layers.values()
@@ -204,8 +211,14 @@ class Curvature:
         is_laid_out = all(flat.holds(flat.layers) for flat in self._flats)
         if not is_laid_out or {x for flat in self._flats for x in flat.layers} != set(usable):
             self._flats, self._terms, self._copied = lay_out(usable), {}, self.owners
+        self._normalise()
+
+    def _normalise(self) -> None:
+        """Normalise the averages, and form the terms that do not follow them by themselves."""
         for flat in self._flats:
             flat.normalise(self.options.minmax_eps, self.options.constant_factor)
+        if not self._copied:
+            return
         factors: dict[Layer, Factors | None] = {}
         for flat in self._flats:
             factors |= zip(flat.layers, flat.factors, strict=True)

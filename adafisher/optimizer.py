@@ -251,8 +251,9 @@ class AdaFisher(torch.optim.Optimizer):
         if scale is None:  # gradients overflowed
             self._curvature.capture.clear()
             return loss
-        owners, waiting = self._curvature.owners, [x for x in parameters if x[2].grad is not None]
+        waiting = [x for x in parameters if x[2].grad is not None]
         if self._curvature.start_refresh():  # what has no curvature need not wait for other ranks
+            owners = self._curvature.owners
             self._stepper.run(self._updates(x for x in waiting if x[2] not in owners))
             waiting = [x for x in waiting if x[2] in owners]
         self._curvature.refresh(scale)

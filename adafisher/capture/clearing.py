@@ -33,17 +33,14 @@ def cleared(layers: Iterable[Layer]) -> list[Layer]:
     gone: list[Layer] = []
     touched: list[tuple[Layer, list[Tensor]]] = []
     for layer in layers:
-        if not layer.pool.rows:
+        if not layer.pool.rows or _is_as_left(layer):
             continue
-        held = [(param, param.grad) for _, param in layer.roles() if param.grad is not None]
+        held = [param.grad for _, param in layer.roles() if param.grad is not None]
         if not held:
             if layer.pool.accumulated:
                 gone.append(layer)
-        elif not layer.is_sharded and all(
-            layer.pool.versions.get(param, grad_version(grad)) != grad_version(grad)
-            for param, grad in held
-        ):
-            touched.append((layer, [grad for _, grad in held]))
+        elif not layer.is_sharded:
+            touched.append((layer, held))
     starts = [min(grads, key=Tensor.numel) for _, grads in touched]
     for (layer, grads), starts_empty in zip(touched, _start_empty(starts), strict=True):
         if starts_empty and not any(bool(grad.any()) for grad in grads):
@@ -52,6 +49,16 @@ def cleared(layers: Iterable[Layer]) -> list[Layer]:
             if all(x is not None and bool(x.any()) for x in (pool.activation_sum, pool.grad_sum)):
                 gone.append(layer)
     return gone
+
+
+def _is_as_left(layer: Layer) -> bool:
+    """Tell whether a gradient is as the last backward pass left it, or none is known to have."""
+    versions = layer.pool.versions
+    for _, param in layer.roles():
+        grad = param.grad
+        if grad is not None and versions.get(param) in (None, grad_version(grad)):
+            return True
+    return False
 
 
 def _start_empty(grads: list[Tensor]) -> list[bool]:
