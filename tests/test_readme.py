@@ -1,7 +1,9 @@
 """What README and the pages of docs/ say of measurements is in a file of the repository."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -46,7 +48,7 @@ def test_no_sentence_has_a_measurement_that_no_file_carries(page: Path) -> None:
     prose = "\n".join(
         line for line in lines if not line.startswith("| adafisher") and "±" not in line
     )
-    assert measurements(prose) - tried() == set()
+    assert measurements(prose) - tried() - costs() == set()
 
 
 def test_a_gpu_is_said_to_be_unmeasured_until_its_record_is_kept() -> None:
@@ -59,3 +61,49 @@ def test_measurements_are_told_from_other_numbers() -> None:
         "about 6 GB, 1.07 times, `2.5 s`, two minutes, 95 % of 1,797 digits, 3 rows\n```\n9 s\n```"
     )
     assert measurements(text) == {"6 GB", "1.07", "two minutes"}
+
+
+def ratios(name: str) -> dict[str, dict[str, Any]]:
+    """What ``make bench`` measured, by model and contender."""
+    found = json.loads((ROOT / "tests/golden/bench" / f"{name}.json").read_text("utf-8"))
+    return {result["model"]: result["ratios"] for result in found["results"]}
+
+
+def cost_rows() -> list[str]:
+    """The table of costs, as README is to have it."""
+    native, plain = ratios("adafisher"), ratios("adafisher_without_compiler")
+    rows = {
+        "with the native library": (native, "refresh every step", "refresh every 100"),
+        "without a C compiler": (plain, "refresh every step", "refresh every 100"),
+        "before both": (native, "refresh every step, before", "refresh every 100, before"),
+        "AdamW beside itself": (native, "the reference itself", "the reference itself"),
+    }
+    lines = []
+    for title, (found, often, rarely) in rows.items():
+        cells = [
+            f"{found[model][name][part]['wall']:.2f}"
+            for model in ("gpt_char", "resnet18")
+            for name, part in ((often, "whole"), (rarely, "whole"), (rarely, "alone"))
+        ]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def costs() -> set[str]:
+    """Ratios of the table of costs."""
+    return {cell for line in cost_rows() for cell in line.strip("| ").split(" | ")[1:]}
+
+
+def test_the_table_of_costs_is_what_was_measured() -> None:
+    guide = (ROOT / "docs/guide.md").read_text("utf-8").splitlines()
+    assert [line for line in cost_rows() if line not in guide] == []
+    native = cost_rows()[0].strip("| ").split(" | ")[1:]
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    said = (
+        f"{native[0]} times as long as one of AdamW's fused form on a small GPT and {native[3]} on "
+        f"ResNet-18, with a refresh every hundred steps {native[1]} and {native[4]} "
+    )
+    assert said in readme
+    for name, form in (("adafisher", "native"), ("adafisher_without_compiler", "mixed")):
+        measured = [ratio for one in ratios(name).values() for ratio in one.values()]
+        assert {ratio["form"] for ratio in measured if "form" in ratio} == {form}
