@@ -103,7 +103,7 @@ def test_to_fail_fast_a_failure_of_an_earlier_sweep_counts(make_config, monkeypa
 
 
 # Seconds after the rows that a test waits for: it stops the first run well before its end.
-LONG = ["optimizer=adam", "seed=0,1", "budget.epochs=24", "threads=1"]
+LONG = ["optimizer=adam", "seed=0,1", "budget.epochs=60", "threads=1"]
 
 
 @pytest.fixture(scope="module")
