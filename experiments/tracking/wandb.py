@@ -158,7 +158,7 @@ def _open(
             disable_git=True,
             x_disable_stats=True,
             x_disable_meta=True,
-            x_save_requirements=False,  # looks at every installed package, which took half of a short run
+            x_save_requirements=False,  # the list of all packages took half of a short run
         ),
     )
     for axis in ("step", "epoch", "train_seconds"):
