@@ -2,7 +2,7 @@
 # torch.optim.SGD(fused=True) and AdamW(fused=True) of torch 2.14.1 on the CPU, where the plain form is right.
 #
 # 1. A gradient of another memory layout than its parameter's: the kernel goes through raw memory, so that the step is that of another
-#    gradient; of an expanded gradient it reads beyond its end. Nothing warns.
+#    gradient. Nothing warns.
 # 2. SGD, a parameter whose first gradient comes after those of others: a TypeError, as it has no momentum yet.
 # 3. SGD, a first step that GradScaler skips: the momentum is then whatever lay in memory.
 # Guesses before it was run: 1. as it is, 2. as it is, 3. that it starts from the first gradient that is stepped on, as in the plain form.

@@ -158,7 +158,7 @@ def _open(
             disable_git=True,
             x_disable_stats=True,
             x_disable_meta=True,
-            x_save_requirements=False,  # the list of all packages took half of a short run
+            x_save_requirements=False,  # would look at every installed package, in every run
         ),
     )
     for axis in ("step", "epoch", "train_seconds"):
