@@ -134,8 +134,8 @@ def _told(
 
 
 SECONDS_TO_LOSE = 1.0
-"""What a kill may cost, beside what is left of the epoch: to have a checkpoint on the disk takes as
-long as an epoch of a small run."""
+"""What a kill may cost, beside what is left until the next evaluation: on a busy disk a checkpoint
+takes as long as an epoch of a small run."""
 
 
 class _Training:
@@ -193,6 +193,8 @@ class _Training:
             with self.stop.listen(), self.display.live(self.built):
                 status, reason = self._train(mirror)
                 # Here, where signals do not kill: a launcher stops all processes when one fails.
+                if self.leads:
+                    self.folder.sync_rows()
                 self._write_status(status, reason)
         finally:
             # Also when something unforeseen passes through, the mirror must not hang at exit.
@@ -300,7 +302,6 @@ class _Training:
 
     def _write_status(self, status: str, reason: str | None) -> None:
         if self.leads:
-            self.folder.sync_rows()
             counters = self.trainer.counters
             progress = run_summary.progress(
                 self.built, counters, self.rows, setup_seconds=self.setup_seconds
