@@ -206,7 +206,8 @@ def test_square_sums_wherever_the_entries_lie(x: Tensor, dims: list[int]) -> Non
 
 
 def test_square_sums_of_threads_do_not_meet() -> None:
-    xs = [torch.full((64, 64), float(i)) for i in range(8)]
+    # In float64, which no library takes, so that they are folded in the memory of a thread.
+    xs = [torch.full((64, 64), float(i), dtype=torch.float64) for i in range(8)]
     found: dict[int, set[float]] = {}
 
     def fold(i: int) -> None:
