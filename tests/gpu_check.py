@@ -39,8 +39,9 @@ SECONDS = 480.0
 TEST_SECONDS = 120.0  # a test that takes longer hangs; the first ones compile
 BENCH_SECONDS = 180.0  # left to the benchmarks by the tests
 BENCHES = (  # part, model and what it needs; the most telling first, as the time may be spent
-    ("adafisher", "gpt1_mini", None),
+    ("adafisher", "gpt_char", None),
     ("adafisher", "resnet18", "torchvision"),
+    ("adafisher", "gpt1_mini", None),
     ("adafisher", "vit_s16", "timm"),
     ("methods", "resnet18", "torchvision"),
     ("methods", "gpt_char", "tokenizers"),
