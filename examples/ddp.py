@@ -2,9 +2,10 @@
 
     torchrun --standalone --nproc-per-node=2 examples/ddp.py
 
-The optimizer is built on the bare model, which is wrapped afterwards. At each step it pools what
-all processes have seen, so the curvature is that of the whole batch.
+The optimizer is built on the bare model, and pools at each step what all processes have seen.
 """
+
+import time
 
 import torch
 import torch.distributed as dist
@@ -51,6 +52,7 @@ def main() -> None:
     if dist.get_rank() == 0:
         print(f"loss: first {losses[0]:.3f}, last {losses[-1]:.3f}")
     print(f"process {dist.get_rank()}: same weights as process 0: {torch.equal(weights, first)}")
+    time.sleep(0.1)  # a thread of gloo that still puts a tensor down would abort the process
     dist.destroy_process_group()
 
 

@@ -68,6 +68,9 @@ class Synchronizer:
         self._kinds: dict[str, tuple[_Kind, _Kind]] = {}
         self._layers: list[Layer] = []
         self._flat: _FlatSum | None = None
+        # Kept until the next one. A thread of gloo that puts the last of a Python tensor down waits
+        # for the interpreter, and aborts a process whose interpreter ends meanwhile.
+        self._waited: Any = None
 
     def start(self, layers: Sequence[Layer]) -> bool:
         """Launch the all-reduce; ``finish`` waits for it.
@@ -107,7 +110,9 @@ class Synchronizer:
         ]
         if late:
             self._agree(late, flat.group)
-            _FlatSum(flat.group, _device(layers), [], late, self._kinds).wait()
+            flat = _FlatSum(flat.group, _device(layers), [], late, self._kinds)
+            flat.wait()
+        self._waited = flat.work
         for layer, count in zip(layers, rows, strict=True):
             layer.pool.rows = count
             if layer.rule.ragged:
@@ -139,8 +144,7 @@ class Synchronizer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the group, which belongs to its process; unpickled, it is chosen anew."""
-        given = False if self._process_group is False else None
-        return {"_process_group": given, "_kinds": {}, "_layers": [], "_flat": None}
+        return vars(Synchronizer(False if self._process_group is False else None))
 
 
 @dataclass

@@ -6,6 +6,7 @@ on the CPU, in float64, whatever carries the gradients.
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +23,7 @@ T = TypeVar("T")
 # The followers wait while the first process waits for the run's lock, which may take days. A
 # process that dies ends the wait: its launcher stops the others.
 _PATIENCE = timedelta(days=30)
+_PUT_DOWN_S = 0.05
 
 
 class LostProcessError(Exception):
@@ -139,6 +141,9 @@ def join(device: torch.device) -> Iterator[Ranks]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     group = dist.new_group(backend="gloo", timeout=_PATIENCE)
     yield Ranks(dist.get_rank(), dist.get_world_size(), group)
+    # Threads of gloo need the interpreter to put the last tensors down, and one that waits for it
+    # when it ends aborts the process. A barrier would do, and hang or fail where another is gone.
+    time.sleep(_PUT_DOWN_S)
     # After a fault the others may be gone or busy, and to part from them properly would hang.
     dist.destroy_process_group()
 

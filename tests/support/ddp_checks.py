@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -180,6 +181,26 @@ def one_all_reduce_a_refresh(_folder: Path) -> None:
     assert counts == [0, 0, 1, 0, 0, 1]
 
 
+def the_last_all_reduce_is_kept(_folder: Path) -> None:
+    """A process may end after any step: gloo's thread must never be the last to hold a tensor."""
+
+    class Handle:
+        def __init__(self, work: Any) -> None:
+            self.wait = work.wait
+
+    made: list[weakref.ref[Handle]] = []
+
+    def reduce(tensor: Tensor, group: Any, async_op: bool) -> Handle:
+        handle = Handle(all_reduce(tensor, group=group, async_op=async_op))
+        made.append(weakref.ref(handle))
+        return handle
+
+    shared, all_reduce = Shared(PLAIN_CNN, wrap=DistributedDataParallel), dist.all_reduce
+    with mock.patch.object(dist, "all_reduce", reduce):
+        shared.train(range(3))
+    assert [handle() is not None for handle in made] == [False] * (len(made) - 1) + [True]
+
+
 def identity_does_not_wait(_folder: Path) -> None:
     """Free parameters are stepped between the launch of the all-reduce and the wait for it."""
     shared = Shared(BY_ID["tokens_tied_head"], wrap=DistributedDataParallel)
@@ -269,6 +290,7 @@ CHECKS = checks(
     ("lengths_differ", lengths_differ, {}),
     ("not_finite_on_one_rank", not_finite_on_one_rank, {}),
     ("one_all_reduce_a_refresh", one_all_reduce_a_refresh, {}),
+    ("the_last_all_reduce_is_kept", the_last_all_reduce_is_kept, {}),
     ("identity_does_not_wait", identity_does_not_wait, {}),
     ("group_is_a_choice", group_is_a_choice, {}),
     ("built_before_the_group", built_before_the_group, {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
@@ -83,6 +84,7 @@ def _work(rank: int, world: int, module: str, folder: str, device: str) -> None:
         finally:
             Path(folder, str(rank)).write_text(json.dumps(ends), "utf-8")
         dist.barrier()
+    time.sleep(0.1)  # a thread of gloo that still puts a tensor down would abort the process
     dist.destroy_process_group()
 
 
