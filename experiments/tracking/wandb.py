@@ -22,6 +22,7 @@ _INIT_SECONDS = 10.0
 _FINISH_SECONDS = 8.0  # W&B spends it twice where the server is gone: at the end and at the exit
 _REPORT_SECONDS = 120.0  # a report has figures to upload, and no process waits for it
 _WRITE_SECONDS = 5.0
+_LOOK_SECONDS = 0.005
 
 
 class WandbMirror(Mirror):
@@ -136,6 +137,7 @@ def _open(
     subject: Subject, project: str, entity: str | None, *, offline_because: str | None
 ) -> Mirror:
     wandb = server.library()
+    _look_often_for_the_service()
     # An agent has made the W&B run, in the project of its sweep: W&B takes it from the environment.
     place: dict[str, Any] = {"project": project, "entity": entity, "id": subject.id}
     earlier = [log for log in offline.logs(subject.folder) if log.run_id == wandb_id(subject)]
@@ -178,6 +180,22 @@ def _open(
         folder=subject.folder,
         offline_because=offline_because,
     )
+
+
+def _look_often_for_the_service() -> None:
+    """Have W&B look for its service, which is there after some 50 ms, every few of them.
+
+    It sleeps 0.2 seconds between two looks, a third of what a short run costs. A service that the
+    runs of a sweep shared would save as much, and would know a run that was killed as one that is
+    alive. Where W&B has no such sleep any more, nothing is done.
+    """
+    from wandb.sdk.lib.service import service_port_file
+
+    def sleep(seconds: float) -> None:
+        time.sleep(min(seconds, _LOOK_SECONDS))
+
+    if hasattr(service_port_file, "_SLEEP"):
+        service_port_file._SLEEP = sleep  # type: ignore[assignment]
 
 
 def _forget_session() -> None:

@@ -1,9 +1,12 @@
 """The mirror to W&B: offline by itself, one W&B run a run, and never a fault of the run."""
 
 import bisect
+import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from wandb.sdk.lib.service import service_port_file
 
 from experiments.errors import UserError
 from experiments.records.schema import load_run
@@ -48,6 +51,16 @@ def test_the_environment_can_force_it(monkeypatch, own, resolved):
 def test_an_unknown_mode_is_refused():
     with pytest.raises(UserError, match=r"Invalid tracking\.mode: 'on'"):
         mirror.check(mode="on")
+
+
+def test_wandb_does_not_sleep_while_its_service_is_there(monkeypatch, tmp_path):
+    mirror._look_often_for_the_service()
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with pytest.raises(service_port_file.ServicePollForTokenError):
+        service_port_file.poll_for_token(tmp_path / "port", Mock(poll=lambda: None), timeout=0.05)
+    assert slept
+    assert max(slept) <= 0.01
 
 
 class Recorder:
