@@ -84,8 +84,8 @@ class AdaFisher(torch.optim.Optimizer):
             scaler, or a number, or a function that returns the scale. With a function the scaler
             unscales and skips by itself, which Lightning wants when it clips.
         foreach: Batch the calls of all parameters (True, which takes as much memory again as they
-            do), of none (False), or of the small ones (None). None and False leave to it what
-            ``fused`` does not take.
+            do), of none (False), or of as many as fit into the cache (None). None and False leave
+            to it what ``fused`` does not take.
         fused: Take the step in one pass over memory: of float32 on the CPU by a C library, where
             one can be built (``native``), and of large parameters on CUDA by ``torch.compile``
             (None); by the compiler also what the library leaves, which on the CPU takes tens of
@@ -270,8 +270,8 @@ class AdaFisher(torch.optim.Optimizer):
     def form(self) -> str:
         """How the step is computed: ``native``, ``compiled``, ``foreach``, or ``mixed``.
 
-        Mixed is small parameters by ``torch._foreach`` and large ones in blocks; it also takes what
-        the first two leave. The forms differ by rounding.
+        Mixed is small parameters together and large ones in blocks; it also takes what the first
+        two leave. The forms differ by rounding.
         """
         return self._stepper.form(local(self.param_groups[0]["params"][0]))
 

@@ -1,13 +1,13 @@
-"""The step in three forms, one under another, and ``F`` for whoever reads it.
+"""The step in two forms, one under another, and ``F`` for whoever reads it.
 
-All three compute, of a parameter ``theta`` with gradient ``g``,
+Both compute, of a parameter ``theta`` with gradient ``g``,
 
     m <- beta m + (1 - beta) (g + coupled theta)                             # m
     F = mean_i left_i * right_i + damping, or 1 without a term               # F
     theta <- (1 - shrink) theta - step_size m / F                            # theta
 
-in place, and agree up to rounding; the same three comments stand in each. ``plain_step_`` takes one
-parameter, ``batched_step_`` many small ones at once, ``fused_step_`` is what ``fused`` compiles.
+in place, and agree up to rounding; the same three comments stand in each. ``plain_step_`` takes
+many parameters at once, ``fused_step_`` is what ``fused`` compiles.
 
 Reference: Martins Gomes et al. 2025, arXiv 2405.16397v3, equation (4) and Algorithm 1.
 """
@@ -62,51 +62,39 @@ class Update(NamedTuple):
     hyper: Hyperparameters
 
 
-def plain_step_(update: Update, damping: Tensor | None, scratch: Tensor) -> None:
-    """Step one parameter or a block of it; nothing of its size is allocated.
+class Denominator(NamedTuple):
+    """What ``F`` of a parameter, or of a block of it, is formed of.
 
-    Args:
-        update: What to step.
+    Attributes:
+        terms: As in ``Update``, at least one.
         damping: ``hyper.damping``, shaped as the right side of the first term: the CPU adds a row
-            at full speed, and one number at a seventh of that. None without terms.
-        scratch: Buffer that holds a tensor of the parameter's shape and strides.
+            at full speed, and one number at a seventh of that.
+        fisher_diag: Where ``F`` is formed, shaped and laid out as the parameter.
     """
-    param, grad, exp_avg, terms, step_size, hyper = update
-    # m
-    if hyper.maximize:
-        exp_avg.mul_(hyper.beta).add_(grad, alpha=hyper.beta - 1.0)
-    else:
-        exp_avg.lerp_(grad, 1.0 - hyper.beta)
-    if hyper.coupled_decay:
-        exp_avg.add_(param, alpha=(1.0 - hyper.beta) * hyper.coupled_decay)
-    # F
-    if damping is not None:
-        fisher_diag = scratch.as_strided(param.shape, param.stride())
-        weight = 1.0 / len(terms)
-        (left, right), *others = terms
-        torch.addcmul(damping, left, right, value=weight, out=fisher_diag)
-        for left, right in others:
-            fisher_diag.addcmul_(left, right, value=weight)
-    # theta
-    if hyper.shrink:
-        param.mul_(1.0 - hyper.shrink)
-    if damping is None:
-        param.add_(exp_avg, alpha=-step_size)
-    else:
-        param.addcdiv_(exp_avg, fisher_diag, value=-step_size)
+
+    terms: list[CurvatureTerm]
+    damping: Tensor
+    fisher_diag: Tensor
 
 
-def batched_step_(updates: Sequence[Update]) -> None:
-    """Step parameters that share hyperparameters, device and dtype.
-
-    The denominators of the whole batch are held at once.
+def plain_step_(
+    params: list[Tensor],
+    exp_avgs: list[Tensor],
+    denominators: Sequence[Denominator],
+    grads: list[Tensor],
+    step_sizes: Sequence[float],
+    hyper: Hyperparameters,
+) -> None:
+    """Step parameters that share hyperparameters, device and dtype; nothing large is allocated.
 
     Args:
-        updates: With one term each, or all without.
+        params: ``theta``, any shapes.
+        exp_avgs: ``m`` of each.
+        denominators: Of each, or none at all where ``F`` is 1.
+        grads: ``g`` of each.
+        step_sizes: Of each, see ``Update``.
+        hyper: Of all.
     """
-    hyper, terms = updates[0].hyper, updates[0].terms
-    params, grads = [u.param for u in updates], [u.grad for u in updates]
-    exp_avgs, step_sizes = [u.exp_avg for u in updates], [-u.step_size for u in updates]
     # m
     if hyper.maximize:
         torch._foreach_mul_(exp_avgs, hyper.beta)
@@ -116,18 +104,21 @@ def batched_step_(updates: Sequence[Update]) -> None:
     if hyper.coupled_decay:
         torch._foreach_add_(exp_avgs, params, alpha=(1.0 - hyper.beta) * hyper.coupled_decay)
     # F
-    if terms:
-        lefts, rights = zip(*(u.terms[0] for u in updates), strict=True)
-        products = torch._foreach_mul(lefts, rights)
-        torch._foreach_add_(products, hyper.damping)
-        fisher_diags = [f.view(p.shape) for f, p in zip(products, params, strict=True)]
+    for terms, damping, fisher_diag in denominators:
+        weight = 1.0 / len(terms)
+        (left, right), *others = terms
+        torch.addcmul(damping, left, right, value=weight, out=fisher_diag)
+        for left, right in others:
+            fisher_diag.addcmul_(left, right, value=weight)
     # theta
     if hyper.shrink:
         torch._foreach_mul_(params, 1.0 - hyper.shrink)
-    if not terms:
-        torch._foreach_add_(params, torch._foreach_mul(exp_avgs, step_sizes))
+    if denominators:
+        fisher_diags = [denominator.fisher_diag for denominator in denominators]
+        torch._foreach_addcdiv_(params, exp_avgs, fisher_diags, [-size for size in step_sizes])
     else:
-        torch._foreach_addcdiv_(params, exp_avgs, fisher_diags, step_sizes)
+        for param, exp_avg, step_size in zip(params, exp_avgs, step_sizes, strict=True):
+            param.add_(exp_avg, alpha=-step_size)
 
 
 SCALARS = ("beta", "coupled_decay", "keep", "sign", "step_size", "damping")

@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from adafisher.execution.step import Hyperparameters, Update, form_fisher_diag, plain_step_
+from adafisher.execution.step import (
+    Denominator,
+    Hyperparameters,
+    Update,
+    form_fisher_diag,
+    plain_step_,
+)
 from adafisher.execution.stepper import Stepper
 from adafisher.fisher import join_terms, min_max
 
@@ -63,7 +69,8 @@ def test_denominator_is_the_diagonal_of_the_kronecker_product() -> None:
     param, ones = torch.zeros(3, 4, dtype=torch.float64), torch.ones(3, 4, dtype=torch.float64)
     hyper = Hyperparameters(beta=0.0, coupled_decay=0.0, shrink=0.0, damping=0.25, maximize=False)
     damping, scratch = torch.full((1, 4), 0.25, dtype=torch.float64), torch.empty_like(param)
-    plain_step_(Update(param, ones, ones.clone(), terms, -1.0, hyper), damping, scratch)
+    denominators = [Denominator(terms, damping, scratch)]
+    plain_step_([param], [ones.clone()], denominators, [ones], [-1.0], hyper)
     torch.testing.assert_close(1 / param - 0.25, full, rtol=1e-14, atol=1e-14)
     read = form_fisher_diag(param, terms, damping=0.25)
     torch.testing.assert_close(read - 0.25, full, rtol=1e-14, atol=1e-14)

@@ -31,7 +31,7 @@ def test_the_page_is_one_page() -> None:
     assert len(PAGE.splitlines()) <= 90
 
 
-@pytest.mark.parametrize("form", ["plain_step_", "batched_step_", "fused_step_"])
+@pytest.mark.parametrize("form", ["plain_step_", "fused_step_"])
 def test_each_form_marks_m_then_f_then_theta(form: str) -> None:
     (node,) = [n for n in ast.parse(STEP).body if isinstance(n, ast.FunctionDef) and n.name == form]
     lines = STEP.splitlines()[node.lineno - 1 : node.end_lineno]

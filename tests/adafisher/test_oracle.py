@@ -149,4 +149,5 @@ def test_blocks_of_a_large_parameter_agree_with_the_whole() -> None:
     torch.testing.assert_close(
         model.weight.detach(), before - 1e-3 * grad / fisher_diag, rtol=0, atol=1e-12
     )
-    assert max(b.numel() for b in optimizer._stepper.scratch.values()) < model.weight.numel()
+    scratch = optimizer._stepper.plain_step.scratch
+    assert max(b.numel() for b in scratch.values()) < model.weight.numel()

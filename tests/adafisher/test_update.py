@@ -115,7 +115,7 @@ def test_an_empty_parameter_is_left_alone(foreach: bool | None) -> None:
     empty, term = torch.zeros(0, 3), (torch.rand(0, 1), torch.rand(1, 3))
     stepper = Stepper(foreach=foreach)
     stepper.run([Update(empty, empty, empty, terms, 0.1, hyper) for terms in ([term], [])])
-    assert not stepper.scratch
+    assert not stepper.plain_step.scratch
 
 
 @pytest.fixture
