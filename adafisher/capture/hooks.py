@@ -74,13 +74,12 @@ class ForwardHook(Hook):
         self._capture: Callable[[], Watcher | None] = weakref.ref(capture)
         self._layer: Callable[[], Layer | None] = weakref.ref(layer)
 
-    def __call__(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], *kwargs_and_output: Any) -> None:
         """See a call of the layer, unless that was seen before the global hooks."""
         if torch_module._global_forward_hooks and global_hook.is_first() and not _own(module):
             return
-        self.see(module, args, kwargs, output)
+        if not was_removed(kwargs_and_output):
+            self.see(module, args, *kwargs_and_output)
 
     def see(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
@@ -164,16 +163,16 @@ class GlobalForwardHook(Hook):
         first = next(iter(torch_module._global_forward_hooks), None)
         return self._handle is not None and first == self._handle.id
 
-    def __call__(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], *kwargs_and_output: Any) -> None:
         """Let the module's forward hooks of ours see the call; leave where no others are left."""
+        if was_removed(kwargs_and_output):
+            return
         if len(torch_module._global_forward_hooks) == 1:
             self._leave()
             return
         for hook in [] if _own(module) else list(module._forward_hooks.values()):
             if isinstance(hook, ForwardHook):
-                hook.see(module, args, kwargs, output)
+                hook.see(module, args, *kwargs_and_output)
 
     def _leave(self) -> None:
         if self._handle is not None:
@@ -247,6 +246,15 @@ def _own(module: nn.Module) -> list[int]:
     """Give the keys of the forward hooks that compute the module's output in its place."""
     hooks = module._forward_hooks
     return [key for key, hook in hooks.items() if getattr(hook, "computes_output", False)]
+
+
+def was_removed(kwargs_and_output: tuple[Any, ...]) -> bool:
+    """Tell whether a hook was taken off while torch went through the hooks of this very call.
+
+    So it is where the last reference to an optimizer goes just then. Torch has the hook in its hand
+    and calls it, but knows no more that it takes keyword arguments.
+    """
+    return len(kwargs_and_output) == 1
 
 
 def nothing() -> None:

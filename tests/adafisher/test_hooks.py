@@ -144,6 +144,27 @@ def pooled(optimizer: AdaFisher) -> set[int]:
     return {layer["rows"] for layer in layers}
 
 
+@pytest.mark.parametrize("goes", [0, 1])
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "beside_a_global_hook"])
+def test_an_optimizer_may_go_while_a_layer_is_called(goes: int, others: int) -> None:
+    """As when the last reference to it goes in a collection of garbage, at whatever line."""
+    model = nn.Linear(4, 3)
+    optimizers = [AdaFisher(model), AdaFisher(model)]
+    seen: list[int] = []
+    captures = [optimizer._curvature.capture for optimizer in optimizers]
+    captures[1 - goes].watch = lambda *_, **__: (  # type: ignore[method-assign]
+        seen.append(1),
+        optimizers[goes].close(),
+    )
+    handles = [register_module_forward_hook(lambda *_: None) for _ in range(others)]
+    try:
+        model(torch.randn(2, 4))
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert seen == [1]
+
+
 def test_inference_in_another_thread_disturbs_nothing() -> None:
     model, x = encoder(), torch.randn(2, 5, 8)
     optimizer = AdaFisher(model)
