@@ -198,8 +198,8 @@ FAULTS = (
     Fault(
         "padding-counts-in-evaluation",
         "experiments",
-        "count += int((targets != IGNORE).sum())",
-        "count += targets.numel()",
+        "count=lambda targets: int((targets != IGNORE).sum()),",
+        "count=lambda targets: targets.numel(),",
         "test_padding_counts_in_no_metric",
     ),
     Fault(

@@ -19,7 +19,7 @@ PURE = ("adafisher.fisher", "adafisher.native", "adafisher.reference")
 ORDERS = {
     "experiments": "__main__ | train | tuning studies replay bench | sweep | run | timing"
     " | engine | tracking tasks models optimizers schedule | tokenizations | config"
-    " | records | errors seeding | system",
+    " | records | errors likelihood seeding | system",
     "analysis": "report | tables figures | plots | published"
     " | render | results | statistics | style",
     "adafisher": "by_name | optimizer | stats | curvature"

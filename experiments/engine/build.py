@@ -25,6 +25,7 @@ from experiments.optimizers import forms
 from experiments.optimizers.scalar_control import ScalarControl
 from experiments.records.calibration import Calibration
 from experiments.tasks import few_samples
+from experiments.tasks.batches import mapped
 from experiments.tasks.task import Task
 
 
@@ -114,7 +115,7 @@ def _check_smallest_batch(config: RunConfig, task: Task, model: nn.Module) -> No
     inputs, _ = next(iter(task.train.batches(1)))
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            copy.deepcopy(model).train()(inputs.to("cpu"))
+            copy.deepcopy(model).train()(mapped(Tensor.cpu, inputs))
     except ValueError as error:  # torch's, where the variance of a channel is that of one value
         what, way = f"The last of {len(task.train):,} training {task.unit}", "a larger one."
         if batching.batch_size == 1:
@@ -139,7 +140,7 @@ def _placed(model: nn.Module, plan: Compute, *, channels_last: bool) -> nn.Modul
     return parallel.split(model) if plan.strategy == "fsdp" else model
 
 
-def _wrapped(model: nn.Module, plan: Compute) -> Callable[[Tensor], Tensor]:
+def _wrapped(model: nn.Module, plan: Compute) -> Callable[[Any], Any]:
     """Make what training calls; the hooks of the optimizer are on the model inside."""
     forward = parallel.replicate(model, plan.device) if plan.strategy == "ddp" else model
     return torch.compile(forward) if plan.compiled else forward

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from experiments.config import budget
@@ -21,7 +22,7 @@ class Built:
 
     task: Task
     model: nn.Module  # plain, or split over the processes
-    forward: Callable[[Tensor], Tensor]  # the same, compiled and wrapped as training calls it
+    forward: Callable[[Any], Any]  # the same, compiled and wrapped as training calls it
     optimizer: Optimizer
     form: str | None  # in which its step is computed; None: nothing says
     schedule: Schedule

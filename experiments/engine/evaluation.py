@@ -1,56 +1,62 @@
 """What a model gives for a batch, and what an evaluation measures over whole splits."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from experiments.engine.built import Built
-from experiments.tasks.task import IGNORE, Split
+from experiments.tasks.batches import mapped
+from experiments.tasks.task import Split
 
 
-def forward(built: Built, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits ``[rows, classes]``, not below float32, and targets ``[rows]``.
+def forward(built: Built, inputs: Any, targets: Any) -> tuple[Any, Any]:
+    """Give the outputs, not below float32, and the targets, both on the device of the run.
 
     Args:
         built: The run, whose model is called as in training.
         inputs: ``[batch, ...]``, as a split gives them.
         targets: ``[batch, ...]``.
     """
-    inputs = inputs.to(built.device, non_blocking=True)
+
+    def placed(tensor: Tensor) -> Tensor:
+        return tensor.to(built.device, non_blocking=True)
+
+    inputs = mapped(placed, inputs)
     if built.channels_last:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     with built.precision.autocast():
-        logits = built.forward(inputs)
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
-    return logits.flatten(0, -2), targets.to(built.device, non_blocking=True).flatten()
+        outputs = built.forward(inputs)
+    return mapped(_at_least_float32, outputs), mapped(placed, targets)
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 @torch.no_grad()
 def evaluate(built: Built, split: Split) -> dict[str, float]:
-    """Metrics over a whole split, weighted by images or tokens; all processes have to call.
+    """Loss and metrics over a whole split; all processes have to call.
 
-    The sums are taken in float64, row by row, so they depend on the evaluation batch size only
-    through the arithmetic inside the model.
+    The sums are taken in float64, so they depend on the evaluation batch size only through the
+    arithmetic inside the model.
 
     Args:
         built: The run.
         split: One of its task's.
     """
+    objective = built.task.objective
     built.model.eval()
-    loss_sum, correct, count = 0.0, 0, 0
+    sums: dict[str, tuple[float, float]] = {}
     for batch in split.batches(built.eval_batch_size):
-        logits, targets = forward(built, *built.world.share(*batch))
-        losses = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none")
-        loss_sum += losses.cpu().double().sum().item()
-        correct += int((logits.argmax(-1) == targets).sum())
-        count += int((targets != IGNORE).sum())
+        found = objective.sums(*forward(built, *built.world.share(*batch)))
+        for name, (total, count) in found.items():
+            before = sums.get(name, (0.0, 0.0))
+            sums[name] = (before[0] + total, before[1] + count)
     built.model.train()
-    loss_sum, *counts = built.world.sum([loss_sum, correct, count])
-    correct, count = (int(number) for number in counts)
-    return split.metrics(loss_sum, correct, count)
+    numbers = iter(built.world.sum([number for pair in sums.values() for number in pair]))
+    return objective.measured({name: (next(numbers), next(numbers)) for name in sums}, split.facts)
 
 
 def curvature_columns(built: Built) -> dict[str, float]:

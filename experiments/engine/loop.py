@@ -8,14 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from experiments import seeding
 from experiments.engine import divergence, parallel
 from experiments.engine.built import Built
 from experiments.engine.evaluation import curvature_columns, evaluate, forward
 from experiments.engine.step import backward, differentiable_forward, take_step
-from experiments.tasks.task import IGNORE
 
 Row = dict[str, Any]
 
@@ -32,7 +30,7 @@ class Counters:
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0  # of passes over the test split, which others count as training
     loss_sum: float = 0.0  # since the last evaluation, weighted by `count`
-    count: int = 0  # images or tokens since the last evaluation
+    count: int = 0  # terms of the loss since the last evaluation, as images or tokens
     total_count: int = 0
     steps_to_target: int | None = None  # of a budget with a target: where it was reached
     train_seconds_to_target: float | None = None
@@ -156,7 +154,7 @@ class Trainer:
         named = self.built.model.named_parameters()
         return {name: param.grad for name, param in named if param.grad is not None}
 
-    def _step(self, inputs: Tensor, targets: Tensor) -> tuple[float, int]:
+    def _step(self, inputs: Any, targets: Any) -> tuple[float, int]:
         """Take the step that is next, at its learning rate; see ``train_on``."""
         built = self.built
         counters = self.counters
@@ -165,14 +163,14 @@ class Trainer:
             group["lr"] = base * factor
         return self.train_on(inputs, targets)
 
-    def train_on(self, inputs: Tensor, targets: Tensor) -> tuple[float, int]:
+    def train_on(self, inputs: Any, targets: Any) -> tuple[float, int]:
         """Train on a batch of all processes, whose step nobody counts here.
 
         Returns:
-            The loss of this process, and the rows of all that count.
+            The loss of this process, and how many terms that of all has.
         """
         built = self.built
-        count = int((targets != IGNORE).sum())
+        count = built.task.objective.count(targets)
         share = built.world.share(inputs, targets)
         losses: list[Tensor] = []
 
@@ -196,30 +194,26 @@ class Trainer:
             raise
         return loss.item(), count
 
-    def _backward(self, inputs: Tensor, targets: Tensor, *, count: int) -> Tensor:
+    def _backward(self, inputs: Any, targets: Any, *, count: int) -> Tensor:
         """Compute the loss of this process's rows, and leave the gradients at the parameters.
 
         Args:
             inputs: Rows of this process.
             targets: Theirs.
-            count: Targets that count, of all processes.
+            count: Terms of the loss, of all processes.
         """
         built = self.built
         with differentiable_forward(built.creates_graph):
-            logits, targets = forward(built, inputs, targets)
-        loss = self._loss(logits, targets, count)
+            outputs, targets = forward(built, inputs, targets)
+        objective, size = built.task.objective, built.world.size
+        total = objective.total(outputs, targets)
+        # The mean over all terms; in several processes the part whose mean over them it is.
+        loss = total / count if size == 1 else total * (size / count)
         if built.observes_logits:  # the flag says that the method is there
-            built.optimizer.observe(logits[targets != IGNORE])  # type: ignore[attr-defined]
+            seen = objective.predicted(outputs, targets)
+            built.optimizer.observe(seen)  # type: ignore[attr-defined]
         backward(built.precision.scaled(loss), create_graph=built.creates_graph)
         return loss
-
-    def _loss(self, logits: Tensor, targets: Tensor, count: int) -> Tensor:
-        """Compute the mean over rows; in several processes the part whose mean over them it is."""
-        world = self.built.world
-        if world.size == 1:
-            return F.cross_entropy(logits, targets, ignore_index=IGNORE)
-        total = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
-        return total * (world.size / count)
 
     def _evaluates_after(self, step: int) -> bool:
         """Tell whether to evaluate: evenly over each epoch, at its end and at that of the run."""

@@ -18,6 +18,7 @@ from torch import distributed as dist
 
 from experiments.errors import UserError
 from experiments.system import ranks
+from experiments.tasks.batches import mapped
 
 T = TypeVar("T")
 # The followers wait while the first process waits for the run's lock, which may take days. A
@@ -48,15 +49,18 @@ class Ranks:
         """Whether this process writes the record and talks to the user."""
         return self.rank == 0
 
-    def share(self, *tensors: Tensor) -> list[Tensor]:
-        """Take this process's consecutive rows of each tensor; there may be none.
+    def share(self, *parts: Any) -> list[Any]:
+        """Take this process's consecutive rows of each part of a batch; there may be none.
 
         Args:
-            tensors: ``[B, ...]``, the same on all processes.
+            parts: Tensors ``[B, ...]``, or structures of them; the same on all processes.
         """
         if self.size == 1:
-            return list(tensors)
-        return [torch.tensor_split(tensor, self.size)[self.rank] for tensor in tensors]
+            return list(parts)
+        return [mapped(self._own_rows, part) for part in parts]
+
+    def _own_rows(self, tensor: Tensor) -> Tensor:
+        return torch.tensor_split(tensor, self.size)[self.rank]
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Sum each number over the processes, in float64."""

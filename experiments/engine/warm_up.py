@@ -25,6 +25,7 @@ from experiments.engine.evaluation import forward
 from experiments.engine.loop import Trainer
 from experiments.engine.ranks import Ranks
 from experiments.records.calibration import Calibration
+from experiments.tasks.batches import mapped, rows
 from experiments.tasks.task import Task
 
 
@@ -87,8 +88,8 @@ def _take_steps(
         inputs, targets = next(task.train.batches(batching.batch_size, seed=seed))
         for _ in range(max(1, int(min(count, most / 2)))):
             trainer.train_on(inputs, targets)
-        if 0 < last < len(inputs):
-            trainer.train_on(inputs[:last], targets[:last])
+        if 0 < last < rows(inputs):
+            trainer.train_on(*mapped(lambda part: part[:last], (inputs, targets)))
         _evaluate_a_batch(built)
     except Exception:
         if world.size > 1:

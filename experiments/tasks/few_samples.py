@@ -1,13 +1,16 @@
 """A task with few samples, to look at a run: the same ones in every batch, or fewer to evaluate."""
 
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from experiments.errors import UserError
+from experiments.tasks.batches import mapped, rows
 from experiments.tasks.task import Split, Task
 
 
@@ -24,7 +27,8 @@ class Repeated(Split):
 
     def __init__(self, split: Split, samples: int) -> None:
         self._length = len(split)
-        self._inputs, self._targets = next(split.batches(min(samples, len(split))))
+        self._samples = min(samples, len(split))
+        self._batch = next(split.batches(self._samples))
 
     def __len__(self) -> int:
         """Return the number of samples, repetitions included."""
@@ -32,15 +36,19 @@ class Repeated(Split):
 
     def to(self, device: torch.device) -> None:
         """Keep the samples on the device."""
-        self._inputs, self._targets = self._inputs.to(device), self._targets.to(device)
+        self._batch = mapped(lambda part: part.to(device), self._batch)
 
     def batches(
         self, batch_size: int, *, seed: int | None = None, start: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[tuple[Any, Any]]:
         """Yield batches in order, whatever the seed. See ``Split``."""
         for index in self._index_batches(batch_size, start, None):
-            rows = (index % len(self._targets)).to(self._targets.device)
-            yield self._inputs[rows], self._targets[rows]
+            picked = index % self._samples
+            yield mapped(partial(_picked, index=picked), self._batch)
+
+
+def _picked(part: Tensor, *, index: Tensor) -> Tensor:
+    return part[index.to(part.device)]
 
 
 class First(Split):
@@ -64,24 +72,25 @@ class First(Split):
 
     def batches(
         self, batch_size: int, *, seed: int | None = None, start: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[tuple[Any, Any]]:
         """Yield batches in order, whatever the seed. See ``Split``."""
         left = self._samples - start * batch_size
         if left <= 0:
             return
-        for inputs, targets in self._split.batches(min(batch_size, self._samples), start=start):
-            yield inputs[:left], targets[:left]
-            left -= len(inputs)
+        for batch in self._split.batches(min(batch_size, self._samples), start=start):
+            yield mapped(operator.itemgetter(slice(left)), batch)
+            left -= rows(batch)
             if left <= 0:  # before another batch is read
                 return
 
-    def metrics(self, loss_sum: float, correct: float, count: float) -> dict[str, float]:
-        """Those of the whole split, were the rest of it like these samples.
+    @property
+    def facts(self) -> Mapping[str, float]:
+        """Those of the whole split in the share of these samples.
 
         A split of text knows the words and characters of its whole text alone.
         """
-        scale = len(self._split) / self._samples
-        return self._split.metrics(loss_sum * scale, correct * scale, count * scale)
+        share = self._samples / len(self._split)
+        return {name: share * fact for name, fact in self._split.facts.items()}
 
 
 def limited(task: Task, debug: Mapping[str, Any] | None) -> Task:

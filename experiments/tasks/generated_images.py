@@ -8,6 +8,7 @@ from torch import Tensor
 
 from experiments.errors import UserError
 from experiments.tasks.images import Augmentation, ImageSplit, Normalization, stratified_cut
+from experiments.tasks.objective import CLASSIFICATION
 from experiments.tasks.source import Source
 from experiments.tasks.task import Task
 
@@ -83,8 +84,7 @@ def build(
     rest, part = stratified_cut(labels, validation_fraction, split_seed)
     return Task(
         name="generated_images",
-        metric="accuracy_percent",
-        higher_is_better=True,
+        objective=CLASSIFICATION,
         unit="images",
         train=split(images[rest], labels[rest]),
         validation=split(images[part], labels[part]) if len(part) else None,

@@ -7,6 +7,7 @@ import torch
 
 from experiments.errors import UserError
 from experiments.tasks.images import Normalization, stratified_cut
+from experiments.tasks.objective import CLASSIFICATION
 from experiments.tasks.source import Source
 from experiments.tasks.streaming import Framing, StreamedSplit, class_folders, image_folder
 from experiments.tasks.task import Task
@@ -92,8 +93,7 @@ def build(
             )
     return Task(
         name="imagenet1k",
-        metric="accuracy_percent",
-        higher_is_better=True,
+        objective=CLASSIFICATION,
         unit="images",
         train=split(train, rest),
         validation=split(train, part) if len(part) else None,

@@ -20,6 +20,7 @@ from experiments.tasks.augmentation import (
     draw,
     resized_crop,
 )
+from experiments.tasks.objective import CLASSIFICATION
 from experiments.tasks.task import Split, Task
 
 RESIDENT_SHARE = 0.25
@@ -192,8 +193,7 @@ def image_task(
 
     return Task(
         name=name,
-        metric="accuracy_percent",
-        higher_is_better=True,
+        objective=CLASSIFICATION,
         unit="images",
         # Without a cut the images are used as they are: a copy of a large set is a gigabyte.
         train=split(images[rest], labels[rest]) if len(part) else split(images, labels),

@@ -1,21 +1,16 @@
-"""What the training loop knows of a task: three splits, batches and metrics.
-
-Every task classifies rows: the model gives ``[..., classes]``, the targets are int64 ``[...]``, and
-``IGNORE`` marks rows that do not count.
-"""
+"""What the training loop knows of a task: three splits, their batches, and an objective."""
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from experiments.errors import UserError
-
-IGNORE = -100
-"""Target of a padded row: neither the loss nor a metric counts it."""
+from experiments.tasks.objective import Objective
 
 
 class Split(ABC):
@@ -28,8 +23,10 @@ class Split(ABC):
     @abstractmethod
     def batches(
         self, batch_size: int, *, seed: int | None = None, start: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[tuple[Any, Any]]:
         """Yield ``(inputs, targets)`` for one pass over the split, the ragged last batch included.
+
+        Each is a tensor, or a structure of them with the same rows (``mapped`` of ``batches``).
 
         Args:
             batch_size: Samples a batch.
@@ -53,21 +50,10 @@ class Split(ABC):
         """Return how many batches one pass yields."""
         return math.ceil(len(self) / batch_size)
 
-    def metrics(self, loss_sum: float, correct: float, count: float) -> dict[str, float]:
-        """Turn sums over all rows of the split into the metrics of its kind of data.
-
-        Args:
-            loss_sum: Cross-entropy summed over the rows that count.
-            correct: How many of them have their largest logit at the target.
-            count: How many rows count (``target != IGNORE``).
-
-        Returns:
-            ``loss``, the mean over rows, and of labelled samples ``accuracy_percent``: NaN where
-            the loss is, as the largest of logits that are no numbers predicts nothing.
-        """
-        loss = loss_sum / count
-        accuracy = math.nan if math.isnan(loss) else 100.0 * correct / count
-        return {"loss": loss, "accuracy_percent": accuracy}
+    @property
+    def facts(self) -> Mapping[str, float]:
+        """What a metric has to know of the split besides sums, as how many words it spells."""
+        return {}
 
     def _index_batches(
         self, batch_size: int, start: int, generator: torch.Generator | None
@@ -91,13 +77,12 @@ TEXT_ARGUMENTS = ("vocab_size", "context")
 
 @dataclass(frozen=True)
 class Task:
-    """A data set with its splits and its metric.
+    """A data set with its splits, and what is minimised and measured on them.
 
     Attributes:
         name: Name of the task, the stem of its YAML.
-        metric: Which of its splits' metrics the task is judged by, as ``accuracy_percent``.
-        higher_is_better: Direction of ``metric``.
-        unit: What throughput counts: ``images`` or ``tokens``.
+        objective: The loss and the metrics.
+        unit: What throughput counts, as ``images`` or ``tokens``.
         train: Samples to train on.
         validation: Samples cut from train, or the official part; None where there is none.
         test: Samples that no choice may depend on; None in a run that does not look at them.
@@ -106,14 +91,23 @@ class Task:
     """
 
     name: str
-    metric: str
-    higher_is_better: bool
+    objective: Objective
     unit: str
     train: Split
     validation: Split | None
     test: Split | None
-    model_arguments: dict[str, int]
+    model_arguments: dict[str, Any]
     checksums: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """Which of its metrics it is judged by, as ``accuracy_percent``."""
+        return self.objective.judged_by.name
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of ``metric``."""
+        return self.objective.judged_by.higher_is_better
 
     @property
     def judged_on(self) -> str:

@@ -4,14 +4,15 @@ A stream is int64 ``[T]``; batches are int64 ``[B, context]``, inputs and target
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from experiments.errors import UserError
-from experiments.tasks.task import IGNORE, Split, Task
+from experiments.tasks.objective import IGNORE, LOSS, CrossEntropy, Metric, Sums
+from experiments.tasks.task import Split, Task
 from experiments.tokenizations.encoding import Encoding, predicted_units
 
 PAPER_BATCH_WINDOWS = 32  # AdaFisher (ICLR 2025, arXiv 2405.16397), section 4.3's released code
@@ -60,8 +61,27 @@ class TokenSplit(Split):
         for index in self._index_batches(batch_size, start, generator):
             yield self.inputs[index], self.targets[index]
 
-    def metrics(self, loss_sum: float, correct: float, count: float) -> dict[str, float]:
-        r"""Turn sums over all targets into perplexities and bits.
+    @property
+    def facts(self) -> Mapping[str, float]:
+        """Words and characters that the targets spell, and tokens as the paper's loop counts."""
+        full_batch = PAPER_BATCH_WINDOWS * self.inputs.shape[1]
+        return {
+            "words": self.words,
+            "characters": self.characters,
+            "paper_tokens": self.num_batches(PAPER_BATCH_WINDOWS) * full_batch,
+        }
+
+
+class NextToken(CrossEntropy):
+    """Cross-entropy of the next token, measured by perplexities and bits."""
+
+    def __init__(self) -> None:
+        plain = ("perplexity", "perplexity_word", "perplexity_paper")
+        metrics = [Metric(name, higher_is_better=False) for name in plain]
+        super().__init__([*metrics, Metric("bits_per_character", higher_is_better=False)])
+
+    def measured(self, sums: Sums, facts: Mapping[str, float]) -> dict[str, float]:
+        r"""Turn the sum over all targets into perplexities and bits.
 
         With ``L`` the nats of the whole text, ``T`` its tokens, ``W`` its words and ends of lines,
         and ``C`` its characters, the first token left out of each:
@@ -77,9 +97,8 @@ class TokenSplit(Split):
         or a partial last batch takes part.
 
         Args:
-            loss_sum: ``L``.
-            correct: Not used.
-            count: ``T``.
+            sums: ``L`` and ``T`` of the loss.
+            facts: Those of ``TokenSplit``.
 
         Returns:
             ``loss``, which is ``L / T``, and the four above.
@@ -87,15 +106,17 @@ class TokenSplit(Split):
         Reference:
             Martins Gomes et al. (2025), AdaFisher, arXiv 2405.16397, the released script.
         """
-        full_batch = PAPER_BATCH_WINDOWS * self.inputs.shape[1]
-        paper_tokens = self.num_batches(PAPER_BATCH_WINDOWS) * full_batch
+        loss_sum, count = sums[LOSS]
         return {
-            "loss": loss_sum / count,
+            LOSS: loss_sum / count,
             "perplexity": _exp(loss_sum / count),
-            "perplexity_word": _exp(loss_sum / self.words),
-            "bits_per_character": loss_sum / (self.characters * math.log(2)),
-            "perplexity_paper": _exp(loss_sum / paper_tokens),
+            "perplexity_word": _exp(loss_sum / facts["words"]),
+            "bits_per_character": loss_sum / (facts["characters"] * math.log(2)),
+            "perplexity_paper": _exp(loss_sum / facts["paper_tokens"]),
         }
+
+
+NEXT_TOKEN = NextToken()
 
 
 def language_task(
@@ -127,8 +148,7 @@ def language_task(
         splits.append(TokenSplit(tokens, context=context, words=words, characters=characters))
     return Task(
         name=name,
-        metric="perplexity",
-        higher_is_better=False,
+        objective=NEXT_TOKEN,
         unit="tokens",
         train=splits[0],
         validation=None if validation is None else splits[1],

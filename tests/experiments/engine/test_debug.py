@@ -12,8 +12,10 @@ from experiments.engine import profiling
 from experiments.errors import UserError
 from experiments.records.schema import load_runs
 from experiments.run import run
+from experiments.tasks.batches import rows
 from experiments.tasks.few_samples import First, Repeated
-from experiments.tasks.tokens import TokenSplit
+from experiments.tasks.objective import LOSS
+from experiments.tasks.tokens import NEXT_TOKEN, TokenSplit
 from tests.support.configs import GONE, changed
 
 CHOICES = commandline.choices("debug")
@@ -123,7 +125,7 @@ def test_repeated_samples_are_the_first_ones_in_every_batch():
         assert [inputs[:, 0].tolist() for inputs, _ in split.batches(3, seed=seed, start=2)] == (
             batches[2:]
         )
-    assert len(Repeated(numbers(5), 100)._targets) == 2
+    assert rows(Repeated(numbers(5), 100)._batch) == 2
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 5, 100])
@@ -139,7 +141,7 @@ def test_the_first_samples_in_order(batch_size):
 
 def test_metrics_of_the_first_samples_are_means_of_them():
     tokens = First(numbers(21), 5)
-    metrics = tokens.metrics(7.0, 0, 10)
+    metrics = NEXT_TOKEN.measured({LOSS: (7.0, 10)}, tokens.facts)
     assert metrics["loss"] == pytest.approx(0.7)
     assert metrics["perplexity"] == pytest.approx(math.exp(0.7))
     # Half of the windows spell half of the 10 words and 40 characters.

@@ -20,6 +20,7 @@ from experiments.engine.ranks import LostProcessError, Ranks
 from experiments.records.schema import METRICS_FILE, load_run
 from experiments.records.store import RunFolder
 from experiments.run import run
+from experiments.tasks.objective import CLASSIFICATION
 from experiments.tuning import rungs
 from experiments.tuning.trial_scores import of_runs
 from tests.support.calibrations import made_up
@@ -229,8 +230,11 @@ def test_one_row_of_logits_that_are_no_numbers_spoils_loss_and_accuracy(make_con
     assert math.isnan(found["accuracy_percent"])
 
 
-def test_an_infinite_loss_leaves_the_accuracy_which_is_a_count(make_config: Any) -> None:
-    metrics = build(make_config()).task.test.metrics(math.inf, 3, 4)
+def test_an_infinite_loss_leaves_the_accuracy_which_is_a_count() -> None:
+    """A label with the probability 0 costs infinitely much, and is one of four."""
+    logits = torch.tensor([[0.0, -math.inf], [1, 0], [1, 0], [0, 1]])
+    sums = CLASSIFICATION.sums(logits, torch.tensor([1, 0, 0, 1]))
+    metrics = CLASSIFICATION.measured(sums, {})
     assert metrics == {"loss": math.inf, "accuracy_percent": 75.0}
 
 

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from experiments.engine.build import build
 from experiments.engine.evaluation import evaluate
 from experiments.engine.loop import Trainer
-from experiments.tasks.task import IGNORE
+from experiments.tasks.objective import IGNORE
 from experiments.tasks.tokens import TokenSplit
 
 

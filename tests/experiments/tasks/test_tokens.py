@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from experiments.errors import UserError
-from experiments.tasks.task import IGNORE
-from experiments.tasks.tokens import TokenSplit, language_task
+from experiments.tasks.objective import IGNORE, LOSS
+from experiments.tasks.tokens import NEXT_TOKEN, TokenSplit, language_task
 from experiments.tokenizations import bpe, character, word
 
 TEXT = "the cat sat on the mat\n\nthe dog sat\n" * 40
@@ -106,10 +106,14 @@ def nats(split: TokenSplit, table: torch.Tensor) -> tuple[float, int]:
     return loss_sum, count
 
 
+def measured(split: TokenSplit, loss_sum: float, count: int) -> dict[str, float]:
+    return NEXT_TOKEN.measured({LOSS: (loss_sum, count)}, split.facts)
+
+
 def test_a_word_is_a_token_of_the_word_tokenization():
     task = make_task("word")
     table = torch.randn(7, 7, generator=torch.Generator().manual_seed(0)).double()
-    found = task.test.metrics(nats(task.test, table)[0], 0, nats(task.test, table)[1])
+    found = measured(task.test, *nats(task.test, table))
     assert found["perplexity_word"] == found["perplexity"]
     # A token takes log2(perplexity) bits, and the text has so many characters a token.
     characters, tokens = len(TEXT) - len("the"), len(TEXT.split()) + TEXT.count("\n") - 1
@@ -120,7 +124,7 @@ def test_a_word_is_a_token_of_the_word_tokenization():
 def test_a_character_is_a_token_of_the_character_tokenization():
     task = make_task("character")
     table = torch.zeros(task.model_arguments["vocab_size"], task.model_arguments["vocab_size"])
-    found = task.test.metrics(nats(task.test, table.double())[0], 0, len(TEXT) - 1)
+    found = measured(task.test, nats(task.test, table.double())[0], len(TEXT) - 1)
     assert found["bits_per_character"] == pytest.approx(math.log2(len(set(TEXT))), rel=1e-12)
 
 
@@ -128,7 +132,7 @@ def test_a_character_is_a_token_of_the_character_tokenization():
 def test_equal_nats_over_a_text_are_equal_bits_for_every_tokenization(name):
     split = make_task(name).test
     count = nats(split, torch.zeros(300, 300))[1]
-    found = split.metrics(100.0, 0, count)
+    found = measured(split, 100.0, count)
     words, characters = len(TEXT.split()) + TEXT.count("\n"), len(TEXT)
     # They differ by what the first token, which is given, stands for: at most "the".
     assert 0 <= words - split.words <= 1
@@ -152,7 +156,7 @@ def test_the_papers_perplexity_follows_its_loop(length):
         mean = losses.sum() / mask.sum()
         batch_losses.append((mean * mask.sum() / (32 * 16)).item())
     expected = math.exp(sum(batch_losses) / len(batch_losses))
-    found = split.metrics(nats(split, table)[0], 0, length - 1)
+    found = measured(split, nats(split, table)[0], length - 1)
     assert found["perplexity_paper"] == pytest.approx(expected, rel=1e-12)
     if length == 16 * 32 + 1:  # nothing is padded
         assert found["perplexity_paper"] == pytest.approx(found["perplexity"], rel=1e-12)
@@ -164,6 +168,6 @@ def test_the_papers_perplexity_of_a_half_empty_last_batch():
     # The example of the specification: 35 batches, the last one half full.
     split = make_split(torch.zeros(34 * 32 * 256 + 16 * 256 + 1, dtype=torch.int64), context=256)
     count = 34 * 32 * 256 + 16 * 256
-    found = split.metrics(math.log(175.0) * count, 0, count)
+    found = measured(split, math.log(175.0) * count, count)
     assert found["perplexity"] == pytest.approx(175.0)
     assert found["perplexity_paper"] == pytest.approx(163, abs=0.5)

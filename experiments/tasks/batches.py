@@ -1,0 +1,39 @@
+"""Batches of any structure: a tensor, or a tuple, list or mapping of such, with common rows."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def mapped(function: Callable[[Tensor], Tensor], batch: Any) -> Any:
+    """Apply a function to every tensor of a batch; whatever else it holds stays as it is.
+
+    Example:
+        >>> import torch
+        >>> mapped(len, {"views": (torch.ones(2), torch.ones(3)), "name": "a"})
+        {'views': (2, 3), 'name': 'a'}
+    """
+    if isinstance(batch, Tensor):
+        return function(batch)
+    if isinstance(batch, Mapping):
+        return {key: mapped(function, part) for key, part in batch.items()}
+    if isinstance(batch, tuple | list):
+        return type(batch)([mapped(function, part) for part in batch])
+    return batch
+
+
+def rows(batch: Any) -> int:
+    """Count the rows of a batch, those of its first tensor; 0 without one.
+
+    Example:
+        >>> import torch
+        >>> rows([{"image": torch.ones(4, 2)}, torch.ones(4)])
+        4
+    """
+    if isinstance(batch, Tensor):
+        return len(batch)
+    if not isinstance(batch, Mapping | tuple | list):
+        return 0
+    parts = batch.values() if isinstance(batch, Mapping) else batch
+    return next((rows(part) for part in parts), 0)
