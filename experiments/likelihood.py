@@ -18,3 +18,7 @@ class Likelihood:
 
     name: str
     precision: float = 1.0
+
+
+LOGITS = Likelihood(CATEGORICAL)
+"""That of logits under cross-entropy."""

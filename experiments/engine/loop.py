@@ -14,6 +14,7 @@ from experiments.engine import divergence, parallel
 from experiments.engine.built import Built
 from experiments.engine.evaluation import curvature_columns, evaluate, forward
 from experiments.engine.step import backward, differentiable_forward, take_step
+from experiments.tasks.objective import CrossEntropy, Objective
 
 Row = dict[str, Any]
 
@@ -34,6 +35,13 @@ class Counters:
     total_count: int = 0
     steps_to_target: int | None = None  # of a budget with a target: where it was reached
     train_seconds_to_target: float | None = None
+
+
+def _beside(objective: Objective, targets: Any) -> dict[str, Any]:
+    """Tell a method that samples labels of which likelihood; of plain logits it knows that."""
+    if isinstance(objective, CrossEntropy):
+        return {}
+    return {"likelihood": objective.likelihood, "terms": objective.count(targets)}
 
 
 class Trainer:
@@ -210,8 +218,9 @@ class Trainer:
         # The mean over all terms; in several processes the part whose mean over them it is.
         loss = total / count if size == 1 else total * (size / count)
         if built.observes_logits:  # the flag says that the method is there
-            seen = objective.predicted(outputs, targets)
-            built.optimizer.observe(seen)  # type: ignore[attr-defined]
+            built.optimizer.observe(  # type: ignore[attr-defined]
+                objective.predicted(outputs, targets), **_beside(objective, targets)
+            )
         backward(built.precision.scaled(loss), create_graph=built.creates_graph)
         return loss
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from experiments.likelihood import LOGITS, Likelihood
+from experiments.optimizers import sampled_labels
 from experiments.optimizers.collective import refuse_sharded, share_of_rank, world_size
 from experiments.optimizers.inverses import Factor, Inverse, invert_pair, precondition
-from experiments.optimizers.kronecker_factors import sampled_gradient
 from experiments.optimizers.left_alone import TransformCoverage, coverage_of
 from experiments.optimizers.pools import Pools
 from experiments.optimizers.preconditioned_layers import (
@@ -17,6 +18,7 @@ from experiments.optimizers.preconditioned_layers import (
     find_layers,
     watch_layers,
 )
+from experiments.optimizers.sampled_labels import rows_and_draws, sampled_gradient
 from experiments.optimizers.symmetric import pack, stack_length, unpack
 from experiments.optimizers.transform import (
     GradientTransform,
@@ -64,10 +66,11 @@ class KFACPreconditioner(GradientTransform):
     - A layer without a gradient is skipped; without new rows at a refresh it keeps its factors.
       So does a layer whose factors are not finite or cannot be inverted: it is counted and logged.
 
-    ``fisher="mc"`` samples one label a row from the model's softmax and goes backward through the
-    graph of the ordinary forward pass in ``observe``: no second forward pass, so BatchNorm sees
-    the batch once. ``fisher="empirical"`` reads the ordinary backward pass, whose loss must be the
-    mean over the observed rows (of all micro-batches together); its ``observe`` counts the rows.
+    ``fisher="mc"`` samples one label a row from the model's softmax, or from another likelihood
+    that ``observe`` is told of, and goes backward through the graph of the ordinary forward pass
+    there: no second forward pass, so BatchNorm sees the batch once. ``fisher="empirical"`` reads
+    the ordinary backward pass, whose loss must be the mean over the observed rows (of all
+    micro-batches together); its ``observe`` counts the rows.
 
     Under ``torch.distributed`` the factors are those of the rows of all processes: sums and counts
     are added up in a refresh. Gradients must be averaged before ``update``, as
@@ -142,12 +145,22 @@ class KFACPreconditioner(GradientTransform):
     def _refreshing(self) -> bool:
         return self.step % self.interval == 0
 
-    def observe(self, logits: Tensor) -> None:
+    def check_likelihood(self, likelihood: Likelihood | None) -> None:
+        """Raise ``ValueError`` if labels are to be sampled of a likelihood of which none can be."""
+        if self.fisher == "mc":
+            sampled_labels.check(self.method, likelihood)
+
+    def observe(
+        self, logits: Tensor, *, likelihood: Likelihood | None = LOGITS, terms: int | None = None
+    ) -> None:
         """Count the loss rows of a refresh step and, for ``"mc"``, gather the factors.
 
         Args:
             logits: The rows that the loss averages over, ``[rows, classes]``, with their graph,
-                which is retained. Rows without a label (padding) do not belong here.
+                which is retained. Rows without a label (padding) do not belong here. Of another
+                likelihood the model's output, ``[rows, ...]``.
+            likelihood: What the loss of the model's output is the negative log of.
+            terms: What the loss divides its sum by, where that is not the number of rows.
 
         Raises:
             RuntimeError: If the logits come from inside ``torch.func`` (vmap, grad).
@@ -160,15 +173,15 @@ class KFACPreconditioner(GradientTransform):
         if not (self._refreshing and logits.requires_grad):
             return
         uses, self._uses = self._uses, []
-        rows = logits[..., 0].numel()
-        self._loss_rows += rows
+        rows, draws = rows_and_draws(logits, likelihood)
+        self._loss_rows += rows if terms is None else terms
         self._forward += 1
         if self.fisher == "empirical" or not uses:
             return
         before, after = share_of_rank(rows, logits.device)
-        torch.rand(before, generator=self._generator, dtype=torch.float64)
-        sampled = sampled_gradient(logits.detach(), self._generator)
-        torch.rand(after, generator=self._generator, dtype=torch.float64)
+        torch.rand(before * draws, generator=self._generator, dtype=torch.float64)
+        sampled = sampled_gradient(logits.detach(), self._generator, likelihood or LOGITS)
+        torch.rand(after * draws, generator=self._generator, dtype=torch.float64)
         grads = torch.autograd.grad(
             logits,
             [use.edge for use in uses],

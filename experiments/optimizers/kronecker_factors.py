@@ -7,7 +7,6 @@ convolutions, where ``d_in`` and ``d_out`` are those of one group.
 
 from collections.abc import Iterator
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -55,30 +54,6 @@ def output_rows(layer: nn.Linear | nn.Conv2d, grad: Tensor) -> Tensor:
     maps = grad if grad.ndim == 4 else grad.unsqueeze(0)
     grouped = maps.flatten(2).unflatten(1, (layer.groups, -1))
     return grouped.permute(1, 0, 3, 2).reshape(layer.groups, -1, grouped.shape[2])
-
-
-def sampled_gradient(logits: Tensor, generator: torch.Generator) -> Tensor:
-    r"""Gradient of the summed cross-entropy with one label a row drawn from the model.
-
-    .. math::
-        \mathrm{softmax}(z) - e_y, \quad y \sim \mathrm{softmax}(z)
-
-    Args:
-        logits: Model output; z, ``[..., classes]``.
-        generator: Source of the labels, on the CPU.
-
-    Returns:
-        The gradient at the logits, ``[..., classes]``.
-    """
-    probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1)
-    cumulative = probabilities.cumsum(-1)
-    # Inverse transform sampling from a CPU generator: the same labels on every device.
-    uniform = torch.rand(logits.shape[:-1], generator=generator, dtype=torch.float64)
-    threshold = uniform.to(cumulative).unsqueeze(-1) * cumulative[..., -1:]
-    labels = torch.searchsorted(cumulative, threshold, right=True)
-    labels.clamp_(max=logits.shape[-1] - 1)
-    minus_one = torch.full_like(probabilities[..., :1], -1)
-    return probabilities.scatter_add_(-1, labels, minus_one).to(logits.dtype)
 
 
 def _padding(layer: nn.Conv2d) -> list[int]:

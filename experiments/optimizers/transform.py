@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiments.likelihood import LOGITS, Likelihood
 from experiments.optimizers.forms import start_momentum
 from experiments.optimizers.left_alone import TransformCoverage
 
@@ -18,12 +19,19 @@ log = logging.getLogger(__name__)
 class GradientTransform(ABC):
     """Rewrites the gradients of a model in place between ``backward`` and the step."""
 
-    def observe(self, logits: Tensor) -> None:  # noqa: B027 - not every transform looks
+    def observe(  # noqa: B027 - not every transform looks
+        self, logits: Tensor, *, likelihood: Likelihood | None = LOGITS, terms: int | None = None
+    ) -> None:
         """Sees the model output of a forward pass, before ``backward``.
 
         Args:
             logits: The rows that the loss averages over, ``[rows, classes]``, with their graph.
+            likelihood: What the loss of the model's output is the negative log of.
+            terms: What the loss divides its sum by, where that is not the number of rows.
         """
+
+    def check_likelihood(self, likelihood: Likelihood | None) -> None:  # noqa: B027
+        """Raise ``ValueError`` if it can do nothing with a task whose likelihood this is."""
 
     @abstractmethod
     def update(self) -> None:
@@ -94,13 +102,21 @@ class PreconditionedSGD(torch.optim.SGD):
         # A loss scale would be taken out by SGD, after transform and clipping have seen it.
         self._step_supports_amp_scaling = False
 
-    def observe(self, logits: Tensor) -> None:
+    def observe(
+        self, logits: Tensor, *, likelihood: Likelihood | None = LOGITS, terms: int | None = None
+    ) -> None:
         """Hands the model output to the transform; ``.grad`` stays as it is.
 
         Args:
             logits: The rows that the loss averages over, ``[rows, classes]``, with their graph.
+            likelihood: What the loss of the model's output is the negative log of.
+            terms: What the loss divides its sum by, where that is not the number of rows.
         """
-        self.transform.observe(logits)
+        self.transform.observe(logits, likelihood=likelihood, terms=terms)
+
+    def check_likelihood(self, likelihood: Likelihood | None) -> None:
+        """Raise ``ValueError`` if the transform can do nothing with that likelihood."""
+        self.transform.check_likelihood(likelihood)
 
     def coverage(self) -> TransformCoverage:
         """Says which parameters the transform rewrites, and why not the others."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from experiments.errors import UserError
-from experiments.likelihood import CATEGORICAL, Likelihood
+from experiments.likelihood import LOGITS, Likelihood
 from experiments.tasks.batches import rows
 
 IGNORE = -100
@@ -55,6 +55,8 @@ class Objective:
         count: How many terms a batch has, from its targets; its rows by default.
         likelihood: What the loss is the negative log of, term by term and up to a constant; None:
             of nothing, and methods that sample labels are refused.
+        predicted: ``(outputs, targets) -> Tensor``, the rows that the likelihood is of: for logits
+            ``[rows, classes]``, else ``[rows, ...]``. By default the outputs as they are.
         loss_unit: What the loss is counted in.
 
     Raises:
@@ -68,6 +70,7 @@ class Objective:
         *,
         count: Callable[[Any], int] = rows,
         likelihood: Likelihood | None = None,
+        predicted: Callable[[Any, Any], Tensor] | None = None,
         loss_unit: str = "",
     ) -> None:
         names = [metric.name for metric in metrics]
@@ -83,6 +86,7 @@ class Objective:
         self.metrics = tuple(metrics)
         self.count = count
         self.likelihood = likelihood
+        self._predicted = predicted
         self.loss_unit = loss_unit
 
     @property
@@ -101,7 +105,7 @@ class Objective:
 
     def predicted(self, outputs: Any, targets: Any) -> Any:
         """Give the outputs that the likelihood is of, row by row."""
-        return outputs
+        return outputs if self._predicted is None else self._predicted(outputs, targets)
 
     def sums(self, outputs: Any, targets: Any) -> dict[str, tuple[float, float]]:
         """Sum up a batch of an evaluation in float64: sum and count of the loss and each metric."""
@@ -140,7 +144,7 @@ class CrossEntropy(Objective):
             _cross_entropies,
             metrics,
             count=lambda targets: int((targets != IGNORE).sum()),
-            likelihood=Likelihood(CATEGORICAL),
+            likelihood=LOGITS,
             loss_unit="nats",
         )
 

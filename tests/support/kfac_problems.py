@@ -126,7 +126,7 @@ def true_labels(monkeypatch: pytest.MonkeyPatch, labels: Tensor) -> None:
     monkeypatch.setattr(
         kfac_preconditioner,
         "sampled_gradient",
-        lambda logits, _: logits.softmax(-1) - F.one_hot(labels.flatten(), logits.shape[-1]),
+        lambda logits, *_: logits.softmax(-1) - F.one_hot(labels.flatten(), logits.shape[-1]),
     )
 
 

@@ -177,7 +177,7 @@ def regression(rows: Tensor, gradients: Tensor, monkeypatch: pytest.MonkeyPatch)
     """A linear layer on rows whose sampled gradients are given."""
     torch.manual_seed(0)
     model = nn.Linear(rows.shape[1], gradients.shape[1], bias=False).double()
-    monkeypatch.setattr(kfac_preconditioner, "sampled_gradient", lambda logits, _: gradients)
+    monkeypatch.setattr(kfac_preconditioner, "sampled_gradient", lambda logits, *_: gradients)
     transform = EKFACPreconditioner(model, damping=DAMPING)
     backward(model, transform, (rows, torch.zeros(len(rows), dtype=torch.int64)))
     raw = model.weight.grad.clone()
@@ -232,7 +232,7 @@ def test_moments_are_nearer_to_the_fisher_matrix_than_the_products(monkeypatch):
     for unit in torch.eye(6, dtype=torch.float64):
         torch.manual_seed(0)
         model = nn.Linear(3, 2, bias=False).double()
-        monkeypatch.setattr(kfac_preconditioner, "sampled_gradient", lambda logits, _: gradients)
+        monkeypatch.setattr(kfac_preconditioner, "sampled_gradient", lambda logits, *_: gradients)
         transform = EKFACPreconditioner(model, damping=DAMPING)
         backward(model, transform, (rows, torch.zeros(30, dtype=torch.int64)))
         model.weight.grad.copy_(unit.view(2, 3))

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from experiments.optimizers import kronecker_factors
-from experiments.optimizers.kronecker_factors import input_rows, output_rows, sampled_gradient
+from experiments.optimizers.kronecker_factors import input_rows, output_rows
 
 # torch warns that "same" padding of even kernels may copy the input.
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
@@ -82,38 +82,3 @@ def test_large_batches_come_in_chunks_that_hold_the_same_rows(monkeypatch):
     chunks = list(input_rows(layer, images))
     assert len(chunks) == 3
     assert torch.equal(torch.cat(chunks, dim=1), whole)
-
-
-def test_sampled_gradient_has_the_exact_fisher_as_its_second_moment():
-    logits = torch.tensor([1.0, -0.5, 0.3, -3.0], dtype=torch.float64)
-    probabilities = logits.softmax(0)
-    draws = 40_000
-    grads = sampled_gradient(logits.expand(draws, 4), torch.Generator().manual_seed(0))
-    # By enumeration of the classes: sum_y p_y (p - e_y)(p - e_y)^T.
-    residuals = probabilities - torch.eye(4, dtype=torch.float64)
-    fisher = torch.einsum("y,yi,yj->ij", probabilities, residuals, residuals)
-    five_sigma = 5 * (0.25 / draws) ** 0.5
-    torch.testing.assert_close(grads.mT @ grads / draws, fisher, rtol=0, atol=five_sigma)
-    torch.testing.assert_close(grads.mean(0), torch.zeros(4).double(), rtol=0, atol=five_sigma)
-
-
-def test_sampled_gradient_of_a_certain_model_is_zero():
-    logits = torch.tensor([[0.0, 200.0, 0.0], [0.0, 0.0, 200.0]])
-    grads = sampled_gradient(logits, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(grads, torch.zeros(2, 3))
-
-
-def test_sampled_labels_follow_the_generator_alone():
-    logits = torch.randn(50, 5, generator=torch.Generator().manual_seed(3))
-    before = torch.get_rng_state()
-    first, second = (sampled_gradient(logits, torch.Generator().manual_seed(7)) for _ in range(2))
-    assert torch.equal(first, second)
-    assert not torch.equal(first, sampled_gradient(logits, torch.Generator().manual_seed(8)))
-    assert torch.equal(before, torch.get_rng_state())
-
-
-def test_impossible_class_is_not_drawn_at_the_edge(monkeypatch):
-    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.zeros(shape))
-    logits = torch.tensor([[-200.0, 0.0, 0.0]])
-    grad = sampled_gradient(logits, torch.Generator())
-    torch.testing.assert_close(grad, torch.tensor([[0.0, -0.5, 0.5]]))
