@@ -18,6 +18,10 @@ class JudgedTask(Protocol):
         """Whether more of it is better."""
 
     @property
+    def units(self) -> dict[str, str]:
+        """What the loss and each metric are counted in, by name."""
+
+    @property
     def unit(self) -> str:
         """What is counted: images or tokens."""
 
@@ -47,6 +51,7 @@ def describe(config: RunConfig, task: JudgedTask) -> dict[str, Any]:
         "group_id": config.group_id,
         "metric": task.metric,
         "higher_is_better": task.higher_is_better,
+        "units": task.units,
         "unit": task.unit,
         "validation": task.validation is not None,
         "hyperparameters": config.optimizer.hyperparameters,

@@ -20,14 +20,13 @@ from experiments.engine.compute import Compute
 from experiments.engine.precision import Precision
 from experiments.engine.ranks import Ranks
 from experiments.errors import UserError, one_line
-from experiments.likelihood import LOGITS
+from experiments.likelihood import LOGITS, Likelihood
 from experiments.models import transfer
 from experiments.optimizers import forms
 from experiments.optimizers.scalar_control import ScalarControl
 from experiments.records.calibration import Calibration
 from experiments.tasks import few_samples
 from experiments.tasks.batches import mapped
-from experiments.tasks.objective import Objective
 from experiments.tasks.task import Task
 
 
@@ -72,7 +71,7 @@ def build(
     if scales is None:
         optimizer = build_optimizer(_with_stream(config.optimizer, config.seed), model)
         needs = config.optimizer.needs
-        check_likelihood(config.optimizer, optimizer, task.objective)
+        check_likelihood(config.optimizer, optimizer, task.objective.likelihood)
     else:
         optimizer, needs = build_control(config.optimizer, model, scales, limits), Needs()
     stated = config.optimizer.stated_form if scales is None else None
@@ -203,20 +202,22 @@ def build_optimizer(section: MethodSection, model: nn.Module) -> Optimizer:
     return optimizer
 
 
-def check_likelihood(section: MethodSection, optimizer: Optimizer, objective: Objective) -> None:
+def check_likelihood(
+    section: MethodSection, optimizer: Optimizer, likelihood: Likelihood | None
+) -> None:
     """Refuse a method that samples labels for a loss of which it cannot.
 
     Args:
         section: The method's.
         optimizer: The method; where it has ``check_likelihood``, that decides.
-        objective: The loss.
+        likelihood: What the loss is the negative log of; None: of nothing.
 
     Raises:
         UserError: If it cannot.
     """
     if not section.needs.logits:
         return
-    likelihood, check = objective.likelihood, getattr(optimizer, "check_likelihood", None)
+    check = getattr(optimizer, "check_likelihood", None)
     if check is not None:
         _call(f"optimizer={section.name}", check, likelihood)
     elif likelihood != LOGITS:

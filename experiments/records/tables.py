@@ -72,6 +72,8 @@ ORIGIN = mapping(
         ).or_null,
     }
 )
+UNITS = ("images", "tokens", "samples")
+"""What tasks count."""
 IDENTITY = mapping(
     {
         **{
@@ -98,6 +100,7 @@ IDENTITY = mapping(
         "validation": FLAG.or_null,
         "hyperparameters": HYPERPARAMETERS,
         "published_as": mapping(each=TEXT.or_null).or_null,
+        "units": mapping(each=TEXT).or_null,
         "tuning": EFFORT.or_null,
         "protocol": PROTOCOL.or_null,
         "origin": ORIGIN.or_null,
@@ -134,7 +137,7 @@ SUMMARY = mapping(
         **{key: COUNT for key in ("parameters", "state_bytes", "peak_memory_bytes")},
         **{
             key: NUMBER_OR_NULL
-            for key in ("left_alone_percent", "images_per_second", "tokens_per_second")
+            for key in ("left_alone_percent", *(f"{unit}_per_second" for unit in UNITS))
         },
         **{key: NUMBER_OR_NULL for key in ("final", "final_epoch", "best_test")},
         "form": TEXT.or_null,

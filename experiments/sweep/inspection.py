@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from experiments.config import commandline, refusals, targets
@@ -77,6 +78,7 @@ def inspect(config: RunConfig) -> None:
 
     from experiments.config import budget
     from experiments.engine import build, compute
+    from experiments.likelihood import LOGITS
     from experiments.run import control
     from experiments.timing import calibration
     from experiments.tracking import mirror
@@ -89,7 +91,9 @@ def inspect(config: RunConfig) -> None:
     compute.resolve(config)
     control.check(config)
     _check_pretrained(config)
-    build.build_optimizer(config.optimizer, torch.nn.Linear(2, 2))
+    optimizer = build.build_optimizer(config.optimizer, torch.nn.Linear(2, 2))
+    likelihood = getattr(_module(config.task), "LIKELIHOOD", LOGITS)
+    build.check_likelihood(config.optimizer, optimizer, likelihood)
     _check_tokenization(config)
 
 
@@ -103,12 +107,15 @@ def find_data(section: Section, data_dir: Path) -> None:
     Raises:
         UserError: If one is missing.
     """
-    module = importlib.import_module(section.arguments["_target_"].rpartition(".")[0])
-    check = getattr(module, "check", None)
+    check = getattr(_module(section), "check", None)
     if check is not None:
         accepted = signature(check).parameters
         known = {"data_dir": data_dir, **section.suite, **section.arguments}
         check(**{key: value for key, value in known.items() if key in accepted})
+
+
+def _module(section: Section) -> ModuleType:
+    return importlib.import_module(section.arguments["_target_"].rpartition(".")[0])
 
 
 def _check_pretrained(config: RunConfig) -> None:
@@ -144,7 +151,7 @@ def _is_text(config: RunConfig) -> bool:
 def _check_targets(config: RunConfig) -> None:
     """Refuse a ``_target_`` that is none, arguments that it lacks, and a model of other data."""
     from experiments.engine import decay
-    from experiments.tasks.task import IMAGE_ARGUMENTS, TEXT_ARGUMENTS
+    from experiments.tasks import task
 
     sections = {
         "task": config.task.data_arguments,
@@ -158,8 +165,10 @@ def _check_targets(config: RunConfig) -> None:
             maker = targets.find(name, arguments["_target_"])
             also = () if name != "optimizer" or config.optimizer.needs.model else (decay.KEY,)
             targets.check_arguments(name, arguments, maker, also=also)
-    kinds: list[tuple[str, ...]] = [IMAGE_ARGUMENTS, TEXT_ARGUMENTS]
-    own, other = kinds[::-1] if _is_text(config) else kinds
+    usual = task.TEXT_ARGUMENTS if _is_text(config) else task.IMAGE_ARGUMENTS
+    own: tuple[str, ...] = getattr(_module(config.task), "GIVES", usual)
+    kinds = task.IMAGE_ARGUMENTS, task.TEXT_ARGUMENTS, task.VECTOR_ARGUMENTS, task.OWN_ARGUMENTS
+    other = {name for kind in kinds for name in kind} - set(own)
     if _unmet(config.model.arguments, other):
         named = (name for name in commandline.choices("model"))
         files = {name: refusals.load(commandline.CONF / "model" / f"{name}.yaml") for name in named}
@@ -170,7 +179,7 @@ def _check_targets(config: RunConfig) -> None:
         )
 
 
-def _unmet(arguments: Mapping[str, Any], other: Sequence[str]) -> set[str]:
+def _unmet(arguments: Mapping[str, Any], other: set[str]) -> set[str]:
     """Name what a model must be told that only tasks of another kind tell."""
     wanted = targets.required(targets.find("model", arguments.get("_target_")))
-    return (wanted - set(arguments)) & set(other)
+    return (wanted - set(arguments)) & other

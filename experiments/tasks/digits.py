@@ -49,7 +49,7 @@ def build(
     Raises:
         UserError: If scikit-learn or its file is missing or another one.
     """
-    content = read_verified(_package_folder(), FILE, hint=HINT)
+    content = read_verified(package_folder("digits"), FILE, hint=HINT)
     table = torch.from_numpy(np.loadtxt(content.decode().splitlines(), delimiter=","))
     images = table[:, :64].to(torch.uint8).view(-1, 1, 8, 8)
     labels = table[:, 64].long()
@@ -68,11 +68,16 @@ def build(
 
 def check(data_dir: Path, **keywords: object) -> None:
     """Raise ``UserError`` if the data are not as ``build`` needs them; arguments as there."""
-    read_verified(_package_folder(), FILE, hint=HINT)
+    read_verified(package_folder("digits"), FILE, hint=HINT)
 
 
-def _package_folder() -> Path:
+def package_folder(task: str) -> Path:
+    """Find the folder of scikit-learn's data files.
+
+    Raises:
+        UserError: If it is not installed; the message names the task.
+    """
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
-        raise UserError("The task digits needs scikit-learn, which is not installed.")
+        raise UserError(f"The task {task} needs scikit-learn, which is not installed.")
     return Path(package.origin).parent / "datasets" / "data"

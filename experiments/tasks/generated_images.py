@@ -16,6 +16,7 @@ SOURCE = Source(
     "Generated images, noise around a pattern a class",
     size="nothing to fetch",
     terms="none: they are made up",
+    made_up=True,
 )
 
 

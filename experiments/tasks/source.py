@@ -32,6 +32,7 @@ class Source:
             come with the suite.
         files: What is fetched; none where nobody can fetch it for the user.
         manual: What the user has to do where ``files`` is empty.
+        made_up: Whether there are no data: a function, or samples that are generated.
     """
 
     title: str
@@ -40,3 +41,4 @@ class Source:
     place: str = ""
     files: tuple[Remote, ...] = ()
     manual: str = ""
+    made_up: bool = False

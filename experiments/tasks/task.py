@@ -72,7 +72,9 @@ class Split(ABC):
 
 IMAGE_ARGUMENTS = ("in_channels", "num_classes", "image_size")
 TEXT_ARGUMENTS = ("vocab_size", "context")
-"""What a model is told of images, and of text."""
+VECTOR_ARGUMENTS = ("features", "outputs")
+OWN_ARGUMENTS = ("make",)
+"""What a model is told of images, of text, of vectors, and by a task that makes it itself."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,11 @@ class Task:
     def higher_is_better(self) -> bool:
         """Direction of ``metric``."""
         return self.objective.judged_by.higher_is_better
+
+    @property
+    def units(self) -> dict[str, str]:
+        """What the loss and each metric are counted in, by name."""
+        return self.objective.units
 
     @property
     def judged_on(self) -> str:

@@ -29,6 +29,11 @@ def sections(group: str) -> dict[str, dict]:
 
 
 MODELS = sections("model")
+OTHERS = {
+    "autoencoder": ["task=digits_autoencoder"],
+    "mlp": ["task=diabetes"],
+    "own": ["task=noisy_quadratic"],
+}
 IS_TEXT = {name for name in MODELS if name.startswith("gpt")}
 
 
@@ -57,7 +62,7 @@ def train(overrides: list[str]) -> float:
 @pytest.mark.parametrize("model", [name for name in MODELS if name != "gpt1_mini_released"])
 def test_every_model_trains(model):
     imagenet = ["task.image_size=64"] if model.endswith("_imagenet") else []
-    task = TEXT if model in IS_TEXT else [*IMAGES, *imagenet]
+    task = TEXT if model in IS_TEXT else OTHERS.get(model, [*IMAGES, *imagenet])
     assert math.isfinite(train([*task, f"model={model}", "optimizer=adafisherw"]))
 
 

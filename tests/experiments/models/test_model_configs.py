@@ -15,12 +15,17 @@ CONF = Path(__file__).parents[3] / "conf" / "model"
 SUITE_KEYS = {"defaults", "_target_", "_partial_", "suite"}
 CONFIGS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(CONF.glob("*.yaml"))}
 IMAGE_ARGUMENTS = {"in_channels", "num_classes", "image_size"}
-TASK_ARGUMENTS = [IMAGE_ARGUMENTS, {"vocab_size", "context"}]
-VISION = [
-    name
-    for name, config in CONFIGS.items()
-    if set(inspect.signature(get_object(config["_target_"])).parameters) >= IMAGE_ARGUMENTS
-]
+TEXT_ARGUMENTS, VECTOR_ARGUMENTS = {"vocab_size", "context"}, {"features", "outputs"}
+TASK_ARGUMENTS = [IMAGE_ARGUMENTS, TEXT_ARGUMENTS, VECTOR_ARGUMENTS, {"make"}]
+
+
+def of_kind(arguments: set[str]) -> list[str]:
+    """The models that are told this of a task."""
+    makers = {name: get_object(config["_target_"]) for name, config in CONFIGS.items()}
+    return [n for n, made in makers.items() if set(inspect.signature(made).parameters) >= arguments]
+
+
+VISION = of_kind(IMAGE_ARGUMENTS)
 CIFAR = [name for name in VISION if not name.endswith("_imagenet") and name != "small_cnn"]
 
 
@@ -59,7 +64,7 @@ def test_a_config_gives_every_hyperparameter_and_no_other(name):
     assert (CONF / f"{name}.yaml").read_text().startswith("# ")
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in VISION])
+@pytest.mark.parametrize("name", of_kind(TEXT_ARGUMENTS))
 def test_a_language_model_builds(name):
     config = CONFIGS[name]
     keywords = {key: value for key, value in config.items() if key not in SUITE_KEYS}

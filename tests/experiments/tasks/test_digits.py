@@ -52,7 +52,7 @@ def test_images_are_normalised_over_all_of_them(task):
 
 
 def test_a_missing_or_other_package_file_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(digits, "_package_folder", lambda: tmp_path)
+    monkeypatch.setattr(digits, "package_folder", lambda task: tmp_path)
     with pytest.raises(UserError, match=r"digits\.csv\.gz is missing\. It comes with scikit-learn"):
         digits.check(tmp_path, **KEYWORDS)
     (tmp_path / "digits.csv.gz").write_bytes(b"\x1f\x8b")
