@@ -2,7 +2,7 @@
 # Written for GNU make 3.81 and up (macOS ships 3.81), and for paths with spaces: every path is relative, no file is a
 # target. Variables count when they stand after `make`; names as common as DATA are not taken from the environment.
 
-## optimizers, by the names in conf/optimizer/, or all
+## optimizers: names in conf/optimizer/, torch.optim.NAdam, ./mine.py:MyOptimizer, ./mine.yaml; or all
 OPT := adafisher,adam,kfac,shampoo
 ## tasks, by the names in conf/task/, or all
 TASK := digits,tinyshakespeare

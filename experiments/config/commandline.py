@@ -13,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from experiments.config import named
 from experiments.config.nearest import nearest
 from experiments.errors import UserError
 
@@ -33,13 +34,14 @@ GROUPS = (
     "experiment",
     "debug",
 )
-SET_BY_FILES = ("grids", "tuning", "recipe", "origin")
+SET_BY_FILES = ("files", "grids", "tuning", "recipe", "origin")
 """Keys that say where a config comes from: typed, they would say what is not so."""
 REMOVABLE = "optimizer.suite.search."
 """What a ``~`` may take out: a hyperparameter that is not to be searched."""
 MOST = 100_000
 """Values that one override may stand for."""
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+_OF_HYDRAS_GRAMMAR = "([{\"'$\\"
 
 
 def choices(group: str) -> list[str]:
@@ -49,6 +51,8 @@ def choices(group: str) -> list[str]:
 
 def normalise(overrides: list[str]) -> list[str]:
     """Expand ``optimizer=all`` and ``task=all``; of a repeated override keep the last.
+
+    What is typed in place of a name in ``conf/`` is labelled, see ``named.py``.
 
     Raises:
         UserError: If what is typed for a group has no names, or Hydra's sweeper is set by hand.
@@ -62,6 +66,9 @@ def normalise(overrides: list[str]) -> list[str]:
     for override in overrides:
         key, equals, value = override.partition("=")
         name = key.lstrip("+~")
+        if key in named.GROUPS and equals and not any(m in value for m in _OF_HYDRAS_GRAMMAR):
+            value = named.labelled(key, value, choices(key))
+            override = f"{key}={value}"
         if key in GROUPS and equals:
             _check_names(key, value, [] if beside else choices(key))
         if name.partition(".")[0] in SET_BY_FILES:
@@ -90,7 +97,7 @@ def _check_names(group: str, value: str, known: Sequence[str]) -> None:
         raise UserError(
             f"Invalid {group}: {value!r}. Must be a name, or names with commas between."
         )
-    if any(mark in value for mark in "([{\"'$\\"):
+    if any(mark in value for mark in _OF_HYDRAS_GRAMMAR):
         return  # a word of Hydra's, as glob(ada*)
     if not value:
         raise UserError(f"Missing value: {group}. Give it as {group}=<name>.")
@@ -104,6 +111,8 @@ def _check_names(group: str, value: str, known: Sequence[str]) -> None:
     for name in names:
         if name == "null":
             raise UserError(f"Invalid {group}: null. Must be one of: {', '.join(choices(group))}.")
+        if named.get(group, name) is not None:
+            continue
         is_all = group in GROUPS_WITH_ALL and name == ALL
         if not _NAME.fullmatch(name) or not (not known or name in known or is_all):
             raise UserError(f"Unknown {group}: {name!r}. {nearest(name, choices(group))}")

@@ -8,7 +8,15 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.config import commandline, compositions, refusals, suite_keys, values
+from experiments.config import (
+    by_name,
+    commandline,
+    compositions,
+    named,
+    refusals,
+    suite_keys,
+    values,
+)
 from experiments.config.compositions import Composition
 from experiments.config.nearest import nearest
 from experiments.config.run_config import FOLDERS, RunConfig
@@ -51,6 +59,8 @@ def _place(group: str, key: str, job: Sequence[str]) -> str:
     """Find the file, and the line in it, that a section has a value from."""
     choices = compositions.of(job).choices
     own = commandline.CONF / group / f"{choices[group]}.yaml"
+    if typed := named.get(group, choices[group]):
+        own = typed.path or Path(typed.label)
     later = [f"experiment/{choices['experiment']}.yaml"]
     later += [
         f"{choices['ruleset']}/{choices[by]}/{choices['optimizer']}.yaml"
@@ -139,6 +149,9 @@ def _plain(config: DictConfig, choices: Choices, *, complete: bool) -> dict[str,
     for group in KEYS:
         if plain.get(group) is not None:
             plain[group] = _named(group, plain[group], choices[group])
+    for group in named.GROUPS:
+        if found := by_name.files(group, choices.get(group)):
+            plain["files"] = {**plain.get("files", {}), **found}
     for key in FOLDERS:
         plain[key] = _folder(key, plain[key])
     if plain["debug"] is not None:

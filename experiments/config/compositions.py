@@ -22,7 +22,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.config import commandline, refusals, values
+from experiments.config import by_name, commandline, named, refusals, values
 from experiments.config.nearest import nearest
 from experiments.errors import UserError
 
@@ -78,6 +78,8 @@ def of(job: Sequence[str]) -> Composition:
         UserError: If a group or a choice is unknown, a file is none that can be read, or several
             values are given for a key.
     """
+    if by_name.provide():
+        _kept.cache_clear()
     return _kept(str(commandline.CONF)).of(job)
 
 
@@ -192,6 +194,7 @@ def compose_job(job: Sequence[str]) -> DictConfig:
             file that it reads is none that can be read, or Hydra is asked for a sweep in its way.
     """
     commandline.single(job)
+    by_name.provide()
     with refusals.told(), fresh_hydra():
         try:
             config = compose("train", overrides=list(job), return_hydra_config=True)
@@ -246,8 +249,9 @@ def _chooses(override: str) -> bool:
 
 def _ours(group: str, name: str | None) -> str | None:
     """Name a choice that is a file of ours; None if it is Hydra's own, or optional and absent."""
-    path = commandline.CONF / group.partition("@")[0] / f"{name}.yaml"
-    return name if path.resolve().is_file() else None
+    group = group.partition("@")[0]
+    path = commandline.CONF / group / f"{name}.yaml"
+    return name if path.resolve().is_file() or named.get(group, name) else None
 
 
 def _section(override: str) -> str:

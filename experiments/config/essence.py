@@ -9,7 +9,7 @@ from experiments.config.suite_keys import SUITE
 
 Values = Mapping[str, Any]
 
-IDENTIFYING = ("name", "family", "needs", "epochs", "weights")
+IDENTIFYING = ("name", "family", "needs", "epochs", "weights", "sha256")
 """Keys of ``suite`` that are part of a run's id; whatever else stands there is none."""
 
 # Where a run reads and writes, how it is shown, and notes: none of it changes a measurement.
@@ -22,6 +22,7 @@ NOT_HASHED = (
     "threads",
     "retry",
     "fresh",
+    "files",
     "grids",
     "recipe",
     "distributed",

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from experiments.config import commandline
+from experiments.config import by_name, commandline, named
 from experiments.errors import UserError
 
 GROUPS = ("task", "tokenization", "model", "optimizer", "schedule")
@@ -39,7 +39,7 @@ def specials(value: Any, place: str = "") -> Iterator[Special]:
         yield from specials(item, f"{place}{name}.")
 
 
-def named(group: str, conf: Path = commandline.CONF) -> list[Special]:
+def shipped(group: str, conf: Path = commandline.CONF) -> list[Special]:
     """List the special keys of all files of a config group; a file that is no YAML has none."""
     found: list[Special] = []
     for path in sorted((conf / group).glob("*.yaml")):
@@ -53,17 +53,27 @@ def named(group: str, conf: Path = commandline.CONF) -> list[Special]:
 def typed(words: Sequence[str]) -> tuple[list[Special], list[str]]:
     """Split off what a user allows besides, as ``optimizer._target_=my.Optimizer``.
 
+    What was typed for the run in place of a name in ``conf/`` (``named.py``) allows what it names.
+
     Returns:
         The keys with their values, and the other words.
+
+    Raises:
+        UserError: If what is typed for a group is none that can be had.
 
     Example:
         >>> typed(["run=a", "optimizer._target_=my.Optimizer"])
         ([('optimizer._target_', 'my.Optimizer')], ['run=a'])
     """
-    found, others = [], []
+    found: list[Special] = []
+    others = []
     for word in words:
         key, equals, value = word.partition("=")
-        if equals and key.partition(".")[0] in GROUPS and key.endswith("_"):
+        if equals and key in named.GROUPS:
+            for name in named.labelled(key, value, commandline.choices(key)).split(","):
+                section = by_name.section(key, name)
+                found += [(f"{key}.{place}", given) for place, given in specials(section)]
+        elif equals and key.partition(".")[0] in GROUPS and key.endswith("_"):
             found.append((key, yaml.safe_load(value)))
         else:
             others.append(word)
@@ -83,14 +93,26 @@ def check(
     Raises:
         UserError: Names the first such key.
     """
+    if config.get("files") is not None:
+        raise UserError("The record has `files`, which no record has: none is run.")
     for section, value in config.items():
         if section in NOTES:
             continue
-        own = named(section, conf) if section in GROUPS else []
+        own = shipped(section, conf) if section in GROUPS else []
         known = [(f"{section}.{place}", given) for place, given in own]
         for place, given in specials({section: value}):
             if (place, given) not in [*known, *allowed]:
+                how = _how(config, section, place, given)
                 raise UserError(
                     f"The record has {place}={given}, which no file of conf/{section} has: it is "
-                    f"not called. If it is yours, type {place}={given} beside the command."
+                    f"not called. If it is yours, type {how} beside the command."
                 )
+
+
+def _how(config: Mapping[str, Any], section: str, place: str, given: Any) -> str:
+    """Say what allows a key: what chose the section, where that was no name in ``conf/``."""
+    words = (config.get("origin") or {}).get("command") or ()
+    chosen = [word for word in words if str(word).startswith(f"{section}=")]
+    if section in named.GROUPS and chosen and named.is_typed(chosen[0].partition("=")[2]):
+        return str(chosen[0])
+    return f"{place}={given}"

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from experiments.config import commandline, compose, compositions, identity, values
+from experiments.config import commandline, compose, compositions, identity, named, values
 from experiments.config.essence import IDENTIFYING, NOT_HASHED
 from experiments.config.rulesets import TUNED
 from experiments.config.run_config import RunConfig
@@ -46,10 +46,10 @@ def trace(config: RunConfig, choices: Choices) -> Facts:
     beside, _ = _reference((*names, *setting))
     first = [*_differing(("experiment",), own, {}), *names]
     stated, stated_choices = _reference(tuple(first))
-    named = [*first, *_differing(("ruleset", *SETTING), own, stated_choices)]
-    chosen, _ = _reference(tuple(named))
+    chosen_by = [*first, *_differing(("ruleset", *SETTING), own, stated_choices)]
+    chosen, _ = _reference(tuple(chosen_by))
     return {
-        "command": [*named, *_typed(config, chosen)],
+        "command": [*named.spelled(chosen_by, kept=True), *_typed(config, chosen)],
         "setting": {
             **dict(item.split("=", 1) for item in setting),
             **_changes(identity.protocol(config), identity.protocol(beside)),

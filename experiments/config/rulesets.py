@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from experiments.config import commandline, identity
+from experiments.config import commandline, identity, named
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 
@@ -47,7 +47,9 @@ def check_tuned(
     if untuned not in UNTUNED:
         raise UserError(f"Invalid untuned: {untuned!r}. Must be one of: {', '.join(UNTUNED)}.")
     found: dict[str, None] = {}
-    known = {group: commandline.choices(group) for group in ("task", "optimizer")}
+    known = {
+        group: [*commandline.choices(group), *named.known(group)] for group in ("task", "optimizer")
+    }
     for job in jobs:
         chosen = dict(choices) | dict(item.partition("=")[::2] for item in job)
         task, optimizer = chosen["task"], chosen["optimizer"]

@@ -67,6 +67,7 @@ class RunConfig:
     grids: list[Any] | None = None
     origin: dict[str, Any] | None = None
     debug: dict[str, Any] | None = None
+    files: dict[str, dict[str, str]] | None = None
 
     @classmethod
     def of(cls, values: Values) -> "RunConfig":

@@ -58,6 +58,8 @@ KEYS: dict[str, dict[str, SuiteKey]] = {
         "search": SuiteKey(Mapping, {}),
         "nullable": SuiteKey(list, []),
         "signed": SuiteKey(list, []),
+        "real": SuiteKey(list, []),
+        "sha256": SuiteKey(str, nullable=True),  # of the file that the class is in, outside conf/
     },
     "task": {
         **_COMMON,
@@ -72,7 +74,8 @@ KEYS: dict[str, dict[str, SuiteKey]] = {
     "schedule": _COMMON,
     "tokenization": _COMMON,
 }
-"""By section of the config; ``signed`` names hyperparameters that may be negative."""
+"""By section of the config; ``signed`` names hyperparameters that may be negative, ``real`` those
+that may be any number though their default is a whole one."""
 
 
 def checked(section: str, suite: Any) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """What ``_target_`` of a section names, and whether the section's arguments are its own."""
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from inspect import Parameter, signature
 from typing import Any
 
@@ -50,8 +50,8 @@ def check_arguments(
     Raises:
         UserError: At the first, with the nearest that it does take.
     """
-    parameters = accepted(maker)
-    if parameters is None:
+    known = accepted(maker)
+    if known is None:
         return
     for key, default in defaults(maker).items():
         value = arguments.get(key)
@@ -61,37 +61,74 @@ def check_arguments(
                 f"{arguments['_target_']} is {default}."
             )
     for key in arguments:
-        if key not in parameters and key not in also and not key.startswith("_"):
-            known = [f"{section}.{name}" for name in parameters]
+        if key not in known and key not in also and not key.startswith("_"):
+            names = [f"{section}.{name}" for name in parameters(maker)]
             raise UserError(
                 f"Unknown key: '{section}.{key}'. {arguments['_target_']} has no such argument. "
-                f"{nearest(f'{section}.{key}', known)}"
+                f"{nearest(f'{section}.{key}', names)}"
             )
 
 
 def accepted(maker: Callable[..., Any]) -> set[str] | None:
     """Name the arguments that something takes; None: any, or nobody can tell."""
-    parameters = _parameters(maker)
-    if parameters is None or any(one.kind in _OPEN for one in parameters):
-        return None
-    return {one.name for one in parameters}
+    named, is_open = _parameters(maker)
+    return None if is_open else set(named)
+
+
+def parameters(maker: Callable[..., Any]) -> dict[str, Parameter]:
+    """Give the parameters that something names, in order.
+
+    Of a class that hands ``**kwargs`` on, those of the classes above it are among them.
+    """
+    return _parameters(maker)[0]
 
 
 def defaults(maker: Callable[..., Any]) -> dict[str, Any]:
     """Give the defaults that something has for its arguments."""
-    parameters = _parameters(maker) or []
-    return {one.name: one.default for one in parameters if one.default is not one.empty}
+    return {
+        name: one.default for name, one in parameters(maker).items() if one.default is not one.empty
+    }
 
 
 def required(maker: Callable[..., Any]) -> set[str]:
     """Name the arguments that something cannot be made without."""
-    parameters = _parameters(maker) or []
-    return {one.name for one in parameters if one.default is one.empty and one.kind not in _OPEN}
+    return {name for name, one in parameters(maker).items() if one.default is one.empty}
 
 
-def _parameters(maker: Callable[..., Any]) -> list[Parameter] | None:
-    """List the parameters of something; None: nobody can tell, as of some that are built in."""
-    try:
-        return list(signature(maker).parameters.values())
-    except (TypeError, ValueError):
-        return None
+def _parameters(maker: Callable[..., Any]) -> tuple[dict[str, Parameter], bool]:
+    """Give what something names, and whether it takes anything else, as some that are built in."""
+    named: dict[str, Parameter] = {}
+    for one in _makers(maker):
+        try:
+            own = list(signature(one).parameters.values())
+        except (TypeError, ValueError):
+            return named, True
+        # Of a class above: without itself, and without what it trains where one below has that.
+        first = 0 if one is maker else 1 + (bool(named) and _is_optimizer(maker))
+        for parameter in own[first:]:
+            if parameter.kind not in _OPEN:
+                named.setdefault(parameter.name, parameter)
+        if not any(parameter.kind in _OPEN for parameter in own):
+            return named, False
+    # Whatever torch's own class is called with besides is an error, or is silently dropped: many
+    # classes of pytorch-optimizer take any keyword and do nothing with it.
+    return named, not _is_optimizer(maker)
+
+
+def _makers(maker: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """Yield what is called, and of a class the initialisers of those above, as far as they go."""
+    yield maker
+    if isinstance(maker, type):
+        own = [kind for kind in maker.__mro__ if "__init__" in vars(kind)]
+        for kind in own[1:]:
+            if kind is object or _is_torchs(kind):
+                return
+            yield kind.__init__  # type: ignore[misc]
+
+
+def _is_optimizer(maker: Callable[..., Any]) -> bool:
+    return isinstance(maker, type) and any(map(_is_torchs, maker.__mro__))
+
+
+def _is_torchs(kind: type) -> bool:
+    return (kind.__module__, kind.__name__) == ("torch.optim.optimizer", "Optimizer")

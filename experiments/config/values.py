@@ -82,6 +82,8 @@ def check_kinds(config: Values, *, like: Values) -> None:
         section, _, name = key.rpartition(".")
         if _refers(value) or (value is None and name in _named_by(like, section, "nullable")):
             continue
+        if _is_number(value) and _is_number(default) and name in _named_by(like, section, "real"):
+            continue
         if not _is_like(value, default):
             raise UserError(
                 f"Invalid {key}: {value!r}. Must be {_wanted(default)}, as the default {default!r}."
@@ -133,7 +135,7 @@ def _is_like(value: Any, default: Any) -> bool:
     if isinstance(default, list) and isinstance(value, list):
         return len(value) == len(default) and all(map(_is_like, value, default))
     wanted, kind = _kind(default), _kind(value)
-    return wanted == kind or (wanted == "a number" and kind == "a whole number")
+    return default in OPEN or wanted == kind or (wanted == "a number" and kind == "a whole number")
 
 
 def _wanted(default: Any) -> str:

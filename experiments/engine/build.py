@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from experiments import seeding
-from experiments.config import budget
+from experiments.config import budget, code_files
 from experiments.config.run_config import RunConfig
 from experiments.config.sections import MethodSection, Needs, Section
 from experiments.engine import compute, decay, parallel
@@ -51,6 +51,7 @@ def build(
         UserError: If a value is unusable; the message names section, value and bound.
     """
     world = Ranks() if world is None else world
+    code_files.load(config.files)
     plan = compute.resolve(config)
     if task is None:
         task = world.together(lambda: build_task(config))
@@ -150,6 +151,7 @@ def _wrapped(model: nn.Module, plan: Compute) -> Callable[[Any], Any]:
 
 def build_task(config: RunConfig) -> Task:
     """Read the data of the config's task; a task of text gets the tokenization."""
+    code_files.load(config.files)
     maker = _construct("task", config.task.data_arguments)
     text = {}
     if config.tokenization is not None:

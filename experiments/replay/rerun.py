@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.config import compose, foreign
+from experiments.config import by_name, compose, foreign, named
 from experiments.config.lift import lifted
 from experiments.config.recorded import read_config
 from experiments.config.run_config import RunConfig
+from experiments.config.suite_keys import SUITE
 from experiments.errors import UserError
 from experiments.records.calibration import RUN_FILE
 from experiments.records.outcome import EXIT_CODES
@@ -149,6 +150,7 @@ def _request(
     config["threads"] = record.environment.get("threads", config.get("threads"))
     if not use_recorded_code:
         config = _with_new_keys(lifted(config))
+    config |= _files(config)
     if os.path.lexists(measured := record.run.path / RUN_FILE):  # anew, it were another run
         own = record.run.run_id if use_recorded_code else RunConfig.of(config).run_id
         (place / own).mkdir()
@@ -156,6 +158,25 @@ def _request(
     path = place / "config.json"
     write_atomic(path, json.dumps(config, indent=2).encode())
     return path
+
+
+def _files(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the Python files that were typed for what the config is built of; a record names none.
+
+    Raises:
+        UserError: If one is not the file that the run was made with.
+    """
+    found: dict[str, Any] = {}
+    for group in named.GROUPS:
+        suite = config[group].get(SUITE) or {}
+        for module, file in (by_name.files(group, suite.get("name")) or {}).items():
+            if file["sha256"] != suite.get("sha256"):
+                raise UserError(
+                    f"{file['path']} is not the file that the run was made with, whose sha256 is "
+                    f"{suite.get('sha256')}. Put that one back."
+                )
+            found[module] = file
+    return {"files": found} if found else {}
 
 
 def compare(record: ReplayedRecord, replayed: ReplayedRecord, *, rtol: float) -> RecordComparison:

@@ -1,6 +1,7 @@
 """Where a run ran: versions, machine, code, data checksums."""
 
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 def describe(built: "Built") -> dict[str, Any]:
     """Facts that a reader needs to repeat the run; all processes of the run have to call."""
     world = built.world
-    return describe_machine(built.device) | {
+    machine = describe_machine(built.device)
+    machine["packages"] |= _package_of(type(built.optimizer))
+    return machine | {
         "processes": {
             "count": world.size,
             "distributed": built.strategy,
@@ -35,6 +38,15 @@ def describe(built: "Built") -> dict[str, Any]:
         "data_sha256": built.task.checksums | getattr(built.model, "checksums", {}),
         "pretrained": built.pretrained and built.pretrained.facts(),
     }
+
+
+def _package_of(kind: type) -> dict[str, str]:
+    """Give the version of the package that an optimizer's class is from, if it is installed."""
+    top = kind.__module__.partition(".")[0]
+    if top in ("adafisher", "experiments", "torch"):
+        return {}
+    names = metadata.packages_distributions().get(top, [])
+    return {name: metadata.version(name) for name in names}
 
 
 def save(folder: RunFolder, facts: Mapping[str, Any], *, resumed: bool) -> None:

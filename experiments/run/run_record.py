@@ -49,7 +49,9 @@ class RunRecord:
             return
         self._earlier = self.folder.read()
         self.folder.create()
-        text = OmegaConf.to_yaml(OmegaConf.create(dict(self._config.values)))
+        # Without the files that were typed: a record never causes one to be run.
+        values = {key: value for key, value in self._config.values.items() if key != "files"}
+        text = OmegaConf.to_yaml(OmegaConf.create(values))
         self.folder.write(CONFIG_FILE, text.encode())
         self.end("running", None)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from experiments.config import commandline, refusals, targets
+from experiments.config import code_files, commandline, refusals, targets
 from experiments.config.run_config import RunConfig
 from experiments.config.sections import Section
 from experiments.errors import UserError, refusal
@@ -83,6 +83,7 @@ def inspect(config: RunConfig) -> None:
     from experiments.timing import calibration
     from experiments.tracking import mirror
 
+    code_files.load(config.files)
     mirror.check(config.tracking)
     _ = config.task.batching  # it refuses bad sizes
     _check_targets(config)

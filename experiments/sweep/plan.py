@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.config import commandline, compose, grids
+from experiments.config import commandline, compose, grids, named
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.records.schema import FAULTS, Run
@@ -184,7 +184,7 @@ def _short_runs(configs: Sequence[RunConfig], runs_dir: Path) -> str:
     words = [
         f"task={config.task.name}",
         f"model={config.model.name}",
-        f"optimizer={methods}",
+        *named.spelled([f"optimizer={methods}"]),
         f"task.batch_size={config.task.batching.batch_size}",
         *([] if config.precision == "fp32" else [f"precision={config.precision}"]),
         *([] if config.loss_scale is None else [f"loss_scale={config.loss_scale}"]),

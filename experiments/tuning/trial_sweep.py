@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from experiments.config import compose
+from experiments.config import compose, named
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.records.schema import BrokenRecordError, Run, load_run
@@ -60,7 +60,7 @@ class TrialSweep:
         names = [self._write(point) for point in points]
         # One choice of a config group a trial: a sweep over several keys would be their product.
         sweep = [
-            *self.overrides,
+            *named.spelled(self.overrides),
             *([rung] if rung else []),
             f'hydra.searchpath=["file://{self.folder}"]',
             f"+{GROUP}={','.join(dict.fromkeys(names))}",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
 
-from experiments.config import arguments, commandline, compose
+from experiments.config import arguments, commandline, compose, named
 from experiments.config.essence import NOT_HASHED
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
@@ -160,7 +160,9 @@ def _command(optimizer: str, task: str, options: TuneOptions, overrides: Sequenc
     elsewhere = ("hydra", "launcher", *NOT_HASHED)
     further += [item for item in overrides if not item.startswith(elsewhere)]
     arguments = f" ARGS='{' '.join(further)}'" if further else ""
-    return f"make tune OPT={optimizer} TASK={task} TRIALS={options.trials}{arguments}"
+    (chosen,) = named.spelled([f"optimizer={optimizer}"], kept=True)
+    name = chosen.partition("=")[2]
+    return f"make tune OPT={name} TASK={task} TRIALS={options.trials}{arguments}"
 
 
 def _side_by_side(config: RunConfig, overrides: Sequence[str]) -> int:
