@@ -147,10 +147,31 @@ class MethodSection(Section):
         return self.suite.get("split") or {}
 
     @cached_property
+    def schedule(self) -> Section | None:
+        """The schedule that is part of the method, in whatever setting; None: the setting's.
+
+        Raises:
+            UserError: If it has no name.
+        """
+        stated = self.suite.get("schedule")
+        if not stated:
+            return None
+        name = stated.get("name")
+        if not isinstance(name, str) or not name.isidentifier():
+            raise UserError(
+                f"Invalid optimizer.suite.schedule: {stated}. Must have the name of a schedule, as "
+                "{name: constant}, and its arguments."
+            )
+        own = {key: value for key, value in stated.items() if key != "name"}
+        target = {"_target_": f"experiments.schedule.{name}", "_partial_": True}
+        return Section({**own, **target}, {"name": name})
+
+    @cached_property
     def hyperparameters(self) -> dict[str, Any]:
-        """As of any section, and that gradients are kept, which changes a method."""
+        """As of any section, and what else changes a method: kept gradients, a schedule."""
         kept = {"keep_gradients": True} if self.needs.keep_gradients else {}
-        return super().hyperparameters | kept
+        own = {"schedule": dict(self.suite["schedule"])} if self.schedule else {}
+        return super().hyperparameters | kept | own
 
     @cached_property
     def hashed_hyperparameters(self) -> dict[str, Any]:

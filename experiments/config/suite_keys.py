@@ -60,6 +60,7 @@ KEYS: dict[str, dict[str, SuiteKey]] = {
         "signed": SuiteKey(list, []),
         "real": SuiteKey(list, []),
         "sha256": SuiteKey(str, nullable=True),  # of the file that the class is in, outside conf/
+        "schedule": SuiteKey(Mapping, nullable=True),
     },
     "task": {
         **_COMMON,

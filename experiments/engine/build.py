@@ -68,7 +68,8 @@ def build(
     if limits.steps is None or limits.steps >= steps_per_epoch or batching.batch_size == 1:
         _check_smallest_batch(config, task, model)
     model = _placed(model, plan, channels_last=channels_last)
-    schedule = _construct("schedule", config.schedule.arguments)
+    stated_schedule = config.optimizer.schedule or config.schedule
+    schedule = _construct("schedule", stated_schedule.arguments)
     if scales is None:
         optimizer = build_optimizer(_with_stream(config.optimizer, config.seed), model)
         needs = config.optimizer.needs
@@ -83,7 +84,7 @@ def build(
         form=forms.form_of(optimizer, stated),
         forward=_wrapped(model, plan),
         schedule=_call(
-            f"schedule={config.schedule.name}",
+            f"schedule={stated_schedule.name}",
             schedule,
             horizon=limits.horizon,
             epoch=steps_per_epoch if limits.train_seconds is None else None,

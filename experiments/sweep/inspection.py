@@ -154,11 +154,13 @@ def _check_targets(config: RunConfig) -> None:
     from experiments.engine import decay
     from experiments.tasks import task
 
+    stated = config.optimizer.schedule
     sections = {
         "task": config.task.data_arguments,
         "tokenization": config.tokenization.arguments if config.tokenization else None,
         "model": config.model.arguments,
         "schedule": config.schedule.arguments,
+        "optimizer.suite.schedule": stated.arguments if stated else None,
         "optimizer": config.optimizer.arguments,
     }
     for name, arguments in sections.items():

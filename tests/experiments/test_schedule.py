@@ -85,3 +85,106 @@ def test_annealing_over_a_training_time_follows_the_clock():
 def test_a_training_time_has_no_horizon_in_epochs():
     with pytest.raises(ValueError, match=r"Invalid horizon_epochs: 8\. A budget in seconds has no"):
         schedule.cosine(horizon=8.0, epoch=None, horizon_epochs=8)
+
+
+STEPS, EPOCH = 40, 8
+LINEAR = torch.optim.lr_scheduler.LinearLR
+REFERENCES = {
+    "constant": (schedule.constant, lambda optimizer, left: LINEAR(optimizer, 1.0, 1.0, left)),
+    "cosine": (
+        lambda **given: schedule.cosine(per="step", **given),
+        lambda optimizer, left: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=left),
+    ),
+    "linear": (schedule.linear, lambda optimizer, left: LINEAR(optimizer, 1.0, 0.0, left)),
+    "warmup_stable_decay": (
+        lambda **given: schedule.warmup_stable_decay(decay_fraction=0.25, **given),
+        lambda optimizer, left: torch.optim.lr_scheduler.SequentialLR(
+            optimizer,
+            [LINEAR(optimizer, 1.0, 1.0, 1), LINEAR(optimizer, 1.0, 0.0, STEPS // 4)],
+            milestones=[left - STEPS // 4],
+        ),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")  # of SequentialLR's own
+@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("warm_up", [0, 5, 20])
+def test_every_step_is_that_of_torch_with_a_linear_warm_up_in_front(name, warm_up):
+    make, reference = REFERENCES[name]
+    factor = make(horizon=STEPS, epoch=EPOCH, warmup_fraction=warm_up / STEPS)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=1.0)
+    chain = reference(optimizer, STEPS - warm_up)
+    if warm_up:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=1.0)
+        rise = LINEAR(optimizer, 1 / warm_up, 1.0, warm_up - 1)
+        rates = []
+        for _ in range(warm_up):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            rise.step()
+        assert [factor(step) for step in range(warm_up)] == pytest.approx(rates)
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=1.0)
+        chain = reference(optimizer, STEPS - warm_up)
+    for step in range(warm_up, STEPS):
+        assert factor(step) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12), step
+        optimizer.step()
+        chain.step()
+
+
+def test_the_inverse_square_root_is_the_papers():
+    """Vaswani et al. 2017, eq. (3): min(t^-0.5, t w^-1.5) with t from 1, over its peak w^-0.5."""
+    factor = schedule.inverse_sqrt(horizon=40, epoch=8, warmup_fraction=0.25)
+    expected = [min(t**-0.5, t * 10**-1.5) * 10**0.5 for t in range(1, 41)]
+    found = [factor(step) for step in range(40)]
+    assert found[:10] == pytest.approx(expected[:10])
+    assert found[11:] == pytest.approx(expected[10:-1])  # the peak stays for one step more
+
+
+def test_the_square_root_form_of_the_decay():
+    factor = schedule.warmup_stable_decay(
+        horizon=10, epoch=5, decay_fraction=0.4, decay="one_minus_sqrt"
+    )
+    found = [factor(step) for step in (0, 5, 6, 7, 8, 9, 10)]
+    assert found == pytest.approx([1, 1, 1, 0.5, 1 - math.sqrt(0.5), 1 - math.sqrt(0.75), 0])
+
+
+@pytest.mark.parametrize("make", [schedule.linear, schedule.warmup_stable_decay, schedule.cosine])
+def test_by_a_clock_the_rate_rises_and_ends_with_the_budget(make):
+    factor = make(horizon=8.0, epoch=None, warmup_fraction=0.5)
+    assert factor(0.0) == pytest.approx(0.001)
+    assert factor(2.0) == pytest.approx(0.501)
+    assert factor(4.0) == 1.0
+    assert factor(8.0) == pytest.approx(0, abs=1e-12)
+    assert factor(8.5) == pytest.approx(0, abs=1e-12)  # a last step may take longer
+
+
+def test_after_a_warm_up_annealing_by_epochs_begins_with_a_whole_one():
+    factor = schedule.cosine(horizon=40, epoch=10, warmup_fraction=0.25)
+    plain = schedule.cosine(horizon=30, epoch=10)
+    assert [factor(step) for step in range(10, 40)] == [plain(step) for step in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "line"),
+    [
+        (schedule.linear, {"warmup_fraction": 1}, r"Invalid warmup_fraction: 1\. Must be >= 0 and"),
+        (schedule.constant, {"warmup_fraction": -0.1}, r"Invalid warmup_fraction: -0\.1\. Must"),
+        (schedule.cosine, {"warmup_fraction": "5"}, r"Invalid warmup_fraction: 5\. Must be"),
+        (schedule.inverse_sqrt, {"warmup_fraction": 0.0}, r"Invalid warmup_fraction: 0\.0\. Must"),
+        (
+            schedule.warmup_stable_decay,
+            {"warmup_fraction": 0.5, "decay_fraction": 0.6},
+            r"Invalid decay_fraction: 0\.6\. Must be > 0 and, with the warm-up, <= 1\.",
+        ),
+        (schedule.warmup_stable_decay, {"decay_fraction": 0}, r"Invalid decay_fraction: 0\."),
+        (
+            schedule.warmup_stable_decay,
+            {"decay": "cubic"},
+            r"Invalid decay: 'cubic'\. Must be one of: linear, one_minus_sqrt\.",
+        ),
+    ],
+)
+def test_refuses_parts_that_are_none(make, arguments, line):
+    with pytest.raises(ValueError, match=line):
+        make(horizon=10, epoch=5, **arguments)

@@ -74,6 +74,24 @@ def test_kept_gradients_are_part_of_the_id_and_seen_among_the_hyperparameters(ma
     assert told == plain.optimizer.hyperparameters | {"keep_gradients": True}
 
 
+@pytest.mark.parametrize("name", ["constant", "cosine"])
+def test_a_schedule_without_warm_up_has_the_id_of_before_there_was_one(make_config, name):
+    plain = make_config(f"schedule={name}")
+    before = changed(plain, {"schedule.warmup_fraction": GONE, "schedule.suite.neutral": GONE})
+    warmed = make_config(f"schedule={name}", "schedule.warmup_fraction=0.1")
+    assert plain.run_id == before.run_id != warmed.run_id
+
+
+def test_a_methods_own_schedule_is_part_of_the_method_and_not_of_its_setting(make_config):
+    """So it stands beside the others in the block of the setting."""
+    plain = make_config()
+    own = make_config("+optimizer.suite.schedule={name: linear, warmup_fraction: 0.5}")
+    assert own.run_id != plain.run_id
+    assert identity.protocol(own) == identity.protocol(plain)
+    told = {"schedule": {"name": "linear", "warmup_fraction": 0.5}}
+    assert own.optimizer.hyperparameters == plain.optimizer.hyperparameters | told
+
+
 @pytest.mark.parametrize("name", commandline.choices("optimizer"))
 def test_the_form_of_a_step_changes_no_id_and_another_one_is_a_variant(make_config, name):
     plain = make_config(f"optimizer={name}")

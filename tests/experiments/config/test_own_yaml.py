@@ -74,6 +74,18 @@ SLIPS = {
         FULL.replace("family", "famly"),
         r", line 8: Unknown key: 'optimizer\.suite\.famly'\. Did you mean: family\?",
     ),
+    "a schedule without a name": (
+        f"{FULL}  schedule: {{warmup_fraction: 0.1}}\n",
+        r".*Invalid optimizer\.suite\.schedule: \{'warmup_fraction': 0\.1\}\. Must have the",
+    ),
+    "a schedule that is none": (
+        f"{FULL}  schedule: {{name: liner}}\n",
+        r".*Invalid optimizer\.suite\.schedule\._target_: 'experiments\.schedule\.liner'\.",
+    ),
+    "a schedule's argument misspelt": (
+        f"{FULL}  schedule: {{name: linear, warmup: 0.1}}\n",
+        r".*Unknown key: 'optimizer\.suite\.schedule\.warmup'\. .*Did you mean: .*warmup_fraction",
+    ),
     "a need that is none": (
         FULL.replace("{model", "{modl"),
         r", line 9: Unknown key: 'optimizer\.suite\.needs\.modl'\. Did you mean: model\?",

@@ -35,6 +35,12 @@ def test_the_training_loss_is_the_mean_over_all_rows_that_count(make_config, mon
     assert row["train_loss"] == (10 + 60 + 40 + 400) / 100
 
 
+def test_a_methods_own_schedule_is_followed_whatever_the_settings_is(make_config):
+    typed = ["schedule=constant", "+optimizer.suite.schedule={name: linear}", "optimizer.lr=0.5"]
+    built = build(make_config(*typed))
+    assert [built.schedule(step) for step in range(4)] == [1.0, 0.75, 0.5, 0.25]
+
+
 def test_padding_counts_in_no_metric(make_config):
     built = build(make_config("task=generated_text", "task.context=8"))
     tokens = torch.randint(100, (20,), generator=torch.Generator().manual_seed(0))
