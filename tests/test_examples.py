@@ -77,3 +77,14 @@ def test_an_example_is_short_and_needs_nothing_of_the_suite(script: Path) -> Non
     assert not re.search(
         r"^ *(?:from|import) (?:experiments|analysis|tests|examples)\b", text, re.M
     )
+
+
+def test_the_script_of_the_guide_trains_reads_and_draws(tmp_path: Path) -> None:
+    page = (ROOT / "docs/guide.md").read_text("utf-8").partition("## From Python\n")[2]
+    (script,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    result = run([sys.executable, "-c", script], tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = re.findall(r"^\d +(adam|sgd) +0 +done +\d+\.\d+ ", result.stdout, re.MULTILINE)
+    assert rows == ["adam", "sgd"]
+    assert (tmp_path / "curves.pdf").read_bytes().startswith(b"%PDF-")
+    assert len(list((tmp_path / "runs").glob("*/status.json"))) == 2

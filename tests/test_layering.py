@@ -17,10 +17,10 @@ WRITERS = ("experiments.records.store", "experiments.records.states")
 PURE = ("adafisher.fisher", "adafisher.native", "adafisher.reference")
 # Upper may import lower; names between two bars do not import one another.
 ORDERS = {
-    "experiments": "__main__ | train | tuning studies replay bench | sweep | run | timing"
+    "experiments": "__main__ api | train | tuning studies replay bench | sweep | run | timing"
     " | engine | tracking tasks models optimizers schedule | tokenizations | config"
     " | records | errors likelihood seeding | system",
-    "analysis": "report | tables figures | plots | published"
+    "analysis": "api | report | tables figures | plots | published"
     " | render | results | statistics | style",
     "adafisher": "by_name | optimizer | stats | curvature"
     " | checkpoint arguments groups | capture execution | layers"
