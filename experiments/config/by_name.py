@@ -16,7 +16,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-from experiments.config import code_files, named, refusals, targets
+from experiments.config import code_files, named, refusals, targets, typed_task
 from experiments.config.essence import Values
 from experiments.config.named import Named
 from experiments.config.nearest import nearest
@@ -67,7 +67,9 @@ def section(group: str, label: str) -> dict[str, Any]:
     one = named.get(group, label)
     if one is None:
         return {}
-    return _yaml(one) if one.is_yaml else _of_class(one)
+    if one.is_yaml:
+        return _yaml(one)
+    return typed_task.section(one) if group == "task" else _of_class(one)
 
 
 def files(group: str, label: str | None) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
-"""What is typed in place of a name in ``conf/``: an installed name, a class in a file, a YAML.
+"""What is typed in place of a name in ``conf/``: an installed name, a thing in a file, a YAML.
 
-``optimizer=torch.optim.NAdam``, ``./mine.py:MyOptimizer`` and ``./mine.yaml`` are the three forms.
+``optimizer=torch.optim.NAdam``, ``./mine.py:MyOptimizer`` and ``./mine.yaml`` are the three forms;
+a task is a file, ``task=./mine.py`` or ``./mine.yaml``.
 What is typed gets a label, which is its name everywhere, and is known in this process alone: a
 record has the label, and nothing finds a file by it.
 """
@@ -13,10 +14,14 @@ from pathlib import Path
 
 from experiments.errors import UserError
 
-GROUPS = ("optimizer",)
+GROUPS = ("optimizer", "task")
 """Groups of ``conf/`` whose choice may be typed so."""
 YAML = (".yaml", ".yml")
-FORMS = "an installed name as torch.optim.NAdam, or a file: ./mine.py:MyOptimizer, ./mine.yaml"
+FORMS = {
+    "optimizer": "an installed name as torch.optim.NAdam, or a file: ./mine.py:MyOptimizer, "
+    "./mine.yaml",
+    "task": "a file: ./mine.py, ./mine.yaml",
+}
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
@@ -144,13 +149,15 @@ def _label(group: str, word: str, shipped: Collection[str]) -> str:
 
 def _read(group: str, word: str) -> Named | None:
     """Read a word; None if it has none of the forms, and may be a name of ``conf/``."""
-    if _DOTTED.fullmatch(word) and not word.endswith((".py", *YAML)):
+    if group == "optimizer" and _DOTTED.fullmatch(word) and not word.endswith((".py", *YAML)):
         return Named(group, word, None, word)
     text, _, name = word.rpartition(":") if ".py:" in word else (word, "", "")
     path = Path(os.path.abspath(Path(text).expanduser()))
     if path.suffix not in (".py", *YAML):
         if "/" in word or ":" in word:
-            raise UserError(f"Invalid {group}: {word!r}. Must be {FORMS}, or a name in conf/.")
+            raise UserError(
+                f"Invalid {group}: {word!r}. Must be {FORMS[group]}, or a name in conf/."
+            )
         return None
     if not path.is_file():
         raise UserError(f"Invalid {group}: {word!r}. There is no file {text}.")

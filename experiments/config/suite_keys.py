@@ -64,6 +64,7 @@ KEYS: dict[str, dict[str, SuiteKey]] = {
     },
     "task": {
         **_COMMON,
+        "sha256": SuiteKey(str, nullable=True),  # of the file that it is, outside conf/
         "epochs": SuiteKey(int, nullable=True),
         "threads": SuiteKey(int, nullable=True),
     },

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from experiments import seeding
-from experiments.config import budget, code_files
+from experiments.config import budget, code_files, targets
 from experiments.config.run_config import RunConfig
 from experiments.config.sections import MethodSection, Needs, Section
 from experiments.engine import compute, decay, parallel
@@ -157,13 +158,17 @@ def build_task(config: RunConfig) -> Task:
     text = {}
     if config.tokenization is not None:
         text["tokenization"] = _construct("tokenization", config.tokenization.arguments)
-    task: Task = _call(
-        f"task={config.task.name}",
-        maker,
-        data_dir=config.data_dir,
-        cache_dir=config.cache_dir,
-        **text,
-    )
+    taken = targets.accepted(maker)
+    given = {"data_dir": config.data_dir, "cache_dir": config.cache_dir}
+    given = {key: value for key, value in given.items() if taken is None or key in taken}
+    task: Task = _call(f"task={config.task.name}", maker, **given, **text)
+    if config.task.suite.get("sha256") is not None:  # one in a file of the user's
+        if not isinstance(task, Task):
+            raise UserError(
+                f"Invalid task: {config.task.name!r}. Its function made a {type(task).__name__}; "
+                "must be a Task, as experiments.tasks.own.task makes."
+            )
+        task = replace(task, name=config.task.name)
     task = few_samples.limited(task, config.debug)
     return task if config.evaluate_test else task.without_test()
 

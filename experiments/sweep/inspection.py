@@ -15,6 +15,7 @@ from experiments.config import code_files, commandline, refusals, targets
 from experiments.config.run_config import RunConfig
 from experiments.config.sections import Section
 from experiments.errors import UserError, refusal
+from experiments.likelihood import LOGITS, Likelihood
 from experiments.records.store import write_atomic
 
 ANSWER_SUFFIX = ".answer"
@@ -25,6 +26,7 @@ class Inspection:
 
     def __init__(self) -> None:
         self._found: set[str] = set()
+        self._likelihoods: dict[str, Likelihood | None] = {}
 
     def of(self, config: RunConfig) -> None:
         """Try out every section of a config, and look for what it reads.
@@ -33,12 +35,26 @@ class Inspection:
             UserError: If no run can have a value, or a file is not there.
         """
         inspect(config)
+        if _is_typed(config):
+            self._try_task(config)
         for kind in ("task", "tokenization", "model"):
             section: Section | None = getattr(config, kind)
             key = repr((kind, section, config.data_dir))
             if section is not None and key not in self._found:
                 self._found.add(key)
                 find_data(section, config.data_dir)
+
+    def _try_task(self, config: RunConfig) -> None:
+        """Try out a task that was typed once, and whether the method can sample its labels."""
+        import torch
+
+        from experiments.engine import build, trial
+
+        key = repr((config.task, config.model, config.data_dir))
+        if key not in self._likelihoods:
+            self._likelihoods[key] = trial.check(config).objective.likelihood
+        optimizer = build.build_optimizer(config.optimizer, torch.nn.Linear(2, 2))
+        build.check_likelihood(config.optimizer, optimizer, self._likelihoods[key])
 
 
 def answer(path: Path, configs: Sequence[Mapping[str, Any]]) -> int:
@@ -78,7 +94,6 @@ def inspect(config: RunConfig) -> None:
 
     from experiments.config import budget
     from experiments.engine import build, compute
-    from experiments.likelihood import LOGITS
     from experiments.run import control
     from experiments.timing import calibration
     from experiments.tracking import mirror
@@ -94,7 +109,8 @@ def inspect(config: RunConfig) -> None:
     _check_pretrained(config)
     optimizer = build.build_optimizer(config.optimizer, torch.nn.Linear(2, 2))
     likelihood = getattr(_module(config.task), "LIKELIHOOD", LOGITS)
-    build.check_likelihood(config.optimizer, optimizer, likelihood)
+    if not _is_typed(config):
+        build.check_likelihood(config.optimizer, optimizer, likelihood)
     _check_tokenization(config)
 
 
@@ -172,7 +188,7 @@ def _check_targets(config: RunConfig) -> None:
     own: tuple[str, ...] = getattr(_module(config.task), "GIVES", usual)
     kinds = task.IMAGE_ARGUMENTS, task.TEXT_ARGUMENTS, task.VECTOR_ARGUMENTS, task.OWN_ARGUMENTS
     other = {name for kind in kinds for name in kind} - set(own)
-    if _unmet(config.model.arguments, other):
+    if not _is_typed(config) and _unmet(config.model.arguments, other):
         named = (name for name in commandline.choices("model"))
         files = {name: refusals.load(commandline.CONF / "model" / f"{name}.yaml") for name in named}
         fitting = [name for name, arguments in files.items() if not _unmet(arguments, other)]
@@ -180,6 +196,11 @@ def _check_targets(config: RunConfig) -> None:
             f"Invalid model: {config.model.name!r}. It is not for task={config.task.name}, which "
             f"gives {', '.join(own)}. Must be one of: {', '.join(fitting)}."
         )
+
+
+def _is_typed(config: RunConfig) -> bool:
+    """Tell whether the task is a file that was typed: what it gives is known once it is built."""
+    return config.task.suite.get("sha256") is not None
 
 
 def _unmet(arguments: Mapping[str, Any], other: set[str]) -> set[str]:

@@ -1,0 +1,126 @@
+"""A task of one's own, tried out before anything is recorded: what is wrong with it is one line."""
+
+import math
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from experiments import seeding
+from experiments.config.run_config import RunConfig
+from experiments.engine.build import build_model, build_task
+from experiments.errors import UserError, one_line
+from experiments.tasks.batches import rows
+from experiments.tasks.objective import LOSS
+from experiments.tasks.task import Split, Task
+
+FEW = 8  # samples of the training batch
+
+
+def check(config: RunConfig) -> Task:
+    """Build the config's task and its model, and take a step and an evaluation of each kind apart.
+
+    Args:
+        config: One whose task is a file that was typed.
+
+    Returns:
+        The task.
+
+    Raises:
+        UserError: If something of the file raises, the loss does not depend on the model or is no
+            number, or a metric is none.
+    """
+    name = config.task.name
+    with torch.random.fork_rng(devices=[]):
+        task = _tried(config, "build", lambda: build_task(config))
+        seeding.seed_global(config.seed, "init")
+        model = _tried(config, "making the model", lambda: build_model(config.model, task))
+        if not isinstance(model, nn.Module):
+            raise UserError(f"Invalid task: {name!r}. Its model is a {type(model).__name__}.")
+        size = min(FEW, config.task.batching.batch_size)
+        batch = _tried(config, "reading train", lambda: next(task.train.batches(size, seed=0)))
+        _check_loss(config, task, model, batch)
+        for part, split in (("validation", task.validation), ("test", task.test)):
+            if split is not None:
+                _check_metrics(config, task, model, part, split)
+    return task
+
+
+def _check_loss(config: RunConfig, task: Task, model: nn.Module, batch: Any) -> None:
+    inputs, targets = batch
+    outputs = _tried(config, "the model", lambda: model.train()(inputs))
+    count = _tried(config, "count", lambda: task.objective.count(targets))
+    total = _tried(config, "the loss", lambda: task.objective.total(outputs, targets))
+    name = config.task.name
+    if not isinstance(count, int) or count < 1:
+        raise UserError(f"Invalid task: {name!r}. The count of a batch is {count!r}: must be >= 1.")
+    trained = [param for param in model.parameters() if param.requires_grad]
+    grads: Any = ()
+    if total.requires_grad and trained:
+        grads = torch.autograd.grad(total, trained, allow_unused=True)
+    if all(grad is None for grad in grads):
+        raise UserError(
+            f"Invalid task: {name!r}. Its loss does not depend on the parameters of the model."
+        )
+    if not math.isfinite(total.item()):
+        raise UserError(
+            f"Invalid task: {name!r}. Its loss is {total.item()} before the first step."
+        )
+
+
+@torch.no_grad()
+def _check_metrics(
+    config: RunConfig, task: Task, model: nn.Module, part: str, split: Split
+) -> None:
+    """Measure the first batch; the whole split where that gives a number that is none."""
+    model.eval()
+    found: dict[str, float] = {}
+    sums: dict[str, tuple[float, float]] = {}
+    for inputs, targets in split.batches(config.task.batching.eval_batch_size):
+        outputs = _tried(config, "the model", partial(model, inputs))
+        pairs = _tried(config, "a metric", partial(task.objective.sums, outputs, targets))
+        for key, (total, count) in pairs.items():
+            before = sums.get(key, (0.0, 0.0))
+            sums[key] = (before[0] + total, before[1] + count)
+        found = task.objective.measured(sums, split.facts)
+        if all(map(math.isfinite, found.values())):
+            break
+    missing = [metric.name for metric in task.objective.metrics if metric.name not in found]
+    if missing:
+        raise UserError(
+            f"Invalid metric: {missing[0]!r} of task {config.task.name!r}. It has no terms."
+        )
+    for key, value in found.items():
+        if not math.isfinite(value):
+            what = "loss" if key == LOSS else f"metric {key!r}"
+            raise UserError(
+                f"Invalid {what} of task {config.task.name!r}: it is {value} on {part} before the "
+                f"first step ({rows(targets)} samples in the last batch). Must be a finite number."
+            )
+
+
+def _tried(config: RunConfig, what: str, call: Callable[[], Any]) -> Any:
+    """Call something of the user's; what it raises is a line with its place in the file."""
+    try:
+        return call()
+    except UserError as error:
+        if config.task.name in str(error):
+            raise
+        raise UserError(f"task={config.task.name}: {error}") from error
+    except Exception as error:
+        raise refused(config, what, error) from error
+
+
+def refused(config: RunConfig, what: str, error: Exception) -> UserError:
+    """Say where in the file of a task something was raised."""
+    paths = {file["path"] for file in (config.files or {}).values()}
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename in paths]
+    place = f" (line {lines[-1]} of {Path(min(paths)).name})" if lines and paths else ""
+    return UserError(
+        f"task={config.task.name}: {what} raised {type(error).__name__}{place}: {one_line(error)}"
+    )
