@@ -7,6 +7,7 @@ the common colour deficiencies can tell them apart. Line and marker carry the sa
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,16 +76,31 @@ def style_of(optimizer: str, family: str = "", variant: str = "") -> Style:
     )
 
 
-def metric_label(metric: str) -> str:
+SPLITS = ("train_", "validation_", "test_")
+
+
+def metric_label(metric: str, units: Mapping[str, str] | None = None) -> str:
     """Write a metric's name with its unit: ``test_accuracy_percent`` is ``test accuracy (%)``.
+
+    Args:
+        metric: A column of a record, or the name of a metric without its split.
+        units: What the record says that loss and metrics are counted in, by name without split.
+            One from before it did so, or of no run, goes by the ending of the name.
 
     Example:
         >>> metric_label("test_accuracy_percent"), metric_label("train_loss")
         ('test accuracy (%)', 'train loss (nats)')
+        >>> metric_label("test_error", {"error": "kg"}), metric_label("train_loss", {"loss": ""})
+        ('test error (kg)', 'train loss')
     """
-    units = {"_percent": "%", "_seconds": "s", "loss": "nats"}
-    for ending, unit in units.items():
-        if metric.endswith(ending):
-            name = metric if ending == "loss" else metric.removesuffix(ending)
-            return f"{name.replace('_', ' ')} ({unit})"
-    return metric.replace("_", " ")
+    own = next((metric.removeprefix(s) for s in SPLITS if metric.startswith(s)), metric)
+    unit = (units or {}).get(own)
+    if unit is None:
+        unit = next((unit for end, unit in _UNITS.items() if metric.endswith(end)), "")
+    ending = next((end for end, of in _UNITS.items() if of == unit and end.startswith("_")), "")
+    name = metric.removesuffix(ending).replace("_", " ")
+    return f"{name} ({unit})" if unit else name
+
+
+_UNITS = {"_percent": "%", "_seconds": "s", "loss": "nats"}
+"""By the ending of a name."""

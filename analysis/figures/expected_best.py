@@ -69,7 +69,7 @@ def draw_trials(ax: Axes, block: list[Trials]) -> Axes:
         style = style_of(one.optimizer, one.family)
         lines.append(Line(plain(f"{one.optimizer} (n={label})"), style, mean, []))
     draw_block(ax, lines, percent=metric.endswith("_percent"))
-    ax.set(xlabel="trials k", ylabel=metric_label(metric))
+    ax.set(xlabel="trials k", ylabel=plain(metric_label(metric, block[0].units)))
     ax.set_xlim(left=1 - 0.05 * max(len(one.values) for one in block))
     round_ticks(ax)
     return ax

@@ -58,11 +58,11 @@ def _draw(one: Controlled, results: Results, left: Axes, right: Axes) -> None:
     lines = lines_of(one.pair, runs, curves, "epoch")
     name = plain(str(one.pair["label"].iloc[0]))
     left.set_title(f"{plain(one.title)}: {name}", pad=10)
-    left.set(xlabel="epoch", ylabel=metric_label(metric))
+    left.set(xlabel="epoch", ylabel=plain(metric_label(metric, one.units)))
     draw_block(left, lines, percent=metric.endswith("_percent"))
     series = differences(one, results, metric)
     right.set_title("method minus control", pad=10)
-    right.set(xlabel="epoch", ylabel=f"difference in {metric_label(metric)}")
+    right.set(xlabel="epoch", ylabel=plain(f"difference in {metric_label(metric, one.units)}"))
     mean = curve(series, reduce=bootstrap)
     if mean.empty:
         say(right, "No seed of which both are done.")

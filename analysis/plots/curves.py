@@ -91,7 +91,9 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure | 
             if shown not in curves:
                 curves[shown] = results.series_by_run(shown, axis)
             ax.set_title(plain(title_of(title, block)), pad=10)
-            ax.set(xlabel=AXIS_LABELS[axis], ylabel=metric_label(shown))
+            ax.set(
+                xlabel=AXIS_LABELS[axis], ylabel=plain(metric_label(shown, block["units"].iloc[0]))
+            )
             lines = lines_of(block, runs, curves[shown], axis)
             draw_block(ax, lines, percent=shown.endswith("_percent"))
             if axis != "train_seconds":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,7 @@ class Dependence:
         name: The method.
         metric: What the results are, without the split.
         higher_is_better: Whether larger results are.
+        units: What loss and metrics are counted in, by name.
         style: Colour, dash and marker.
         x: Values of the setting, ascending, ``[values]``.
         results: The final metric, ``[seeds, values]``, NaN where a seed has none.
@@ -52,6 +54,7 @@ class Dependence:
     name: str
     metric: str
     higher_is_better: bool
+    units: Mapping[str, str]
     style: Style
     x: Floats
     results: Floats
@@ -76,7 +79,7 @@ def draw_dependence(results: Results, setting: str, command: str) -> Figure | Mi
         figure = Figure(figsize=(13.4, height * len(blocks) + 0.4), layout="constrained")
         grid = figure.subplots(len(blocks), 2, squeeze=False)
         for (left, right), (title, methods) in zip(grid, blocks.items(), strict=True):
-            label = metric_label(f"test_{methods[0].metric}")
+            label = metric_label(f"test_{methods[0].metric}", methods[0].units)
             left.set(title=plain(title), xlabel=NAMES[setting], ylabel=plain(label))
             draw_lines(left, methods)
             draw_heat_map(right, methods, higher_is_better=methods[0].higher_is_better)
@@ -195,6 +198,7 @@ def _dependence(name: str, style: Style, part: pd.DataFrame) -> Dependence:
         name=name,
         metric=str(part["metric"].iloc[0]),
         higher_is_better=bool(part["higher_is_better"].iloc[0]),
+        units=part["units"].iloc[0],
         style=style,
         x=np.array(list(at), dtype=np.float64),
         results=values,

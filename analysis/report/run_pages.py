@@ -39,14 +39,16 @@ def run_pages(results: Results, groups: pd.DataFrame) -> list[dict[str, Any]]:
         facts["command"] = command(shown.iloc[[number_of_row]])
         metrics = ("train_loss", f"test_{run['metric']}")
         columns = results.curves[run["run_id"]]
-        drawn = (polylines(columns, metric) for metric in metrics)
+        drawn = (polylines(columns, metric, run["units"]) for metric in metrics)
         facts["curves"] = [curve for curve in drawn if curve]
         facts["files"] = _files(results.runs_dir, str(run["folder"]))
         pages.append(facts)
     return pages
 
 
-def polylines(columns: Mapping[str, Any], metric: str) -> dict[str, Any] | None:
+def polylines(
+    columns: Mapping[str, Any], metric: str, units: Mapping[str, str] | None = None
+) -> dict[str, Any] | None:
     """Draw a metric against epochs as the points of SVG polylines.
 
     Returns:
@@ -68,7 +70,7 @@ def polylines(columns: Mapping[str, Any], metric: str) -> dict[str, Any] | None:
         for of in (part == one for one in np.unique(part))
     ]
     ends = f"{number(float(y[finite][0]))} to {number(float(y[finite][-1]))}"
-    return {"lines": lines, "label": f"{metric_label(metric)} by epoch: {ends}"}
+    return {"lines": lines, "label": f"{metric_label(metric, units)} by epoch: {ends}"}
 
 
 def _scaled(values: Any, low: float, high: float) -> Any:

@@ -34,6 +34,12 @@ class Controlled:
         """Name of the metric, without its split."""
         return str(self.pair["metric"].iloc[0])
 
+    @property
+    def units(self) -> dict[str, str]:
+        """What loss and metrics are counted in, by name."""
+        units: dict[str, str] = self.pair["units"].iloc[0]
+        return units
+
 
 def controlled(results: Results) -> Iterator[Controlled]:
     """Find each control whose method has run too."""

@@ -38,6 +38,7 @@ GROUP_COLUMNS = (
     "is_row",
     "metric",
     "higher_is_better",
+    "units",
     "expected",
     "run_ids",
     "command",
@@ -62,7 +63,15 @@ def group_runs(runs: pd.DataFrame) -> pd.DataFrame:
     if runs.empty:
         return pd.DataFrame(columns=list(GROUP_COLUMNS))
     shared = ["group_id", "block", *BLOCK, "optimizer", "family", "ruleset", "control"]
-    own = ["metric", "higher_is_better", "control_of", "hyperparameters", "origin", "tuning"]
+    own = [
+        "metric",
+        "higher_is_better",
+        "units",
+        "control_of",
+        "hyperparameters",
+        "origin",
+        "tuning",
+    ]
     groups = runs.drop_duplicates("group_id")[[*shared, *own]].copy()
     titles = setting_titles(runs)
     groups["title"] = [titles[block] for block in groups["block"]]

@@ -30,6 +30,7 @@ IDENTITY = (
     "group_id",
     "metric",
     "higher_is_better",
+    "units",
     "unit",
     "validation",
     "schedule",
@@ -231,6 +232,7 @@ def _run_row(head: Mapping[str, Any]) -> dict[str, object]:
         row[key] = identity.get(key) or ""
     for key in ("published_as", "protocol", "origin"):
         row[key] = identity.get(key) or {}
+    row["units"] = identity.get("units") or {}
     row["block"] = setting_key(row)
     row |= {column: head[part].get(key) for column, (part, key) in COSTS.items()}
     row["family"] = identity.get("family") or identity["optimizer"]

@@ -61,6 +61,12 @@ class Workload:
         return bool(self.reference.runs["higher_is_better"].iloc[0])
 
     @property
+    def units(self) -> dict[str, str]:
+        """What loss and metrics are counted in, by name."""
+        units: dict[str, str] = self.reference.runs["units"].iloc[0]
+        return units
+
+    @property
     def seeds(self) -> list[int]:
         """The seeds that the reference was started with, ascending."""
         return sorted({int(seed) for seed in self.reference.runs["seed"]})

@@ -50,6 +50,7 @@ class Trials:
         family: Lends it its colour.
         metric: What is measured, as ``validation_accuracy_percent``.
         higher_is_better: Its direction.
+        units: What loss and metrics are counted in, by name.
         values: The best result of each trial, ``[trials]``; NaN where it has none.
     """
 
@@ -58,6 +59,7 @@ class Trials:
     family: str
     metric: str
     higher_is_better: bool
+    units: Mapping[str, str]
     values: Floats
 
 
@@ -109,7 +111,8 @@ def _recorded(runs_dir: Path | None) -> Iterator[Trials]:
         curves = loaded.series_by_run(metric, "step")
         values = trial_results(runs, curves, higher_is_better=higher)
         title = _title(first, first["budget"])
-        yield Trials(title, first["optimizer"], first["family"], metric, higher, values)
+        units = first["units"]
+        yield Trials(title, first["optimizer"], first["family"], metric, higher, units, values)
 
 
 def _ledgers(results: Results) -> Iterator[Trials]:
@@ -129,6 +132,7 @@ def _ledgers(results: Results) -> Iterator[Trials]:
                 first["family"],
                 ledger["tuning"]["spread"]["metric"],
                 bool(first["higher_is_better"]),
+                first["units"],
                 np.array([trial["score"] for trial in ledger["trials"]], dtype=np.float64),
             )
 

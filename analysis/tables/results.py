@@ -68,4 +68,4 @@ def build(results: Results) -> pd.DataFrame:
 
 def _metric(group: pd.Series) -> str:
     arrow = "↑" if group["higher_is_better"] else "↓"
-    return f"{metric_label(group['metric'])} {arrow}"
+    return f"{metric_label(group['metric'], group['units'])} {arrow}"

@@ -59,7 +59,7 @@ def build(results: Results) -> pd.DataFrame:
                 made = [_speed_up(one, name, target, curves[target.metric, axis]) for axis in AXES]
                 rows[one.title, one.reference.name, name] = [
                     trials([one], name),
-                    *_row(target, made, lacks(one, name)),
+                    *_row(target, one.units, made, lacks(one, name)),
                 ]
     table = pd.DataFrame.from_dict(
         rows, orient="index", columns=[*SHOWN, *IN_FULL, *FURTHER], dtype=object
@@ -82,12 +82,13 @@ def _speed_up(workload: Workload, name: str, target: Target, curves: Curves) -> 
     return speed_up(own, base, generator=np.random.default_rng(0))
 
 
-def _row(target: Target, made: list[SpeedUp], incomplete: str) -> list[object]:
+def _row(
+    target: Target, units: Mapping[str, str], made: list[SpeedUp], incomplete: str
+) -> list[object]:
     first = made[0]
-    metric = metric_label(target.metric).removesuffix(" (%)")
-    unit = " %" if target.metric.endswith("_percent") else ""
+    metric, opened, unit = metric_label(target.metric, units).partition(" (")
     return [
-        f"{metric} {number(target.value)}{unit}",
+        f"{metric} {number(target.value)}{opened and f' {unit[:-1]}'}",
         f"{first.baseline_reached}/{first.baseline_n}",
         f"{first.reached}/{first.n}",
         *(text for one in made for text in (said(one), interval_said(one))),

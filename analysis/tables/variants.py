@@ -31,7 +31,7 @@ def build(results: Results) -> pd.DataFrame:
     cells: Columns = {}
     for _, group in groups.iterrows():
         arrow = "↑" if group["higher_is_better"] else "↓"
-        metric = f"{metric_label(group['metric'])} {arrow}"
+        metric = f"{metric_label(group['metric'], group['units'])} {arrow}"
         for result in RESULTS:
             column = cells.setdefault((group["title"], metric, result), {})
             column[row_of(group)] = summarize(

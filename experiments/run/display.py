@@ -37,15 +37,18 @@ def short(value: float, decimals: int) -> str:
     return f"{value:.{decimals}f}" if abs(value) < 1e6 else f"{value:.3e}"
 
 
-def result_of(metric: str, value: float) -> str:
-    """Write a metric with its unit.
+def result_of(metric: str, value: float, unit: str = "") -> str:
+    """Write a metric with its unit, and small values with the digits that they have.
 
     Example:
-        >>> result_of("accuracy_percent", 97.5), result_of("perplexity", 4.25)
-        ('accuracy 97.50 %', 'perplexity 4.25')
+        >>> result_of("accuracy_percent", 97.5, "%"), result_of("error", 4.25, "kg")
+        ('accuracy 97.50 %', 'error 4.25 kg')
+        >>> result_of("squared_error", 0.00123)
+        'squared_error 1.23e-03'
     """
-    name = metric.removesuffix("_percent")
-    return f"{name} {short(value, 2)}{' %' * (name != metric)}"
+    name = metric.removesuffix("_percent") if unit == "%" else metric
+    said = f"{value:.2e}" if 0 < abs(value) < 0.1 else short(value, 2)
+    return f"{name} {said} {unit}".rstrip()
 
 
 class Display:
@@ -137,7 +140,9 @@ class Display:
             return
         metric = self._built.task.metric
         split = "validation" if f"validation_{metric}" in row else "test"
-        self._metric = f"{split} {result_of(metric, row[f'{split}_{metric}'])}  "
+        self._metric = (
+            f"{split} {result_of(metric, row[f'{split}_{metric}'], self._unit(metric))}  "
+        )
 
     def ended(
         self,
@@ -160,13 +165,16 @@ class Display:
         """
         final, result = summary.get("final"), ""
         if outcome.status == "done" and final is not None:
-            result = f"final test {result_of(metric, final)}"
+            result = f"final test {result_of(metric, final, self._unit(metric))}"
         elif outcome.status == "done":  # the test set was not looked at
             result = f"last {self._metric.strip()}" if self._metric else ""
         took = "" if seconds is None else f"{seconds:.1f} s of training"
         outcome = replace(outcome, result=", ".join(filter(None, (result, took))))
         self.line(outcome.told())
         return outcome
+
+    def _unit(self, metric: str) -> str:
+        return "" if self._built is None else self._built.task.units.get(metric, "")
 
     def _note(self, facts: Mapping[str, Any]) -> None:
         assert self._progress is not None
