@@ -4,7 +4,7 @@
 
 ## optimizers: names in conf/optimizer/, torch.optim.NAdam, ./mine.py:MyOptimizer, ./mine.yaml; or all
 OPT := adafisher,adam,kfac,shampoo
-## tasks, by the names in conf/task/, or all; or a file, ./mine.py
+## tasks, by the names in conf/task/, a file as ./mine.py, all, or here: all whose data are there
 TASK := digits,tinyshakespeare
 ## seeds; each is a run of its own
 SEEDS := 0,1,2

@@ -13,9 +13,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from experiments.config import named
+from experiments.config import named, present
 from experiments.config.nearest import nearest
 from experiments.errors import UserError
+from experiments.system import log
 
 CONF = Path(__file__).parents[2] / "conf"
 ALL = "all"
@@ -50,7 +51,7 @@ def choices(group: str) -> list[str]:
 
 
 def normalise(overrides: list[str]) -> list[str]:
-    """Expand ``optimizer=all`` and ``task=all``; of a repeated override keep the last.
+    """Expand ``optimizer=all``, ``task=all`` and ``here``; of a repeated override keep the last.
 
     What is typed in place of a name in ``conf/`` is labelled, see ``named.py``.
 
@@ -66,6 +67,10 @@ def normalise(overrides: list[str]) -> list[str]:
     for override in overrides:
         key, equals, value = override.partition("=")
         name = key.lstrip("+~")
+        if key == "task" and value == present.HERE:
+            value = ",".join(present.tasks(choices(key), CONF, overrides))
+            override = f"{key}={value}"
+            log.once(f"task={present.HERE} is task={value}")
         if key in named.GROUPS and equals and not any(m in value for m in _OF_HYDRAS_GRAMMAR):
             value = named.labelled(key, value, choices(key))
             override = f"{key}={value}"
@@ -106,8 +111,9 @@ def _check_names(group: str, value: str, known: Sequence[str]) -> None:
         raise UserError(
             f"Invalid {group}: {value!r}. It has an empty name; must be names with commas between."
         )
-    if group in GROUPS_WITH_ALL and ALL in names and len(names) > 1:
-        raise UserError(f"Invalid {group}: {value!r}. {ALL} is every one; it must stand alone.")
+    for word, what in ((ALL, "every one"), (present.HERE, "every one whose data are there")):
+        if group in GROUPS_WITH_ALL and word in names and len(names) > 1:
+            raise UserError(f"Invalid {group}: {value!r}. {word} is {what}; it must stand alone.")
     for name in names:
         if name == "null":
             raise UserError(f"Invalid {group}: null. Must be one of: {', '.join(choices(group))}.")

@@ -13,7 +13,10 @@ from experiments.tasks.tokens import language_task
 from experiments.tokenizations.encoding import Tokenization
 
 SOURCE = Source(
-    "Generated words in a fixed order", size="nothing to fetch", terms="none: they are made up"
+    "Generated words in a fixed order",
+    size="nothing to fetch",
+    terms="none: they are made up",
+    made_up=True,
 )
 
 
