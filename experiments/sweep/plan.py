@@ -182,7 +182,7 @@ def _disk(jobs: Sequence[Job], known: Mapping[estimate.Setting, RunCost], side_b
 def _short_runs(configs: Sequence[RunConfig], runs_dir: Path) -> str:
     config, methods = configs[0], ",".join(config.optimizer.name for config in configs)
     words = [
-        f"task={config.task.name}",
+        *named.spelled([f"task={config.task.name}"]),
         f"model={config.model.name}",
         *named.spelled([f"optimizer={methods}"]),
         f"task.batch_size={config.task.batching.batch_size}",

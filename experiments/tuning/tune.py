@@ -160,9 +160,9 @@ def _command(optimizer: str, task: str, options: TuneOptions, overrides: Sequenc
     elsewhere = ("hydra", "launcher", *NOT_HASHED)
     further += [item for item in overrides if not item.startswith(elsewhere)]
     arguments = f" ARGS='{' '.join(further)}'" if further else ""
-    (chosen,) = named.spelled([f"optimizer={optimizer}"], kept=True)
-    name = chosen.partition("=")[2]
-    return f"make tune OPT={name} TASK={task} TRIALS={options.trials}{arguments}"
+    chosen = named.spelled([f"optimizer={optimizer}", f"task={task}"], kept=True)
+    method, on = (item.partition("=")[2] for item in chosen)
+    return f"make tune OPT={method} TASK={on} TRIALS={options.trials}{arguments}"
 
 
 def _side_by_side(config: RunConfig, overrides: Sequence[str]) -> int:
