@@ -14,6 +14,7 @@ from experiments.engine import divergence, parallel
 from experiments.engine.built import Built
 from experiments.engine.evaluation import curvature_columns, evaluate, forward
 from experiments.engine.step import backward, differentiable_forward, take_step
+from experiments.engine.step_stream import StepStream
 from experiments.tasks.objective import CrossEntropy, Objective
 
 Row = dict[str, Any]
@@ -60,6 +61,9 @@ class Trainer:
         self.counters = Counters()
         self._on_step = on_step
         self._stop_requested = stop_requested
+        self._stream = StepStream(
+            built.optimizer, seed=seeding.derive(seed, "step"), device=built.device
+        )
         self._base_lrs = [group["lr"] for group in built.optimizer.param_groups]
         # Dropout in one process is not to repeat that of another.
         rank = built.world.rank
@@ -131,6 +135,7 @@ class Trainer:
         kept = {"gradients": self._gradients()} if self.built.keeps_gradients else {}
         return {
             **kept,
+            "step_stream": self._stream.state_dict(),
             "model": parallel.whole(self.built.model.state_dict()),
             "optimizer": parallel.whole(self.built.optimizer.state_dict()),
             "precision": self.built.precision.state_dict(),
@@ -147,6 +152,7 @@ class Trainer:
             param = built.model.get_parameter(name)
             param.grad = grad.to(param.device, copy=True)
         built.precision.load_state_dict(state["precision"])
+        self._stream.load_state_dict(state.get("step_stream", {}))
         self.counters = Counters(**state["counters"])
         if len(state["rng"]) == built.world.size:
             rng = state["rng"][built.world.rank]
@@ -194,6 +200,7 @@ class Trainer:
                 takes_closure=built.takes_closure,
                 step=built.precision.step,
                 keeps_gradients=built.keeps_gradients,
+                stream=self._stream,
             )
         except Exception as error:
             # A method may refuse gradients that are not finite before anyone has seen the loss.

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
+from experiments.engine.step_stream import StepStream
+
 
 def differentiable_forward(create_graph: bool) -> contextlib.AbstractContextManager[None]:
     """Context of a forward pass that can be differentiated twice.
@@ -42,6 +44,7 @@ def take_step(
     takes_closure: bool,
     step: Callable[[Optimizer], object] = lambda optimizer: optimizer.step(),
     keeps_gradients: bool = False,
+    stream: StepStream | None = None,
 ) -> Tensor:
     """Step once and clear the gradients.
 
@@ -52,21 +55,26 @@ def take_step(
         step: Takes the step where no closure does; a loss scale takes it in the method's place.
         keeps_gradients: Whether they stay instead, as the method leaves them, so that the next
             ones are added to them.
+        stream: Random streams that the step draws from, and the loss does not; None: the same.
 
     Returns:
         The loss, without its graph; for a closure what ``step`` returns, by torch's convention the
         loss of the first evaluation.
     """
+    inside, outside = (stream.inside, stream.outside) if stream else 2 * [contextlib.nullcontext]
 
     def closure() -> Tensor:
-        optimizer.zero_grad(set_to_none=True)
-        return compute_loss()
+        with outside():
+            optimizer.zero_grad(set_to_none=True)
+            return compute_loss()
 
     if takes_closure:
-        loss: Tensor = optimizer.step(closure)  # type: ignore[assignment,arg-type]
+        with inside():
+            loss: Tensor = optimizer.step(closure)  # type: ignore[assignment,arg-type]
     else:
         loss = compute_loss()
-        step(optimizer)
+        with inside():
+            step(optimizer)
     if not keeps_gradients:
         optimizer.zero_grad(set_to_none=True)
     return loss.detach()
