@@ -132,7 +132,7 @@ def _made(plain: dict[str, Any]) -> RunConfig:
         section: Section | None = getattr(config, group)
         if section is not None:
             suite_keys.check_spelling(group, section.suite)
-    _ = config.optimizer.needs  # it refuses a flag that is none
+    _ = config.optimizer.needs, config.optimizer.ema  # they refuse what is none
     return config
 
 

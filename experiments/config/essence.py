@@ -9,7 +9,7 @@ from experiments.config.suite_keys import SUITE
 
 Values = Mapping[str, Any]
 
-IDENTIFYING = ("name", "family", "needs", "schedule", "epochs", "weights", "sha256")
+IDENTIFYING = ("name", "family", "needs", "schedule", "epochs", "weights", "sha256", "ema")
 """Keys of ``suite`` that are part of a run's id; whatever else stands there is none."""
 
 # Where a run reads and writes, how it is shown, and notes: none of it changes a measurement.

@@ -132,6 +132,20 @@ class MethodSection(Section):
         return period if isinstance(period, int) else 1
 
     @property
+    def ema(self) -> float | None:
+        """Decay of an average of the weights, evaluated in their place; None: there is none.
+
+        Raises:
+            UserError: If it is none.
+        """
+        decay: float | None = self.suite.get("ema")
+        if decay is not None and not 0 < decay < 1:
+            raise UserError(
+                f"Invalid optimizer.{SUITE}.ema: {decay}. Must be > 0 and < 1, as 0.999, or null."
+            )
+        return decay
+
+    @property
     def is_shardable(self) -> bool:
         """Whether it steps parameters that ``fully_shard`` has split."""
         return bool(self.suite.get("shardable", False))
@@ -168,10 +182,11 @@ class MethodSection(Section):
 
     @cached_property
     def hyperparameters(self) -> dict[str, Any]:
-        """As of any section, and what else changes a method: kept gradients, a schedule."""
+        """As of any section, and what of ``suite`` changes a method."""
         kept = {"keep_gradients": True} if self.needs.keep_gradients else {}
         own = {"schedule": dict(self.suite["schedule"])} if self.schedule else {}
-        return super().hyperparameters | kept | own
+        averaged = {} if self.ema is None else {"ema": self.ema}
+        return super().hyperparameters | kept | own | averaged
 
     @cached_property
     def hashed_hyperparameters(self) -> dict[str, Any]:

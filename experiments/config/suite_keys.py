@@ -37,6 +37,7 @@ class SuiteKey:
 _WORDS = {
     str: "text",
     int: "a whole number",
+    float: "a number",
     bool: "true or false",
     list: "a list",
     Mapping: "a mapping",
@@ -51,6 +52,7 @@ KEYS: dict[str, dict[str, SuiteKey]] = {
         **_COMMON,
         "family": SuiteKey(str),  # its name
         "needs": SuiteKey(Mapping, {}),
+        "ema": SuiteKey(float, nullable=True),
         "shardable": SuiteKey(bool, False),
         "split": SuiteKey(Mapping, {}),
         "form": SuiteKey(str, nullable=True),

@@ -18,6 +18,7 @@ from experiments.config.sections import MethodSection, Needs, Section
 from experiments.engine import compute, decay, parallel
 from experiments.engine.built import Built
 from experiments.engine.compute import Compute
+from experiments.engine.evaluated import set_training
 from experiments.engine.precision import Precision
 from experiments.engine.ranks import Ranks
 from experiments.errors import UserError, one_line
@@ -101,6 +102,7 @@ def build(
         creates_graph=needs.create_graph,
         takes_closure=needs.closure,
         keeps_gradients=needs.keep_gradients,
+        ema=config.optimizer.ema if scales is None else None,
         precision=Precision(plan.precision, plan.device, loss_scale=plan.loss_scale),
         channels_last=channels_last,
         compiled=plan.compiled,
@@ -205,6 +207,12 @@ def build_optimizer(section: MethodSection, model: nn.Module) -> Optimizer:
         own = {key: value for key, value in own.items() if key != decay.KEY}
     maker = _construct("optimizer", own)
     optimizer: Optimizer = _call(f"optimizer={section.name}", maker, subject)
+    if "lr" not in optimizer.param_groups[0]:
+        raise UserError(
+            f"Invalid optimizer: {section.name!r}. Its parameter groups have no lr, which every "
+            "schedule sets."
+        )
+    set_training(optimizer, True)
     if not section.needs.model:  # torch's own, or a library's
         optimizer.register_step_pre_hook(forms.start_momentum)
     return optimizer

@@ -37,6 +37,7 @@ class Built:
     creates_graph: bool  # it differentiates the gradients once more
     takes_closure: bool  # its step evaluates the loss itself
     keeps_gradients: bool  # nothing clears them between steps
+    ema: float | None  # decay of an average of the weights, which is evaluated in their place
     precision: Precision
     channels_last: bool
     compiled: bool

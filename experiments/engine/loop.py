@@ -12,6 +12,7 @@ from torch import Tensor
 from experiments import seeding
 from experiments.engine import divergence, parallel
 from experiments.engine.built import Built
+from experiments.engine.evaluated import EvaluatedWeights
 from experiments.engine.evaluation import curvature_columns, evaluate, forward
 from experiments.engine.step import backward, differentiable_forward, take_step
 from experiments.engine.step_stream import StepStream
@@ -61,6 +62,7 @@ class Trainer:
         self.counters = Counters()
         self._on_step = on_step
         self._stop_requested = stop_requested
+        self.weights = EvaluatedWeights(built, pass_over=self._pass_over)
         self._stream = StepStream(
             built.optimizer, seed=seeding.derive(seed, "step"), device=built.device
         )
@@ -135,6 +137,7 @@ class Trainer:
         kept = {"gradients": self._gradients()} if self.built.keeps_gradients else {}
         return {
             **kept,
+            **self.weights.state_dict(),
             "step_stream": self._stream.state_dict(),
             "model": parallel.whole(self.built.model.state_dict()),
             "optimizer": parallel.whole(self.built.optimizer.state_dict()),
@@ -152,6 +155,7 @@ class Trainer:
             param = built.model.get_parameter(name)
             param.grad = grad.to(param.device, copy=True)
         built.precision.load_state_dict(state["precision"])
+        self.weights.load_state_dict(state)
         self._stream.load_state_dict(state.get("step_stream", {}))
         self.counters = Counters(**state["counters"])
         if len(state["rng"]) == built.world.size:
@@ -202,6 +206,7 @@ class Trainer:
                 keeps_gradients=built.keeps_gradients,
                 stream=self._stream,
             )
+            self.weights.update()
         except Exception as error:
             # A method may refuse gradients that are not finite before anyone has seen the loss.
             for found in losses:
@@ -258,13 +263,25 @@ class Trainer:
             "train_loss": counters.loss_sum / counters.count,
         }
         counters.loss_sum, counters.count = 0.0, 0
-        for name, split in (("validation", built.task.validation), ("test", built.task.test)):
-            if split is not None:
-                clock = self._now()
-                row |= {f"{name}_{key}": value for key, value in evaluate(built, split).items()}
-                if name == "test":
-                    counters.evaluation_seconds += built.world.mean([self._now() - clock])[0]
+        splits = (("validation", built.task.validation), ("test", built.task.test))
+        with self.weights.in_place():
+            for name, split in splits:
+                if split is not None:
+                    clock = self._now()
+                    row |= {f"{name}_{key}": value for key, value in evaluate(built, split).items()}
+                    if name == "test":
+                        counters.evaluation_seconds += built.world.mean([self._now() - clock])[0]
         return row | curvature_columns(built)
+
+    def _pass_over(self, most: int) -> None:
+        """Run the model on whole batches of the training data, the same at every call."""
+        built = self.built
+        batches = built.task.train.batches(
+            built.batch_size, seed=seeding.derive(self.seed, "batch_norm")
+        )
+        whole = max(1, len(built.task.train) // built.batch_size)
+        for inputs, targets in itertools.islice(batches, min(most, whole)):
+            forward(built, *built.world.share(inputs, targets))
 
     def _note_target(self, row: Row) -> None:
         """Keep where the metric first reached the target, if the budget has one."""

@@ -106,6 +106,11 @@ def inspect(config: RunConfig) -> None:
     calibration.check(config)
     compute.resolve(config)
     control.check(config)
+    if config.optimizer.ema is not None and config.distributed == "fsdp":
+        raise UserError(
+            f"Invalid optimizer.suite.ema: {config.optimizer.ema}. Must be null with "
+            "distributed=fsdp: the average is of whole weights."
+        )
     _check_pretrained(config)
     optimizer = build.build_optimizer(config.optimizer, torch.nn.Linear(2, 2))
     likelihood = getattr(_module(config.task), "LIKELIHOOD", LOGITS)
