@@ -31,12 +31,18 @@ class TuneOptions:
     sampler: str = "grid"
     startup: int = STARTUP
     pruner: str = "none"
+    again: bool = False
 
     def __post_init__(self) -> None:
         _check_least("trials", self.trials, 1)
         _check_least("startup", self.startup, 0)
         _check_choice("sampler", self.sampler, SAMPLERS)
         _check_choice("pruner", self.pruner, tuple(PRUNERS))
+        if self.again and (self.sampler != "grid" or self.trials % 2):
+            raise UserError(
+                "Invalid again: true. It is for sampler=grid and an even number of trials, not for "
+                f"{self.trials} of sampler={self.sampler}."
+            )
         if len(set(self.seeds)) < len(self.seeds):
             raise UserError(f"Invalid seeds: {self.seeds}. Each may stand there once.")
         if min(self.seeds) < FIRST_SEED:

@@ -67,14 +67,7 @@ class TrialSweep:
             f"seed={','.join(map(str, self.seeds))}",
             f'runs_dir="{self.config.runs_dir}"',
         ]
-        code = _run([sys.executable, "-m", "experiments.train", "--multirun", *sweep])
-        what = f"The trials of {self.config.label.rpartition(' seed ')[0]}"
-        if code == 130:
-            raise KeyboardInterrupt
-        if code == 2:
-            raise UserError(f"{what} cannot run; the line above says why.")
-        if code not in (0, 1):
-            raise UserError(f"{what} ended with code {code}. The same command goes on.")
+        train(sweep, f"The trials of {self.config.label.rpartition(' seed ')[0]}")
         config = self._config(rung)
         return [
             of_runs(point, [self._read(config, point, seed) for seed in self.seeds])
@@ -102,6 +95,26 @@ class TrialSweep:
             return load_run(config.runs_dir / trial.run_id)
         except BrokenRecordError:
             return None
+
+
+def train(overrides: Sequence[str], what: str) -> None:
+    """Run a sweep, whatever becomes of its runs.
+
+    Args:
+        overrides: Those of the sweep.
+        what: Its runs, in words.
+
+    Raises:
+        UserError: If the sweep refuses its input, or was killed.
+        KeyboardInterrupt: If it was interrupted.
+    """
+    code = _run([sys.executable, "-m", "experiments.train", "--multirun", *overrides])
+    if code == 130:
+        raise KeyboardInterrupt
+    if code == 2:
+        raise UserError(f"{what} cannot run; the line above says why.")
+    if code not in (0, 1):
+        raise UserError(f"{what} ended with code {code}. The same command goes on.")
 
 
 def _run(command: Sequence[str]) -> int:

@@ -4,8 +4,9 @@
 to conf/tuned/<task>/<name>.yaml, with the effort behind it as `tuning:`, and all trials to
 ledgers/<name>.yaml there. By default 16 trials: 8 values evenly spaced over the space, then 8
 around the best of them (`two_stages.py`), each with three seeds and judged by its worst.
-Further: `trials=`, `seeds=1000,1001`, `sampler=grid|sobol|tpe`, `startup=8` (quasi-random trials
-before tpe proposes any), `pruner=none|median|halving`, `retry=true`, and any override of a run.
+Further: `trials=`, `again=true` (as many trials again around the best), `seeds=1000,1001`,
+`sampler=grid|sobol|tpe`, `startup=8` (quasi-random trials before tpe proposes any),
+`pruner=none|median|halving`, `retry=true`, and any override of a run.
 Trials are runs of a sweep: they resume, they are isolated, and a diverged one is a result.
 """
 
@@ -15,8 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from experiments.config import arguments, commandline, compose, named
+from experiments.config.commandline import quoted
 from experiments.config.essence import NOT_HASHED
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
@@ -32,6 +35,21 @@ TRIALS_DIR = ".tuning"
 KEYS = tuple(field.name for field in fields(TuneOptions))
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """What the trials of one method on one task came to.
+
+    Attributes:
+        space: What was searched.
+        trials: All of them.
+        effort: Of ``ledger.effort``.
+    """
+
+    space: space.Space
+    trials: list[Trial]
+    effort: dict[str, Any]
+
+
 def tune(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[str]) -> Path:
     """Run the trials of one method on one task and write the best.
 
@@ -43,6 +61,34 @@ def tune(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[st
 
     Returns:
         The file that was written.
+
+    Raises:
+        UserError: As ``search``.
+        KeyboardInterrupt: Likewise.
+    """
+    made = search(optimizer, task, options, overrides)
+    command = _command(optimizer, task, options, overrides)
+    path, kept = tuned_file.write(
+        task,
+        optimizer,
+        text=tuned_file.render(command, made.effort, name=optimizer, task=task, space=made.space),
+        ledger=ledger.render(command, made.trials, made.effort, space=made.space),
+        facts=made.effort,
+    )
+    warnings = [tuned_file.edge(key) for key in made.effort["on_edge"]]
+    for line in [f"{optimizer} on {task}: {text}" for text in warnings] + [kept] * bool(kept):
+        say(f"warning: {line}", error=True)
+    return path
+
+
+def search(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[str]) -> Tuning:
+    """Run the trials of one method on one task.
+
+    Args:
+        optimizer: Name in conf/optimizer.
+        task: Name in conf/task.
+        options: What is tried and how.
+        overrides: Further overrides, the same for every trial.
 
     Raises:
         UserError: If the sweep of the trials refuses its input, a seed has results, or no trial has
@@ -79,18 +125,7 @@ def tune(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[st
         sampler=proposed,
         pruner=options.pruner,
     )
-    command = _command(optimizer, task, options, overrides)
-    path, kept = tuned_file.write(
-        task,
-        optimizer,
-        text=tuned_file.render(command, effort, name=optimizer, task=task, space=dimensions),
-        ledger=ledger.render(command, trials, effort, space=dimensions),
-        facts=effort,
-    )
-    warnings = [tuned_file.edge(key) for key in effort["on_edge"]]
-    for line in [f"{optimizer} on {task}: {text}" for text in warnings] + [kept] * bool(kept):
-        say(f"warning: {line}", error=True)
-    return path
+    return Tuning(dimensions, trials, effort)
 
 
 def _trials(
@@ -122,7 +157,9 @@ def _trials(
         return trials
 
     if options.sampler == "grid":
-        trials = two_stages.complete(sweep.folder, dimensions, options.trials, evaluate)
+        trials = two_stages.complete(
+            sweep.folder, dimensions, options.trials, evaluate, again=options.again
+        )
     else:
         plan = optuna_trials.TrialPlan(
             dimensions,
@@ -153,7 +190,7 @@ def _command(optimizer: str, task: str, options: TuneOptions, overrides: Sequenc
     """Give the command that makes the same file again, wherever its runs are."""
     default = TuneOptions()
     further = [
-        f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+        f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else quoted(value)}"
         for key in KEYS[1:]
         if (value := getattr(options, key)) != getattr(default, key)
     ]
@@ -172,7 +209,8 @@ def _side_by_side(config: RunConfig, overrides: Sequence[str]) -> int:
     return max(1, config.jobs, int(workers) if workers.isdecimal() else 1)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """End as Ctrl-C does, so that what runs is saved."""
     raise KeyboardInterrupt
 
 
@@ -193,7 +231,7 @@ class TuneRequest(TuneOptions):
 def main(words: Sequence[str]) -> int:
     """Tune every pair of the optimizers and tasks that were asked for; returns the exit code."""
     for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, _interrupt)
+        signal.signal(name, interrupt)
     request, others = arguments.parse(commandline.normalise(list(words)), TuneRequest, further=True)
     check_overrides(others)
     options = TuneOptions(**{key: getattr(request, key) for key in KEYS})

@@ -4,9 +4,13 @@ The coarse values are evenly spaced over the logarithm of the space, its two end
 fine ones lie on both sides of the best of these, as many on either, and divide the way to each of
 its neighbours evenly; where the best is the first or the last, its missing neighbour is one coarse
 step further out, beyond the space. So ``TRIALS`` values are known but for the choice in the middle,
-which depends on the recorded trials of the first stage and on nothing else.
+which depends on the recorded trials of the first stage and on nothing else. Where it is asked for,
+as many trials again follow around the best, within a coarse step of it, none of which is a
+repetition: for the method of two that lost, before their results are compared.
 """
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +25,7 @@ LEAST = 4
 
 COARSE = "coarse"
 FINE = "fine"
+AGAIN = "again"
 
 
 def shares(trials: int) -> tuple[int, int]:
@@ -97,8 +102,32 @@ def fine(dimension: Dimension, coarse_count: int, best: int, count: int) -> list
     return [_value(dimension, (centre + step) / parts) for step in steps]
 
 
+def around(dimension: Dimension, trials: int, best: float) -> list[float]:
+    """Choose as many values again, ascending, on both sides of the best of two stages.
+
+    Their distances from it are whole parts of a coarse step, of a kind that has none in common with
+    those of the fine values.
+
+    Args:
+        dimension: What is searched.
+        trials: Values of both stages together; an even number.
+        best: The best of them.
+    """
+    first, second = shares(trials)
+    half = trials // 2
+    parts = next(n for n in itertools.count(half + 1) if math.gcd(n, second // 2 + 1) == 1)
+    centre = dimension.position(best)
+    steps = [step for step in range(-half, half + 1) if step]
+    return [_value(dimension, centre + step / parts / (first - 1)) for step in steps]
+
+
 def complete(
-    folder: Path, space: Space, trials: int, evaluate: Callable[[Sequence[Point]], Sequence[Trial]]
+    folder: Path,
+    space: Space,
+    trials: int,
+    evaluate: Callable[[Sequence[Point]], Sequence[Trial]],
+    *,
+    again: bool = False,
 ) -> list[Trial]:
     """Evaluate both stages.
 
@@ -107,6 +136,7 @@ def complete(
         space: What is searched.
         trials: All together.
         evaluate: Maps points to trials, in the same order; what it has done before it only reads.
+        again: Whether as many trials again follow around the best.
 
     Returns:
         The trials, the coarse ones first.
@@ -120,7 +150,11 @@ def complete(
     with locked(folder):
         found = _stage(COARSE, dimension, coarse(dimension, first), evaluate)
         best = found.index(choose(found))
-        return found + _stage(FINE, dimension, fine(dimension, first, best, second), evaluate)
+        found += _stage(FINE, dimension, fine(dimension, first, best, second), evaluate)
+        if again:
+            centre = float(choose(found).point[dimension.key])
+            found += _stage(AGAIN, dimension, around(dimension, trials, centre), evaluate)
+        return found
 
 
 def _stage(

@@ -89,6 +89,22 @@ def test_there_are_as_many_trials_as_were_asked_for(tmp_path, trials):
     assert fine <= trials - fine <= fine + 3
 
 
+@pytest.mark.parametrize("trials", [4, 6, 8, 10, 12, 16, 18, 24])
+@pytest.mark.parametrize("optimum", [1e-5, 0.02, 1.0])
+def test_as_many_again_lie_around_the_best_and_repeat_none(tmp_path, trials, optimum):
+    objective = Objective(near(optimum))
+    found = two_stages.complete(tmp_path / "study", [LR], trials, objective, again=True)
+    first, again = found[:trials], found[trials:]
+    assert [trial.stage for trial in again] == ["again"] * trials
+    assert len({trial.point["lr"] for trial in found}) == 2 * trials
+    best = min(first, key=lambda trial: trial.rank).point["lr"]
+    coarse_step = 3 / (two_stages.shares(trials)[0] - 1)
+    steps = [math.log10(trial.point["lr"] / best) / coarse_step for trial in again]
+    assert sum(step < 0 for step in steps) == trials // 2
+    assert max(map(abs, steps)) < 1
+    assert steps == pytest.approx([-step for step in reversed(steps)], abs=0.01)
+
+
 def test_the_optimum_between_two_coarse_values_is_found_within_a_tenth_of_a_step(tmp_path):
     found = run(tmp_path, Objective(near(0.031)))
     best = min(found, key=lambda trial: trial.rank).point["lr"]

@@ -43,6 +43,8 @@ def tuned(tmp_path, monkeypatch):
             [*METHOD, "+optimizer.suite.search.momentum={low: 0.5, high: 0.9, scale: linear}"],
             "Invalid sampler: 'grid'. It searches one hyperparameter",
         ),
+        ([*METHOD, "trials=5", "again=true"], "Invalid again: true. It is for sampler=grid and an"),
+        ([*METHOD, "sampler=sobol", "again=true"], "Invalid again: true. It is for sampler=grid"),
         ([*METHOD, "pruner=asha"], "Invalid pruner: 'asha'. Must be one of: none, median, halving"),
         ([*METHOD, "pruner=median", "sampler=tpe"], "Invalid pruner: 'median'. Must be none"),
         ([*METHOD, "pruner=halving", *SHORT, "budget.steps=3"], "Invalid pruner: 'halving'"),
@@ -78,7 +80,7 @@ def test_the_command_in_the_ledger_is_the_one_that_makes_it_again():
 
 
 def test_by_default_sixteen_values_with_three_seeds_apart_from_those_of_results():
-    assert TuneOptions() == TuneOptions(16, (1000, 1001, 1002), "grid", 8, "none")
+    assert TuneOptions() == TuneOptions(16, (1000, 1001, 1002), "grid", 8, "none", again=False)
 
 
 def test_a_seed_that_has_a_result_is_refused(tmp_path, tuned, make_config):
