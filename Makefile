@@ -4,6 +4,8 @@
 
 ## optimizers: names in conf/optimizer/, torch.optim.NAdam, ./mine.py:MyOptimizer, ./mine.yaml; or all
 OPT := adafisher,adam,kfac,shampoo
+## the optimizer that versus compares with
+VS := adamw
 ## tasks, by the names in conf/task/, a file as ./mine.py, all, or here: all whose data are there
 TASK := digits,tinyshakespeare
 ## seeds; each is a run of its own
@@ -40,9 +42,9 @@ define line_break
 
 
 endef
-$(foreach name,OPT TASK SEEDS DATA RUNS OUT TRIALS,$(if $(strip $($(name))),,\
+$(foreach name,OPT VS TASK SEEDS DATA RUNS OUT TRIALS,$(if $(strip $($(name))),,\
   $(error error: $(name) is empty: give it a value, or leave it out)))
-$(foreach name,OPT TASK SEEDS EPOCHS JOBS LAUNCHER DATA RUNS OUT ARGS TRIALS RUN FIG RUN_MISSING PYTHON,\
+$(foreach name,OPT VS TASK SEEDS EPOCHS JOBS LAUNCHER DATA RUNS OUT ARGS TRIALS RUN FIG RUN_MISSING PYTHON,\
   $(if $(findstring $(line_break),$($(name))),$(error error: $(name) has a line break: it must be one line)))
 
 python := .venv/bin/python
@@ -66,7 +68,7 @@ is_supported := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 can_make_venv := import ensurepip, venv; $(is_supported)
 can_install := import pip; $(is_supported)
 
-.PHONY: help sweep plan status replay calibration report tables figures paper study tune data
+.PHONY: help sweep plan status replay calibration report tables figures paper study tune versus data
 .PHONY: publish wandb-sync bench bench-sweep bench-analysis gpu-check test quick lint type smoke setup clean .jobs
 
 ## Print this page. It needs no set-up.
@@ -163,6 +165,15 @@ tune: .jobs setup
 	@printf 'Tune: %s on %s, %s trials each.\n' $(call quote,$(OPT)) $(call quote,$(TASK)) $(call quote,$(TRIALS))
 	@$(python) -m experiments tune $(call quote,optimizer=$(OPT)) $(call quote,task=$(TASK)) \
 	  $(call quote,trials=$(TRIALS)) $(folders) $(parallel) $(ARGS)
+
+## Tell in one sentence whether OPT is better than VS on TASK: both are tuned alike, then compared in the same training
+## time (that of EPOCHS of VS) at 3, 5, 7 and 10 seeds. Fails where it is not better, or undecided: for exit codes that
+## tell these apart, .venv/bin/python -m experiments versus.
+## Variables: OPT VS TASK TRIALS EPOCHS JOBS LAUNCHER DATA RUNS ARGS
+## Example:   make versus OPT=adafisher VS=adamw TASK=digits TRIALS=16 EPOCHS=20
+versus: .jobs setup
+	@$(python) -m experiments versus $(call quote,optimizer=$(OPT)) $(call quote,against=$(VS)) $(call quote,task=$(TASK)) \
+	  $(call quote,trials=$(TRIALS)) $(if $(strip $(EPOCHS)),$(call quote,epochs=$(EPOCHS))) $(folders) $(parallel) $(ARGS)
 
 ## Fetch data sets. Each is shown first: size, terms, where from and where to. A download that broke off is
 ## resumed, what was fetched is verified, and what is there already is left alone.

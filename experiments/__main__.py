@@ -26,6 +26,7 @@ VERBS = {
     "study": "experiments.studies.study",
     "train": "experiments.train",
     "tune": "experiments.tuning.tune",
+    "versus": "experiments.versus.versus",
     "wandb_sync": "experiments.tracking.sync",
 }
 

@@ -17,8 +17,8 @@ WRITERS = ("experiments.records.store", "experiments.records.states")
 PURE = ("adafisher.fisher", "adafisher.native", "adafisher.reference")
 # Upper may import lower; names between two bars do not import one another.
 ORDERS = {
-    "experiments": "__main__ api | train | tuning studies replay bench | sweep | run | timing"
-    " | engine | tracking tasks models optimizers schedule | tokenizations | config"
+    "experiments": "__main__ api | train versus | tuning studies replay bench | sweep | run"
+    " | timing | engine | tracking tasks models optimizers schedule | tokenizations | config"
     " | records | errors likelihood seeding | system",
     "analysis": "api | report | tables figures | plots | published"
     " | render | results | statistics | style",

@@ -126,6 +126,11 @@ def test_jobs_must_be_a_positive_whole_number(checkout: Checkout, jobs: str) -> 
             "experiments tune optimizer=adam task=digits trials=9"
             ' data_dir="./data" runs_dir="runs" seeds=1003',
         ),
+        (
+            ["versus", "OPT=a", "VS=b", "TASK=t", "TRIALS=8", "EPOCHS=3", "ARGS=margin=0.5"],
+            "experiments versus optimizer=a against=b task=t trials=8 epochs=3"
+            ' data_dir="./data" runs_dir="runs" margin=0.5',
+        ),
         (["status", "RUNS=r"], 'experiments status runs_dir="r"'),
         (["replay", "RUN=0a", "ARGS=x=1"], 'experiments replay run=0a runs_dir="runs" x=1'),
         (["calibration"], 'experiments calibration runs_dir="runs"'),

@@ -21,9 +21,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from analysis.statistics.equality import RELATIVE, are_equal
 from analysis.statistics.summary import LEVEL, Floats
-
-LOOKS = (3, 5, 7, 10)
-"""Seeds at each look."""
+from experiments.records.verdict import LOOKS
 
 SIZE = (1 - LEVEL) / 2
 """Chance of a false claim in one direction, over all looks together."""

@@ -22,6 +22,7 @@ from scipy.special import ndtri
 
 from analysis.statistics.sequential import LOOKS, SIZE, bounds, student_t, z_scores
 from analysis.statistics.summary import Floats
+from experiments.system.output import say
 
 TABLES = 200_000
 DIFFERENCES = (0.0, 0.5, 1.0, 1.5, 2.0)
@@ -184,13 +185,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.tables < 1:
         parser.error(f"Invalid tables: {options.tables}. Must be >= 1.")
     rows = table(options.tables, seed=options.seed)
-    print(
+    say(
         f"{'rule':22} {'difference':>10} {'curvature':>9} {'of tuning':>9} {'better':>7}"
         f" {'worse':>7} {'seeds':>6} {'within':>7}"
     )
     for row in rows:
         curvature = "none" if row.curvature is None else f"{row.curvature:g}"
-        print(
+        say(
             f"{row.rule:22} {row.difference:10g} {curvature:>9} {row.tuning_std:9.2f}"
             f" {100 * row.better:6.2f}% {100 * row.worse:6.2f}% {row.seeds:6.2f}"
             f" {100 * row.within:6.2f}%"
@@ -202,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.json.write_text(json.dumps(content, indent=1) + "\n")
     error = max(rows[0].better, rows[0].worse)
     holds = error <= allowed(options.tables)
-    print(f"{'holds' if holds else 'DOES NOT HOLD'}: error {100 * error:.2f} % in one direction")
+    say(f"{'holds' if holds else 'DOES NOT HOLD'}: error {100 * error:.2f} % in one direction")
     return 0 if holds else 1
 
 

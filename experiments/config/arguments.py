@@ -53,7 +53,8 @@ def parse(words: Sequence[str], options: type[T], *, further: bool = False) -> t
     """Read what was typed.
 
     Args:
-        words: Each ``key=value``; of a repeated key the last counts.
+        words: Each ``key=value``, or ``--json`` where ``json`` is a key; of a repeated key the last
+            counts.
         options: A dataclass; a field without a default must be given.
         further: Whether there may be other words, the overrides of runs.
 
@@ -78,6 +79,8 @@ def parse(words: Sequence[str], options: type[T], *, further: bool = False) -> t
     found: dict[str, Any] = {}
     others: list[str] = []
     for word in words:
+        if word == "--json" and "json" in known:
+            word = "json=true"
         key, equals, value = word.partition("=")
         if key in known and equals:
             text = _unquoted(value)

@@ -86,6 +86,29 @@ def flush() -> None:
 
 
 @contextlib.contextmanager
+def aside(*, active: bool = True) -> Iterator[None]:
+    """Send what is shown meanwhile, by this process and its children, to standard error.
+
+    Standard output is then free for what a program reads.
+
+    Args:
+        active: Whether to do so at all.
+    """
+    if not active:
+        yield
+        return
+    flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+@contextlib.contextmanager
 def _standard_output() -> Iterator[TextIO]:
     try:
         yield sys.stdout

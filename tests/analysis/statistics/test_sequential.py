@@ -11,7 +11,8 @@ import scipy.stats
 from analysis.statistics import sequential, sequential_simulation
 from analysis.statistics.sequential import EXCESS, LOOKS, SIZE
 
-TABLE = Path(__file__).parents[2] / "golden" / "bench" / "sequential.json"
+ROOT = Path(__file__).resolve().parents[3]
+TABLE = ROOT / "tests" / "golden" / "bench" / "sequential.json"
 
 
 @pytest.mark.parametrize(("looks", "constant"), [(2, 1.977), (3, 2.004), (4, 2.024), (5, 2.040)])
@@ -119,6 +120,30 @@ def test_the_committed_table_is_that_of_todays_rule():
             assert abs(share - expected) < 4.5 * error
         if row.difference == sequential_simulation.MARGIN and row.curvature is None:
             assert row.within <= sequential_simulation.allowed(told["tables"])
+
+
+def test_the_page_has_the_numbers_of_the_table():
+    page = " ".join((ROOT / "docs" / "protocol.md").read_text("utf-8").split())
+    rows = [sequential_simulation.Row(**row) for row in json.loads(TABLE.read_text())["rows"]]
+
+    def percent(rule, difference, what="better", curvature=None):
+        found = [
+            100 * getattr(row, what)
+            for row in rows
+            if (row.rule, row.difference, row.curvature) == (rule, difference, curvature)
+        ]
+        return f"{found[0]:.1f} %"
+
+    assert f"{percent('z of t', 0.0)} are called better and " in page
+    assert f"and {percent('z of t', 0.0, 'worse')} worse" in page
+    assert f"{percent('z of t', 1.0)} are found" in page
+    assert f"{percent('z of t', 1.0, 'within')} are called smaller" in page
+    assert f"than it should, {percent('z of t, normal bounds', 0.0)}" in page
+    assert f"t itself would, {percent('t, normal bounds', 0.0)}" in page
+    tuned = sorted(
+        percent("z of t", 0.0, curvature=one) for one in sequential_simulation.CURVATURES
+    )
+    assert f"{tuned[0].removesuffix(' %')} to {tuned[-1]}, in a model" in page
 
 
 def test_tuning_of_equal_methods_leaves_a_difference_of_either_sign():
