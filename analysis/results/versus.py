@@ -38,7 +38,8 @@ def decide(tasks: Mapping[str, Mapping[str, Sequence[Run]]], *, margin: float | 
 
     Args:
         tasks: By name, the runs of the method (``ours``) and of the other one (``theirs``), in the
-            order of their seeds, and those of the method for as many epochs (``equal_epochs``).
+            order of their seeds; where one of them was run for as many epochs as the other one,
+            too, those runs (``ours_equal_epochs``, ``theirs_equal_epochs``).
         margin: As for ``sequential.look``.
 
     Returns:
@@ -99,7 +100,7 @@ def _told(
         "seeds_needed": needed,
         "speed_up": _speed_up(ours, theirs),
         "cost_ratio": _cost(ours) / _cost(theirs) if _cost(theirs) else None,
-        "equal_epochs": _beside(runs.get("equal_epochs", ()), theirs),
+        "equal_epochs": _beside(runs),
     }
 
 
@@ -173,11 +174,12 @@ def _cost(runs: Sequence[Run]) -> float:
     return statistics.median(costs) if costs else math.nan
 
 
-def _beside(runs: Sequence[Run], theirs: Sequence[Run]) -> Facts | None:
-    """Give means over the seeds that both have, without a verdict."""
-    if not runs:
+def _beside(runs: Mapping[str, Sequence[Run]]) -> Facts | None:
+    """Give means after as many epochs, without a verdict; None where neither was run so."""
+    sides = {side: runs.get(f"{side}_equal_epochs", runs[side]) for side in ("ours", "theirs")}
+    if all(sides[side] is runs[side] for side in sides):
         return None
-    return {"n": len(runs), "ours": _mean(runs), "theirs": _mean(theirs[: len(runs)])}
+    return {"n": len(sides["ours"]), **{side: _mean(of) for side, of in sides.items()}}
 
 
 def _is_finite(value: object) -> bool:

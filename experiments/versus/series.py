@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from experiments.config import commandline, compose
+from experiments.config import commandline, compose, named
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.records.schema import (
@@ -75,7 +75,7 @@ class Series:
         left = [seed for seed, one in zip(seeds, ids, strict=True) if not self._is_over(one)]
         if left:
             words = [
-                *self.overrides,
+                *named.spelled(self.overrides),
                 f'hydra.searchpath=["file://{self.folder}"]',
                 f"+{GROUP}=choice",
                 f"seed={','.join(map(str, left))}",

@@ -53,7 +53,8 @@ class VersusRequest:
             name = getattr(self, key)
             if "," in name or name == commandline.ALL:
                 raise UserError(f"Invalid {key}: {name!r}. Must be one method.")
-        commandline.normalise([f"optimizer={self.against}"])  # refuses what is none
+        (chosen,) = commandline.normalise([f"optimizer={self.against}"])
+        object.__setattr__(self, "against", chosen.partition("=")[2])  # the label of what is typed
         if self.optimizer == self.against:
             raise UserError(f"Invalid against: {self.against!r}. Must be another method.")
         if len(set(self.task)) < len(self.task):
@@ -65,6 +66,22 @@ class VersusRequest:
         if self.trials < LEAST or self.trials % 2:
             raise UserError(f"Invalid trials: {self.trials}. Must be an even number >= {LEAST}.")
         TuneOptions(seeds=self.seeds)
+
+    @property
+    def reference(self) -> str:
+        """The method whose training time is the budget, which every run must know by its name.
+
+        Raises:
+            UserError: If both are typed in place of a name in ``conf/``.
+        """
+        shipped = commandline.choices("optimizer")
+        for name in (self.against, self.optimizer):
+            if name in shipped:
+                return name
+        raise UserError(
+            f"Invalid against: {self.against!r}. One of the two must be a name in conf/optimizer: "
+            "its training time is the budget of both."
+        )
 
     @property
     def options(self) -> TuneOptions:
@@ -97,7 +114,7 @@ def answer(request: VersusRequest, overrides: Sequence[str]) -> Comparison:
         request: What is asked.
         overrides: Of all runs.
     """
-    budget = ["budget=match_seconds", f"budget.match_seconds={request.against}"]
+    budget = ["budget=match_seconds", f"budget.match_seconds={request.reference}"]
     budget += [] if request.epochs is None else [f"budget.reference_epochs={request.epochs}"]
     words = (*overrides, *budget)
     question = Question(
@@ -124,7 +141,9 @@ def answer(request: VersusRequest, overrides: Sequence[str]) -> Comparison:
     if request.equal_epochs:
         for task, ids in trained.items():
             seeds = comparison.facts["seeds"][: len(ids["ours"])]
-            ids["equal_epochs"] = _for_as_many_epochs(comparison, task).train(seeds)
+            side = SIDES[request.reference == request.optimizer]  # the other one has its epochs
+            made = _for_as_many_epochs(comparison, task, side)
+            ids[f"{side}_equal_epochs"] = made.train(seeds)
         results = _look(comparison, trained)
     return comparison
 
@@ -171,20 +190,20 @@ def _series(comparison: Comparison) -> dict[str, dict[str, Series]]:
     }
 
 
-def _for_as_many_epochs(comparison: Comparison, task: str) -> Series:
-    """Give the method the epochs of the other one in place of its time."""
+def _for_as_many_epochs(comparison: Comparison, task: str, side: str) -> Series:
+    """Give a method the epochs of the other one in place of its time."""
     question = comparison.question
-    reference = question.config(task, "theirs").budget
+    reference = question.config(task, side).budget
     amount = f"epochs={reference['reference_epochs']}"
     if reference.get("reference_steps"):
         amount = f"steps={reference['reference_steps']}"
     others = [one for one in question.overrides if not one.startswith("budget")]
     kind = amount.partition("=")[0]
     return Series(
-        question.optimizer,
+        question.names[side],
         task,
         [*others, f"budget={kind}", f"budget.{amount}"],
-        comparison.facts["frozen"][task]["ours"],
+        comparison.facts["frozen"][task][side],
         comparison.folder / task / "equal_epochs",
     )
 

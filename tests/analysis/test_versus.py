@@ -135,7 +135,7 @@ def test_speed_up_and_cost_are_ratios_of_seconds():
 
 def test_as_many_epochs_are_told_without_a_verdict():
     theirs = runs(np.full(3, 90.0))
-    told = decided(runs(90 + SPREAD[:3]), theirs, equal_epochs=runs(np.full(3, 99.0)))
+    told = decided(runs(90 + SPREAD[:3]), theirs, ours_equal_epochs=runs(np.full(3, 99.0)))
     assert told["equal_epochs"] == {"n": 3, "ours": 99.0, "theirs": 90.0}
     assert told["verdict"] == UNDECIDED
 

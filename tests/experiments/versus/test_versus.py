@@ -34,6 +34,10 @@ PAIR = ["optimizer=adam", "against=sgd", "task=digits"]
             [*PAIR, "task=digits,digits"],
             "Invalid task: 'digits,digits'. Each may stand there once.",
         ),
+        (
+            ["optimizer=torch.optim.NAdam", "against=torch.optim.Adagrad", "task=digits"],
+            "Invalid against: 'torch.optim.Adagrad'. One of the two must be a name in conf/",
+        ),
         ([*PAIR, "trials=2"], "Invalid trials: 2. Must be an even number >= 4."),
         ([*PAIR, "trials=7"], "Invalid trials: 7. Must be an even number >= 4."),
         ([*PAIR, "seeds=1,2"], "Invalid seeds: 1. Must be >= 1000"),
@@ -169,6 +173,14 @@ def test_equals_in_tuning_give_the_other_one_the_trials_again(stage, tmp_path):
     assert made.tuned[-1] == ("sgd", "digits", 16, True)
 
 
+def test_an_installed_class_on_either_side_has_the_time_of_the_one_in_conf(stage, tmp_path):
+    made = stage({"digits": {3: "better"}}, {"torch.optim.NAdam": 1.0, "sgd": 2.0})
+    for ours, theirs in (("torch.optim.NAdam", "sgd"), ("sgd", "torch.optim.NAdam")):
+        words = [f"optimizer={ours}", f"against={theirs}", "task=digits", "epochs=3"]
+        assert exit_code("versus", *words, f"runs_dir={tmp_path}") == 0
+        assert made.trained[-1][:3] == ("torch.optim.NAdam", "digits", "epochs")
+
+
 @pytest.mark.parametrize("word", ["--json", "json=true"])
 def test_json_is_all_that_is_on_standard_output(word, stage, tmp_path, capfd):
     stage({"digits": {3: "better"}})
@@ -194,13 +206,13 @@ def test_for_real_from_the_tuning_to_the_sentence(tmp_path):
     runs, broken = load_runs(tmp_path / "runs")
     assert broken == []
     by_id = {run.run_id: run for run in runs}
-    for side, name in (("ours", "sgd"), ("theirs", "adam"), ("equal_epochs", "sgd")):
+    for side, name in (("ours", "sgd"), ("theirs", "adam"), ("ours_equal_epochs", "sgd")):
         found = [by_id[one] for one in facts["runs"]["digits"][side]]
         assert [run.identity["seed"] for run in found] == list(range(one["n"]))
         assert {run.identity["optimizer"] for run in found} == {name}
         lr = frozen["theirs" if side == "theirs" else "ours"]["hyperparameters"]["lr"]
         assert {run.identity["hyperparameters"]["lr"] for run in found} == {lr}
-        kind = "1 epoch" if side == "equal_epochs" else "time of 1 epoch of adam"
+        kind = "1 epoch" if side.endswith("epochs") else "time of 1 epoch of adam"
         assert {run.identity["budget"] for run in found} == {kind}
         config = yaml.safe_load((found[0].path / "config.yaml").read_text())
         assert config["tuning"]["chosen"] == {"lr": lr}
