@@ -24,6 +24,9 @@ from experiments.system.log import show_log
 
 T = TypeVar("T")
 
+AS_JSON = ("--json", "json=true")
+"""The two ways to ask for JSON in place of text."""
+
 _KINDS = {
     int: "a whole number",
     float: "a number",
@@ -79,8 +82,8 @@ def parse(words: Sequence[str], options: type[T], *, further: bool = False) -> t
     found: dict[str, Any] = {}
     others: list[str] = []
     for word in words:
-        if word == "--json" and "json" in known:
-            word = "json=true"
+        if word == AS_JSON[0] and "json" in known:
+            word = AS_JSON[1]
         key, equals, value = word.partition("=")
         if key in known and equals:
             text = _unquoted(value)

@@ -2,19 +2,22 @@
 
 It composes every job and reads the records; nothing is written, trained or loaded. What it prints
 fits a screen: totals, then a row a method and task, or a row a method where they are too many;
-``each=true`` lists every run.
+``each=true`` lists every run. ``json=true``, or ``--json``, tells all of it to a program.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.config import commandline, compose, grids, named
+from experiments.config.arguments import AS_JSON
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.records.schema import FAULTS, Run
 from experiments.records.states import RunState, run_states
+from experiments.records.strict_json import dumps
 from experiments.sweep import estimate, plan_table
 from experiments.sweep.estimate import RunCost
 from experiments.sweep.plan_table import EACH, Job, duration
@@ -44,8 +47,11 @@ class Plan:
 
 def main(words: Sequence[str]) -> int:
     """Print how many of the jobs are done, and what the others will take."""
-    found = plan([word for word in words if word not in ("-m", "--multirun", EACH)])
-    say(*report(found), *(each(found) if EACH in words else ()))
+    found = plan([word for word in words if word not in ("-m", "--multirun", EACH, *AS_JSON)])
+    if not set(AS_JSON).isdisjoint(words):
+        say(dumps(facts(found)))
+    else:
+        say(*report(found), *(each(found) if EACH in words else ()))
     return 0
 
 
@@ -106,6 +112,42 @@ def report(found: Plan) -> Iterator[str]:
         yield _disk(open_jobs, found.known, found.side_by_side)
     yield from plan_table.lines(found.jobs, seconds, found.known)
     yield from _sources(open_jobs, found)
+
+
+def facts(found: Plan) -> dict[str, Any]:
+    """Give the plan as plain values; what is not known is null."""
+    rows: list[dict[str, Any]] = []
+    for job in found.jobs:
+        cost = found.known.get(estimate.setting(job.config))
+        left = estimate.seconds_left(job.config, job.run, found.known) if job.is_open else 0.0
+        rows.append(
+            {
+                "run_id": job.run_id,
+                "state": job.state,
+                "is_to_run": job.is_open,
+                "task": job.config.task.name,
+                "model": job.config.model.name,
+                "optimizer": job.config.optimizer.name,
+                "control": job.config.control,
+                "seed": job.config.seed,
+                "overrides": list(job.varied),
+                "seconds": left,
+                "seconds_per_step": cost and cost.seconds_per_step,
+                "source": cost and cost.source,
+            }
+        )
+    times = [row["seconds"] for row in rows if row["is_to_run"]]
+    certain = [one for one in times if one is not None]
+    return {
+        "runs_dir": str(found.runs_dir),
+        "jobs": found.side_by_side,
+        "to_run": len(times),
+        "states": dict(Counter(job.state for job in found.jobs)),
+        "seconds": sum(certain),
+        "seconds_side_by_side": estimate.seconds_side_by_side(certain, found.side_by_side),
+        "of_unknown_cost": len(times) - len(certain),
+        "runs": rows,
+    }
 
 
 def each(found: Plan) -> list[str]:

@@ -1,9 +1,13 @@
-"""What has become of the runs in a folder: `python -m experiments status runs_dir=runs`."""
+"""What has become of the runs in a folder: `python -m experiments status runs_dir=runs`.
+
+``json=true``, or ``--json``, tells it to a program.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +15,7 @@ from rich.table import Table
 from experiments.config import arguments, run_config
 from experiments.records.schema import Run
 from experiments.records.states import STATES, RunState, run_states
+from experiments.records.strict_json import dumps
 from experiments.system.output import plain_values, say
 
 _TEXTS = ("ruleset", "budget", "group_id")
@@ -21,12 +26,16 @@ class StatusOptions:
     """Where the runs are."""
 
     runs_dir: Path = Path("runs")
+    json: bool = False
 
 
 def main(words: Sequence[str]) -> int:
     """Print one line a group of seeds, and one for each run that is not done."""
     options, _ = arguments.parse(words, StatusOptions)
     found = list(run_states(options.runs_dir))
+    if options.json:
+        say(dumps(facts(found, options.runs_dir)))
+        return 0
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if not found:
         lacks = "" if options.runs_dir.exists() else ", which is not there"
@@ -40,6 +49,27 @@ def main(words: Sequence[str]) -> int:
     say(summary(found))
     say(*remarks(found))
     return 0
+
+
+def facts(found: Sequence[RunState], runs_dir: Path) -> dict[str, Any]:
+    """Give where each run stands as plain values; of what has no record the names are null."""
+    names = ("task", "model", "optimizer", "control", "seed", *_TEXTS)
+    rows = []
+    for item in found:
+        of = item.run
+        identity = of.identity if of else {}
+        progress = of.progress if of else {}
+        rows.append(
+            {
+                "run_id": item.run_id,
+                "state": item.state,
+                "reason": item.reason,
+                **{name: identity.get(name) for name in names},
+                **{key: progress.get(key) for key in ("step", "total_steps", "train_seconds")},
+            }
+        )
+    states = dict(Counter(item.state for item in found))
+    return {"runs_dir": str(runs_dir), "states": states, "runs": rows}
 
 
 def table(found: Iterable[RunState]) -> list[list[str]]:

@@ -37,7 +37,10 @@ def test_an_unknown_key_is_told_with_the_nearest(verb: str) -> None:
     [
         ([], "error: Missing command. Must be one of: bench, bench_sweep, calibration, "),
         (["statu"], "error: Unknown command: 'statu'. Did you mean: status"),
-        (["status", "runs"], "error: Invalid argument: 'runs'. Must be key=value, of: runs_dir."),
+        (
+            ["status", "runs"],
+            "error: Invalid argument: 'runs'. Must be key=value, of: runs_dir, json.",
+        ),
         (["status", "runs_dir="], "error: Missing value: runs_dir. Give it as runs_dir=<value>."),
         (["status", 'runs_dir=""'], "error: Missing value: runs_dir."),
         (["data", "task="], "error: Missing value: task."),

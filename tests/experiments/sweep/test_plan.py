@@ -1,5 +1,7 @@
 """A plan against records written by hand, whose costs are plain numbers."""
 
+import json
+
 import pytest
 
 from experiments.config import commandline, grids
@@ -301,3 +303,21 @@ def test_jobs_below_one_are_refused(tmp_path):
 def test_jobs_that_joblib_counts_from_the_cores_are_planned(tmp_path):
     given = [f"runs_dir={tmp_path}", "launcher=joblib", "hydra.launcher.n_jobs=-1"]
     assert plan.plan(given).side_by_side == cores.cores()
+
+
+@pytest.mark.parametrize("word", ["--json", "json=true"])
+def test_a_program_is_told_the_same(word, overrides, write, capsys):
+    """One of four is done, at two seconds a step, and one a quarter done."""
+    write("adam", 0, "done")
+    write("adam", 1, "interrupted", step=500)
+    assert exit_code("plan", *overrides, word) == 0
+    told = json.loads(capsys.readouterr().out)
+    runs = {(run["optimizer"], run["seed"]): run for run in told["runs"]}
+    assert [runs["adam", seed]["state"] for seed in (0, 1)] == ["done", "interrupted"]
+    assert (runs["adam", 0]["is_to_run"], runs["adam", 0]["seconds"]) == (False, 0.0)
+    assert runs["adam", 1]["seconds"] == pytest.approx(3000.0)
+    assert (told["to_run"], told["jobs"]) == (3, 1)
+    assert told["states"] == {"done": 1, "interrupted": 1, "to do": 2}
+    known = [run["seconds"] for run in told["runs"] if run["seconds"] is not None]
+    assert told["seconds"] == pytest.approx(sum(known))
+    assert told["of_unknown_cost"] == 4 - len(known)

@@ -1,5 +1,6 @@
 """Where runs stand, from records written by hand; a lock is held by a living process or by none."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,21 @@ def test_a_lock_outlives_no_process(tmp_path, write):
         process.kill()
         process.wait()
         assert states(tmp_path) == {"run": "stale"}
+
+
+@pytest.mark.parametrize("word", ["--json", "json=true"])
+def test_a_program_is_told_the_same(word, tmp_path, write, capsys):
+    write("a" * 12, "done", 0)
+    write("b" * 12, "failed", 1, "no\x1bway")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "status.json").write_text("{")
+    assert exit_code("status", f"runs_dir={tmp_path}", word) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["states"] == {"done": 1, "failed": 1, "broken": 1}
+    runs = {run["run_id"]: run for run in told["runs"]}
+    assert runs["b" * 12]["reason"] == "no\x1bway"
+    assert (runs["a" * 12]["optimizer"], runs["a" * 12]["seed"]) == ("adam", 0)
+    assert (runs["c"]["state"], runs["c"]["task"]) == ("broken", None)
 
 
 def test_groups_that_differ_have_lines_of_their_own(tmp_path, write):
