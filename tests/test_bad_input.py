@@ -131,6 +131,7 @@ VALUES = {
     "threads=x": r"Invalid threads: 'x'\. Must be a whole number >= 1, or null",
     "jobs=0": r"Invalid jobs: 0\. Must be a whole number >= 1",
     "jobs=x": r"Invalid jobs: 'x'\. Must be a whole number",
+    "runs_per_job=0": r"Invalid runs_per_job: 0\. Must be a whole number >= 1",
     "processes=0": r"Invalid processes: 0\. Must be a whole number >= 1",
     "memory_limit_gb=0": r"Invalid memory_limit_gb: 0\. Must be a number > 0, or null",
     "memory_limit_gb=nan": r"Invalid memory_limit_gb: nan\. Must be a number > 0, or null",

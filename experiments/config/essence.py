@@ -29,6 +29,7 @@ NOT_HASHED = (
     "tuning",
     "origin",
     "jobs",
+    "runs_per_job",
     "processes",
     "fail_fast",
     "deterministic",

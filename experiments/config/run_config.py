@@ -56,6 +56,7 @@ class RunConfig:
     evaluate_test: bool = True
     threads: int | None = None
     jobs: int = 1
+    runs_per_job: int = 1
     fresh: bool = False
     processes: int = 1
     memory_limit_gb: float | None = None

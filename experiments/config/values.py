@@ -91,7 +91,7 @@ def check_kinds(config: Values, *, like: Values) -> None:
 
 
 def _check_resources(config: Values) -> None:
-    for key in ("jobs", "processes"):
+    for key in ("jobs", "runs_per_job", "processes"):
         if config[key] < 1:
             raise UserError(f"Invalid {key}: {config[key]}. Must be a whole number >= 1.")
     memory = config["memory_limit_gb"]

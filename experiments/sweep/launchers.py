@@ -1,7 +1,7 @@
 """Which launcher of Hydra runs the jobs of a sweep, and how it is handed jobs that are composed.
 
 A launcher composes each job anew, in the process that runs it. Here the configs lie in the sweep's
-folder, as they were checked: a launcher is told their numbers, and "composes" a job to its number.
+folder, as they were checked: a launcher is told their numbers, and "composes" a job to these.
 """
 
 import importlib.util
@@ -14,6 +14,7 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -22,11 +23,13 @@ from experiments.config.compositions import compose_job
 from experiments.config.run_config import RunConfig
 from experiments.config.suite_keys import KEYS
 from experiments.errors import UserError
+from experiments.sweep import ray_launcher, submitit_launcher
+from experiments.sweep.sweep import Jobs
 from experiments.system.cores import side_by_side
 
 # Hydra instantiates plugins of this package alone; the class is registered under such a name.
 _RAY = "hydra_plugins.ray_launcher.RayLauncher"
-_NUMBER = "number"
+_NUMBERS = "numbers"
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,12 @@ class LauncherTraits:
 
 
 def register() -> None:
-    """Make the launcher for Ray known to Hydra, as ``hydra/launcher=ray``."""
-    from experiments.sweep.ray_launcher import RayLauncher
-
-    Plugins.instance().class_name_to_class[_RAY] = RayLauncher
-    ConfigStore.instance().store(
-        group="hydra/launcher", name="ray", node={"_target_": _RAY, "n_jobs": 1}
-    )
+    """Make known to Hydra that for Ray, as ``hydra/launcher=ray``, and ours for submitit's."""
+    known = Plugins.instance().class_name_to_class
+    known[_RAY] = ray_launcher.RayLauncher
+    node = {"_target_": _RAY, "n_jobs": 1}
+    ConfigStore.instance().store(group="hydra/launcher", name="ray", node=node)
+    known.update(submitit_launcher.PLACES)
 
 
 def compose(overrides: list[str]) -> DictConfig:
@@ -86,50 +88,57 @@ def traits(config: DictConfig) -> LauncherTraits:
     return LauncherTraits(parallel=1, shows_jobs=True, here=True)
 
 
-def launch(config: DictConfig, job: Callable[[int], None], numbers: Sequence[int]) -> None:
+def launch(config: DictConfig, run: Callable[[Sequence[int]], None], jobs: Jobs) -> Jobs:
     """Run jobs by the launcher of a config, to the end of the last.
 
     Args:
         config: See ``compose``.
-        job: Is called with each number, in whatever process; it must be one that can be pickled.
-        numbers: Those of the jobs, one at least.
+        run: Is called with each of ``jobs``, in whatever process; it must be one that can be
+            pickled.
+        jobs: One at least.
+
+    Returns:
+        The jobs that died.
     """
     plugins = Plugins.instance()
     callbacks = Callbacks(config)
     callbacks.on_multirun_start(config=config, config_name=None)
     context = HydraContext(cast("ConfigLoader", _Numbers()), callbacks)
-    called = _Called(job)
+    called = _Called(run)
     launcher = plugins.instantiate_launcher(
         hydra_context=context, task_function=called, config=config
     )
     # What a run is made of is not for the launcher, which copies it for each job.
     rest = OmegaConf.masked_copy(config, [str(key) for key in config if key not in KEYS])
     launcher.setup(hydra_context=context, task_function=called, config=rest)
-    launcher.launch([[f"{_NUMBER}={number}"] for number in numbers], 0)
+    texts = ["+".join(map(str, numbers)) for numbers in jobs]
+    results = launcher.launch([[f"{_NUMBERS}={text}"] for text in texts], 0)
     callbacks.on_multirun_end(config=config, config_name=None)
+    ends = zip(jobs, results, strict=True)
+    return [numbers for numbers, result in ends if result.status == JobStatus.UNKNOWN]
 
 
 class _Numbers:
-    """Stands for Hydra's loader of configs: the config of a job is its number."""
+    """Stands for Hydra's loader of configs: the config of a job is the numbers of its runs."""
 
     def load_sweep_config(
         self, master_config: DictConfig, sweep_overrides: Sequence[str]
     ) -> DictConfig:
         config = master_config.copy()
         with open_dict(config):
-            config[_NUMBER] = int(sweep_overrides[0].partition("=")[2])
+            config[_NUMBERS] = [int(n) for n in sweep_overrides[0].partition("=")[2].split("+")]
             config.hydra.overrides.task = list(sweep_overrides)
         return config
 
 
 @dataclass(frozen=True)
 class _Called:
-    """What a launcher calls: the job, by its number."""
+    """What a launcher calls: the job, by the numbers of its runs."""
 
-    job: Callable[[int], None]
+    run: Callable[[Sequence[int]], None]
 
     def __call__(self, config: Any) -> None:
-        self.job(config[_NUMBER])
+        self.run(list(config[_NUMBERS]))
 
 
 def check_single(config: RunConfig) -> None:

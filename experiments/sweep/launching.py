@@ -35,7 +35,7 @@ def launch(overrides: list[str]) -> int:
         code = sweep.run(
             led,
             _traced(jobs),
-            lambda numbers: launchers.launch(config, _Run(led), numbers),
+            lambda jobs: launchers.launch(config, _Runs(led), jobs),
             done={number for number, job in enumerate(jobs) if job.is_done},
             shown=traits.shows_jobs,
         )
@@ -80,15 +80,21 @@ def _prepared(
 
 
 @dataclass(frozen=True)
-class _Run:
-    """The job that a launcher runs; it travels to the process in which it is called."""
+class _Runs:
+    """A job of a launcher: runs, one after another; it travels to the process that executes it."""
 
     sweep: Sweep
 
-    def __call__(self, number: int) -> None:
+    def __call__(self, numbers: Sequence[int]) -> None:
+        shared = SweepFolder(self.sweep.folder)
         try:
-            config = RunConfig.of(SweepFolder(self.sweep.folder).planned(number))
-            sweep.execute_job(config, self.sweep, number=number)
+            ended = shared.outcomes()  # of an earlier attempt, where the job was queued again
+            for number in numbers:
+                if number in ended and ended[number].status != "interrupted":
+                    continue
+                config = RunConfig.of(shared.planned(number))
+                if not sweep.execute_job(config, self.sweep, number=number):
+                    return
         except OSError as error:  # of the sweep's own folder; Hydra would show where it was raised
             line = refusal(error)
             if line is None:

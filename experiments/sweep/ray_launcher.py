@@ -54,7 +54,7 @@ class RayLauncher(Launcher):
             initial_job_idx: Number of the first.
 
         Returns:
-            One result a job, in order; that of a job whose process died is its error.
+            One result a job, in order; the status of a job that died is unknown.
         """
         assert self.config is not None
         os.environ.update({key: os.environ.get(key, value) for key, value in _SETTINGS.items()})
@@ -92,7 +92,7 @@ def _result(ray: Any, reference: Any) -> JobReturn:
     try:
         result: JobReturn = ray.get(reference)
     except ray.exceptions.RayError as error:
-        result = JobReturn(status=JobStatus.FAILED)
+        result = JobReturn(status=JobStatus.UNKNOWN)
         result.return_value = error
     return result
 

@@ -8,11 +8,11 @@ import contextlib
 import os
 import signal
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
@@ -27,6 +27,10 @@ from experiments.system.output import say
 
 SWEEPS = ".sweeps"
 FAIL_FAST = "fail_fast"
+_MOST_DEATHS = 2  # jobs that may die at a run, before it is left for whoever asks again
+
+Jobs = Sequence[Sequence[int]]
+"""Of a launcher: the numbers of the runs that each executes, one after another."""
 
 
 @dataclass(frozen=True)
@@ -61,17 +65,20 @@ class Sweep:
         return cls(folder, size, parallel, devices, os.getpid())
 
 
-def execute_job(config: RunConfig, sweep: Sweep, *, number: int) -> None:
+def execute_job(config: RunConfig, sweep: Sweep, *, number: int) -> bool:
     """Run one config of a sweep in a child process, unless nothing is left to do for it.
 
     Args:
         config: The resolved config.
         sweep: The sweep that it belongs to.
-        number: Index of the job in the sweep, from 0.
+        number: Index of the run in the sweep, from 0.
+
+    Returns:
+        Whether this process may go on with another run: it, or the sweep, was not told to stop.
     """
     shared = SweepFolder(sweep.folder)
     if shared.stop_cause() is not None:
-        return
+        return False
     position = f"run {number + 1}/{sweep.size}"
     folder = RunFolder(config.runs_dir, config.run_id)
     label = config.label
@@ -86,13 +93,13 @@ def execute_job(config: RunConfig, sweep: Sweep, *, number: int) -> None:
     except UserError as error:
         display.line(f"error: {error}")
         _note(shared, config, number, Outcome(folder.run_id, label, "failed", str(error)))
-        return
+        return True
     if earlier is not None:
         _note(shared, config, number, Outcome(folder.run_id, label, *earlier, skipped=True))
-        return
+        return True
     with _place(shared, sweep) as place, _listening(shared, sweep) as received:
         if place is None:
-            return
+            return False
         own, environment = share(config, sweep, place)
         environment[log.PROGRESS_VARIABLE] = str(shared.progress_file(number))
 
@@ -117,6 +124,7 @@ def execute_job(config: RunConfig, sweep: Sweep, *, number: int) -> None:
         _note(shared, config, number, outcome)
     if sweep.parallel is not None and not shared.leader_lives():
         os._exit(1)  # nobody waits for this process, and a worker of joblib would stay for minutes
+    return not received
 
 
 def _note(shared: SweepFolder, config: RunConfig, number: int, outcome: Outcome) -> None:
@@ -181,7 +189,7 @@ def share(config: RunConfig, sweep: Sweep, place: int) -> tuple[RunConfig, dict[
 def run(
     sweep: Sweep,
     configs: Sequence[RunConfig],
-    launch: Callable[[Sequence[int]], Any],
+    launch: Callable[[Jobs], Jobs],
     *,
     done: Collection[int] = (),
     shown: bool = True,
@@ -190,9 +198,10 @@ def run(
 
     Args:
         sweep: The sweep.
-        configs: The config of each job; all have the same runs folder.
-        launch: Starts the jobs of these numbers, which call ``execute_job``, in any process.
-        done: The numbers of jobs of which nothing is left to do.
+        configs: The config of each run; all have the same runs folder.
+        launch: Executes jobs, which call ``execute_job`` for their numbers in any process; gives
+            those that died.
+        done: The numbers of runs of which nothing is left to do.
         shown: Whether what the jobs print comes to this terminal.
 
     Returns:
@@ -213,7 +222,7 @@ def run(
                 shared.plan(number, config.values)
         try:
             if numbers := [number for number in range(size) if number not in done]:
-                launch(numbers)
+                _launch(shared, numbers, configs[0].runs_per_job, launch)
             whole = True
         except KeyboardInterrupt:
             shared.stop(signal.SIGINT.name)
@@ -230,6 +239,22 @@ def run(
     if cause is not None and cause != FAIL_FAST:
         return EXIT_CODES["interrupted"]
     return 0 if len(outcomes) == size and all(o.status == "done" for o in outcomes.values()) else 1
+
+
+def _launch(
+    shared: SweepFolder, numbers: list[int], size: int, launch: Callable[[Jobs], Jobs]
+) -> None:
+    """Launch runs in jobs of ``size``, and again those that a job left when it died."""
+    deaths: Counter[int] = Counter()
+    while numbers and shared.stop_cause() is None:
+        dead = launch([numbers[at : at + size] for at in range(0, len(numbers), size)])
+        ended, numbers = shared.outcomes(), []
+        for job in dead:
+            left = [n for n in job if n not in ended or ended[n].status == "interrupted"]
+            deaths.update(left[:1])  # the one that was under way
+            numbers += [number for number in left if deaths[number] < _MOST_DEATHS]
+        if numbers:
+            say(f"note: {len(dead)} jobs died; {len(numbers)} runs are launched again", error=True)
 
 
 def _stopper(shared: SweepFolder) -> signals.Handler:

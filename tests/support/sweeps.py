@@ -1,5 +1,6 @@
 """Sweeps as a user starts them, for the tests: commands, waits, and what the records say."""
 
+import json
 import os
 import subprocess
 import sys
@@ -60,6 +61,16 @@ def statuses(runs: Path) -> list[str]:
     return sorted(run.status for run in load_runs(runs)[0])
 
 
+def finished(runs: Path) -> dict[str, tuple[int, bytes]]:
+    """The last change and the content of each done run's status; a second run would change them."""
+    files = {}
+    for path in runs.glob("*/status.json"):
+        content = path.read_bytes()
+        if json.loads(content)["status"] == "done":
+            files[path.parent.name] = (path.stat().st_mtime_ns, content)
+    return files
+
+
 def row_count(runs: Path) -> int:
     return sum(len(path.read_text().splitlines()) for path in runs.glob("*/metrics.jsonl"))
 
@@ -98,5 +109,5 @@ def children_of(runs: Path) -> list[int]:
 
 def kin(pid: int) -> list[int]:
     """The children of a process."""
-    listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=True)
+    listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
     return [int(line) for line in listed.stdout.split()]

@@ -4,7 +4,6 @@ It prints the counts of as many kills as asked for, in the folder ``tests/experi
 `ADAFISHER_KILLS=50 .venv/bin/python -m pytest -s -m slow test_kill_harness.py`.
 """
 
-import json
 import math
 import os
 import random
@@ -15,7 +14,15 @@ from pathlib import Path
 import pytest
 
 from experiments.records.schema import load_runs
-from tests.support.sweeps import LAUNCHERS, children_of, measurements, row_count, start, sweep
+from tests.support.sweeps import (
+    LAUNCHERS,
+    children_of,
+    finished,
+    measurements,
+    row_count,
+    start,
+    sweep,
+)
 
 KILLS = int(os.environ.get("ADAFISHER_KILLS", "3"))
 RUNS = 12
@@ -38,16 +45,6 @@ def unbroken(tmp_path_factory):
     assert len(found) == RUNS
     assert all(len(rows) >= 5 for rows in found.values())
     return found, time.monotonic() - began
-
-
-def finished(runs: Path) -> dict[str, tuple[int, bytes]]:
-    """The last change and the content of each done run's status; a second run would change them."""
-    files = {}
-    for path in runs.glob("*/status.json"):
-        content = path.read_bytes()
-        if json.loads(content)["status"] == "done":
-            files[path.parent.name] = (path.stat().st_mtime_ns, content)
-    return files
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "local", "ray"])

@@ -40,35 +40,39 @@ def calls(home: Path, name: str) -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_an_array_whose_jobs_are_preempted_and_queued_again(tmp_path, cluster):
+@pytest.mark.parametrize(("runs_per_job", "jobs"), [(1, 3), (2, 2)])
+def test_an_array_whose_jobs_are_preempted_and_queued_again(tmp_path, cluster, runs_per_job, jobs):
     alone = tmp_path / "alone"
     assert sweep(alone, *LONG).returncode == 0
     runs = tmp_path / "runs"
     process = subprocess.Popen(
-        command(runs, *LONG, *SLURM), cwd=ROOT, stderr=subprocess.PIPE, text=True
+        command(runs, *LONG, *SLURM, f"runs_per_job={runs_per_job}"),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    wait_until(lambda: len(list(runs.glob("*/metrics.jsonl"))) == 3, process)
+    wait_until(lambda: len(list(runs.glob("*/metrics.jsonl"))) >= jobs, process)
     script = (cluster / "job.sh").read_text()
     flags = dict(re.findall(r"#SBATCH --([\w-]+)=?(.*)", script))
-    assert flags["array"] == "0-2%2"
+    assert flags["array"] == f"0-{jobs - 1}%2"
     assert flags["partition"] == "gpu"
     assert flags["signal"] == "USR2@120"
     assert flags["time"] == "240"
     assert flags["requeue"] == ""
     assert flags["nodes"] == "1"
     time.sleep(0.5)
-    jobs = subprocess.run(
+    listed = subprocess.run(
         ["pgrep", "-f", f"submitit.core._submit {runs}"], capture_output=True, text=True, check=True
     )
-    for pid in map(int, jobs.stdout.split()):
+    for pid in map(int, listed.stdout.split()):
         if b"_submit" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[3]:
             os.kill(pid, signal.SIGUSR2)
     _, told = process.communicate(timeout=240)
     assert process.returncode == 0, told
-    assert "sweep of 3: 3 done" in told
+    assert "sweep of 3: 3 done (0 from before)" in told
     assert statuses(runs) == ["done"] * 3
     assert measurements(runs) == measurements(alone)
-    assert len(calls(cluster, "scontrol")) == 3
+    assert len(calls(cluster, "scontrol")) == jobs
     assert len(calls(cluster, "sbatch")) == 1
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from experiments.records.schema import load_runs
 from experiments.records.store import RunFolder
 from experiments.records.tables import IDENTITY
 from experiments.sweep import supervision
-from experiments.sweep.sweep import Sweep, execute_job, run
+from experiments.sweep.sweep import Jobs, Sweep, execute_job, run
 from tests.support.sweeps import (
     ROOT,
     children_of,
@@ -90,9 +89,10 @@ def test_to_fail_fast_a_failure_of_an_earlier_sweep_counts(make_config, monkeypa
 
         asked = Sweep.of(configs[0], size=2, parallel=1)
 
-        def launch(numbers: Sequence[int]) -> None:
-            for number in numbers:
+        def launch(jobs: Jobs) -> Jobs:
+            for (number,) in jobs:
                 execute_job(configs[number], asked, number=number)
+            return []
 
         return run(asked, configs, launch)
 
