@@ -162,6 +162,7 @@ HYDRAS = {
     "+hydra.sweeper.params.seed='0,1'": r"Invalid argument: .*A sweep is typed as key=a,b with -m",
     "hydra/sweeper=basic": r"Invalid argument: .*A sweep is typed as key=a,b with -m",
     "hydra/launcher=nope": r".*hydra/launcher/nope",
+    "launcher.nope=1": r"Unknown key: 'launcher\.nope'\. Did you mean: launcher",
 }
 # What a run is tried out for before it starts, beyond its composition.
 TRIED = {

@@ -54,6 +54,7 @@ def normalise(overrides: list[str]) -> list[str]:
     """Expand ``optimizer=all``, ``task=all`` and ``here``; of a repeated override keep the last.
 
     What is typed in place of a name in ``conf/`` is labelled, see ``named.py``.
+    What is set of a launcher has its place in Hydra's own part of the config.
 
     Raises:
         UserError: If what is typed for a group has no names, or Hydra's sweeper is set by hand.
@@ -61,6 +62,8 @@ def normalise(overrides: list[str]) -> list[str]:
     Example:
         >>> normalise(["seed=0", "ruleset=tuned", "seed=1"])
         ['seed=1', 'ruleset=tuned']
+        >>> normalise(["launcher=ray", "launcher.address=auto"])
+        ['launcher=ray', 'hydra.launcher.address=auto']
     """
     parsed: dict[str, str] = {}
     beside = any("hydra.searchpath" in item for item in overrides)
@@ -84,6 +87,8 @@ def normalise(overrides: list[str]) -> list[str]:
             )
         if "@" in name:
             raise UserError(f"Invalid argument: {override!r}. A group has one place: leave @ out.")
+        if key.startswith("launcher."):
+            key, override = f"hydra.{key}", f"hydra.{override}"
         if key in GROUPS_WITH_ALL and value == ALL:
             override = f"{key}={','.join(choices(key))}"
         parsed[key] = override

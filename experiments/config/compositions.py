@@ -201,7 +201,9 @@ def compose_job(job: Sequence[str]) -> DictConfig:
         except ConfigCompositionException as error:
             if _UNKNOWN_KEY.search(str(error)) is None:
                 raise
-            raise _unknown_key(error, of(only_groups(job)).files) from error
+            launcher = compose_job(only_groups(job)).hydra.launcher
+            files = of(only_groups(job)).files
+            raise _unknown_key(error, {**files, "launcher": dict(launcher)}) from error
         mode = config.hydra.mode
     if mode is not None:
         raise UserError(
@@ -234,6 +236,7 @@ def _unknown_key(error: ConfigCompositionException, files: Config) -> Exception:
     if found is None:
         return error
     key = found[1].partition("@")[0]
+    key = key.removeprefix("hydra.") if key.startswith("hydra.launcher.") else key  # as typed
     known = [*commandline.GROUPS, *(one for one, _ in values.leaves(files))]
     if any(f"{one}.".startswith(f"{key}.") for one in known):
         text = f"Invalid {key}: it has none of the keys that are typed for it; + adds one."

@@ -40,18 +40,20 @@ class LauncherTraits:
         parallel: How many share this machine; None: a scheduler gives each job its own part.
         shows_jobs: Whether what they print comes to this terminal.
         here: Whether they run in the process that leads the sweep.
+        cores_each: Of a run, where it has a part of a machine and no scheduler holds it to that.
     """
 
     parallel: int | None
     shows_jobs: bool
     here: bool = False
+    cores_each: int | None = None
 
 
 def register() -> None:
     """Make known to Hydra that for Ray, as ``hydra/launcher=ray``, and ours for submitit's."""
     known = Plugins.instance().class_name_to_class
     known[_RAY] = ray_launcher.RayLauncher
-    node = {"_target_": _RAY, "n_jobs": 1}
+    node = {"_target_": _RAY, "n_jobs": 1, **ray_launcher.DEFAULTS}
     ConfigStore.instance().store(group="hydra/launcher", name="ray", node=node)
     known.update(submitit_launcher.PLACES)
 
@@ -76,8 +78,13 @@ def traits(config: DictConfig) -> LauncherTraits:
         return LauncherTraits(parallel=None, shows_jobs=False)
     if "submitit_folder" in launcher:
         return LauncherTraits(parallel=jobs, shows_jobs=False)
-    if launcher._target_ == _RAY and importlib.util.find_spec("ray") is None:
-        raise UserError("launcher=ray: the package ray is not installed. Use joblib.")
+    if launcher._target_ == _RAY:
+        if importlib.util.find_spec("ray") is None:
+            raise UserError("launcher=ray: the package ray is not installed. Use joblib.")
+        ray_launcher.check(launcher.address, cpus=launcher.cpus, gpus=launcher.gpus)
+        if launcher.address != ray_launcher.LOCAL:
+            each = max(1, int(launcher.cpus))
+            return LauncherTraits(parallel=None, shows_jobs=False, cores_each=each)
     if "n_jobs" in launcher:
         return LauncherTraits(side_by_side(launcher.n_jobs), shows_jobs=launcher._target_ != _RAY)
     if jobs > 1:

@@ -59,7 +59,7 @@ def _prepared(
         nonlocal asked
         tell(f"{job.config.label}: composed")
         if asked is None and not job.is_done:
-            asked = Sweep.of(job.config, size=0, parallel=traits.parallel)
+            asked = _led(job.config, traits)
             if not job.config.fresh:
                 forks.prepare(sweep.share(job.config, asked, 0)[1], str(asked.folder))
 
@@ -75,8 +75,12 @@ def _prepared(
     preflight.check_writable(first.runs_dir)
     tell(f"{first.label}: measuring, where its budget is another method's time")
     calibration.prepare([job.config for job in jobs if not job.is_done], traits.parallel)
-    led = replace(asked or Sweep.of(first, size=0, parallel=traits.parallel), size=len(jobs))
+    led = replace(asked or _led(first, traits), size=len(jobs))
     return config, traits, led, jobs
+
+
+def _led(first: RunConfig, traits: launchers.LauncherTraits) -> Sweep:
+    return Sweep.of(first, size=0, parallel=traits.parallel, cores_each=traits.cores_each)
 
 
 @dataclass(frozen=True)

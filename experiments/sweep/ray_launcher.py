@@ -1,9 +1,14 @@
-"""Hydra's jobs as tasks of a Ray that lives on this machine as long as the sweep does."""
+"""Hydra's jobs as tasks of Ray: of one that lives as long as the sweep does, or of a cluster."""
 
+import contextlib
 import logging
+import math
 import os
+import re
 import signal
-from collections.abc import Sequence
+import socket
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from experiments.errors import UserError, one_line
+from experiments.system.output import say
+
+LOCAL = "local"
+DEFAULTS = {"address": LOCAL, "cpus": 1, "gpus": 0}
 # Nothing is reported to anyone; and a run that takes much memory is no reason to kill the process
 # that watches it.
 _SETTINGS = {
@@ -23,6 +33,75 @@ _SETTINGS = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
 _OBJECT_STORE_BYTES = 80 * 2**20  # what the jobs return is small; Ray's least is 75 MiB
+_OWN: dict[str, Any] = {
+    "num_gpus": 0,
+    "include_dashboard": False,
+    "object_store_memory": _OBJECT_STORE_BYTES,
+    "_node_ip_address": "127.0.0.1",
+}
+_CLUSTER = re.compile(r"auto|[^/\s]+:\d+")
+_PATIENCE_SECONDS = 10  # for the head of a cluster to answer
+_RETRIES = 2  # of a job whose process or node died, at once and elsewhere; what is done stays so
+
+
+def check(address: str, *, cpus: float, gpus: float) -> None:
+    """Refuse a cluster that cannot be joined, and say of one that has no place for a job yet.
+
+    Args:
+        address: ``local``, ``auto`` or that of the cluster's head.
+        cpus: Cores that a job takes of a node of the cluster.
+        gpus: CUDA devices likewise.
+
+    Raises:
+        UserError: If there is no such cluster, or a value is none that it can have.
+    """
+    for name, value, least in (("cpus", cpus, "> 0"), ("gpus", gpus, ">= 0")):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not (0 <= value < math.inf) or (name == "cpus" and value == 0):
+            raise UserError(f"Invalid launcher.{name}: {value!r}. Must be a number {least}.")
+    if address == LOCAL:
+        return
+    if not _CLUSTER.fullmatch(str(address)):
+        raise UserError(f"Invalid launcher.address: {address!r}. Must be local, auto or HOST:PORT.")
+    with _connected(address, jobs=1) as ray:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+        say(
+            f"warning: no node of the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs "
+            "(launcher.cpus, launcher.gpus): the jobs wait for one",
+            error=True,
+        )
+
+
+@contextlib.contextmanager
+def _connected(address: str, *, jobs: int) -> Iterator[Any]:
+    """Start a Ray of our own, with room for so many jobs, or join a cluster; yields the module."""
+    os.environ.update({key: os.environ.get(key, value) for key, value in _SETTINGS.items()})
+    import ray
+
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        if ":" in address:  # Ray itself looks for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=_PATIENCE_SECONDS).close()
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **({"num_cpus": jobs, **_OWN} if address == LOCAL else {}),
+        )
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
+        if address == LOCAL:
+            raise
+        raise UserError(
+            f"Invalid launcher.address: {address!r}. Must be a Ray cluster that runs, with this "
+            f"machine as a node: {one_line(error)}"
+        ) from error
+    try:
+        signal.signal(signal.SIGTERM, handler)  # Ray's own ends the process at once
+        yield ray
+    finally:
+        ray.shutdown()
 
 
 class RayLauncher(Launcher):
@@ -30,10 +109,17 @@ class RayLauncher(Launcher):
 
     Args:
         n_jobs: How many at once.
+        address: See ``check``.
+        cpus: See ``check``.
+        gpus: See ``check``.
     """
 
-    def __init__(self, n_jobs: int) -> None:
-        self.n_jobs = n_jobs
+    def __init__(self, n_jobs: int, address: str, cpus: float, gpus: float) -> None:
+        self.n_jobs, self.address = n_jobs, address
+        # Of one of our own each takes a place; the sweep divides the machine.
+        self.resources = (
+            {"num_cpus": cpus, "num_gpus": gpus} if address != LOCAL else {"num_cpus": 1}
+        )
         self.context: HydraContext | None = None
         self.function: TaskFunction | None = None
         self.config: DictConfig | None = None
@@ -57,35 +143,24 @@ class RayLauncher(Launcher):
             One result a job, in order; the status of a job that died is unknown.
         """
         assert self.config is not None
-        os.environ.update({key: os.environ.get(key, value) for key, value in _SETTINGS.items()})
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-        import ray
-
-        handler = signal.getsignal(signal.SIGTERM)
-        ray.init(
-            address="local",
-            num_cpus=self.n_jobs,
-            num_gpus=0,
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",
-        )
-        try:
-            signal.signal(signal.SIGTERM, handler)  # Ray's own ends the process at once
-            task = ray.remote(num_cpus=1, max_retries=0)(_execute)
+        with _connected(self.address, jobs=self.n_jobs) as ray:
+            options = {"max_retries": _RETRIES, "scheduling_strategy": "SPREAD"}
+            task = ray.remote(**self.resources, **options)(_execute)
             shared = ray.put((self.context, self.config, self.function, Singleton.get_state()))
-            references = [
-                task.remote(shared, list(overrides), initial_job_idx + index)
-                for index, overrides in enumerate(job_overrides)
-            ]
-            waiting = references
-            while waiting:  # by the second: signals are handled in between
-                _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1)
-            return [_result(ray, reference) for reference in references]
-        finally:
-            ray.shutdown()
+            waiting = deque(range(len(job_overrides)))
+            running: dict[Any, int] = {}
+            results: dict[int, JobReturn] = {}
+            while waiting or running:
+                while waiting and len(running) < self.n_jobs:
+                    at = waiting.popleft()
+                    overrides = list(job_overrides[at])
+                    running[task.remote(shared, overrides, initial_job_idx + at)] = at
+                # By the second: signals are handled in between.
+                ended, _ = ray.wait(list(running), timeout=1)
+                for reference in ended:
+                    results[running.pop(reference)] = _result(ray, reference)
+            return [results[at] for at in range(len(job_overrides))]
 
 
 def _result(ray: Any, reference: Any) -> JobReturn:

@@ -43,6 +43,7 @@ class Sweep:
         parallel: How many share this machine; None: a scheduler gives each job its own part.
         devices: CUDA devices to divide.
         leader: Number of the process that was asked for the sweep.
+        cores_each: Of a run, where it has a part of a machine and no scheduler holds it to that.
     """
 
     folder: Path
@@ -50,19 +51,23 @@ class Sweep:
     parallel: int | None
     devices: tuple[str, ...]
     leader: int
+    cores_each: int | None = None
 
     @classmethod
-    def of(cls, first: RunConfig, *, size: int, parallel: int | None) -> "Sweep":
+    def of(
+        cls, first: RunConfig, *, size: int, parallel: int | None, cores_each: int | None = None
+    ) -> "Sweep":
         """Describe a sweep that this process leads.
 
         Args:
             first: The config of one job; all have the same runs folder.
             size: How many jobs there are.
             parallel: As the attribute.
+            cores_each: As the attribute.
         """
         folder = first.runs_dir / SWEEPS / uuid.uuid4().hex[:12]
         devices = cores.cuda_devices() if first.device in ("auto", "cuda") else ()
-        return cls(folder, size, parallel, devices, os.getpid())
+        return cls(folder, size, parallel, devices, os.getpid(), cores_each)
 
 
 def execute_job(config: RunConfig, sweep: Sweep, *, number: int) -> bool:
@@ -174,7 +179,7 @@ def share(config: RunConfig, sweep: Sweep, place: int) -> tuple[RunConfig, dict[
     """Give a run's config and environment at a place, with its share of cores and devices."""
     environment = dict(os.environ)
     jobs = sweep.parallel or 1
-    threads = cores.threads_of(config, jobs)
+    threads = cores.threads_of(config, jobs, given=sweep.cores_each)
     environment |= cores.library_variables(threads, environment)
     if sweep.parallel is not None and sweep.devices:
         # Some launchers hide the devices from their jobs, so the sweep's own knowledge counts.

@@ -42,16 +42,17 @@ class Sized(Protocol):
         """How many train it together."""
 
 
-def threads_of(config: Sized, jobs: int) -> int:
+def threads_of(config: Sized, jobs: int, *, given: int | None = None) -> int:
     """Count the threads of each process of a run: as its config says, or its share of the cores.
 
     Args:
         config: The resolved config.
         jobs: How many runs share the cores.
+        given: Cores that the run has to itself; None: its share of the machine's.
     """
     if config.threads is not None:
         return config.threads
-    return max(1, cores() // (jobs * config.processes))
+    return max(1, (given or cores() // jobs) // config.processes)
 
 
 def library_variables(threads: int, given: Mapping[str, str]) -> dict[str, str]:
