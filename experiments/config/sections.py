@@ -207,6 +207,10 @@ class Batching:
         batch_size: Images or windows of text in a step, of all processes together.
         eval_batch_size: The same in an evaluation.
         evaluations_per_epoch: How often the splits are looked at.
+        drop_last: Whether a last batch that is not full is left out.
+        evaluate_every: Steps from one look to the next, in place of so many an epoch.
+        train_limit: How many samples are trained on, a part that is always the same; None: all.
+        validation_limit: The same of validation.
 
     Raises:
         UserError: If a number is not a positive whole one, or ``drop_last`` neither true nor false.
@@ -216,12 +220,21 @@ class Batching:
     eval_batch_size: int
     evaluations_per_epoch: int
     drop_last: bool = False
+    evaluate_every: int | None = None
+    train_limit: int | None = None
+    validation_limit: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "eval_batch_size", "evaluations_per_epoch"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UserError(f"Invalid task.{name}: {value}. Must be a whole number >= 1.")
+        for name in ("evaluate_every", "train_limit", "validation_limit"):
+            value = getattr(self, name)
+            if value is not None and not (type(value) is int and value >= 1):
+                raise UserError(
+                    f"Invalid task.{name}: {value}. Must be null, or a whole number >= 1."
+                )
         if not isinstance(self.drop_last, bool):
             raise UserError(f"Invalid task.drop_last: {self.drop_last}. Must be true or false.")
 

@@ -20,6 +20,7 @@ GIVEN = ("data_dir", "cache_dir", "tokenization")
 """What the suite hands to a function that has such an argument."""
 SETTINGS: dict[str, Any] = {
     **{"batch_size": 32, "eval_batch_size": 512, "evaluations_per_epoch": 1, "drop_last": False},
+    **{"evaluate_every": None, "train_limit": None, "validation_limit": None},
     **{"epochs": 20, "threads": None},
     **{"model": "own", "budget": "epochs", "schedule": "cosine"},
 }

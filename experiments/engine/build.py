@@ -95,6 +95,7 @@ def build(
         batch_size=batching.batch_size,
         eval_batch_size=batching.eval_batch_size,
         evaluations_per_epoch=batching.evaluations_per_epoch,
+        evaluate_every=batching.evaluate_every,
         steps_per_epoch=steps_per_epoch,
         limits=limits,
         observes_logits=needs.logits,
@@ -171,6 +172,8 @@ def build_task(config: RunConfig) -> Task:
                 "must be a Task, as experiments.tasks.own.task makes."
             )
         task = replace(task, name=config.task.name)
+    batching = config.task.batching
+    task = few_samples.cut(task, train=batching.train_limit, validation=batching.validation_limit)
     task = few_samples.limited(task, config.debug)
     return task if config.evaluate_test else task.without_test()
 

@@ -30,6 +30,7 @@ class Built:
     batch_size: int
     eval_batch_size: int
     evaluations_per_epoch: int
+    evaluate_every: int | None  # steps, in its place
     steps_per_epoch: int
     limits: budget.Limits  # where the run ends
     observes_logits: bool  # the optimizer wants the logits between forward and backward

@@ -238,6 +238,9 @@ class Trainer:
 
     def _evaluates_after(self, step: int) -> bool:
         """Tell whether to evaluate: evenly over each epoch, at its end and at that of the run."""
+        every = self.built.evaluate_every
+        if every is not None:
+            return step % every == 0 or self._is_used_up()
         within = (step - 1) % self.built.steps_per_epoch + 1
         times, length = self.built.evaluations_per_epoch, self.built.steps_per_epoch
         passed = within * times // length > (within - 1) * times // length

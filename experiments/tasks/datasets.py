@@ -13,6 +13,7 @@ from torch.utils.data import (
     IterableDataset,
     RandomSampler,
     SequentialSampler,
+    Subset,
     default_collate,
 )
 
@@ -64,6 +65,10 @@ class DatasetSplit(Split):
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self._dataset)
+
+    def part(self, index: Tensor) -> "DatasetSplit":
+        """Return some of the samples. See ``Split``."""
+        return DatasetSplit(Subset(self._dataset, index.tolist()), self._collate)
 
     def batches(
         self, batch_size: int, *, seed: int | None = None, start: int = 0

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,6 +92,28 @@ class First(Split):
         """
         share = self._samples / len(self._split)
         return {name: share * fact for name, fact in self._split.facts.items()}
+
+
+def cut(task: Task, *, train: int | None, validation: int | None) -> Task:
+    """Leave of train and validation parts that are the same in every run.
+
+    Args:
+        task: Any.
+        train: How many samples to train on; None, or more than there are: all.
+        validation: The same of validation.
+    """
+    if train is None and validation is None:
+        return task
+    return replace(
+        task, train=_part(task.train, train), validation=_part(task.validation, validation)
+    )
+
+
+def _part(split: Split | None, count: int | None) -> Any:
+    if split is None or count is None or count >= len(split):
+        return split
+    order = np.random.RandomState(0).permutation(len(split))  # its stream is kept across releases
+    return split.part(torch.from_numpy(np.sort(order[:count])))
 
 
 def limited(task: Task, debug: Mapping[str, Any] | None) -> Task:

@@ -88,6 +88,15 @@ class ImageSplit(Split):
         if size <= RESIDENT_SHARE * free_bytes(device):
             self.images, self.labels = self.images.to(device), self.labels.to(device)
 
+    def part(self, index: Tensor) -> "ImageSplit":
+        """Return some of the images. See ``Split``."""
+        return ImageSplit(
+            self.images[index],
+            self.labels[index],
+            normalization=self._normalise,
+            augmentation=self._augmentation,
+        )
+
     def batches(
         self, batch_size: int, *, seed: int | None = None, start: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:

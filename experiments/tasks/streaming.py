@@ -149,6 +149,16 @@ class StreamedSplit(Split):
         """Move each batch to ``device`` as bytes, a quarter of what its numbers take."""
         self._device = device
 
+    def part(self, index: Tensor) -> "StreamedSplit":
+        """Return some of the images. See ``Split``."""
+        return StreamedSplit(
+            [os.fsdecode(path) for path in self.paths[index.numpy()]],
+            self.labels[index],
+            normalization=self._normalise,
+            framing=self._framing,
+            workers=self._workers,
+        )
+
     def batches(
         self, batch_size: int, *, seed: int | None = None, start: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:

@@ -55,6 +55,17 @@ class Split(ABC):
         """What a metric has to know of the split besides sums, as how many words it spells."""
         return {}
 
+    def part(self, index: Tensor) -> "Split":
+        """Return some of the samples as a split.
+
+        Args:
+            index: Which, ``[n]``, ascending.
+
+        Raises:
+            UserError: If they cannot be picked.
+        """
+        raise UserError(f"Invalid limit: {len(index)}. A {type(self).__name__} cannot be cut.")
+
     def _index_batches(
         self, batch_size: int, start: int, generator: torch.Generator | None
     ) -> Iterator[Tensor]:

@@ -43,6 +43,11 @@ class TensorSplit(Split):
             lambda part: part.to(device), (self.inputs, self.targets)
         )
 
+    def part(self, index: Tensor) -> "TensorSplit":
+        """Return some of the samples. See ``Split``."""
+        own = (self.inputs, self.targets)
+        return TensorSplit(*mapped(partial(picked, index=index), own))
+
     def batches(
         self, batch_size: int, *, seed: int | None = None, start: int = 0
     ) -> Iterator[tuple[Any, Any]]:

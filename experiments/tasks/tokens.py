@@ -3,6 +3,7 @@
 A stream is int64 ``[T]``; batches are int64 ``[B, context]``, inputs and targets.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 
@@ -44,7 +45,8 @@ class TokenSplit(Split):
                 f"A split has {words} words of {characters} characters after its first token. "
                 "Must have at least 1."
             )
-        self.words, self.characters = words, characters
+        self.words: float = words
+        self.characters: float = characters
         padding = -(len(tokens) - 1) % context
         self.inputs = F.pad(tokens[:-1], (0, padding)).view(-1, context)
         self.targets = F.pad(tokens[1:], (0, padding), value=IGNORE).view(-1, context)
@@ -52,6 +54,14 @@ class TokenSplit(Split):
     def __len__(self) -> int:
         """Return the number of windows."""
         return len(self.inputs)
+
+    def part(self, index: Tensor) -> "TokenSplit":
+        """Return some of the windows; words and characters are counted as if all were alike."""
+        made = copy.copy(self)
+        made.inputs, made.targets = self.inputs[index], self.targets[index]
+        share = len(index) / len(self)
+        made.words, made.characters = share * self.words, share * self.characters
+        return made
 
     def batches(
         self, batch_size: int, *, seed: int | None = None, start: int = 0

@@ -22,7 +22,10 @@ MANNER = 5
 # Not `control`: it takes the steps of the method that it controls, or the two would not pair.
 _SETTING = ("tokenization", "model", "precision", "compile", "channels_last", "deterministic")
 # What leaves the cost of a step as it is.
-_COSTLESS = ("eval_batch_size", "evaluations_per_epoch", "lr", "seed", "workers", "weights_dir")
+_COSTLESS = (
+    *("eval_batch_size", "evaluations_per_epoch", "evaluate_every", "validation_limit"),
+    *("lr", "seed", "workers", "weights_dir"),
+)
 
 
 def path_of(config: RunConfig, runs_dir: Path) -> Path:
