@@ -58,6 +58,7 @@ KEYS: dict[str, dict[str, SuiteKey]] = {
         "form": SuiteKey(str, nullable=True),
         "control": SuiteKey(Mapping, nullable=True),
         "search": SuiteKey(Mapping, {}),
+        "coordinates": SuiteKey(Mapping, {}),
         "nullable": SuiteKey(list, []),
         "signed": SuiteKey(list, []),
         "real": SuiteKey(list, []),

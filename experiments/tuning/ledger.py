@@ -90,7 +90,7 @@ def render(command: str, trials: Sequence[Trial], facts: Mapping[str, Any], *, s
         space: What was searched.
     """
     head = {"ledger": VERSION, "command": command, "tuning": dict(facts)}
-    ordered = sorted(trials, key=lambda trial: [d.position(trial.point[d.key]) for d in space])
+    ordered = sorted(trials, key=lambda trial: [d.order(trial.point[d.key]) for d in space])
     lines = [
         "# Every trial of a tuning, with the best validation result of each seed, in the order of",
         "# `tuning: seeds:`; `score` is that of the worst seed, `loss` their mean validation loss.",

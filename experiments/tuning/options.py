@@ -32,12 +32,19 @@ class TuneOptions:
     startup: int = STARTUP
     pruner: str = "none"
     again: bool = False
+    passes: int = 1
 
     def __post_init__(self) -> None:
         _check_least("trials", self.trials, 1)
         _check_least("startup", self.startup, 0)
         _check_choice("sampler", self.sampler, SAMPLERS)
         _check_choice("pruner", self.pruner, tuple(PRUNERS))
+        _check_least("passes", self.passes, 1)
+        if self.passes > 1 and (self.sampler != "grid" or self.trials % 2):
+            raise UserError(
+                f"Invalid passes: {self.passes}. More than 1 are for sampler=grid and an even "
+                f"number of trials, not for {self.trials} of sampler={self.sampler}."
+            )
         if self.again and (self.sampler != "grid" or self.trials % 2):
             raise UserError(
                 "Invalid again: true. It is for sampler=grid and an even number of trials, not for "

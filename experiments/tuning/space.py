@@ -17,6 +17,9 @@ from experiments.errors import UserError
 Value = float | int | str | bool
 Point = dict[str, Value]
 
+DECAY = 5e-4
+"""Around what weight decay is searched where a method has none by default; the paper's on CIFAR."""
+
 _SCALES = ("log", "linear")
 _KEYS = ("low", "high", "scale", "choices", "source")
 
@@ -61,6 +64,10 @@ class Dimension:
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
+
+    def order(self, value: Any) -> float:
+        """Give what values are sorted by: themselves, or the place of a choice in its list."""
+        return self.position(value) if self.choices else float(value)
 
     def describe(self) -> str:
         """Say it in a few words, as ``lr, log-scaled from 0.001 to 1.0 (3 decades)``."""
@@ -107,6 +114,41 @@ def parse(optimizer: MethodSection) -> list[Dimension]:
                 f"hyperparameter. Known: {', '.join(known)}."
             )
     return [_dimension(key, given, known[key]) for key, given in search.items()]
+
+
+def coordinates(optimizer: MethodSection) -> list[Dimension]:
+    """Read what is searched after the learning rate, one after another.
+
+    Weight decay comes first, then what the YAML names under ``suite: coordinates:``. Where it does
+    not name weight decay, that is searched over three decades around its default, or around
+    ``DECAY`` where the default is none.
+
+    Args:
+        optimizer: The section.
+
+    Raises:
+        UserError: If an entry makes no sense, or is searched already.
+    """
+    named: Mapping[str, Any] = optimizer.suite.get("coordinates") or {}
+    known, decay = optimizer.hyperparameters, "weight_decay"
+    searched = optimizer.suite.get("search") or {}
+    for key in named:
+        if key not in known or key in searched or not _is_number(known[key]):
+            raise UserError(
+                f"Invalid optimizer.suite.coordinates.{key}: must be a number among the arguments "
+                f"of {optimizer.name} that search: has not."
+            )
+    default = known.get(decay)
+    if decay not in named and decay not in searched and _is_number(default):
+        centre, half = default or DECAY, 10**1.5
+        bounds = {"low": _digits(centre / half), "high": _digits(centre * half), "scale": "log"}
+        named = {decay: bounds, **named}
+    order = sorted(named, key=lambda key: key != decay)
+    return [_dimension(key, named[key], float(known[key])) for key in order]
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.2g}")
 
 
 def _dimension(key: str, given: Any, default: Any) -> Dimension:
@@ -174,7 +216,7 @@ def on_edge(space: Space, chosen: Point, tried: Sequence[Point]) -> list[str]:
     """
     found = []
     for dimension in space:
-        if dimension.choices:
+        if dimension.choices or float(chosen[dimension.key]) == 0:  # nothing lies below none
             continue
         values = [float(point[dimension.key]) for point in tried]
         if float(chosen[dimension.key]) in (min(values), max(values)):

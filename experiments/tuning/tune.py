@@ -6,7 +6,8 @@ ledgers/<name>.yaml there. By default 16 trials: 8 values evenly spaced over the
 around the best of them (`two_stages.py`), each with three seeds and judged by its worst.
 Further: `trials=`, `again=true` (as many trials again around the best), `seeds=1000,1001`,
 `sampler=grid|sobol|tpe`, `startup=8` (quasi-random trials before tpe proposes any),
-`pruner=none|median|halving`, `retry=true`, and any override of a run.
+`pruner=none|median|halving`, `passes=2` (then as many trials of weight decay, the rate held, and
+of one more that the YAML names for each further pass), `retry=true`, and any override of a run.
 Trials are runs of a sweep: they resume, they are isolated, and a diverged one is a result.
 """
 
@@ -22,6 +23,7 @@ from experiments.config import arguments, commandline, compose, named
 from experiments.config.commandline import quoted
 from experiments.config.essence import NOT_HASHED
 from experiments.config.run_config import RunConfig
+from experiments.config.sections import MethodSection
 from experiments.errors import UserError
 from experiments.records.schema import load_runs
 from experiments.system.output import say
@@ -112,7 +114,7 @@ def search(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[
         )
     _check_unreported(options.seeds, task, config.runs_dir)
     config = config.having(runs_dir=str(config.runs_dir / TRIALS_DIR))
-    dimensions = space.parse(config.optimizer)
+    dimensions = searched(config.optimizer, options)
     proposed = options.sampler
     if options.sampler == "tpe":
         proposed += f" after {options.startup} sobol"
@@ -126,6 +128,25 @@ def search(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[
         pruner=options.pruner,
     )
     return Tuning(dimensions, trials, effort)
+
+
+def searched(optimizer: MethodSection, options: TuneOptions) -> list[space.Dimension]:
+    """List what is searched: the YAML's space, and a further hyperparameter for each further pass.
+
+    Raises:
+        UserError: If the space makes no sense.
+    """
+    own = space.parse(optimizer)
+    if options.sampler != "grid":
+        return own
+    if len(own) > 1:
+        described = "; ".join(one.describe() for one in own)
+        raise UserError(
+            "Invalid sampler: 'grid'. It searches one hyperparameter of search: and, with passes=, "
+            f"those of coordinates: one after another; the space is: {described}. Take sampler="
+            f"{'|'.join(optuna_trials.SAMPLERS)}."
+        )
+    return [*own, *space.coordinates(optimizer)[: options.passes - 1]]
 
 
 def _trials(
@@ -157,8 +178,11 @@ def _trials(
         return trials
 
     if options.sampler == "grid":
+        # A method with nothing more to search gets the trials of that pass around its best rate.
+        again = options.again + options.passes - len(dimensions)
+        held = {one.key: config.optimizer.arguments[one.key] for one in dimensions}
         trials = two_stages.complete(
-            sweep.folder, dimensions, options.trials, evaluate, again=options.again
+            sweep.folder, dimensions, options.trials, evaluate, again=again, held=held
         )
     else:
         plan = optuna_trials.TrialPlan(

@@ -7,6 +7,10 @@ step further out, beyond the space. So ``TRIALS`` values are known but for the c
 which depends on the recorded trials of the first stage and on nothing else. Where it is asked for,
 as many trials again follow around the best, within a coarse step of it, none of which is a
 repetition: for the method of two that lost, before their results are compared.
+
+Further hyperparameters are searched one after another by the same rule, each with as many trials,
+while all others stay at the best so far (a coordinate pass). On a linear scale the space is closed:
+at an end all fine values lie on its inner side.
 """
 
 import itertools
@@ -39,15 +43,15 @@ def shares(trials: int) -> tuple[int, int]:
     return trials - fine, fine
 
 
-def check(space: Space, trials: int) -> Dimension:
-    """Check that a grid can be laid over the space, and return its dimension.
+def check(space: Space, trials: int) -> None:
+    """Check that a grid can be laid over each dimension of the space.
 
     Args:
-        space: What is searched.
-        trials: All together.
+        space: What is searched, one dimension after another.
+        trials: Of each dimension.
 
     Raises:
-        UserError: If there are too few trials, or the space has no grid of so many.
+        UserError: If there are too few trials, or a dimension has no grid of so many.
     """
     others = f"sampler={'|'.join(SAMPLERS)}"
     if trials < LEAST:
@@ -55,24 +59,24 @@ def check(space: Space, trials: int) -> Dimension:
             f"Invalid trials: {trials}. Must be >= {LEAST} with sampler=grid, which has two "
             f"stages; {others} takes fewer."
         )
-    dimension = space[0]
-    if len(space) > 1 or not dimension.log or dimension.whole:
+    if not space[0].log or any(one.whole or one.choices for one in space):
         searched = "; ".join(one.describe() for one in space)
         raise UserError(
-            "Invalid sampler: 'grid'. It searches one hyperparameter on a log scale that is no "
-            f"whole number; the space is: {searched}. Take {others}."
+            "Invalid sampler: 'grid'. It searches one hyperparameter after another, the first on a "
+            "log scale and none of whole numbers or choices; the space is: "
+            f"{searched}. Take {others}."
         )
     first, second = shares(trials)
-    values = coarse(dimension, first)
-    for best in range(first):
-        found = [*values, *fine(dimension, first, best, second)]
-        if len(set(found)) < len(found):
-            raise UserError(
-                f"Invalid optimizer.suite.search.{dimension.key}: {dimension.low} to "
-                f"{dimension.high}. It is too narrow for {trials} values of three digits; "
-                f"{others} takes it."
-            )
-    return dimension
+    for dimension in space:
+        values = coarse(dimension, first)
+        for best in range(first):
+            found = [*values, *fine(dimension, first, best, second)]
+            if len(set(found)) < len(found):
+                raise UserError(
+                    f"Invalid optimizer.suite.search.{dimension.key}: {dimension.low} to "
+                    f"{dimension.high}. It is too narrow for {trials} values of three digits; "
+                    f"{others} takes it."
+                )
 
 
 def coarse(dimension: Dimension, count: int) -> list[float]:
@@ -96,26 +100,35 @@ def fine(dimension: Dimension, coarse_count: int, best: int, count: int) -> list
         count: How many; an even number.
     """
     half = count // 2
+    steps = [step for step in range(-half, half + 1) if step]
+    if not dimension.log and best in (0, coarse_count - 1):
+        steps = [step if best == 0 else step - count - 1 for step in range(1, count + 1)]
+        half = count
     parts = (half + 1) * (coarse_count - 1)  # of the width of the space
     centre = best * (half + 1)
-    steps = [step for step in range(-half, half + 1) if step]
     return [_value(dimension, (centre + step) / parts) for step in steps]
 
 
-def around(dimension: Dimension, trials: int, best: float) -> list[float]:
+def around(dimension: Dimension, trials: int, best: float, *, nth: int = 1) -> list[float]:
     """Choose as many values again, ascending, on both sides of the best of two stages.
 
     Their distances from it are whole parts of a coarse step, of a kind that has none in common with
-    those of the fine values.
+    those of the fine values, nor with those of an earlier time.
 
     Args:
         dimension: What is searched.
         trials: Values of both stages together; an even number.
         best: The best of them.
+        nth: Which time it is.
     """
     first, second = shares(trials)
     half = trials // 2
-    parts = next(n for n in itertools.count(half + 1) if math.gcd(n, second // 2 + 1) == 1)
+    kinds = [second // 2 + 1]
+    for parts in itertools.count(half + 1):
+        if all(math.gcd(parts, other) == 1 for other in kinds):
+            kinds.append(parts)
+        if len(kinds) > nth:
+            break
     centre = dimension.position(best)
     steps = [step for step in range(-half, half + 1) if step]
     return [_value(dimension, centre + step / parts / (first - 1)) for step in steps]
@@ -127,43 +140,67 @@ def complete(
     trials: int,
     evaluate: Callable[[Sequence[Point]], Sequence[Trial]],
     *,
-    again: bool = False,
+    again: int = 0,
+    held: Point | None = None,
 ) -> list[Trial]:
-    """Evaluate both stages.
+    """Evaluate both stages of every dimension.
 
     Args:
         folder: Where the study is locked.
-        space: What is searched.
-        trials: All together.
+        space: What is searched, one dimension after another.
+        trials: Of each dimension.
         evaluate: Maps points to trials, in the same order; what it has done before it only reads.
-        again: Whether as many trials again follow around the best.
+        again: How often as many trials again follow around the best of the first dimension.
+        held: What the dimensions are at before their turn.
 
     Returns:
-        The trials, the coarse ones first.
+        The trials, in the order of the stages.
 
     Raises:
         UserError: If the space has no such grid, a trial was interrupted on its own, or no coarse
             one has a value.
     """
-    dimension = check(space, trials)
-    first, second = shares(trials)
+    check(space, trials)
+    found: list[Trial] = []
     with locked(folder):
-        found = _stage(COARSE, dimension, coarse(dimension, first), evaluate)
-        best = found.index(choose(found))
-        found += _stage(FINE, dimension, fine(dimension, first, best, second), evaluate)
-        if again:
-            centre = float(choose(found).point[dimension.key])
-            found += _stage(AGAIN, dimension, around(dimension, trials, centre), evaluate)
-        return found
+        for dimension in space:
+            best = choose(found).point if found else held or {}
+            found += _both(
+                dimension, trials, best, evaluate, label="" if not found else dimension.key
+            )
+        dimension = space[0]
+        for nth in range(1, again + 1):
+            best = choose(found).point
+            values = around(dimension, trials, float(best[dimension.key]), nth=nth)
+            found += _stage(AGAIN, dimension, values, best, evaluate)
+    return found
+
+
+def _both(
+    dimension: Dimension,
+    trials: int,
+    held: Point,
+    evaluate: Callable[[Sequence[Point]], Sequence[Trial]],
+    *,
+    label: str,
+) -> list[Trial]:
+    """Evaluate both stages of one dimension, the others held."""
+    first, second = shares(trials)
+    coarse_stage, fine_stage = (f"{name} {label}".strip() for name in (COARSE, FINE))
+    found = _stage(coarse_stage, dimension, coarse(dimension, first), held, evaluate)
+    best = found.index(choose(found))
+    values = fine(dimension, first, best, second)
+    return found + _stage(fine_stage, dimension, values, held, evaluate)
 
 
 def _stage(
     name: str,
     dimension: Dimension,
     values: Sequence[float],
+    held: Point,
     evaluate: Callable[[Sequence[Point]], Sequence[Trial]],
 ) -> list[Trial]:
-    trials = evaluate([{dimension.key: value} for value in values])
+    trials = evaluate([{**held, dimension.key: value} for value in values])
     check_finished(trials)
     return [replace(trial, stage=name) for trial in trials]
 
@@ -171,4 +208,5 @@ def _stage(
 def _value(dimension: Dimension, position: float) -> float:
     """Give the value at a position in units of the space, maybe beyond it; three digits."""
     low, high = dimension.low, dimension.high
-    return float(f"{low * (high / low) ** position:.3g}")
+    value = low * (high / low) ** position if dimension.log else low + (high - low) * position
+    return float(f"{value:.3g}")

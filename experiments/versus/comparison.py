@@ -20,7 +20,7 @@ from experiments.records.schema import load_runs
 from experiments.records.store import write_atomic
 from experiments.records.strict_json import dumps, loads
 from experiments.records.verdict import FILE, FOLDER, LOOKS, SCHEMA
-from experiments.tuning import space
+from experiments.tuning import tune
 from experiments.tuning.options import FIRST_SEED, TuneOptions
 
 Facts = dict[str, Any]
@@ -75,7 +75,10 @@ class Comparison:
             for task, of in configs.items()
         }
         spaces = [
-            [one.facts() | {"key": one.key} for one in space.parse(config.optimizer)]
+            [
+                one.facts() | {"key": one.key}
+                for one in tune.searched(config.optimizer, question.options)
+            ]
             for of in configs.values()
             for config in of.values()
         ]

@@ -1,10 +1,11 @@
 """Is one method better than another here? `python -m experiments versus optimizer=x against=adamw`.
 
-`task=digits,tinyshakespeare` names the tasks, `trials=16` and `seeds=1000,1001,1002` say how both
-are tuned (as by `tune`; the loser then gets as many trials again), `epochs=` what the other one
-trains: its training time is the budget of both. Then both are frozen, and compared at 3, 5, 7 and
-10 new seeds until it is decided. It prints one sentence, writes runs/.versus/<name>/verdict.json,
-and exits with 0 (better on every task), 1 (not better on one), 3 (undecided) or 2 (refused).
+`task=digits,tinyshakespeare` names the tasks, `trials=16`, `passes=1` and `seeds=1000,1001,1002`
+say how both are tuned (as by `tune`; the loser then gets as many trials again), `epochs=` what the
+other one trains: its training time is the budget of both. Then both are frozen, and compared at 3,
+5, 7 and 10 new seeds until it is decided. It prints one sentence, writes
+runs/.versus/<name>/verdict.json, and exits with 0 (better on every task), 1 (not better on one), 3
+(undecided) or 2 (refused).
 Further: `margin=d`, a difference that would not matter, typed before; `equal_epochs=false`, which
 leaves out the runs for as many epochs, of which there is no verdict; `json=true`, or `--json`; and
 any override of a run.
@@ -42,6 +43,7 @@ class VersusRequest:
     against: str
     task: tuple[str, ...]
     trials: int = TuneOptions.trials
+    passes: int = TuneOptions.passes
     seeds: tuple[int, ...] = TuneOptions.seeds
     epochs: int | None = None
     margin: float | None = None
@@ -65,7 +67,7 @@ class VersusRequest:
             raise UserError(f"Invalid epochs: {self.epochs}. Must be a whole number >= 1.")
         if self.trials < LEAST or self.trials % 2:
             raise UserError(f"Invalid trials: {self.trials}. Must be an even number >= {LEAST}.")
-        TuneOptions(seeds=self.seeds)
+        TuneOptions(passes=self.passes, seeds=self.seeds)
 
     @property
     def reference(self) -> str:
@@ -86,7 +88,7 @@ class VersusRequest:
     @property
     def options(self) -> TuneOptions:
         """How both methods are tuned first."""
-        return TuneOptions(trials=self.trials, seeds=self.seeds)
+        return TuneOptions(trials=self.trials, passes=self.passes, seeds=self.seeds)
 
 
 def main(words: Sequence[str]) -> int:

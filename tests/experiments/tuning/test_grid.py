@@ -168,7 +168,9 @@ def test_without_any_value_there_is_no_second_stage(tmp_path):
     ("dimensions", "trials", "line"),
     [
         ([LR], 3, "Invalid trials: 3. Must be >= 4 with sampler=grid"),
-        ([LR, Dimension("momentum", 0.5, 0.9)], 16, "momentum from 0.5 to 0.9. Take sampler=sobol"),
+        ([LR, Dimension("kind", choices=("a", "b"))], 16, "; kind of a, b. Take sampler=sobol|tpe"),
+        ([LR, Dimension("interval", 1, 100, log=True, whole=True)], 16, "Invalid sampler: 'grid'"),
+        ([LR, Dimension("momentum", 0.5, 0.501)], 16, "suite.search.momentum: 0.5 to 0.501. It is"),
         ([Dimension("interval", 1, 100, log=True, whole=True)], 16, "Invalid sampler: 'grid'"),
         ([Dimension("momentum", 0.5, 0.9)], 16, "Invalid sampler: 'grid'"),
         ([Dimension("kind", choices=("a", "b"))], 16, "kind of a, b. Take sampler=sobol|tpe"),
@@ -186,3 +188,80 @@ def test_what_has_no_grid_is_refused_before_anything_runs(tmp_path, dimensions, 
         )
     assert line in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+DECAY = Dimension("weight_decay", 1e-4, 1e-1, log=True)
+MOMENTUM = Dimension("momentum", 0.5, 0.9)
+START = {"lr": 0.5, "weight_decay": 0.0, "momentum": 0.71}
+
+
+class Bowl(Objective):
+    """The distance from the best point, each hyperparameter by itself."""
+
+    def __init__(self, **best):
+        super().__init__(None)
+        self.best = best
+
+    def __call__(self, points):
+        self.calls.append([dict(point) for point in points])
+        return [self.trial(point, self.distance(point)) for point in points]
+
+    def distance(self, point):
+        logs = [
+            abs(math.log10(point[key] or 1e-9) - math.log10(self.best[key]))
+            for key in ("lr", "weight_decay")
+        ]
+        return sum(logs) + 10 * abs(point["momentum"] - self.best["momentum"])
+
+
+def coordinate_pass(tmp_path, objective, trials=8, again=0):
+    dimensions = [LR, DECAY, MOMENTUM]
+    return two_stages.complete(
+        tmp_path / "study", dimensions, trials, objective, again=again, held=START
+    )
+
+
+def test_each_hyperparameter_has_its_trials_while_the_others_are_held_at_the_best_so_far(tmp_path):
+    objective = Bowl(lr=0.02, weight_decay=3e-3, momentum=0.83)
+    found = coordinate_pass(tmp_path, objective)
+    assert [trial.stage for trial in found] == [
+        *(["coarse"] * 4 + ["fine"] * 4),
+        *(["coarse weight_decay"] * 4 + ["fine weight_decay"] * 4),
+        *(["coarse momentum"] * 4 + ["fine momentum"] * 4),
+    ]
+    rates, decays, momenta = ([t.point for t in found[at : at + 8]] for at in (0, 8, 16))
+    best = min(rates, key=objective.distance)
+    assert all({**point, "lr": 0} == {**START, "lr": 0} for point in rates)
+    assert [point["weight_decay"] for point in decays[:4]] == [1e-4, 1e-3, 1e-2, 1e-1]
+    assert {(point["lr"], point["momentum"]) for point in decays} == {(best["lr"], 0.71)}
+    second = min([*rates, *decays], key=objective.distance)
+    held = {(point["lr"], point["weight_decay"]) for point in momenta}
+    assert held == {(second["lr"], second["weight_decay"])}
+    chosen = min((trial.point for trial in found), key=objective.distance)
+    assert chosen["weight_decay"] == pytest.approx(3e-3, rel=0.5)
+    assert chosen["momentum"] == pytest.approx(0.83, abs=0.05)
+
+
+def test_what_was_better_before_its_turn_stays(tmp_path):
+    objective = Bowl(lr=0.02, weight_decay=1e-9, momentum=0.71)  # as good as none
+    found = coordinate_pass(tmp_path, objective)
+    chosen = min((trial.point for trial in found), key=objective.distance)
+    assert (chosen["weight_decay"], chosen["momentum"]) == (0.0, 0.71)
+
+
+def test_a_linear_space_is_closed(tmp_path):
+    """At an end its fine values divide the way to the one neighbour that there is."""
+    first = two_stages.fine(MOMENTUM, 5, 0, 4)
+    assert first == pytest.approx([0.52, 0.54, 0.56, 0.58])
+    assert two_stages.fine(MOMENTUM, 5, 4, 4) == pytest.approx([0.82, 0.84, 0.86, 0.88])
+    assert two_stages.fine(MOMENTUM, 5, 1, 4) == pytest.approx([0.533, 0.567, 0.633, 0.667])
+
+
+@pytest.mark.parametrize("trials", [4, 6, 10, 16])
+def test_again_and_again_repeats_none(tmp_path, trials):
+    objective = Bowl(lr=0.02, weight_decay=3e-3, momentum=0.83)
+    found = coordinate_pass(tmp_path, objective, trials, again=2)
+    again = [trial.point for trial in found if trial.stage == "again"]
+    assert len(again) == 2 * trials
+    assert len({tuple(trial.point.values()) for trial in found}) == len(found) == 5 * trials
+    assert len({(point["weight_decay"], point["momentum"]) for point in again}) == 1

@@ -6,9 +6,10 @@ import pytest
 import yaml
 
 from experiments.config import commandline
+from experiments.config.compose import composed
 from experiments.config.sections import MethodSection
 from experiments.errors import UserError
-from experiments.tuning import space
+from experiments.tuning import space, two_stages
 from experiments.tuning.space import Dimension
 
 LR = Dimension("lr", 1e-4, 1e-1, log=True)
@@ -176,3 +177,50 @@ def test_a_space_that_makes_no_sense_is_refused(search, line):
     with pytest.raises(UserError) as refused:
         space.parse(section(search, interval=10))
     assert line in str(refused.value)
+
+
+def test_weight_decay_is_searched_second_and_then_what_the_file_names():
+    search = {"lr": {"low": 1, "high": 2, "scale": "log"}}
+    damping = {"low": 1e-4, "high": 1e-2, "scale": "log"}
+    method = section(search, weight_decay=0.01, damping=1e-3)
+    method.suite["coordinates"] = {"damping": damping}
+    assert space.coordinates(method) == [
+        Dimension("weight_decay", 3.2e-4, 0.32, log=True),  # 0.01 over and times 10^1.5
+        Dimension("damping", 1e-4, 1e-2, log=True),
+    ]
+    none = section(search, weight_decay=0.0)
+    assert space.coordinates(none) == [Dimension("weight_decay", 1.6e-5, 1.6e-2, log=True)]
+    assert space.coordinates(section(search, betas=[0.9, 0.99])) == []
+    own = {"low": 0.1, "high": 0.2, "scale": "linear"}
+    method.suite["coordinates"] = {"damping": damping, "weight_decay": own}
+    assert [one.key for one in space.coordinates(method)] == ["weight_decay", "damping"]
+    assert space.coordinates(method)[0] == Dimension("weight_decay", 0.1, 0.2)
+
+
+@pytest.mark.parametrize("key", ["lr", "betas", "no"])
+def test_what_cannot_be_searched_by_itself_is_refused(key):
+    method = section({"lr": {"low": 1, "high": 2, "scale": "log"}}, betas=[0.9, 0.99])
+    method.suite["coordinates"] = {key: {"low": 0.1, "high": 0.2, "scale": "linear"}}
+    with pytest.raises(
+        UserError, match=rf"Invalid optimizer\.suite\.coordinates\.{key}: must be a"
+    ):
+        space.coordinates(method)
+
+
+@pytest.mark.parametrize("name", commandline.choices("optimizer"))
+def test_every_shipped_method_has_a_second_dimension(name):
+    method = composed([f"optimizer={name}"]).optimizer
+    own = space.parse(method)
+    further = space.coordinates(method)
+    two_stages.check([*own, *further], 16)
+    assert further[0].key == "weight_decay"
+    for one in further:
+        default = float(method.arguments[one.key])
+        assert default == 0 or one.low < default < one.high
+
+
+def test_none_has_nothing_below_it():
+    dimension = Dimension("weight_decay", 1e-4, 1e-2, log=True)
+    tried = [{"weight_decay": value} for value in (0.0, 1e-4, 1e-2)]
+    assert space.on_edge([dimension], tried[0], tried) == []
+    assert space.on_edge([dimension], tried[2], tried) == ["weight_decay"]

@@ -45,6 +45,9 @@ def tuned(tmp_path, monkeypatch):
         ),
         ([*METHOD, "trials=5", "again=true"], "Invalid again: true. It is for sampler=grid and an"),
         ([*METHOD, "sampler=sobol", "again=true"], "Invalid again: true. It is for sampler=grid"),
+        ([*METHOD, "passes=0"], "Invalid passes: 0. Must be a whole number >= 1."),
+        ([*METHOD, "passes=2", "trials=7"], "Invalid passes: 2. More than 1 are for sampler=grid"),
+        ([*METHOD, "passes=2", "sampler=tpe"], "Invalid passes: 2. More than 1 are for sampler="),
         ([*METHOD, "pruner=asha"], "Invalid pruner: 'asha'. Must be one of: none, median, halving"),
         ([*METHOD, "pruner=median", "sampler=tpe"], "Invalid pruner: 'median'. Must be none"),
         ([*METHOD, "pruner=halving", *SHORT, "budget.steps=3"], "Invalid pruner: 'halving'"),
@@ -80,7 +83,9 @@ def test_the_command_in_the_ledger_is_the_one_that_makes_it_again():
 
 
 def test_by_default_sixteen_values_with_three_seeds_apart_from_those_of_results():
-    assert TuneOptions() == TuneOptions(16, (1000, 1001, 1002), "grid", 8, "none", again=False)
+    assert TuneOptions() == TuneOptions(
+        16, (1000, 1001, 1002), "grid", 8, "none", again=False, passes=1
+    )
 
 
 def test_a_seed_that_has_a_result_is_refused(tmp_path, tuned, make_config):
@@ -141,6 +146,25 @@ def _check_that_test_is_not_seen(runs, capfd, *, trials):
     ended = [line for line in told.err.splitlines() if ": done" in line]
     assert len(ended) == sum(run.status == "done" for run in runs)
     assert all("validation accuracy" in line for line in ended)
+
+
+@pytest.mark.slow
+def test_every_method_has_as_many_trials_whatever_it_has_to_be_searched(tmp_path, tuned):
+    """SGD has momentum beside weight decay; Adam none, and gets those trials for its rate."""
+    overrides = [f"runs_dir={tmp_path}", *SHORT]
+    asked = TuneOptions(trials=4, seeds=(1000,), passes=3)
+    for name, keys in (
+        ("sgd", ["lr", "weight_decay", "momentum"]),
+        ("adam", ["lr", "weight_decay"]),
+    ):
+        path = tune.tune(name, "digits", asked, overrides)
+        content = yaml.safe_load(path.read_text())
+        ledger = yaml.safe_load((path.parent / "ledgers" / path.name).read_text())
+        assert list(content["optimizer"]) == list(content["tuning"]["space"]) == keys
+        assert content["tuning"]["trials"] == len(ledger["trials"]) == 12
+        points = {tuple(trial["values"].items()) for trial in ledger["trials"]}
+        assert len(points) == 12
+        assert path.read_text().count("\n# ") >= 4
 
 
 @pytest.mark.slow
