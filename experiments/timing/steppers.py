@@ -46,7 +46,7 @@ def published_ratio(config: RunConfig) -> float | None:
         if "override /family@_global_.family" in choice
     )
     table = yaml.safe_load((commandline.CONF / "paper" / "seconds_per_step.yaml").read_text())
-    ratio: float | None = table[family].get(config.optimizer.published_as)
+    ratio: float | None = table.get(family, {}).get(config.optimizer.published_as)
     return ratio
 
 
