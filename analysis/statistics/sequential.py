@@ -47,6 +47,9 @@ def crossing(constant: float, looks: Sequence[int] = LOOKS) -> float:
         constant: C, the bound of the last look.
         looks: Seeds at each, ascending.
 
+    Returns:
+        The chance, to 1e-12; 0 for less.
+
     Reference:
         Armitage, McPherson & Rowe (1969), Repeated significance tests on accumulating data, JRSS A
         132; O'Brien & Fleming (1979), A multiple testing procedure for clinical trials,
@@ -62,7 +65,7 @@ def crossing(constant: float, looks: Sequence[int] = LOOKS) -> float:
         step = (at[:, None] - before) / math.sqrt(added)
         density = np.exp(-(step**2) / 2) @ mass / math.sqrt(2 * math.pi * added)
         before, mass = at, density * weights * half
-    return float(1 - mass.sum())
+    return max(0.0, float(1 - mass.sum()))
 
 
 @cache

@@ -60,7 +60,7 @@ def _details(one: Facts, facts: Facts, task: str) -> str:
             low, high = sorted((sign * last["low"], sign * last["high"]))
             level = f"{100 * one['level']:g} % interval over all looks"
             parts.append(f"{level} {low:+.3g} to {high:+.3g}")
-    p = "" if one["p_corrected"] is None else f", p={one['p_corrected']:.2g}"
+    p = "" if one["p_corrected"] is None else f", {_p(one['p_corrected'])}"
     parts.append(f"n={one['n']} of at most {LOOKS[-1]}{p}")
     parts += [one["reason"]] * bool(one["reason"])
     parts += _speed_up(one["speed_up"])
@@ -98,6 +98,10 @@ def _needed(one: Facts) -> str:
         f"a difference of this size takes about {max(one['seeds_needed'], one['n'] + 1)} seeds, in "
         "a comparison of its own"
     )
+
+
+def _p(p: float) -> str:
+    return "p<1e-6" if p < 1e-6 else f"p={p:.2g}"
 
 
 def _label(metric: str) -> str:

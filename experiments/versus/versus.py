@@ -26,6 +26,7 @@ from experiments.system import output
 from experiments.system.output import say
 from experiments.tuning import tune
 from experiments.tuning.options import TuneOptions, check_overrides
+from experiments.tuning.optuna_trials import locked
 from experiments.tuning.trial_scores import choose
 from experiments.tuning.two_stages import LEAST
 from experiments.versus.comparison import SIDES, Comparison, Facts, Question
@@ -122,7 +123,13 @@ def answer(request: VersusRequest, overrides: Sequence[str]) -> Comparison:
     question = Question(
         request.optimizer, request.against, request.task, request.options, words, request.margin
     )
-    comparison = Comparison(question)
+    with locked(Comparison(question).folder):
+        return _answered(Comparison(question), equal_epochs=request.equal_epochs)
+
+
+def _answered(comparison: Comparison, *, equal_epochs: bool) -> Comparison:
+    """Go on with a comparison from where it is."""
+    question = comparison.question
     if not comparison.facts["frozen"]:
         comparison.freeze({task: _tuned(question, task) for task in question.tasks})
         for name in comparison.facts["after"]:
@@ -140,10 +147,11 @@ def answer(request: VersusRequest, overrides: Sequence[str]) -> Comparison:
             say(f"look at n={one['n']}: {task} {one['verdict']}")
         if all(one["final"] for one in results.values()):
             break
-    if request.equal_epochs:
+    if equal_epochs:
         for task, ids in trained.items():
             seeds = comparison.facts["seeds"][: len(ids["ours"])]
-            side = SIDES[request.reference == request.optimizer]  # the other one has its epochs
+            reference = question.config(task, "ours").budget["match_seconds"]
+            side = SIDES[reference == question.optimizer]  # the other one has its epochs
             made = _for_as_many_epochs(comparison, task, side)
             ids[f"{side}_equal_epochs"] = made.train(seeds)
         results = _look(comparison, trained)

@@ -48,6 +48,12 @@ def test_z_has_the_p_value_of_the_paired_t_test():
     assert sequential.z_scores(ours[:6] - theirs[:6]) == pytest.approx(z[:2])
 
 
+def test_a_difference_beyond_all_doubt_has_a_p_value_of_zero():
+    found = sequential.look(1e6 + np.random.default_rng(0).normal(size=10))
+    assert 0 <= found.p < 1e-11
+    assert found.looks[-1].z > 10
+
+
 def test_equal_differences_tell_nothing():
     for value in (0.0, 0.3):
         found = sequential.look(np.full(5, value), margin=1.0)

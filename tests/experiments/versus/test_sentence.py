@@ -74,6 +74,7 @@ def test_it_names_interval_speed_up_cost_and_what_the_claim_is_about():
         ),
         ({"verdict": UNDECIDED, "n": 10}, "no affordable number of seeds would tell"),
         ({"verdict": UNDECIDED, "final": False}, "up to 5 more seeds may tell"),
+        ({"p_corrected": 1e-12}, ", p<1e-6; "),
         ({"looks": [], "p_corrected": None, "reason": "ours: 1 of 3 diverged"}, "; ours: 1 of 3"),
         (
             {"speed_up": {**RESULT["speed_up"], "bound": "at least", "low": None}},
