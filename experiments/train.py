@@ -26,7 +26,6 @@ def main(words: Sequence[str]) -> int:
         if typed.shell_completion and completion.INSTALL in typed.overrides:
             print(completion.SCRIPT)
             return 0
-        launchers.register()
         if typed.hydra_help or typed.shell_completion:
             return _through_hydra(typed, typed.overrides)
         overrides = commandline.normalise(typed.overrides)

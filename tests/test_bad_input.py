@@ -161,7 +161,7 @@ HYDRAS = {
     "hydra.mode=X": r"Invalid argument: 'hydra\.mode=X'\. Must be .*MULTIRUN",
     "+hydra.sweeper.params.seed='0,1'": r"Invalid argument: .*A sweep is typed as key=a,b with -m",
     "hydra/sweeper=basic": r"Invalid argument: .*A sweep is typed as key=a,b with -m",
-    "hydra/launcher=nope": r".*hydra/launcher/nope",
+    "hydra/launcher=nope": r"Unknown hydra/launcher: 'nope'\. .*joblib, ray",
     "launcher.nope=1": r"Unknown key: 'launcher\.nope'\. Did you mean: launcher",
 }
 # What a run is tried out for before it starts, beyond its composition.

@@ -112,11 +112,12 @@ def plain(error: BaseException) -> str:
 
 def _unknown_choice(error: MissingConfigException) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
-    known = [option for option in commandline.choices(group) if option] if group else []
+    known = (error.options or commandline.choices(group)) if group else []
     if not known:
         return plain(error)
     by = _BY.match(str(error))
-    where = "" if by is None else f"conf/{by[1]}.yaml: "
+    is_ours = by is not None and (commandline.CONF / f"{by[1]}.yaml").is_file()
+    where = f"conf/{by[1]}.yaml: " if by and is_ours else ""
     return f"{where}Unknown {group}: {name!r}. {nearest(name, known)}"
 
 

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 from hydra._internal.callbacks import Callbacks
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.types import HydraContext
@@ -27,7 +26,7 @@ from experiments.sweep import ray_launcher, submitit_launcher
 from experiments.sweep.sweep import Jobs
 from experiments.system.cores import side_by_side
 
-# Hydra instantiates plugins of this package alone; the class is registered under such a name.
+# As conf/hydra/launcher/ray.yaml has it: Hydra instantiates plugins of this package alone.
 _RAY = "hydra_plugins.ray_launcher.RayLauncher"
 _NUMBERS = "numbers"
 
@@ -50,11 +49,9 @@ class LauncherTraits:
 
 
 def register() -> None:
-    """Make known to Hydra that for Ray, as ``hydra/launcher=ray``, and ours for submitit's."""
+    """Make known to Hydra the class that ``hydra/launcher=ray`` names, and ours for submitit's."""
     known = Plugins.instance().class_name_to_class
     known[_RAY] = ray_launcher.RayLauncher
-    node = {"_target_": _RAY, "n_jobs": 1, **ray_launcher.DEFAULTS}
-    ConfigStore.instance().store(group="hydra/launcher", name="ray", node=node)
     known.update(submitit_launcher.PLACES)
 
 

@@ -23,7 +23,6 @@ from experiments.errors import UserError, one_line
 from experiments.system.output import say
 
 LOCAL = "local"
-DEFAULTS = {"address": LOCAL, "cpus": 1, "gpus": 0}
 # Nothing is reported to anyone; and a run that takes much memory is no reason to kill the process
 # that watches it.
 _SETTINGS = {

@@ -1,6 +1,7 @@
 """Which launcher runs a sweep: by its name, by an experiment, by hand; and what is refused."""
 
 import shutil
+import sys
 
 import pytest
 
@@ -8,6 +9,8 @@ from experiments.config import commandline, compose, grids
 from experiments.errors import UserError
 from experiments.sweep import launchers, sweep
 from experiments.system import cores
+from tests.support import served
+from tests.support.sweeps import ROOT
 
 JOBLIB = launchers.LauncherTraits(parallel=2, shows_jobs=True)
 
@@ -40,6 +43,14 @@ def test_every_file_names_a_launcher_that_hydra_knows(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     for name in commandline.choices("launcher"):
         traits_of([f"launcher={name}"])
+
+
+def test_a_plan_knows_our_launchers(tmp_path):
+    typed = ["launcher=ray", "launcher.address=auto", "optimizer=adam", f"runs_dir={tmp_path}"]
+    plan = [sys.executable, "-m", "experiments", "plan", *typed]
+    result = served.run(plan, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "adam" in result.stdout
 
 
 def test_the_launcher_of_an_experiment_is_honoured(tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ from tests.support.sweeps import (
 
 SHORT = ["optimizer=adam", "seed=0,1", "budget=steps", "budget.steps=3", "threads=1"]
 LONG = ["optimizer=adam", "seed=range(0,6)", "budget.epochs=40", "threads=1"]
+DEFAULTS = {"address": "local", "cpus": 1, "gpus": 0}
 JOINED = ["launcher=ray", "launcher.address=auto", "jobs=2"]
 
 
@@ -160,7 +161,7 @@ def ray(monkeypatch):
 
 
 def launched(tmp_path, **options):
-    launcher = ray_launcher.RayLauncher(**{"n_jobs": 2, **ray_launcher.DEFAULTS, **options})
+    launcher = ray_launcher.RayLauncher(**{"n_jobs": 2, **DEFAULTS, **options})
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
     launcher.setup(hydra_context=None, task_function=None, config=config)  # type: ignore[arg-type]
     return launcher.launch([[f"numbers={number}"] for number in range(5)], 0)
@@ -213,7 +214,7 @@ def test_a_job_has_the_cores_that_it_takes_of_a_node(ray, capsys):
 )
 def test_what_cannot_be_joined_is_refused(ray, typed, line):
     with pytest.raises(UserError, match=line):
-        ray_launcher.check(**{**ray_launcher.DEFAULTS, **typed})
+        ray_launcher.check(**{**DEFAULTS, **typed})
 
 
 def test_a_machine_without_a_cluster_is_told_so(ray):
