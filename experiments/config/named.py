@@ -8,7 +8,7 @@ record has the label, and nothing finds a file by it.
 
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +86,20 @@ def labelled(group: str, value: str, shipped: Collection[str]) -> str:
 def get(group: str, label: str | None) -> Named | None:
     """Tell what a label stands for; None: a file of ``conf/``, or nothing."""
     return _NAMED.get((group, label or ""))
+
+
+def remember(group: str, label: str, files: Mapping[str, Mapping[str, str]] | None) -> None:
+    """Let a label be known in another process than that in which it was typed.
+
+    Args:
+        group: The group.
+        label: The name of a section.
+        files: Of its config: the Python files that it is built from, by name of the module.
+    """
+    stem, _, name = label.partition(".")
+    file = (files or {}).get(stem)
+    if file is not None and get(group, label) is None:
+        _label(group, _word(file["path"], name), ())
 
 
 def is_typed(word: str) -> bool:

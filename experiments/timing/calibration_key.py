@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.config import budget, commandline
+from experiments.config import budget, commandline, named
 from experiments.config.run_config import RunConfig
 from experiments.config.sections import MethodSection, Section
 from experiments.errors import UserError
@@ -68,6 +68,8 @@ def reference_section(config: RunConfig) -> MethodSection:
     if name not in commandline.choices("optimizer"):
         known_names = ", ".join(commandline.choices("optimizer"))
         raise UserError(f"Invalid budget.match_seconds: {name!r}. Must be one of: {known_names}.")
+    # In the process of a run nothing was typed: what was elsewhere is known by the config's files.
+    named.remember("task", config.task.name, config.files)
     return _composed_section(config.task.name, config.model.name, config.ruleset, name)
 
 

@@ -12,11 +12,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
 
 from experiments.config import commandline, compose, named
+from experiments.config.run_config import RunConfig
 from experiments.engine.build import build
 from experiments.engine.loop import Trainer
 from experiments.errors import UserError
 from experiments.tasks.datasets import DatasetSplit
 from experiments.tasks.own import Metric, task
+from experiments.timing import calibration_key
 from tests.support.commands import exit_code
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -75,6 +77,7 @@ BAD = """
 import torch
 from torch import nn
 from experiments.tasks.own import Metric, task
+from experiments.timing import calibration_key
 
 x, y = torch.randn(64, 3), torch.randn(64, 1)
 
@@ -261,6 +264,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from experiments.tasks.own import Metric, task
+from experiments.timing import calibration_key
 
 SETTINGS = {"batch_size": 16}
 
@@ -297,3 +301,13 @@ def test_two_views_in_a_dictionary_are_contrasted(tmp_path: Path):
     assert rows[-1]["step"] == 5
     assert -1 <= rows[-1]["validation_cosine"] <= 1
     assert built.task.name == "two_views"
+
+
+def test_the_process_of_a_run_knows_what_was_typed_by_the_files_of_its_config(tmp_path: Path):
+    """Its budget may be a reference's time on that task, whose section it composes."""
+    path = tmp_path / "elsewhere.py"
+    path.write_text(CONTRASTIVE)
+    words = [f"task={path}", "optimizer=sgd", "budget=match_seconds", "tracking=none"]
+    config = compose.composed(commandline.normalise(words))
+    named.forget()  # as another process, which has the values alone
+    assert calibration_key.reference_section(RunConfig.of(config.values)).name == "adafisher"
