@@ -301,6 +301,27 @@ FAULTS = (
         "test_mean_std_and_interval_are_those_of_statistics_and_scipy",
     ),
     Fault(
+        "t-for-z",
+        "analysis",
+        "found.append(-np.sign(t) * ndtri(stdtr(n - 1, -np.abs(t))))",
+        "found.append(t)",
+        "test_z_has_the_p_value_of_the_paired_t_test",
+    ),
+    Fault(
+        "winner-tuned-again",
+        "experiments",
+        "loser = max(reversed(SIDES), key",
+        "loser = min(reversed(SIDES), key",
+        "test_the_loser_is_tuned_again_before_the_looks_and_seeds_come_in_stages",
+    ),
+    Fault(
+        "warm-up-from-zero",
+        "experiments",
+        "return min(1.0, (progress + first) / warm_up)",
+        "return min(1.0, progress / warm_up)",
+        "test_every_step_is_that_of_torch_with_a_linear_warm_up_in_front",
+    ),
+    Fault(
         "t-test-of-one-side",
         "analysis",
         "float(2 * stdtr(",
