@@ -26,6 +26,8 @@ _COSTLESS = (
     *("eval_batch_size", "evaluations_per_epoch", "evaluate_every", "validation_limit"),
     *("lr", "seed", "workers", "weights_dir"),
 )
+# Of which a step costs the same at any value but none: a trial of another one is not timed anew.
+_AMOUNTS = ("weight_decay", "momentum", "damping", "adamw_lr_ratio")
 
 
 def path_of(config: RunConfig, runs_dir: Path) -> Path:
@@ -127,7 +129,11 @@ def _essence(config: RunConfig) -> dict[str, Any]:
 
 
 def _costly(section: Section) -> dict[str, Any]:
-    own = {key: value for key, value in section.arguments.items() if key not in _COSTLESS}
+    own = {
+        key: bool(value) if key in _AMOUNTS else value
+        for key, value in section.arguments.items()
+        if key not in _COSTLESS
+    }
     return {**own, "name": section.name, "needs": section.suite.get("needs")}
 
 

@@ -70,6 +70,7 @@ def test_another_seed_lr_or_budget_finds_the_same_file(make_config, cached):
     [
         "optimizer=sgd",
         "optimizer.amsgrad=true",
+        "optimizer.weight_decay=0.1",
         "task.batch_size=32",
         "model.width=8",
         "precision=bf16",
@@ -81,6 +82,13 @@ def test_another_seed_lr_or_budget_finds_the_same_file(make_config, cached):
 def test_what_changes_the_cost_is_not_known(make_config, cached, change):
     config = make_config("optimizer=adam", *MATCH, change)
     assert calibration.known(config, config.runs_dir) is None
+
+
+def test_every_weight_decay_but_none_is_one_measurement(make_config):
+    amounts = ("1e-5", "0.1", "0")
+    configs = [make_config(*MATCH, f"optimizer.weight_decay={one}") for one in amounts]
+    paths = [calibration_key.path_of(config, config.runs_dir) for config in configs]
+    assert paths[0] == paths[1] != paths[2]
 
 
 def test_a_run_trains_the_matched_steps_and_keeps_the_calibration(config, cached, monkeypatch):
