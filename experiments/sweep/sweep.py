@@ -100,7 +100,8 @@ def execute_job(config: RunConfig, sweep: Sweep, *, number: int) -> bool:
         _note(shared, config, number, Outcome(folder.run_id, label, "failed", str(error)))
         return True
     if earlier is not None:
-        _note(shared, config, number, Outcome(folder.run_id, label, *earlier, skipped=True))
+        before = number not in shared.begun()  # else it ended although its job had died
+        _note(shared, config, number, Outcome(folder.run_id, label, *earlier, skipped=before))
         return True
     with _place(shared, sweep) as place, _listening(shared, sweep) as received:
         if place is None:

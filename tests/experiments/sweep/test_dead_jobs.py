@@ -84,6 +84,23 @@ def test_a_run_at_which_two_jobs_died_is_left_and_no_other(asked, capsys):
     assert "sweep of 5: 4 done, 1 not finished (1 from before)" in told
 
 
+def test_a_run_that_ended_although_its_job_died_is_of_this_sweep(asked, capsys, monkeypatch):
+    led, configs, note = asked
+    monkeypatch.setattr(sweep, "settled", lambda *_, **__: ("done", None))
+
+    def launch(jobs):
+        if len(jobs) == 1:  # run 0 has ended meanwhile, run 1 in an earlier sweep
+            for number in jobs[0]:
+                assert sweep.execute_job(configs[number], led, number=number)
+            return []
+        note("done", 2, 3, 4)
+        note("running", 0)
+        return [jobs[0]]
+
+    assert sweep.run(led, configs, launch) == 0
+    assert "sweep of 5: 5 done (1 from before)\n" in capsys.readouterr().err
+
+
 def test_what_was_told_to_stop_is_not_launched_again(asked):
     led, configs, note = asked
 
