@@ -19,6 +19,9 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 """The kinds by the key that makes them, with the further keys of each."""
 
+COUNTED = ("epochs", "steps", "match_seconds")
+"""The kinds that say beforehand how many steps there are."""
+
 TABLE = "by_optimizer"
 """Key of a table of amounts, from which a budget of ``conf/budget/`` has taken its own."""
 

@@ -146,6 +146,12 @@ class MethodSection(Section):
         return decay
 
     @property
+    def steps_key(self) -> str | None:
+        """Which argument gets the number of steps of the run; None: none, or it has a value."""
+        key: str | None = self.suite.get("steps")
+        return key if key is not None and self.arguments.get(key) is None else None
+
+    @property
     def is_shardable(self) -> bool:
         """Whether it steps parameters that ``fully_shard`` has split."""
         return bool(self.suite.get("shardable", False))

@@ -53,6 +53,7 @@ KEYS: dict[str, dict[str, SuiteKey]] = {
         "family": SuiteKey(str),  # its name
         "needs": SuiteKey(Mapping, {}),
         "ema": SuiteKey(float, nullable=True),
+        "steps": SuiteKey(str, nullable=True),
         "shardable": SuiteKey(bool, False),
         "split": SuiteKey(Mapping, {}),
         "form": SuiteKey(str, nullable=True),

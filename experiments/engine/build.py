@@ -73,7 +73,8 @@ def build(
     stated_schedule = config.optimizer.schedule or config.schedule
     schedule = _construct("schedule", stated_schedule.arguments)
     if scales is None:
-        optimizer = build_optimizer(_with_stream(config.optimizer, config.seed), model)
+        method = _with_steps(_with_stream(config.optimizer, config.seed), limits)
+        optimizer = build_optimizer(method, model)
         needs = config.optimizer.needs
         check_likelihood(config.optimizer, optimizer, task.objective.likelihood)
     else:
@@ -273,6 +274,15 @@ def _with_stream(section: MethodSection, seed: int) -> MethodSection:
     if "seed" not in section.arguments:
         return section
     return section.having(seed=seeding.derive(seed, "optimizer", section.arguments["seed"]))
+
+
+def _with_steps(section: MethodSection, limits: budget.Limits) -> MethodSection:
+    """Tell the method how many steps there are, if it asks for them."""
+    if section.steps_key is None:
+        return section
+    if limits.steps is None:  # trying out the config has refused such a budget
+        raise UserError(f"optimizer={section.name}: its budget must say how many steps there are.")
+    return section.having(**{section.steps_key: limits.steps})
 
 
 def _construct(kind: str, arguments: Mapping[str, Any]) -> Callable[..., Any]:

@@ -46,8 +46,6 @@ logger = logging.getLogger(__name__)
 
 SCALAR = "scalar"
 KINDS = (None, SCALAR)
-# The kinds of budget that say beforehand how many steps there are.
-_COUNTED = ("epochs", "steps", "match_seconds")
 TRACE = Path(ARRAYS_DIR) / "preconditioner.npz"
 
 
@@ -65,10 +63,10 @@ def check(config: RunConfig) -> None:
     name = config.optimizer.name
     if config.optimizer.control is None:
         raise UserError(f"optimizer={name}: control=scalar needs a method with a preconditioner.")
-    if budget.check(config.budget) not in _COUNTED:
+    if budget.check(config.budget) not in budget.COUNTED:
         raise UserError(
             f"Invalid budget: {budget.describe(config.budget)}. With control=scalar it must "
-            f"give a number of steps: one of {', '.join(_COUNTED)}."
+            f"give a number of steps: one of {', '.join(budget.COUNTED)}."
         )
     if config.optimizer.needs.closure:
         raise UserError(

@@ -106,6 +106,12 @@ def inspect(config: RunConfig) -> None:
     calibration.check(config)
     compute.resolve(config)
     control.check(config)
+    kind = budget.check(config.budget)
+    if config.optimizer.steps_key is not None and kind not in budget.COUNTED:
+        raise UserError(
+            f"Invalid budget: {budget.describe(config.budget)}. optimizer={config.optimizer.name} "
+            f"must know its number of steps: one of {', '.join(budget.COUNTED)}."
+        )
     if config.optimizer.ema is not None and config.distributed == "fsdp":
         raise UserError(
             f"Invalid optimizer.suite.ema: {config.optimizer.ema}. Must be null with "
