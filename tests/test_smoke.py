@@ -31,6 +31,7 @@ def swept(tmp_path_factory):
         "optimizer=all",
         f"task={','.join(TASKS)}",
         "ruleset=tuned",
+        "untuned=default",
         "budget=steps",
         "budget.steps=2",
         "hydra/launcher=joblib",

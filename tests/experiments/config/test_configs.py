@@ -61,6 +61,7 @@ def test_every_hyperparameter_is_written_out(name):
     technical = {"params", "model", "foreach", "capturable", "differentiable", "fused"}
     technical |= {"maximize", "loss_scale", "process_group"}  # what the suite's loop decides
     technical |= {"decay_norms_and_biases"}  # and which of torch's groups it makes
+    technical |= {"schedule"}  # and its rate at each step
     named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     expected = {p.name for p in named} - technical
     assert set(section.hyperparameters) - technical == expected
@@ -145,9 +146,16 @@ def test_the_published_shampoo_of_language_keeps_its_gradients_and_no_other_does
         assert "keep_gradients" not in composed(overrides).optimizer.hyperparameters
 
 
+# Methods that nobody has tuned yet: `make sweep` says so of each, and takes its defaults.
+UNTUNED = {
+    *("ademamix", "adopt", "lion", "normuon"),
+    *("prodigy", "schedulefree_adamw", "schedulefree_sgd"),
+}
+
+
 def test_a_shipped_task_has_tuned_values_for_every_method():
     for task in ("digits", "tinyshakespeare"):
-        assert commandline.choices(f"tuned/{task}") == OPTIMIZERS
+        assert set(commandline.choices(f"tuned/{task}")) == set(OPTIMIZERS) - UNTUNED
 
 
 @pytest.mark.parametrize(

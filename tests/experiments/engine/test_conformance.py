@@ -15,6 +15,9 @@ from experiments.engine.build import build_optimizer
 from experiments.engine.step import backward, differentiable_forward, take_step
 
 OPTIMIZERS = commandline.choices("optimizer")
+FASTER = {
+    "lion": {"lr": 1e-3}
+}  # a step is of the size of the rate, and its default is for long runs
 pytestmark = pytest.mark.filterwarnings("ignore:AdaFisher.*in no supported layer")
 
 
@@ -91,7 +94,7 @@ def kind(request):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_loss_falls(name, kind):
     model, inputs, targets = problem(kind)
-    optimizer, needs = optimizer_for(name, model)
+    optimizer, needs = optimizer_for(name, model, **FASTER.get(name, {}))
     losses = train(model, optimizer, needs, inputs, targets, 40)
     assert losses[-1] < 0.8 * losses[0]
 
