@@ -77,7 +77,6 @@ BAD = """
 import torch
 from torch import nn
 from experiments.tasks.own import Metric, task
-from experiments.timing import calibration_key
 
 x, y = torch.randn(64, 3), torch.randn(64, 1)
 
@@ -264,7 +263,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from experiments.tasks.own import Metric, task
-from experiments.timing import calibration_key
 
 SETTINGS = {"batch_size": 16}
 
