@@ -13,6 +13,8 @@ from experiments.config import commandline, named
 from experiments.config.compose import composed
 from experiments.engine.build import build
 from experiments.engine.loop import Trainer
+from experiments.errors import UserError
+from experiments.sweep import inspection
 from experiments.tuning import space
 
 NAMES = (
@@ -89,3 +91,17 @@ def test_its_lr_is_searched_around_its_default(name: str, folder: Path) -> None:
     assert dimension.key == "lr"
     assert math.log10(dimension.high / dimension.low) == pytest.approx(3, abs=0.01)
     assert dimension.position(method.arguments["lr"]) == pytest.approx(0.5, abs=0.04)
+
+
+def test_a_method_may_be_told_the_steps_of_its_run(folder: Path) -> None:
+    """As AdEMAMix, whose slow average and its weight grow over the whole run."""
+    key = "t_alpha_beta3"
+    common = ["optimizer=pytorch_optimizer.AdEMAMix", f"+optimizer.suite.steps={key}"]
+    common += ["tracking=none", "task=digits", f"cache_dir={folder}", f"runs_dir={folder}"]
+    counted = composed(commandline.normalise([*common, "budget=steps", "budget.steps=7"]))
+    assert build(counted).optimizer.param_groups[0][key] == 7
+    typed = counted.having(optimizer=counted.optimizer.having(**{key: 5}).values)
+    assert build(typed).optimizer.param_groups[0][key] == 5
+    by_clock = ["budget=train_seconds", "budget.train_seconds=1"]
+    with pytest.raises(UserError, match="must know its number of steps: one of epochs, steps"):
+        inspection.inspect(composed(commandline.normalise([*common, *by_clock])))
