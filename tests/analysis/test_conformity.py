@@ -14,7 +14,11 @@ from experiments.config import commandline, compose, compositions, identity, ori
 
 ROW = ["experiment=table2_cifar10", "model=resnet18_released", "optimizer=adam"]
 TASK = SimpleNamespace(
-    metric="accuracy_percent", higher_is_better=True, unit="images", validation=None
+    metric="accuracy_percent",
+    higher_is_better=True,
+    unit="images",
+    units={"accuracy_percent": "%"},
+    validation=None,
 )
 VALUES = (94.9, 94.85, 94.8)  # the row has 94.85
 TYPED = {

@@ -68,7 +68,7 @@ def follow(recipe: Recipe, row: dict[str, Any], chosen: tuple) -> None:
     assert identity.published_as(config) == {kind: chosen[i + 1] for i, kind in enumerate(KINDS)}
     assert row["setting"] == identity.setting(config)
     split = bool(config.task.arguments.get("validation_fraction", 0)) or None
-    task = SimpleNamespace(metric="", higher_is_better=True, unit="", validation=split)
+    task = SimpleNamespace(metric="", higher_is_better=True, unit="", units={}, validation=split)
     run = identity.describe(config, task)
     assert conformity(run, recipe, shipped()).text == ""
     assert conformity(run, recipe, shipped()).ignored == ()

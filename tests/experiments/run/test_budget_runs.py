@@ -103,11 +103,11 @@ def test_a_target_reached_before_a_kill_stays_reached(make_config, monkeypatch):
     assert record.progress["step"] == record.summary["steps_to_target"] == STEPS_PER_EPOCH
 
 
-def test_a_target_of_a_metric_that_falls_is_reached_from_above(make_config):
+def test_a_target_of_a_metric_that_falls_is_reached_from_above(make_config, monkeypatch):
     trainer = Trainer(
         build(make_config("budget=target", "budget.target=3.5", "budget.max_epochs=1")), seed=0
     )
-    object.__setattr__(trainer.built.task, "higher_is_better", False)
+    monkeypatch.setattr(type(trainer.built.task), "higher_is_better", False)
     for value, steps in ((4.0, None), (3.5, 7)):
         trainer.counters.step = 7
         trainer._note_target({"validation_accuracy_percent": value})

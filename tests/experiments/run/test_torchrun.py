@@ -122,7 +122,10 @@ def test_a_finished_run_is_skipped(twice):
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["optimizer=adamm"], "error: Unknown optimizer: 'adamm'. Did you mean: adam, adamw?"),
+        (
+            ["optimizer=adamm"],
+            "error: Unknown optimizer: 'adamm'. Did you mean: adam, adamw, ademamix?",
+        ),
         pytest.param(
             ["optimizer=shampoo", "distributed=fsdp"],
             "error: optimizer=shampoo: not with distributed=fsdp, as it needs whole parameters.",
