@@ -110,25 +110,25 @@ def trained(runs: Path) -> tuple[float, int]:
     return sum(float(run.progress.get(key) or 0) for run in found for key in keys), len(found)
 
 
-def measure(tree: Path, folder: Path, *, done: int) -> Numbers:
+def measure(tree: Path, folder: Path, methods: str, *, done: int) -> Numbers:
     """Measure one build once.
 
     Args:
         tree: Its checkout.
         folder: Where it may write.
+        methods: What both builds have, commas between.
         done: Runs of the sweep that has nothing left to do.
     """
     found: Numbers = {}
-    whole = train(
-        tree, folder / "all", "optimizer=all", "task=digits", "seed=0", until="digits ada"
-    )
+    every = f"optimizer={methods}"
+    whole = train(tree, folder / "all", every, "task=digits", "seed=0", until="digits ada")
     found["all methods: wall"] = whole.wall
     found["all methods: first line of a run"] = whole.first_line or whole.wall
     found["all methods: training and evaluation"], count = trained(folder / "all")
     found["a further short run: cpu"] = _further(tree, folder)
-    short = ("optimizer=all", *SHORT, "seed=0")
+    short = (every, *SHORT, "seed=0")
     found["a run of all methods, short: cpu"] = train(tree, folder / "short", *short).cpu / count
-    both = ("optimizer=all", "task=digits,tinyshakespeare", "seed=0", "budget=steps")
+    both = (every, "task=digits,tinyshakespeare", "seed=0", "budget=steps")
     smoke = train(tree, folder / "smoke", *both, "budget.steps=2", "tracking=none")
     found |= {"smoke: wall": smoke.wall, "smoke: cpu": smoke.cpu}
     six = ("optimizer=adafisher,adam", *SHORT, "seed=0,1,2", "tracking=none")
@@ -188,12 +188,15 @@ def main(words: Sequence[str]) -> int:
     options, _ = arguments.parse(words, SweepBenchOptions)
     found: list[dict[str, Numbers]] = []
     with worktree(options.before) as before, tempfile.TemporaryDirectory() as folder:
+        methods = ",".join(sorted(path.stem for path in before.glob("conf/optimizer/*.yaml")))
         for number in range(options.rounds):
             sizes = {"before": max(2, options.done // _FEWER_BEFORE), "now": options.done}
             trees = {"before": before, "now": ROOT}
             found.append(
                 {
-                    build: measure(tree, Path(folder) / f"{number}-{build}", done=sizes[build])
+                    build: measure(
+                        tree, Path(folder) / f"{number}-{build}", methods, done=sizes[build]
+                    )
                     for build, tree in trees.items()
                 }
             )
