@@ -86,7 +86,7 @@ def _unfit() -> str | None:
         return f"this system has no descriptors of processes ({error.strerror})"
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
-        return f"a module that it loads starts {threads - 1} threads"
+        return f"a module that it loads starts {'a thread' if threads == 2 else 'threads'}"
     with contextlib.suppress(ChildProcessError):
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         return "a module that it loads starts a process"

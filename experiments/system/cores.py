@@ -1,6 +1,7 @@
 """How the runs of a sweep share a machine: its cores and its CUDA devices."""
 
 import os
+import platform
 import subprocess
 from collections.abc import Mapping
 from typing import Protocol
@@ -64,6 +65,10 @@ def library_variables(threads: int, given: Mapping[str, str]) -> dict[str, str]:
     """
     # On a busy machine a thread that spins for its siblings keeps them from running.
     defaults = {"OMP_WAIT_POLICY": "PASSIVE"} | _ALLOCATOR
+    if platform.machine() in ("x86_64", "AMD64"):
+        # NumPy's BLAS, which is not torch's there, would start its threads at import, and a process
+        # that is to be forked must have one thread.
+        defaults["OPENBLAS_NUM_THREADS"] = "1"
     own = {name: value for name, value in defaults.items() if name not in given}
     return {"OMP_NUM_THREADS": str(threads)} | own
 

@@ -88,11 +88,14 @@ def test_each_method_trains_as_in_an_interpreter_of_its_own(tmp_path, task):
 
 def test_two_threads_come_to_an_end_and_to_the_same(tmp_path):
     chosen = ["optimizer=adam", "model=resnet18", "budget=steps", "budget.steps=2", "threads=2"]
-    rows = []
+    rows, started = [], []
     for fresh in ("true", "false"):
         result = sweep(tmp_path / fresh, *chosen, f"fresh={fresh}", timeout=300, run=subprocess.run)
         assert result.returncode == 0, result.stderr
         rows.append(measurements(tmp_path / fresh))
+        (run,), _ = load_runs(tmp_path / fresh)
+        started.append(json.loads((run.path / "environment.json").read_text())["started"])
+    assert started == ["fresh", "forked"]
     assert rows[0] == rows[1]
 
 
@@ -159,7 +162,7 @@ def test_a_system_without_descriptors_of_processes_is_told(monkeypatch):
         ("pass", None),
         ("torch.cuda.is_available()", "a module that it loads looks at CUDA"),
         ("import subprocess; subprocess.Popen(['sleep', '1'])", "starts a process"),
-        ("import threading; threading.Timer(60, print).start()", "starts 1 threads"),
+        ("import threading; threading.Timer(60, print).start()", "starts a thread"),
     ],
     ids=["nothing", "a look at CUDA", "a process", "a thread"],
 )
