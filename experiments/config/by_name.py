@@ -131,11 +131,12 @@ def _class(one: Named) -> tuple[type, str]:
     ]
     what = getattr(found, name, None) if name else None
     if what is None:
-        said = f"{module} has no {name}." if name else f"Give its class, as {one.kept}:{own[0]}."
         if not own:
             said = f"{module} has no class that is a torch.optim.Optimizer."
         elif name:
-            said += f" {nearest(name, own)}"
+            said = f"{module} has no {name}. {nearest(name, own)}"
+        else:
+            said = f"Give its class, as {one.kept}:{own[0]}."
         raise UserError(f"Invalid {one.group}: {one.typed!r}. {said}")
     if not isinstance(what, type) or not issubclass(what, Optimizer) or what is Optimizer:
         raise UserError(

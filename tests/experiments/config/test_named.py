@@ -186,6 +186,7 @@ def test_what_cannot_be_had_is_one_line(word: str, line: str, capsys: pytest.Cap
 
 IN_FILES = {
     "no class given": ("", MINE, "Give its class, as ./"),
+    "no class to give": ("", "class A: pass\n", "has no class that is a torch.optim.Optimizer."),
     "another class": (":Miine", MINE, "Did you mean: Mine?"),
     "no optimizer": (
         ":A",
