@@ -86,9 +86,9 @@ FAULTS = (
     Fault(
         "momentum",
         "adafisher",
-        "exp_avg.lerp_(grad, 1.0 - ",
-        "exp_avg.lerp_(grad, 0.0 + ",
-        "test_batches_agree_with_the_plain_step",
+        "torch._foreach_lerp_(exp_avgs, grads, 1.0 - ",
+        "torch._foreach_lerp_(exp_avgs, grads, 0.0 + ",
+        "test_the_package_takes_the_steps_of_the_page",
     ),
     Fault(
         "bias-correction",
