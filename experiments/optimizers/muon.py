@@ -77,9 +77,7 @@ class Muon(pytorch_optimizer.Muon):
         check_number("adamw_weight_decay", adamw_weight_decay, at_least=0)
         check_choice("kernel_scale", kernel_scale, KERNEL_SCALES)
         beta1, beta2 = adamw_betas
-        names = hidden_matrices(model)
-        hidden = [p for name, p in model.named_parameters() if name in names]
-        rest = [p for name, p in model.named_parameters() if name not in names]
+        hidden, rest = hidden_and_rest(model)
         super().__init__(
             [
                 *_hidden_groups(hidden, lr, weight_decay, kernel_scale),
@@ -95,6 +93,15 @@ class Muon(pytorch_optimizer.Muon):
             adamw_wd=adamw_weight_decay,
             foreach=foreach,
         )
+
+
+def hidden_and_rest(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Part the parameters into those of ``hidden_matrices`` and all others, in their order."""
+    names = hidden_matrices(model)
+    parts: tuple[list[Tensor], list[Tensor]] = [], []
+    for name, param in model.named_parameters():
+        parts[name not in names].append(param)
+    return parts
 
 
 def _hidden_groups(

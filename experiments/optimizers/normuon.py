@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytorch_optimizer
 from torch import nn
 
-from experiments.optimizers.muon import hidden_matrices
+from experiments.optimizers.muon import hidden_and_rest
 from experiments.optimizers.transform import check_count, check_number
 
 
@@ -24,7 +24,7 @@ class NorMuon(pytorch_optimizer.NorMuon):
     AdamW with the rate ``adamw_lr_ratio * lr``, so that one rate scales the whole step.
 
     Args:
-        model: Model to train; ``muon.hidden_matrices`` says which parameters NorMuon takes.
+        model: Model to train; ``muon.hidden_and_rest`` says which parameters NorMuon takes.
         lr: Learning rate of NorMuon.
         momentum: Decay of the momentum.
         beta2: Decay of the second moment of the rows; beta_2.
@@ -74,9 +74,7 @@ class NorMuon(pytorch_optimizer.NorMuon):
         check_number("adamw_eps", adamw_eps, at_least=0)
         check_number("adamw_weight_decay", adamw_weight_decay, at_least=0)
         beta1_adamw, beta2_adamw = adamw_betas
-        names = hidden_matrices(model)
-        hidden = [p for name, p in model.named_parameters() if name in names]
-        rest = [p for name, p in model.named_parameters() if name not in names]
+        hidden, rest = hidden_and_rest(model)
         super().__init__(
             [
                 {"params": hidden, "use_muon": True},
