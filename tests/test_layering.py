@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("adafisher", "analysis", "conf", "experiments", "tests")
 STDLIB = ("experiments.records", "experiments.system", "experiments.errors")
-READ_BY_ANALYSIS = ("experiments.records", "experiments.system.output")
+READ_BY_ANALYSIS = ("experiments.records", "experiments.system.output", "experiments.system.memory")
 WRITERS = ("experiments.records.store", "experiments.records.states")
 PURE = ("adafisher.fisher", "adafisher.native", "adafisher.reference")
 # Upper may import lower; names between two bars do not import one another.

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from analysis.report.options import OneLineParser
 from experiments.records.schema import SCHEMA
+from experiments.system.memory import Peak
 
 SECONDS, GIGABYTES = 20.0, 2.0
 OPTIMIZERS, TASKS = 10, 20
@@ -52,14 +53,13 @@ def measure(runs_dir: Path) -> tuple[float, float]:
     """Load and aggregate every table and every averaged curve of ``runs_dir``.
 
     Returns:
-        Seconds of wall time, and gigabytes of peak memory of this process.
+        Seconds of wall time, and the gigabytes of memory that this adds to the process at most.
     """
-    import resource
-
     from analysis.results.load import load_results
     from analysis.statistics.summary import curve
     from analysis.tables import results as table
 
+    peak = Peak()
     began = time.perf_counter()
     results = load_results(runs_dir)
     table.build(results)
@@ -67,8 +67,7 @@ def measure(runs_dir: Path) -> tuple[float, float]:
         for metric in ("train_loss", f"test_{group['metric']}"):
             curve(results.series(str(group["run_ids"]).split(), metric, "epoch"))
     seconds = time.perf_counter() - began
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kibibytes elsewhere
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    return seconds, peak.added_bytes() / 1e9
 
 
 def make_runs(folder: Path, *, runs: int, epochs: int) -> None:

@@ -36,11 +36,13 @@ def test_the_exit_code_tells_whether_the_bounds_hold(
     assert line.endswith(word)
 
 
-def test_a_child_measures_itself(tmp_path: Path) -> None:
+def test_a_child_measures_itself_and_not_who_started_it(tmp_path: Path) -> None:
     bench.make_runs(tmp_path, runs=1, epochs=2)
+    # Linux hands the largest resident set on to whatever a process starts: this one's is not its.
+    bytearray(b"1") * 600_000_000
     seconds, gigabytes = bench._in_child(str(tmp_path))
     assert seconds > 0
-    assert 0.01 < gigabytes < 2  # pandas alone takes more than 10 MB
+    assert 0.001 < gigabytes < 0.5
 
 
 def test_a_number_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
