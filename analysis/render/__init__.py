@@ -16,7 +16,7 @@ from analysis.render.cells import (
     value_text,
 )
 from analysis.render.html import to_html
-from analysis.render.tex import PACKAGES, latex, to_latex
+from analysis.render.tex import PACKAGES, latex, to_latex, to_latex_figure
 from analysis.render.text import to_csv, to_markdown
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "to_csv",
     "to_html",
     "to_latex",
+    "to_latex_figure",
     "to_markdown",
     "value_text",
 ]

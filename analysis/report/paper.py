@@ -1,6 +1,7 @@
-"""Every table and figure as one LaTeX document: ``python -m analysis.report.paper --out out``.
+r"""Every table and figure as one LaTeX document: ``python -m analysis.report.paper --out out``.
 
-Writes ``paper/paper.tex`` under ``--out``, and ``paper/paper.pdf`` where a LaTeX is installed.
+Writes ``paper/paper.tex`` under ``--out``, and ``paper/paper.pdf`` where a LaTeX is installed. It
+takes ``tables/NAME.tex`` and ``figures/NAME.tex`` by ``\input``, as any other document can.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis.render import PACKAGES, latex, to_latex
+from analysis.render import PACKAGES, latex, to_latex_figure
+from analysis.render.cells import nothing
 from analysis.render.write import write_text
 from analysis.report.options import OneLineParser, ReportError, add_folders
 from analysis.report.page import TEMPLATES, BuiltTable, DrawnFigure, summary_line
@@ -24,7 +26,8 @@ from experiments.system.output import say
 
 COMPILER = "pdflatex"
 _SECONDS = 300.0
-_TABULAR = re.compile(r"\\begin\{(tabular|longtable)\}.*?\\end\{\1\}", re.DOTALL)
+_PASSES = 5  # until lists, references and the widths of long tables are settled
+_AGAIN = re.compile(r"Rerun|No file paper\.(lot|lof)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,6 +60,10 @@ def paper(runs_dir: Path, out: Path) -> str:
     made = report(runs_dir, out)
     source = out / "paper" / "paper.tex"
     try:
+        for figure in made.figures:
+            if not figure.command:
+                text = to_latex_figure(figure.name, figure.caption)
+                write_text(out / "figures" / f"{figure.name}.tex", text)
         write_text(source, document(made.tables, made.figures, summary_line(made.results)))
     except OSError as error:
         raise ReportError(f"cannot write {source}: {error.strerror}") from None
@@ -84,24 +91,14 @@ def document(tables: Sequence[BuiltTable], figures: Sequence[DrawnFigure], summa
     return environment.get_template("paper.tex").render(
         packages=",".join(PACKAGES.values()),
         summary=latex(summary),
-        tables=[
-            {
-                "title": _title(table.name),
-                "caption": latex(table.caption),
-                "parts": _parts(to_latex(table.frame, "")),
-            }
-            for table in tables
-        ],
-        figures=[
-            {
-                "name": figure.name,
-                "title": _title(figure.name),
-                "caption": latex(figure.caption),
-            }
-            for figure in figures
-            if not figure.command
-        ],
+        tables=[table.name for table in tables if not table.frame.empty],
+        figures=[figure.name for figure in figures if not figure.command],
         missing=[
+            {"title": _title(table.name), "command": latex(nothing(table.frame))}
+            for table in tables
+            if table.frame.empty
+        ]
+        + [
             {"title": _title(figure.name), "command": latex(figure.command)}
             for figure in figures
             if figure.command
@@ -113,15 +110,9 @@ def _title(name: str) -> str:
     return latex(name.replace("_", " ").capitalize())
 
 
-def _parts(text: str) -> list[dict[str, object]]:
-    """Find the environments of a rendered table; one over several pages cannot go into a box."""
-    found = _TABULAR.finditer(text)
-    return [{"long": match[1] == "longtable", "body": match[0]} for match in found]
-
-
 def _compile(source: Path) -> None:
     command = [COMPILER, "-halt-on-error", "-interaction=nonstopmode", source.name]
-    for _ in range(2):  # the second fills in the table of contents
+    for _ in range(_PASSES):
         try:
             ended = subprocess.run(
                 command,
@@ -138,6 +129,8 @@ def _compile(source: Path) -> None:
             lines = [line for line in ended.stdout.splitlines() if line.startswith("!")]
             log = source.with_suffix(".log")
             raise ReportError(f"{COMPILER}: {(lines or ['failed'])[0].lstrip('! ')} See {log}.")
+        if not _AGAIN.search(ended.stdout):
+            break
 
 
 if __name__ == "__main__":

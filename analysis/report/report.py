@@ -38,7 +38,7 @@ WRITTEN = ("tables", "figures", PAGE)
 TABLE_FORMATS: dict[str, Callable[[BuiltTable], str]] = {
     "csv": lambda table: to_csv(table.frame),
     "md": lambda table: to_markdown(table.frame, table.caption),
-    "tex": lambda table: to_latex(table.frame, table.caption),
+    "tex": lambda table: to_latex(table.frame, table.caption, table.name),
     "html": lambda table: str(to_html(table.frame)),
 }
 

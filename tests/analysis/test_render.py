@@ -112,24 +112,32 @@ def test_latex_escapes_what_latex_reads() -> None:
     )
 
 
-def test_latex_is_a_booktabs_table() -> None:
-    text = to_latex(table({"adafisher_v3": [FULL, "not run"]}, ("digits",)), "caption")
+def test_latex_is_a_float_with_caption_label_and_intervals() -> None:
+    built = table({"adafisher_v3": [FULL, "not run"]}, ("digits",))
+    text = to_latex(built, "What it is. How it is read.", "results")
 
     assert text == "\n".join(
         [
-            "% caption",
             r"% \usepackage{booktabs}",
-            r"\begin{tabular}{llrr}",
+            r"\begin{table}",
+            r"\centering",
+            r"\caption{What it is.}\label{tab:results}",
+            r"\par\smallskip {\fontsize{9}{10.8}\selectfont\setlength{\tabcolsep}{3pt}",
+            r"\begin{tabular}{@{}llrr@{}}",
             r"\toprule",
-            r" &  & \multicolumn{2}{c}{digits} \\",
-            r"\cmidrule(lr){3-4}",
             r" &  & \multicolumn{2}{c}{accuracy (\%) $\uparrow$} \\",
             r"\cmidrule(lr){3-4}",
             r"optimizer & rules & final & best \\",
             r"\midrule",
-            r"adafisher\_v3 & tuned & 98.10 $\pm$ 0.25 (n=3) & not run \\",
+            r"adafisher\_\allowbreak{}v3 & tuned & "
+            r"98.10~$\pm$~0.25~(n=3) [97.50,~98.70] & not run \\",
             r"\bottomrule",
             r"\end{tabular}",
+            "}",
+            r"\par\smallskip \begin{minipage}{\linewidth}\fontsize{7}{8.4}\selectfont\noindent "
+            r"How it is read. In square brackets: 95\% Student-t interval of the mean.\par"
+            r"\end{minipage}",
+            r"\end{table}",
             "% adafisher_v3, tuned, digits: go",
             "",
         ]
@@ -159,11 +167,24 @@ def test_a_flat_table_has_a_line_a_row_and_full_numbers_in_its_csv() -> None:
 
 
 def test_a_long_flat_table_goes_over_pages_in_latex() -> None:
-    short, long = flat([(1.0, "x" * 60)] * 3), flat([(1.0, "ok")] * 100)
-    assert r"\begin{tabular}{lll>{\raggedright" in to_latex(short, "")
-    assert r"\usepackage{array,booktabs}" in to_latex(short, "")
-    assert to_latex(long, "").count(r"\begin{longtable}{llll}") == 1
-    assert r"\usepackage{booktabs,longtable}" in to_latex(long, "")
+    long = to_latex(flat([(1.0, "ok")] * 100), "", "name")
+    assert long.count(r"\begin{longtable}{@{}llll@{}}") == 1
+    assert r"\usepackage{booktabs,longtable}" in long
+
+
+def test_a_column_that_is_too_wide_follows_below_its_row_in_latex() -> None:
+    text = to_latex(flat([(1.0, "x" * 120), (2.0, "")]), "", "name")
+    assert r"\begin{tabular}{@{}lll@{}}" in text
+    assert "dataset & optimizer & published" in text
+    below = r"\multicolumn{3}{@{}p{\linewidth}@{}}{\hspace*{1em}verdict: " + "x" * 120 + "}"
+    assert f"cifar0 & sgd & 1.00 \\\\*\n{below} \\\\[2pt]\ncifar1 & sgd & 2.00 \\\\\n" in text
+
+
+def test_the_commands_of_a_flat_table_are_comments_in_latex() -> None:
+    built = flat([(1.0, "ok"), (2.0, "ok")]).assign(command=["python -m x", ""])
+    text = to_latex(built, "", "name")
+    assert "% cifar0, sgd: python -m x\n" in text
+    assert "command" not in text
 
 
 def test_a_cell_of_its_own_keeps_its_numbers_and_leads_to_its_runs() -> None:
@@ -174,16 +195,16 @@ def test_a_cell_of_its_own_keeps_its_numbers_and_leads_to_its_runs() -> None:
     assert (first["seconds_per_step"], first["run_ids"]) == ("0.0125", "r1 r2")
     assert '<a href="#group-ab12"><strong>12.50 ms</strong></a>' in to_html(built)
     assert "| **12.50 ms** |" in to_markdown(built, "")
-    assert r"\textbf{12.50 ms}" in to_latex(built, "")
+    assert r"\textbf{12.50 ms}" in to_latex(built, "", "name")
     assert to_markdown(built, "").count("python -m x") == 1  # one command, two places
-    assert "% adam, tuned, digits; sgd, tuned, digits: python -m x" in to_latex(built, "")
+    assert "% adam, tuned, digits; sgd, tuned, digits: python -m x" in to_latex(built, "", "name")
 
 
 def test_the_best_is_bold_everywhere_and_said_in_the_csv() -> None:
     best = dataclasses.replace(FULL, strong=True)
     built = table({"adam": [best, FULL]})
     assert "**98.10 ± 0.25 (n=3)** | 98.10 ± 0.25 (n=3) |" in to_markdown(built, "")
-    assert to_latex(built, "").count(r"\textbf{98.10 $\pm$ 0.25 (n=3)}") == 1
+    assert to_latex(built, "", "name").count(r"\textbf{98.10~$\pm$~0.25~(n=3) [97.50,~98.70]}") == 1
     assert to_html(built).count("<strong>98.10 ± 0.25</strong>") == 1
     assert [row["best"] for row in csv.DictReader(io.StringIO(to_csv(built)))] == ["True", "False"]
 
@@ -198,7 +219,7 @@ def test_every_kind_of_table_compiles(tmp_path: Path) -> None:
         flat([(1.0, "ok")] * 100),
         EMPTY,
     ]
-    body = "\n\n".join(to_latex(built, EVIL) for built in tables)
+    body = "\n\n".join(to_latex(built, EVIL, "name") for built in tables)
     document = rf"\documentclass{{article}}\usepackage{{{','.join(PACKAGES.values())}}}"
     source = tmp_path / "tables.tex"
     source.write_text(rf"{document}\begin{{document}}{body}\end{{document}}", "utf-8")
@@ -221,7 +242,7 @@ def test_html_is_escaped_and_scoped() -> None:
 def test_many_blocks_are_written_below_each_other() -> None:
     tasks = ("a", "b", "c", "d")
     wide = table({"adam": [FULL] * 8}, tasks)
-    assert to_latex(wide, "").count(r"\begin{tabular}") == 4
+    assert to_latex(wide, "", "name").count(r"\begin{tabular}") == 4
     assert to_markdown(wide, "").count("| --- |") == 4
 
 
@@ -291,7 +312,7 @@ def test_an_empty_table_can_say_what_makes_its_own_runs() -> None:
     built.attrs[MISSING] = "make tune OPT=a_b"
     assert all("make tune" in write(built) for write in (to_csv, to_html))
     assert "make tune OPT=a_b" in to_markdown(built, "")
-    assert r"make tune OPT=a\_b" in to_latex(built, "")
+    assert r"make tune OPT=a\_b" in to_latex(built, "", "name")
     console = Console(width=80, file=io.StringIO(), record=True)
     print_table(built, "", console)
     assert "make tune OPT=a_b" in console.export_text()
@@ -302,7 +323,12 @@ def test_a_column_for_the_csv_alone_is_nowhere_else() -> None:
     built.attrs[CSV_ONLY] = ["in full"]
     console = Console(width=80, file=io.StringIO(), record=True)
     print_table(built, "", console)
-    others = (to_markdown(built, ""), to_latex(built, ""), to_html(built), console.export_text())
+    others = (
+        to_markdown(built, ""),
+        to_latex(built, "", "name"),
+        to_html(built),
+        console.export_text(),
+    )
     assert all("shown" in text and "in full" not in text for text in others)
     assert "in full" in to_csv(built)
 
@@ -314,5 +340,5 @@ def test_an_empty_table_says_what_makes_runs_in_every_format() -> None:
     assert NO_RUNS in console.export_text()
     assert NO_RUNS in to_csv(EMPTY)
     assert NO_RUNS in to_markdown(EMPTY, "")
-    assert NO_RUNS in to_latex(EMPTY, "")
+    assert NO_RUNS in to_latex(EMPTY, "", "name")
     assert NO_RUNS in to_html(EMPTY)
