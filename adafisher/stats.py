@@ -25,7 +25,7 @@ class Spread(NamedTuple):
     """Spread of ``F / damping`` over the entries of some parameters, and what belongs to it.
 
     ``F / damping`` is 1 where the curvature is least and ``1 + 1 / damping`` where it is largest.
-    Without an estimate there are no entries, and the five numbers and ``effective_lr`` are nan.
+    Without an estimate there are no entries, and the five numbers and the two means are nan.
 
     Attributes:
         min: Least.
@@ -35,6 +35,8 @@ class Spread(NamedTuple):
         percentile_99: One in a hundred is above.
         max: Largest.
         effective_lr: Mean of ``lr / F``, by which the bias-corrected momentum is multiplied.
+        damping_share: Mean of ``damping / F``: how much of F is damping, at most 1. At 1 the
+            curvature changes nothing, and the method is momentum with the rate ``lr / damping``.
         entries: Number of entries.
         dropped: Estimates that were dropped because they were not finite.
         memory_bytes: Factors, their normalised form and waiting rows. Momentum is not in it.
@@ -46,6 +48,7 @@ class Spread(NamedTuple):
     percentile_99: float
     max: float
     effective_lr: float
+    damping_share: float
     entries: int
     dropped: int
     memory_bytes: int
@@ -73,6 +76,7 @@ class Entries:
         low: Least of all entries.
         high: Largest of all entries.
         step_sum: Sum of ``lr / F`` over all entries.
+        share_sum: Sum of ``damping / F`` over all entries.
         count: All entries.
     """
 
@@ -81,6 +85,7 @@ class Entries:
     low: float
     high: float
     step_sum: float
+    share_sum: float
     count: int
 
 
@@ -166,12 +171,14 @@ def entries_of(
     spacing = -(-flat.numel() // _SAMPLE)
     sample = flat[::spacing].sort().values
     low, high = torch.aminmax(flat)
+    reciprocals = float(flat.reciprocal().sum(dtype=torch.float64))
     return Entries(
         sample=sample.double().cpu() / damping,
         weight=flat.numel() / sample.numel(),
         low=float(low) / damping,
         high=float(high) / damping,
-        step_sum=lr * float(flat.reciprocal().sum(dtype=torch.float64)),
+        step_sum=lr * reciprocals,
+        share_sum=damping * reciprocals,
         count=flat.numel(),
     )
 
@@ -187,7 +194,7 @@ def spread(parts: Iterable[Entries | None], *, dropped: int, memory_bytes: int) 
     found = [part for part in parts if part is not None]
     if not found:
         nan = float("nan")
-        return Spread(nan, nan, nan, nan, nan, nan, 0, dropped, memory_bytes)
+        return Spread(nan, nan, nan, nan, nan, nan, nan, 0, dropped, memory_bytes)
     count = sum(part.count for part in found)
     values, order = torch.cat([part.sample for part in found]).sort()
     weights = torch.cat([part.sample.new_full(part.sample.shape, part.weight) for part in found])
@@ -202,6 +209,7 @@ def spread(parts: Iterable[Entries | None], *, dropped: int, memory_bytes: int) 
         percentile_99=high,
         max=max(part.high for part in found),
         effective_lr=sum(part.step_sum for part in found) / count,
+        damping_share=sum(part.share_sum for part in found) / count,
         entries=count,
         dropped=dropped,
         memory_bytes=memory_bytes,

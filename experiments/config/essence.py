@@ -36,6 +36,7 @@ NOT_HASHED = (
     "untuned",
     "memory_limit_gb",
     "evaluate_test",
+    "curvature_by_layer",
     "budget.by_optimizer",
     "pretrained.minimum_percent",
     "model.weights_dir",

@@ -54,6 +54,7 @@ class RunConfig:
     distributed: str = "ddp"
     deterministic: bool = False
     evaluate_test: bool = True
+    curvature_by_layer: bool = False
     threads: int | None = None
     jobs: int = 1
     runs_per_job: int = 1

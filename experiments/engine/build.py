@@ -97,6 +97,7 @@ def build(
         eval_batch_size=batching.eval_batch_size,
         evaluations_per_epoch=batching.evaluations_per_epoch,
         evaluate_every=batching.evaluate_every,
+        curvature_by_layer=config.curvature_by_layer,
         steps_per_epoch=steps_per_epoch,
         limits=limits,
         observes_logits=needs.logits,

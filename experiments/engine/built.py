@@ -31,6 +31,7 @@ class Built:
     eval_batch_size: int
     evaluations_per_epoch: int
     evaluate_every: int | None  # steps, in its place
+    curvature_by_layer: bool  # an evaluation tells of each layer too
     steps_per_epoch: int
     limits: budget.Limits  # where the run ends
     observes_logits: bool  # the optimizer wants the logits between forward and backward

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from experiments.engine.built import Built
+from experiments.records.schema import DAMPING_SHARE
 from experiments.tasks.batches import mapped
 from experiments.tasks.task import Split
 
@@ -59,10 +60,18 @@ def evaluate(built: Built, split: Split) -> dict[str, float]:
     return objective.measured({name: (next(numbers), next(numbers)) for name in sums}, split.facts)
 
 
-def curvature_columns(built: Built) -> dict[str, float]:
-    """Give what an optimizer with ``curvature_stats`` says of its curvature as a whole."""
+def curvature_columns(built: Built, *, by_layer: bool) -> dict[str, float]:
+    """Give what an optimizer with ``curvature_stats`` says of its curvature as a whole.
+
+    Args:
+        built: The run.
+        by_layer: Whether to add how much of F is damping in each layer.
+    """
     stats = getattr(built.optimizer, "curvature_stats", None)
     if stats is None or built.strategy == "fsdp":  # it would be of one part only
         return {}
-    columns = stats().overall._asdict()
-    return {f"curvature_{k}": value for k, value in columns.items() if math.isfinite(value)}
+    overall, layers = stats()
+    columns = {f"curvature_{key}": value for key, value in overall._asdict().items()}
+    if by_layer:
+        columns |= {f"{DAMPING_SHARE}{name}": layer.damping_share for name, layer in layers.items()}
+    return {key: value for key, value in columns.items() if math.isfinite(value)}

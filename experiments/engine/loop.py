@@ -274,7 +274,7 @@ class Trainer:
                     row |= {f"{name}_{key}": value for key, value in evaluate(built, split).items()}
                     if name == "test":
                         counters.evaluation_seconds += built.world.mean([self._now() - clock])[0]
-        return row | curvature_columns(built)
+        return row | curvature_columns(built, by_layer=built.curvature_by_layer)
 
     def _pass_over(self, most: int) -> None:
         """Run the model on whole batches of the training data, the same at every call."""

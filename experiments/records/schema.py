@@ -40,6 +40,7 @@ PATCH_FILE = "uncommitted.patch"  # what the code of the run has over its commit
 STATUS_FILE = "status.json"
 ARRAYS_DIR = "arrays"  # of a run: <name>.npz, what is too large for a row
 STUDY_FILE, STUDY_ARRAYS = "study.json", "arrays.npz"
+DAMPING_SHARE = "curvature_damping_share/"  # begins the column of a layer, whose name follows
 STUDIES_DIR = ".studies"  # beside the runs: measurements that are no comparison of methods
 
 FINAL_STATUSES = ("done", "diverged")

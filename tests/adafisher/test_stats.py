@@ -45,6 +45,7 @@ def test_spread_is_that_of_the_reference(side: SideBySide) -> None:
     overall = side.optimizer.curvature_stats().overall
     assert list(overall[:5]) == pytest.approx(by_sorting(torch.cat(ratios)), rel=1e-9)
     assert overall.effective_lr == pytest.approx(float(torch.cat(steps).mean()), rel=1e-9)
+    assert overall.damping_share == pytest.approx(float((1 / torch.cat(ratios)).mean()), rel=1e-9)
     assert overall.entries == sum(p.numel() for p in side.model.parameters())
     assert 1.0 <= overall.min <= overall.median <= overall.max <= 1.0 + 1.0 / DAMPING + 1e-9
 
@@ -74,6 +75,8 @@ def test_layers_have_their_own_groups_and_a_shared_weight_counts_once() -> None:
     assert layers["0"].effective_lr == 0.0
     assert layers["2"].effective_lr == pytest.approx(0.5e-9)
     assert layers["2"].max == pytest.approx(1.0)
+    assert layers["2"].damping_share == pytest.approx(1.0)  # such a damping leaves no curvature
+    assert 0.0 < layers["0"].damping_share < 1.0
     tied = SideBySide(BY_ID["tied_linear"])
     tied.train(range(1))
     found = tied.optimizer.curvature_stats()

@@ -17,6 +17,7 @@ from experiments.errors import UserError
 from experiments.records import store
 from experiments.records.schema import (
     CHECKPOINT_FILE,
+    DAMPING_SHARE,
     METRICS_FILE,
     PATCH_FILE,
     STATUS_FILE,
@@ -93,8 +94,21 @@ def test_curvature_is_logged_at_each_evaluation_by_methods_that_tell_of_it(make_
         assert columns["curvature_median"] <= columns["curvature_percentile_99"]
         assert columns["curvature_percentile_99"] <= columns["curvature_max"]
         assert 0 < columns["curvature_effective_lr"] <= 1.0  # lr / damping
+        assert 1 / columns["curvature_max"] <= columns["curvature_damping_share"] <= 1.0
         assert columns["curvature_dropped"] == 0
         assert columns["curvature_memory_bytes"] > 0
+
+
+def test_each_layer_tells_how_much_of_its_curvature_is_damping_where_it_is_asked(make_config):
+    usual = ("optimizer=adafisher", "budget.steps=2")
+    wanted = make_config(*usual, "curvature_by_layer=true")
+    assert wanted.run_id == make_config(*usual).run_id  # it changes no number
+    run.execute(wanted)
+    (row,) = load_run(folder_of(wanted).path).rows
+    layers = {k: v for k, v in row.items() if k.startswith(DAMPING_SHARE)}
+    assert {key.removeprefix(DAMPING_SHARE) for key in layers} >= {"features.0.0", "classifier"}
+    assert all(0.0 < share <= 1.0 for share in layers.values())
+    assert min(layers.values()) <= row["curvature_damping_share"] <= max(layers.values())
 
 
 @pytest.mark.parametrize("method", ["adam", "adafisher"])
