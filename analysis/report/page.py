@@ -14,6 +14,7 @@ from markupsafe import Markup
 from analysis.published.verdict import counts
 from analysis.render import to_html
 from analysis.report.run_pages import MOST, run_pages
+from analysis.results.answer import Answer
 from analysis.results.load import NO_RUNS, Results
 from analysis.results.trials import ledger_path
 
@@ -45,7 +46,12 @@ class BuiltTable:
     frame: pd.DataFrame
 
 
-def page(results: Results, tables: Sequence[BuiltTable], figures: Sequence[DrawnFigure]) -> str:
+def page(
+    results: Results,
+    tables: Sequence[BuiltTable],
+    figures: Sequence[DrawnFigure],
+    said: Answer,
+) -> str:
     """Write the page; everything that comes from a record is escaped."""
     groups = results.groups
     environment = Environment(
@@ -57,6 +63,7 @@ def page(results: Results, tables: Sequence[BuiltTable], figures: Sequence[Drawn
     )
     return environment.get_template(TEMPLATE).render(
         summary=summary_line(results),
+        said=said,
         verdicts=verdict_counts(tables),
         # Ours, and no part of a record: they need no escaping.
         css=Markup(TEMPLATES.joinpath("page.css").read_text(encoding="utf-8")),

@@ -19,6 +19,7 @@ from analysis.render.write import write_text
 from analysis.report.drawing import DATA, FORMATS, digest_of, draw
 from analysis.report.options import ReportError
 from analysis.report.page import BuiltTable, DrawnFigure, page, unfinished
+from analysis.results.answer import Answer, answer
 from analysis.results.load import Results, load_results
 from analysis.results.studies import study_files, study_problems
 from analysis.results.trials import ledger_problems
@@ -55,12 +56,14 @@ class Made:
         tables: As they were written.
         figures: As they were written, or not.
         shown: What is to be shown (``terminal.SHOWN``).
+        answer: What the runs come to in a sentence.
     """
 
     results: Results
     tables: list[BuiltTable]
     figures: list[DrawnFigure]
     shown: Mapping[str, Any] = field(default_factory=dict)
+    answer: Answer = field(default_factory=Answer)
 
     @property
     def written(self) -> list[str]:
@@ -119,6 +122,7 @@ def report(
         raise ReportError(f"no records in {runs_dir}: what is in {out} stays. Give another --runs.")
     for line in results.broken:
         say(f"warning: {line}", error=True)
+    said = answer(results) if only is None else Answer()
     table_names.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     built = [_table(name, results) for name in table_names]
     try:
@@ -127,10 +131,10 @@ def report(
         digest = digest_of(results) if figure_names else b""
         drawn = [_figure(name, results, out / "figures", digest) for name in figure_names]
         if tables and figures and only is None:
-            write_text(out / PAGE, page(results, built, drawn))
+            write_text(out / PAGE, page(results, built, drawn, said))
     except OSError as error:
         raise ReportError(f"cannot write {error.filename or out}: {error.strerror}") from None
-    return Made(results, built, drawn, _shown(results, built, drawn, out))
+    return Made(results, built, drawn, _shown(results, built, drawn, said, out), said)
 
 
 def names_of(package: ModuleType) -> list[str]:
@@ -188,7 +192,11 @@ def _caption(module: str) -> str:
 
 
 def _shown(
-    results: Results, tables: Sequence[BuiltTable], figures: Sequence[DrawnFigure], out: Path
+    results: Results,
+    tables: Sequence[BuiltTable],
+    figures: Sequence[DrawnFigure],
+    said: Answer,
+    out: Path,
 ) -> dict[str, Any]:
     """Gather what a terminal is to show (``terminal.SHOWN``)."""
     shown = []
@@ -209,5 +217,5 @@ def _shown(
     return {
         "warnings": [f"warning: {line}" for line in results.broken],
         "tables": shown,
-        "lines": [*lines, f"Written to {out}/"],
+        "lines": [*lines, *said.sentences, f"Written to {out}/"],
     }

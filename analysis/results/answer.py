@@ -1,0 +1,268 @@
+"""What a folder of runs says in a sentence: who is better, by how much, or that nothing is decided.
+
+Never more than the intervals carry: what ``leader.best`` does not tell apart is not said to differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.results.groups import rows_of
+from analysis.results.leaders import LeaderComparison, leader_comparisons
+from analysis.results.load import Results
+from analysis.statistics.compare import BETTER, NO_SPREAD, UNEQUAL, Comparison, by_seed
+from analysis.statistics.effort import Effort
+from analysis.statistics.leader import Best
+from analysis.style import metric_label
+from experiments.records import strict_json
+from experiments.records.verdict import FILE, FOLDER
+from experiments.system.output import plain_line
+
+EACH = 3
+"""Up to so many blocks of runs have a sentence each; more are counted first."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the runs say.
+
+    Attributes:
+        sentences: Those to be read first: of ``make versus``, word for word, then of the runs.
+        details: One for each block, where these are so many that ``sentences`` counts them.
+    """
+
+    sentences: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One block: its sentence, and what it comes to, ``None`` where nothing can be compared."""
+
+    title: str
+    sentence: str
+    best: str | None = None
+    comparable: bool = False
+
+
+def answer(results: Results) -> Answer:
+    """Say what the records under a folder come to, in as few sentences as that takes."""
+    contests = {
+        contest.title: contest
+        for contest in leader_comparisons(results)
+        if contest.result == "final"
+    }
+    members = {str(key): runs for key, runs in results.runs.groupby("group_id")}
+    blocks = [
+        _block(str(title), rows, contests.get(str(title)), members)
+        for title, rows in rows_of(results.groups).groupby("title", sort=False)
+    ]
+    versus = versus_sentences(results.runs_dir)
+    if len(blocks) <= EACH:
+        return Answer((*versus, *(block.sentence for block in blocks)))
+    return Answer((*versus, _counted(blocks)), tuple(block.sentence for block in blocks))
+
+
+def versus_sentences(runs_dir: Path | None) -> list[str]:
+    """Read what ``make versus`` said of comparisons that are not void; what is damaged says none.
+
+    Args:
+        runs_dir: Folder of the run records.
+    """
+    found = []
+    for path in sorted((runs_dir or Path()).joinpath(FOLDER).glob(f"*/{FILE}")):
+        try:
+            facts = strict_json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(facts, Mapping) and not facts.get("void"):
+            text = facts.get("sentence")
+            found += [plain_line(text)] if isinstance(text, str) and text else []
+    return found
+
+
+def _counted(blocks: Sequence[_Block]) -> str:
+    """Count the blocks by what they come to."""
+    best = [f"{block.best} on {block.title}" for block in blocks if block.best]
+    undecided = sum(block.comparable and not block.best for block in blocks)
+    alone = sum(not block.comparable for block in blocks)
+    named = f" ({'; '.join(best)})" if best else ""
+    parts = [f"one method is the best in {len(best)}{named}"]
+    parts += [f"nothing is decided in {undecided}"]
+    parts += [f"nothing can be compared in {alone}"] * bool(alone)
+    return f"Of {len(blocks)} tasks and settings, {', '.join(parts)}."
+
+
+def _block(
+    title: str,
+    rows: pd.DataFrame,
+    contest: LeaderComparison | None,
+    members: Mapping[str, pd.DataFrame],
+) -> _Block:
+    labels = _listed(dict.fromkeys(map(str, rows["label"])))
+    if contest is None:
+        return _Block(title, f"On {title}, no run has a result yet ({labels}).")
+    best = contest.outcome
+    told = _Told(rows, contest, members)
+    leader = str(best.leader)
+    if not best.against:
+        claim = f"nothing can be compared: {told.value(leader, named=True)} alone has a result"
+        return _Block(title, told.sentence(title, claim, [leader]))
+    rival = told.rival()
+    if best.significant:
+        said, decided, comparable = told.decided(rival), told.name(leader), True
+    elif all(made.n < 2 for made in best.against.values()):
+        said, decided, comparable = told.too_few(), None, False
+    else:
+        said, decided, comparable = told.undecided(rival), None, True
+    return _Block(title, told.sentence(title, said, [leader, rival]), decided, comparable)
+
+
+class _Told:
+    """Words for one block of runs of which some have a result."""
+
+    def __init__(
+        self, rows: pd.DataFrame, contest: LeaderComparison, members: Mapping[str, pd.DataFrame]
+    ) -> None:
+        self.rows = rows.set_index("group_id", drop=False)
+        self.contest = contest
+        self.best: Best = contest.outcome
+        first = self.rows.loc[self.best.leader]
+        label = metric_label(f"test_{first['metric']}", dict(first["units"]))
+        self.metric, _, unit = label.partition(" (")
+        self.unit = f" {unit[:-1]}" if unit else ""
+        self.higher = bool(first["higher_is_better"])
+        self.means = {
+            key: _mean(by_seed(members[key], contest.result).values()) for key in contest.names
+        }
+
+    def name(self, key: str) -> str:
+        return self.contest.names[key]
+
+    def value(self, key: str, *, named: bool = False) -> str:
+        """Write a mean; named: ``adam (test accuracy 98.05 %, n=3)``."""
+        mean = self.means[key]
+        number = "no result" if math.isnan(mean) else f"{mean:.4g}{self.unit}"
+        return f"{self.name(key)} ({self.metric} {number})" if named else number
+
+    def rival(self) -> str:
+        """Pick who comes next: of those that the leader is not better than, if there are any."""
+        against = self.best.against
+        open_ones = [key for key, made in against.items() if made.outcome != BETTER]
+        sign = -1 if self.higher else 1
+
+        def order(key: str) -> tuple[bool, float]:
+            mean = self.means[key]
+            return math.isnan(mean), 0.0 if math.isnan(mean) else sign * mean
+
+        return min(open_ones or against, key=order)
+
+    def decided(self, rival: str) -> str:
+        """Say that the leader is the best."""
+        leader, others = str(self.best.leader), len(self.best.against)
+        numbers = f"{self.metric} {self.value(leader)} against {self.value(rival)}"
+        gap = f"by {self.gap(self.best.against[rival])}"
+        if others == 1:
+            return f"{self.name(leader)} is better than {self.name(rival)}: {numbers}, {gap}"
+        claim = f"{self.name(leader)} is better than each of {others} others"
+        return f"{claim}: {numbers} of {self.name(rival)}, the next, {gap}"
+
+    def too_few(self) -> str:
+        """Say that no two methods have two seeds in common."""
+        leader, others = str(self.best.leader), self.best.against
+        claim = "nothing can be compared:"
+        if len(others) == 1:
+            who = f"{self.value(leader, named=True)} and {self.value(*others, named=True)} have"
+        else:
+            who = f"{self.value(leader, named=True)} and {len(others)} other methods have"
+        alone = all(made.n == 1 for made in others.values())
+        seeds = "one seed in common" if alone else "at most one seed in common"
+        return f"{claim} {who} {seeds}, and it takes two at least to see how they scatter"
+
+    def undecided(self, rival: str) -> str:
+        """Say that nobody is the best, and what would decide between the first two."""
+        leader, made = str(self.best.leader), self.best.against[rival]
+        methods = f" of {len(self.best.against) + 1}" if len(self.best.against) > 1 else ""
+        parts = [f"nothing is decided: {self.value(leader, named=True)} leads{methods}, "]
+        if made.difference is None:
+            parts[0] += f"and {self.value(rival, named=True)} has no seed in common with it"
+        elif not made.difference:
+            parts[0] += f"but {self.value(rival, named=True)} is equal to it (n={made.n})"
+        else:
+            parts[0] += f"ahead of {self.value(rival, named=True)} by {self.gap(made)}"
+        parts += self.why(made)
+        better = sum(one.outcome == BETTER for one in self.best.against.values())
+        parts += [f"it is better than {better} of the others"] * bool(better)
+        return "; ".join(parts)
+
+    def gap(self, made: Comparison) -> str:
+        """Say by how much the leader is ahead: ``0.28 points (95 % interval 0.1 to 0.46, n=3)``."""
+        sign = 1 if self.higher else -1
+        unit = " points" if self.unit == " %" else self.unit
+        text = f"{sign * (made.difference or 0.0):.3g}{unit}"
+        if made.low is None or made.high is None:
+            return f"{text} (n={made.n})"
+        low, high = sorted((sign * made.low, sign * made.high))
+        return f"{text} ({100 * made.level:g} % interval {low:.3g} to {high:.3g}, n={made.n})"
+
+    def why(self, made: Comparison) -> list[str]:
+        """Say what keeps it undecided, and what would decide it."""
+        if made.n < 2:
+            return []
+        if made.outcome == UNEQUAL:
+            return ["they were not tuned alike, so that neither is called better"]
+        if made.reason:
+            return ["equal differences tell no spread" if made.reason == NO_SPREAD else made.reason]
+        found = []
+        if made.alone is not None and made.alone <= 1 - made.level:
+            found.append(f"which does not hold beside {made.family} comparisons")
+        if made.more_seeds:
+            seeds = "seed" if made.more_seeds == 1 else "seeds"
+            found.append(f"about {made.more_seeds} more {seeds} would decide it, if it is real")
+        else:
+            found.append("no affordable number of seeds would decide it")
+        return found
+
+    def sentence(self, title: str, claim: str, pair: Sequence[str]) -> str:
+        """Add the budget, where the title does not have it, and the effort of both."""
+        budgets = dict.fromkeys(str(self.rows.loc[key, "budget"]) for key in pair)
+        shown = [budget for budget in budgets if budget not in title.split(", ")]
+        efforts = {key: _effort(self.contest.efforts[key]) for key in self.contest.names}
+        if len(set(efforts.values())) == 1:
+            who = {1: "", 2: "both "}.get(len(efforts), "all ")
+            tuned = f"{who}{efforts[pair[0]]}"
+        elif len({efforts[key] for key in pair}) == 1:
+            tuned = f"{'both ' * (len(pair) > 1)}{efforts[pair[0]]}"
+        else:
+            # Not by their names, which have the ruleset where there are several.
+            tuned = ", ".join(f"{self.rows['label'][key]!s} {efforts[key]}" for key in pair)
+        known = {self.best.leader, *self.best.against}
+        gone = [name for key, name in self.contest.names.items() if key not in known]
+        parts = [claim, *([f"every run of {_listed(gone)} diverged"] if gone else [])]
+        parts += [*([f"budget {' against '.join(shown)}"] if shown else []), tuned]
+        return f"On {title}, {'; '.join(parts)}."
+
+
+def _effort(effort: Effort) -> str:
+    if effort.trials is None:
+        return f"with the ruleset {effort.ruleset}, after trials that no record tells"
+    if effort.trials == 0:
+        by = {"default": "the defaults, which nobody tuned", "paper": "the paper's hyperparameters"}
+        return f"with {by.get(effort.ruleset, f'the ruleset {effort.ruleset}')}"
+    several = f" of {effort.seeds} seeds" if effort.seeds and effort.seeds > 1 else ""
+    return f"tuned with {effort.trials} trial{'s' * (effort.trials > 1)}{several}"
+
+
+def _mean(values: Iterable[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return math.fsum(finite) / len(finite) if finite else math.nan
+
+
+def _listed(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,0 +1,219 @@
+"""What a folder of runs comes to in a sentence: never more than its intervals carry."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import nct, t, ttest_rel
+
+from analysis.results.answer import Answer, answer
+from analysis.results.load import load_results
+
+TUNED = {"tuning": {"trials": 8, "seeds": [0]}}
+
+
+@pytest.fixture
+def said(runs_dir: Path) -> Any:
+    return lambda: answer(load_results(runs_dir))
+
+
+@pytest.fixture
+def method(write_run: Any) -> Any:
+    """Runs of a method, a seed for each final value."""
+
+    def write(name: str, finals: Any, **options: Any) -> None:
+        for seed, value in enumerate(finals):
+            write_run(name, seed, (value, value), **{**TUNED, **options})
+
+    return write
+
+
+def one(made: Answer) -> str:
+    (sentence,) = made.sentences
+    assert made.details == ()
+    return sentence
+
+
+def interval(ours: list[float], theirs: list[float]) -> tuple[str, str]:
+    ends = ttest_rel(ours, theirs).confidence_interval(0.95)
+    return f"{ends.low:.3g}", f"{ends.high:.3g}"
+
+
+BEST, NEXT, LAST = [98.0, 98.3, 98.1], [97.0, 97.2, 97.3], [90.0, 91.0, 90.2]
+
+
+def test_who_is_better_by_how_much_under_which_budget_and_effort(method: Any, said: Any) -> None:
+    method("adam", BEST)
+    method("sgd", NEXT)
+    low, high = interval(BEST, NEXT)
+    assert one(said()) == (
+        "On digits, adam is better than sgd: test accuracy 98.13 % against 97.17 %, by 0.967 "
+        f"points (95 % interval {low} to {high}, n=3); budget 2 epochs; both tuned with 8 trials."
+    )
+
+
+def test_what_is_low_is_better_where_the_metric_says_so(method: Any, said: Any) -> None:
+    lower = {"metric": "perplexity", "higher_is_better": False, "units": {"perplexity": ""}}
+    method("adam", [10.0, 11.0, 10.5], **lower)
+    method("sgd", [14.0, 15.2, 14.4], **lower)
+    low, high = interval([14.0, 15.2, 14.4], [10.0, 11.0, 10.5])
+    text = "test perplexity 10.5 against 14.53, by 4.03"
+    assert f"adam is better than sgd: {text} (95 % interval {low} to {high}, n=3)" in one(said())
+
+
+def test_the_best_of_many_stands_before_the_next(method: Any, said: Any) -> None:
+    method("adam", BEST)
+    method("sgd", NEXT)
+    method("kfac", LAST)
+    sentence = one(said())
+    numbers = "test accuracy 98.13 % against 97.17 % of sgd, the next, by 0.967 points"
+    assert f"adam is better than each of 2 others: {numbers}" in sentence
+    assert sentence.endswith("; all tuned with 8 trials.")
+
+
+def needed(difference: float, std: float) -> int:
+    """Seeds of a paired t-test with a power of 80 %, one by one."""
+    for n in range(2, 10_000):
+        shift, most = difference / std * np.sqrt(n), t.ppf(0.975, n - 1)
+        if nct.sf(most, n - 1, shift) + nct.cdf(-most, n - 1, shift) >= 0.8:
+            return n
+    raise AssertionError
+
+
+def test_what_is_not_decided_says_how_many_seeds_would_decide_it(method: Any, said: Any) -> None:
+    ours, theirs = [98.0, 97.0, 98.6], [97.1, 97.6, 97.5]
+    method("adam", ours)
+    method("sgd", theirs)
+    gains = np.subtract(ours, theirs)
+    low, high = interval(ours, theirs)
+    more = needed(gains.mean(), gains.std(ddof=1)) - 3
+    assert one(said()) == (
+        "On digits, nothing is decided: adam (test accuracy 97.87 %) leads, ahead of sgd (test "
+        f"accuracy 97.4 %) by 0.467 points (95 % interval {low} to {high}, n=3); about {more} more "
+        "seeds would decide it, if it is real; budget 2 epochs; both tuned with 8 trials."
+    )
+
+
+def test_of_many_it_counts_whom_the_leader_is_better_than(method: Any, said: Any) -> None:
+    method("adam", [98.0, 97.0, 98.6])
+    method("sgd", [97.1, 97.6, 97.5])
+    method("kfac", [70.0, 69.1, 70.4])
+    sentence = one(said())
+    assert "nothing is decided: adam (test accuracy 97.87 %) leads of 3, ahead of sgd" in sentence
+    assert "; it is better than 1 of the others;" in sentence
+
+
+@pytest.mark.parametrize(("more", "who"), [([], "sgd (test accuracy 95 %)"), (["kfac"], "2 other")])
+def test_one_seed_says_that_nothing_can_be_compared(
+    method: Any, said: Any, more: list[str], who: str
+) -> None:
+    for name, value in (("adam", 99.0), ("sgd", 95.0), *((name, 50.0) for name in more)):
+        method(name, [value], ruleset="default", tuning=None)
+    sentence = one(said())
+    start = "On digits, nothing can be compared: adam (test accuracy 99 %) and"
+    assert sentence.startswith(f"{start} {who}")
+    assert "have one seed in common" in sentence
+    assert not re.search("better|worse|leads", sentence)
+    assert "with the defaults, which nobody tuned." in sentence
+
+
+def test_one_method_alone_is_not_compared(method: Any, said: Any) -> None:
+    method("adam", BEST)
+    assert one(said()) == (
+        "On digits, nothing can be compared: adam (test accuracy 98.13 %) alone has a result; "
+        "budget 2 epochs; tuned with 8 trials."
+    )
+
+
+def test_a_method_that_diverged_is_named(method: Any, said: Any) -> None:
+    method("adam", BEST)
+    method("sgd", NEXT, status="diverged", reason="nan")
+    assert "; every run of sgd diverged;" in one(said())
+
+
+def test_without_a_result_nothing_is_said_of_methods(method: Any, said: Any) -> None:
+    method("adam", [1.0], status="failed", reason="gone")
+    assert one(said()) == "On digits, no run has a result yet (adam)."
+
+
+def test_a_metric_that_is_constant_decides_nothing(method: Any, said: Any) -> None:
+    method("adam", [95.0] * 3)
+    method("sgd", [95.0] * 3)
+    assert "sgd (test accuracy 95 %) is equal to it (n=3); equal differences tell" in one(said())
+
+
+def test_the_same_gap_in_every_seed_decides_nothing(method: Any, said: Any) -> None:
+    method("adam", [96.0] * 3)
+    method("sgd", [95.0] * 3)
+    sentence = one(said())
+    assert "nothing is decided" in sentence
+    assert "by 1 points (n=3); equal differences tell no spread" in sentence
+
+
+def test_unequal_tuning_is_said_and_nobody_called_better(method: Any, said: Any) -> None:
+    method("adam", BEST)
+    method("sgd", NEXT, ruleset="default", tuning=None)
+    sentence = one(said())
+    assert "nothing is decided" in sentence
+    assert "they were not tuned alike, so that neither is called better" in sentence
+    assert sentence.endswith(
+        "; adam tuned with 8 trials, sgd with the defaults, which nobody tuned."
+    )
+
+
+def test_a_gap_that_the_correction_takes_back_says_so(method: Any, said: Any) -> None:
+    """Of many methods an interval without zero in it need not decide."""
+    ours, theirs = [98.0, 98.2, 98.1], [97.9, 98.03, 97.98]
+    method("adam", ours)
+    method("sgd", theirs)
+    method("kfac", [96.0, 98.9, 97.5])
+    low, high = interval(ours, theirs)
+    assert 0.0167 < ttest_rel(ours, theirs).pvalue < 0.05
+    assert one(said()).startswith(
+        "On digits, nothing is decided: adam (test accuracy 98.1 %) leads of 3, ahead of sgd (test "
+        f"accuracy 97.97 %) by 0.13 points (95 % interval {low} to {high}, n=3); which does not "
+        "hold beside 3 comparisons; about "
+    )
+
+
+def test_more_blocks_than_three_are_counted_first(method: Any, said: Any) -> None:
+    for task in ("a", "b", "c"):
+        method("adam", BEST, task=task)
+        method("sgd", NEXT, task=task)
+    assert len(said().sentences) == 3
+    method("adam", [98.0, 97.0, 98.6], task="d")
+    method("sgd", [97.1, 97.6, 97.5], task="d")
+    method("adam", [98.0], task="e")
+    made = said()
+    assert made.sentences == (
+        "Of 5 tasks and settings, one method is the best in 3 (adam on a; adam on b; adam on c), "
+        "nothing is decided in 1, nothing can be compared in 1.",
+    )
+    assert len(made.details) == 5
+
+
+def versus(runs_dir: Path, name: str, **facts: Any) -> None:
+    folder = runs_dir / ".versus" / name
+    folder.mkdir(parents=True)
+    (folder / "verdict.json").write_text(json.dumps(facts))
+
+
+def test_what_versus_said_stands_first_word_for_word(
+    method: Any, said: Any, runs_dir: Path
+) -> None:
+    method("adam", BEST)
+    versus(runs_dir, "one", sentence="adam is better than sgd on digits (...).", void=None)
+    versus(runs_dir, "tuned-again", sentence="It was void.", void="tuned again")
+    versus(runs_dir, "begun", void=None)
+    runs_dir.joinpath(".versus/torn").mkdir()
+    runs_dir.joinpath(".versus/torn/verdict.json").write_text("{")
+    first, second = said().sentences
+    assert first == "adam is better than sgd on digits (...)."
+    assert second.startswith("On digits, nothing can be compared")
+
+
+def test_no_runs_say_nothing(said: Any) -> None:
+    assert said() == Answer()
