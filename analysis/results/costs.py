@@ -27,6 +27,12 @@ def seconds_per_epoch(results: Results) -> pd.Series:
     return pd.Series(seconds, dtype=np.float64)
 
 
+def seconds_per_run(results: Results) -> pd.Series:
+    """Take each run's training seconds at its last row, by run id; without those that lack them."""
+    times = results.series_by_run("train_seconds", "step")
+    return pd.Series({run: y.max() for run, (_, y) in times.items()}, dtype=np.float64)
+
+
 def cost_of(runs: pd.DataFrame, cost: str, seconds: pd.Series) -> Floats:
     """Pick one cost of each run, ``[runs]``, without those that do not tell.
 

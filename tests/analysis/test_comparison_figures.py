@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from analysis.figures import (
     cost_per_method,
     curvature_spread,
     improvement_over_tasks,
     performance_profile,
+    quality_vs_cost,
     scaling_over_gpus,
 )
 from analysis.plots.missing import Missing
@@ -238,3 +240,30 @@ def test_methods_are_rows_and_no_variant_stands_for_one(write_run: Any, runs_dir
     assert adam.style == KNOWN["adam"]
     assert control.style.color == KNOWN["sgd"].color
     assert control.style != sgd.style
+
+
+def test_quality_stands_over_the_cost_of_whole_runs(write_run: Any, runs_dir: Path) -> None:
+    for seed, (seconds, value) in enumerate([(1.0, 90.0), (2.0, 92.0), (9.0, 94.0)]):
+        write_run("adam", seed, (value, value), seconds=seconds)
+    write_run("sgd", 0, (80.0, 80.0), seconds=0.5)
+    ax = quality_vs_cost.build(load_results(runs_dir)).axes[0]
+    points = {line.get_label(): (line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines}
+    assert points == {"adam": (4.0, 92.0), "sgd": (1.0, 80.0)}  # the median; two epochs each
+    assert "cheaper: left" in ax.get_xlabel()
+    assert "better: up" in ax.get_ylabel()
+    level = ttest_1samp([90.0, 92.0, 94.0], 0.0).confidence_interval(0.95)
+    segments = [part for lines in ax.collections for part in lines.get_segments()]
+    assert [part.ravel().tolist() for part in segments] == [
+        pytest.approx((4.0, level.low, 4.0, level.high))
+    ]
+
+
+def test_quality_of_a_loss_is_better_down(write_run: Any, runs_dir: Path) -> None:
+    write_run("adam", metric="perplexity", higher_is_better=False)
+    assert "better: down" in quality_vs_cost.build(load_results(runs_dir)).axes[0].get_ylabel()
+
+
+def test_records_without_times_say_so(write_run: Any, runs_dir: Path) -> None:
+    write_run("adam", rows=[{"step": 1, "epoch": 1.0, "test_accuracy_percent": 90.0}])
+    ax = quality_vs_cost.build(load_results(runs_dir)).axes[0]
+    assert texts(ax) == ["No training time is recorded."]
