@@ -184,6 +184,7 @@ CONFIG = mapping(
 """Of ``config.yaml``, laid out as today (``lift``)."""
 ENVIRONMENT = mapping(
     {
+        "date": TEXT,
         "packages": mapping(each=TEXT.or_null),
         "threads": whole(1, 4096).or_null,
         "processes": mapping({"count": whole(1, 4096).needed, "devices": list_of(TEXT)}).or_null,

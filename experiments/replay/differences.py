@@ -17,7 +17,7 @@ one image more is a difference that no tolerance of rounding should hide.
 
 IDENTICAL, WITHIN, DIFFERENT = "identical", "within tolerance", "different"
 _CLOCKS = ("seconds", "_per_second")  # endings of what a clock decides
-_NOT_COMPARED = ("remarks", "earlier_code")
+_NOT_COMPARED = ("date", "remarks", "earlier_code")
 
 
 @dataclass(frozen=True)

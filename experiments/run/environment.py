@@ -1,6 +1,7 @@
 """Where a run ran: versions, machine, code, data checksums."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,7 @@ def _package_of(kind: type) -> dict[str, str]:
 
 
 def save(folder: RunFolder, facts: Mapping[str, Any], *, resumed: bool) -> None:
-    """Write the environment, with the uncommitted part of the code as a patch beside it.
+    """Write the environment and the day, and beside it the uncommitted part of the code as a patch.
 
     Args:
         folder: The run's folder.
@@ -60,7 +61,8 @@ def save(folder: RunFolder, facts: Mapping[str, Any], *, resumed: bool) -> None:
     """
     earlier = _codes(folder.path) if resumed else []
     others = [code for code in earlier if code != facts["code"]]
-    folder.write_json(ENVIRONMENT_FILE, {**facts, "earlier_code": others} if others else facts)
+    dated = {"date": datetime.now(UTC).date().isoformat(), **facts}
+    folder.write_json(ENVIRONMENT_FILE, {**dated, "earlier_code": others} if others else dated)
     patch = checkout.version().patch_to_keep()
     if patch is None:
         (folder.path / PATCH_FILE).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import torch
@@ -61,6 +62,8 @@ def test_a_run_leaves_a_whole_record(make_config):
     assert names == {"config.yaml", "environment.json", "metrics.jsonl", "status.json"}
     environment = json.loads((record.path / "environment.json").read_text())
     assert environment["packages"]["torch"] == torch.__version__.partition("+")[0]
+    since = datetime.now(UTC) - datetime.fromisoformat(f"{environment['date']}T00:00+00:00")
+    assert timedelta(0) <= since < timedelta(days=2)  # midnight may have passed
 
 
 @pytest.mark.parametrize(
