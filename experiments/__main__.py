@@ -23,6 +23,7 @@ VERBS = {
     "recipes": "experiments.config.recipes",
     "replay": "experiments.replay.compare",
     "status": "experiments.sweep.status",
+    "steps": "experiments.timing.listed_steps",
     "study": "experiments.studies.study",
     "train": "experiments.train",
     "tune": "experiments.tuning.tune",

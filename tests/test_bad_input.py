@@ -320,6 +320,15 @@ OTHERS = {
         "runs_dir=none": r"No finished run of budget=match_seconds in none",
         "out=": r"Missing value: out\. Give it as out=<value>",
     },
+    "steps": {
+        "name=a/b": r"Invalid name: 'a/b'\. Must be of letters, digits, _ and -",
+        "name=": r"Missing value: name\. Give it as name=<value>",
+        "name=epochs": r"Invalid name: 'epochs'\. It is a budget that nobody measured",
+        "budget=epochs": r"Invalid budget: 20 epochs\. Must be match_seconds",
+        "budget.match_seconds=adafisha": r"Invalid budget\.match_seconds: 'adafisha'\. Must be",
+        "again=perhaps": r"Invalid again: 'perhaps'\. Must be true or false",
+        "model.width=8,16": r"Invalid argument: several settings",
+    },
     "wandb_sync": {**FOLDERS, "runs_dir=none": r"runs_dir .*none: no such folder"},
     "migrate": {
         **FOLDERS,
@@ -380,6 +389,7 @@ GIVEN = {
     "data": ["task=digits"],
     "replay": ["run=none"],
     "golden": ["out=copy"],
+    "steps": ["name=x", "task=digits", "budget=match_seconds"],
 }
 MATRIX = [
     (verb, word, line)

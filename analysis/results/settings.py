@@ -49,6 +49,8 @@ def setting_key(identity: Mapping[str, Any], *, without: str = "") -> str:
     }
     if "by_optimizer" in kept.get("budget", {}):
         kept["budget"].pop("epochs", None)
+    if "calibration" in kept.get("budget", {}):  # each method has steps of its own
+        kept["budget"].pop("steps", None)
     return _digest(kept)
 
 

@@ -23,7 +23,11 @@ COUNTED = ("epochs", "steps", "match_seconds")
 """The kinds that say beforehand how many steps there are."""
 
 TABLE = "by_optimizer"
-"""Key of a table of amounts, from which a budget of ``conf/budget/`` has taken its own."""
+"""Key of a table of amounts, from which a budget of ``conf/budget/`` takes that of the method."""
+CALIBRATION, MEASURED = "calibration", "measured"
+"""Keys of a table of steps at equal time: what it is by, and how that was measured."""
+CALIBRATED_BY = ("reference", "reference_steps", "date", "machine")
+"""Keys of ``CALIBRATION``, the same for all methods of a table."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,14 @@ def describe(budget: Mapping[str, Any]) -> str:
         'until 97.5, at most 20 epochs'
         >>> describe({"match_seconds": "adafisher", "reference_epochs": 200})
         'time of 200 epochs of adafisher'
+        >>> told = {"reference": "sgd", "reference_steps": 9, "date": "2026-11-29", "machine": "M1"}
+        >>> describe({"steps": 7, "calibration": told})
+        'equal time (9 steps of sgd) by calibration of 2026-11-29 on M1'
     """
     kind = check(budget)
+    if by := budget.get(CALIBRATION):
+        amount = f"{_counted(by['reference_steps'], 'steps')} of {by['reference']}"
+        return f"equal time ({amount}) by calibration of {by['date']} on {by['machine']}"
     if kind == "train_seconds":
         return f"{_plain(budget[kind])} seconds of training"
     if kind == "target":
@@ -92,11 +102,16 @@ def check(budget: Mapping[str, Any]) -> str:
     Raises:
         UserError: If the kind is unknown, or a value is none that it can have.
     """
-    given = {key: value for key, value in budget.items() if key != TABLE}
+    beside = (TABLE, CALIBRATION, MEASURED)
+    given = {key: value for key, value in budget.items() if key not in beside}
     kinds = [kind for kind in KINDS if kind in given]
     if len(kinds) != 1 or set(given) - {*kinds, *KINDS[kinds[0]]}:
         raise UserError(f"Invalid budget: {given}. Must be exactly one of: {', '.join(KINDS)}.")
     (kind,) = kinds
+    by = budget.get(CALIBRATION)
+    if by is not None and not (isinstance(by, Mapping) and set(by) == set(CALIBRATED_BY)):
+        known = ", ".join(CALIBRATED_BY)
+        raise UserError(f"Invalid budget.{CALIBRATION}: {by}. Must have {known}.")
     if kind == "train_seconds":
         if not _is_number(given[kind]) or given[kind] <= 0:
             raise UserError(f"Invalid budget.{kind}: {given[kind]}. Must be a number > 0.")
@@ -112,6 +127,39 @@ def check(budget: Mapping[str, Any]) -> str:
     else:
         _check_count(kind, given[kind])
     return kind
+
+
+def of_method(budget: Mapping[str, Any], method: str, *, name: str) -> dict[str, Any]:
+    """Take the amount of a method from the table of a budget that is one.
+
+    An amount that was typed in its place makes a plain budget of it, but of one at equal time.
+
+    Args:
+        budget: The section of the config.
+        method: Name of the optimizer.
+        name: Name of the budget in ``conf/budget/``.
+
+    Raises:
+        UserError: If the table is none or lacks the method, or an amount at equal time is typed.
+    """
+    table = budget.get(TABLE)
+    kind = next((kind for kind in KINDS if kind in budget), None)
+    if table is None or kind is None:
+        return dict(budget)
+    if budget[kind] is not None and CALIBRATION in budget:
+        raise UserError(
+            f"Invalid budget.{kind}: {budget[kind]}. Must be null with budget={name}, which has "
+            f"the {kind} of each method at equal time; of other {kind}: budget={kind}."
+        )
+    if budget[kind] is not None:
+        return {key: value for key, value in budget.items() if key != TABLE}
+    if not isinstance(table, Mapping):
+        raise UserError(f"Invalid budget.{TABLE}: {table!r}. Must be a mapping, as {{adam: 210}}.")
+    if method not in table:
+        raise UserError(
+            f"Invalid budget: {name!r}. It has no {kind} of {method}, but of {', '.join(table)}."
+        )
+    return {**budget, kind: table[method]}
 
 
 def limits(

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config import (
+    budget,
     by_name,
     commandline,
     compositions,
@@ -149,6 +150,9 @@ def _plain(config: DictConfig, choices: Choices, *, complete: bool) -> dict[str,
     for group in KEYS:
         if plain.get(group) is not None:
             plain[group] = _named(group, plain[group], choices[group])
+    if isinstance(plain["budget"], dict):
+        names = str(choices["optimizer"]), str(choices["budget"])
+        plain["budget"] = budget.of_method(plain["budget"], names[0], name=names[1])
     for group in named.GROUPS:
         if found := by_name.files(group, choices.get(group)):
             plain["files"] = {**plain.get("files", {}), **found}

@@ -38,6 +38,7 @@ NOT_HASHED = (
     "evaluate_test",
     "curvature_by_layer",
     "budget.by_optimizer",
+    "budget.measured",
     "pretrained.minimum_percent",
     "model.weights_dir",
     "task.workers",

@@ -95,7 +95,7 @@ def inspect(config: RunConfig) -> None:
     from experiments.config import budget
     from experiments.engine import build, compute
     from experiments.run import control
-    from experiments.timing import calibration
+    from experiments.timing import calibration, listed_steps
     from experiments.tracking import mirror
 
     code_files.load(config.files)
@@ -104,6 +104,7 @@ def inspect(config: RunConfig) -> None:
     _check_targets(config)
     budget.check(config.budget)
     calibration.check(config)
+    listed_steps.check(config)
     compute.resolve(config)
     control.check(config)
     kind = budget.check(config.budget)

@@ -29,6 +29,9 @@ _COSTLESS = (
 # Of which a step costs the same at any value but none: a trial of another one is not timed anew.
 _AMOUNTS = ("weight_decay", "momentum", "damping", "adamw_lr_ratio")
 
+# What an id is made of besides arguments.
+_NOTES = ("_partial_", "_convert_", "epochs", "schedule", "family", "needs", "sha256")
+
 
 def path_of(config: RunConfig, runs_dir: Path) -> Path:
     """Tell where the calibration of a config is kept, if there is one.
@@ -91,6 +94,38 @@ def setting(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def cost_facts(essence: Mapping[str, Any]) -> dict[str, Any]:
+    """Gather what of a setting decides the cost of a step, whatever the method.
+
+    Args:
+        essence: Of a config, or the protocol of a record.
+    """
+    return {
+        key: _costing(value) if isinstance(value, Mapping) else value
+        for key in ("task", *_SETTING, "loss_scale")
+        if (value := essence.get(key)) is not None
+    }
+
+
+def method_facts(config: RunConfig) -> dict[str, Any]:
+    """Gather what of a method decides the cost of its step."""
+    return _costing(config.essence["optimizer"])
+
+
+def _costing(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave of a section what decides a cost; a rate of any kind does by being there."""
+    return {
+        key: bool(value) if key in _AMOUNTS or _is_real(value) else value
+        for key, value in section.items()
+        if key not in (*_COSTLESS, *_NOTES)
+    }
+
+
+def _is_real(value: Any) -> bool:
+    items = value if isinstance(value, list) else [value]
+    return any(isinstance(item, float) for item in items)
+
+
 def machine(config: RunConfig) -> dict[str, Any]:
     """Gather the facts of this machine that decide how long a step takes."""
     import torch  # a sweep's parent, which measures in another process, can do without
@@ -105,7 +140,7 @@ def machine(config: RunConfig) -> dict[str, Any]:
         "processor": facts["cpu_model"],
         "cpu_count": facts["cpu_count"],
         "threads": threads_of(config, 1),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
     }
 
 

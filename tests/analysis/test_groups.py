@@ -145,6 +145,27 @@ def test_a_budget_that_is_a_table_by_methods_is_one_setting(write_run: Any, runs
     assert group_runs(load_results(runs_dir).runs)["block"].nunique() == 1
 
 
+def test_steps_of_one_calibration_are_one_setting_that_says_so(
+    write_run: Any, runs_dir: Path
+) -> None:
+    words = "equal time (9 steps of sgd) by calibration of 2026-11-29 on M1"
+    for date, methods in {"2026-11-29": {"adam": 7, "sgd": 9}, "2026-11-30": {"adam": 8}}.items():
+        by = {"reference": "sgd", "reference_steps": 9, "date": date, "machine": "M1"}
+        for name, steps in methods.items():
+            protocol = {**PROTOCOL, "budget": {"steps": steps, "calibration": by}}
+            known = origin(setting={"budget": "equal", "budget.steps": steps})
+            said = words.replace("2026-11-29", date)
+            write_run(name, protocol=protocol, origin=known, budget=said, group_id=f"{name}{date}")
+
+    groups = group_runs(load_results(runs_dir).runs)
+
+    blocks = groups.groupby("title")["optimizer"].apply(sorted).to_dict()
+    assert blocks == {
+        f"digits, {words}": ["adam", "sgd"],
+        f"digits, {words.replace('29', '30')}": ["adam"],
+    }
+
+
 def test_a_record_without_a_protocol_is_no_run_of_a_recorded_setting(
     write_run: Any, runs_dir: Path
 ) -> None:
