@@ -56,7 +56,7 @@ def main(words: Sequence[str]) -> int:
         raise UserError(f"Unknown command: {verb!r}. {nearest(verb, VERBS)}")
     module = importlib.import_module(VERBS[verb])
     if verb != "train" and not _HELP.isdisjoint(rest):  # that one composes, and shows its config
-        say(str(module.__doc__).strip())
+        say(*str(module.__doc__).splitlines())
         return 0
     code: int = module.main(rest)
     return code

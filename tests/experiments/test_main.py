@@ -19,8 +19,14 @@ def test_every_verb_has_a_command(verb: str) -> None:
     assert callable(importlib.import_module(main.VERBS[verb]).main)
 
 
+def test_help_is_the_text_of_the_command_line_by_line(capsys) -> None:
+    assert main.main(["plan", "--help"]) == 0
+    module = importlib.import_module(main.VERBS["plan"])
+    assert capsys.readouterr().out == str(module.__doc__)
+
+
 @pytest.mark.parametrize(
-    "verb", sorted({*main.VERBS} - {"train", "plan", "publish", "study", "tune", "versus"})
+    "verb", sorted({*main.VERBS} - {"train", "plan", "publish", "steps", "study", "tune", "versus"})
 )
 def test_an_unknown_key_is_told_with_the_nearest(verb: str) -> None:
     keys = {"data": "data_dirr=x", "golden": "outt=x", "recipes": "fil=x", "bench": "quik=true"}
