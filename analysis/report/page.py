@@ -16,7 +16,7 @@ from analysis.render import to_html
 from analysis.report.run_pages import MOST, run_pages
 from analysis.results.answer import Answer
 from analysis.results.load import NO_RUNS, Results
-from analysis.results.trials import ledger_path
+from analysis.results.trials import is_named, ledger_path, tuned_file
 
 TEMPLATES = Path(__file__).parent / "templates"
 TEMPLATE = "page.html"
@@ -90,7 +90,7 @@ def page(
         groups=groups.to_dict("records"),
         runs=run_pages(results, groups),
         left_out=max(0, len(results.runs) - MOST),
-        ledgers=ledgers(groups),
+        ledgers=ledgers(results.runs),
         no_runs=NO_RUNS,
     )
 
@@ -122,11 +122,11 @@ def verdict_counts(tables: Sequence[BuiltTable]) -> dict[str, int]:
     return {}
 
 
-def ledgers(groups: pd.DataFrame) -> dict[str, str]:
-    """Find the ledgers of the groups whose hyperparameters were tuned, by task and method."""
-    tuned = groups[groups["ruleset"] == "tuned"]
-    pairs = sorted({(str(row["task"]), str(row["optimizer"])) for _, row in tuned.iterrows()})
-    paths = {f"{task}/{optimizer}": ledger_path(task, optimizer) for task, optimizer in pairs}
+def ledgers(runs: pd.DataFrame) -> dict[str, str]:
+    """Find the ledgers of the runs whose hyperparameters were tuned, by task and method."""
+    tuned = runs[runs["ruleset"] == "tuned"].drop_duplicates("group_id")
+    files = sorted({tuned_file(row) for _, row in tuned.iterrows()})
+    paths = {file.removesuffix(".yaml"): ledger_path(file) for file in files if is_named(file)}
     return {
         name: path.read_text("utf-8", errors="replace")
         for name, path in paths.items()

@@ -1,8 +1,8 @@
 """The trials of tuning studies: their records beside the runs, else the ledger of a tuned file.
 
 A study's runs are under ``.tuning/`` where the runs lie. What it found is also in the ledger,
-``conf/tuned/<task>/ledgers/<optimizer>.yaml``; that is read for the runs whose record tells of that
-very study, so that trials which were made elsewhere can be shown too.
+beside its tuned file in ``ledgers/``; that is read for the runs whose record tells of that very
+study, so that trials which were made elsewhere can be shown too.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ def trials_of(results: Results) -> list[Trials]:
 def ledger_problems(results: Results) -> tuple[str, ...]:
     """One line for each ledger of tuned runs that is there and cannot be read."""
     found = []
-    for task, optimizer in sorted(_tuned(results)):
+    for file in sorted(_tuned(results)):
         try:
-            read_ledger(task, optimizer)
+            read_ledger(file)
         except LedgerError as error:
             found.append(str(error))
     return tuple(found)
@@ -87,7 +87,7 @@ def ledger_problems(results: Results) -> tuple[str, ...]:
 def trials_digest(runs_dir: Path | None) -> bytes:
     """Digest of all that ``trials_of`` reads besides the runs."""
     digest = hashlib.sha256()
-    paths = sorted(TUNED.glob("*/ledgers/*.yaml"))
+    paths = sorted(TUNED.rglob("ledgers/*.yaml"))
     for root in [] if runs_dir is None else roots(runs_dir):
         for name in (STATUS_FILE, METRICS_FILE):
             paths += sorted((root / TRIALS_DIR).glob(f"*/{name}"))
@@ -116,9 +116,9 @@ def _recorded(runs_dir: Path | None) -> Iterator[Trials]:
 
 
 def _ledgers(results: Results) -> Iterator[Trials]:
-    for (task, optimizer), runs in _tuned(results).items():
+    for file, runs in _tuned(results).items():
         try:
-            ledger = read_ledger(task, optimizer)
+            ledger = read_ledger(file)
         except LedgerError:  # `ledger_problems` tells of it
             continue
         for _, block in runs.groupby(list(BLOCK), sort=True):
@@ -137,13 +137,22 @@ def _ledgers(results: Results) -> Iterator[Trials]:
             )
 
 
-def _tuned(results: Results) -> dict[tuple[str, str], pd.DataFrame]:
-    """Find the runs with tuned hyperparameters, by task and optimizer."""
+def _tuned(results: Results) -> dict[str, pd.DataFrame]:
+    """Find the runs with tuned hyperparameters, by the path of their tuned file below ``TUNED``."""
     runs = results.runs[results.runs["ruleset"] == "tuned"]
-    return {
-        (str(task), str(optimizer)): part
-        for (task, optimizer), part in runs.groupby(["task", "optimizer"], sort=True)
-    }
+    files = [tuned_file(run) for _, run in runs.iterrows()]
+    return {str(file): part for file, part in runs.groupby(files, sort=True)}
+
+
+def tuned_file(run: pd.Series) -> str:
+    """Tell which file of ``TUNED`` a run of ruleset=tuned has its hyperparameters from.
+
+    Args:
+        run: Its row, or that of its group.
+    """
+    recorded = (run["origin"] or {}).get("ruleset_file") or {"path": ""}
+    folder, _, inner = str(recorded["path"]).partition("/")
+    return inner if folder == TUNED.name else f"{run['task']}/{run['optimizer']}.yaml"
 
 
 def _is_of(recorded: Any, study: Mapping[str, Any]) -> bool:
@@ -153,13 +162,23 @@ def _is_of(recorded: Any, study: Mapping[str, Any]) -> bool:
     )
 
 
-def ledger_path(task: str, optimizer: str) -> Path:
+def ledger_path(file: str) -> Path:
     """Tell where the ledger of a tuned file lies."""
-    return TUNED / task / "ledgers" / f"{optimizer}.yaml"
+    path = TUNED / file
+    return path.parent / "ledgers" / path.name
 
 
-def read_ledger(task: str, optimizer: str) -> dict[str, Any]:
-    """Read the ledger of a method on a task; empty where nothing was tuned.
+def is_named(file: str) -> bool:
+    """Tell whether a record names a tuned file as tuning does: in a folder a task, or below it."""
+    folders = Path(file).parent.parts
+    return 1 <= len(folders) <= 2 and not {"..", "/"} & set(folders)
+
+
+def read_ledger(file: str) -> dict[str, Any]:
+    """Read the ledger of a tuned file; empty where nothing was tuned.
+
+    Args:
+        file: Its path below ``TUNED``.
 
     Returns:
         ``tuning``, the effort as runs record it, and ``trials``, each with its ``score``: the
@@ -168,14 +187,17 @@ def read_ledger(task: str, optimizer: str) -> dict[str, Any]:
     Raises:
         LedgerError: If it is of another version, or damaged, or not there for a tuned file.
     """
-    path = ledger_path(task, optimizer)
-    if "/" in f"{task}{optimizer}":  # a record's name, and none of a file in conf
+    path = ledger_path(file)
+    folders, name = Path(file).parent.parts, Path(file).name
+    if not is_named(file):
         return {}
 
     def fault(what: str) -> LedgerError:
+        setting = "".join(f" ARGS=tuned={folder}" for folder in folders[1:])
         return LedgerError(
             f"{path.relative_to(TUNED.parents[1])}: {what}; its trials are left out. "
-            f"`make tune OPT={optimizer} TASK={task}` writes it anew."
+            f"`make tune OPT={name.removesuffix('.yaml')} TASK={folders[0]}{setting}` writes it "
+            "anew."
         )
 
     try:

@@ -31,6 +31,7 @@ GROUPS = (
     "tracking",
     "launcher",
     "ruleset",
+    "tuned",
     "family",
     "experiment",
     "debug",
@@ -39,6 +40,8 @@ SET_BY_FILES = ("files", "grids", "tuning", "recipe", "origin")
 """Keys that say where a config comes from: typed, they would say what is not so."""
 REMOVABLE = "optimizer.suite.search."
 """What a ``~`` may take out: a hyperparameter that is not to be searched."""
+TUNED, LEDGERS = "tuned", "ledgers"
+"""The group whose choice is a folder of tuned files, and what none can be called."""
 MOST = 100_000
 """Values that one override may stand for."""
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -47,6 +50,9 @@ _OF_HYDRAS_GRAMMAR = "([{\"'$\\"
 
 def choices(group: str) -> list[str]:
     """Names that a config group offers, found by listing its folder."""
+    if group == TUNED:
+        folders = {path.name for path in (CONF / TUNED).glob("*/*") if path.is_dir()}
+        return sorted(folders - {LEDGERS})
     return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.is_file())
 
 
@@ -78,7 +84,7 @@ def normalise(overrides: list[str]) -> list[str]:
             value = named.labelled(key, value, choices(key))
             override = f"{key}={value}"
         if key in GROUPS and equals:
-            _check_names(key, value, [] if beside else choices(key))
+            _check_names(key, value, [] if beside or key == TUNED else choices(key))
         if name.partition(".")[0] in SET_BY_FILES:
             raise UserError(f"Invalid argument: {override!r}. Only the files of conf/ set {name}.")
         if name.startswith(("hydra.sweeper", "hydra/sweeper")):
@@ -122,6 +128,8 @@ def _check_names(group: str, value: str, known: Sequence[str]) -> None:
     for name in names:
         if name == "null":
             raise UserError(f"Invalid {group}: null. Must be one of: {', '.join(choices(group))}.")
+        if (group, name) == (TUNED, LEDGERS):
+            raise UserError(f"Invalid {group}: {name!r}. Trials are kept in folders of that name.")
         if named.get(group, name) is not None:
             continue
         is_all = group in GROUPS_WITH_ALL and name == ALL

@@ -15,6 +15,7 @@ from experiments.config import (
     compositions,
     named,
     refusals,
+    rulesets,
     suite_keys,
     values,
 )
@@ -63,10 +64,7 @@ def _place(group: str, key: str, job: Sequence[str]) -> str:
     if typed := named.get(group, choices[group]):
         own = typed.path or Path(typed.label)
     later = [f"experiment/{choices['experiment']}.yaml"]
-    later += [
-        f"{choices['ruleset']}/{choices[by]}/{choices['optimizer']}.yaml"
-        for by in ("task", "family")
-    ]
+    later += [rulesets.file_of(choices)]
     places = [(commandline.CONF / name, f"{group}.{key}") for name in later]
     parts = key.split(".")  # of what is left out, the line of the mapping that lacks it
     places += [(own, ".".join(parts[:count])) for count in range(len(parts), 0, -1)]

@@ -252,6 +252,8 @@ def _chooses(override: str) -> bool:
 
 def _ours(group: str, name: str | None) -> str | None:
     """Name a choice that is a file of ours; None if it is Hydra's own, or optional and absent."""
+    if group == commandline.TUNED:  # a folder, of which another group chooses the file
+        return name
     group = group.partition("@")[0]
     path = commandline.CONF / group / f"{name}.yaml"
     return name if path.resolve().is_file() or named.get(group, name) else None

@@ -10,9 +10,16 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from experiments.config import commandline, compose, compositions, identity, named, values
+from experiments.config import (
+    commandline,
+    compose,
+    compositions,
+    identity,
+    named,
+    rulesets,
+    values,
+)
 from experiments.config.essence import IDENTIFYING, NOT_HASHED
-from experiments.config.rulesets import TUNED
 from experiments.config.run_config import RunConfig
 from experiments.config.suite_keys import SUITE
 
@@ -22,7 +29,7 @@ Choices = Mapping[str, str | None]
 NAMES = ("task", "optimizer")
 SETTING = ("model", "tokenization", "budget", "schedule")
 """Groups whose choice a task may override; they define the setting that methods are compared in."""
-GROUPS = ("experiment", *NAMES, "ruleset", *SETTING)
+GROUPS = ("experiment", *NAMES, "ruleset", "tuned", *SETTING)
 
 
 def trace(config: RunConfig, choices: Choices) -> Facts:
@@ -46,7 +53,7 @@ def trace(config: RunConfig, choices: Choices) -> Facts:
     beside, _ = _reference((*names, *setting))
     first = [*_differing(("experiment",), own, {}), *names]
     stated, stated_choices = _reference(tuple(first))
-    chosen_by = [*first, *_differing(("ruleset", *SETTING), own, stated_choices)]
+    chosen_by = [*first, *_differing(("ruleset", "tuned", *SETTING), own, stated_choices)]
     chosen, _ = _reference(tuple(chosen_by))
     return {
         "command": [*named.spelled(chosen_by, kept=True), *_typed(config, chosen)],
@@ -82,8 +89,7 @@ def _experiment(
 
 
 def _ruleset_file(choices: Choices) -> dict[str, str] | None:
-    key = choices["task"] if choices["ruleset"] == TUNED else choices["family"]
-    name = f"{choices['ruleset']}/{key}/{choices['optimizer']}.yaml"
+    name = rulesets.file_of(choices)
     with contextlib.suppress(OSError):
         content = (commandline.CONF / name).read_bytes()
         return {"path": name, "sha256": hashlib.sha256(content).hexdigest()}

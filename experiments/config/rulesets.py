@@ -1,13 +1,14 @@
 """Where hyperparameters come from: that tuned ones exist, and whether they are those of this run.
 
-conf/tuned/ is keyed by task and method. A run with another model or tokenisation than they were
-tuned with takes them all the same, and says so. One with a seed that they were chosen by is
+conf/tuned/ is keyed by task and method, and by the setting that ``tuned=`` names: one of several
+budgets or widths. A run in another setting than they were tuned in takes them all the same, and
+says so. One with a seed that they were chosen by is
 refused: its result would be better than those of other seeds can be.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -16,14 +17,37 @@ from experiments.config import commandline, identity, named
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 
-TUNED = "tuned"
+TUNED = commandline.TUNED
+OWN = "."
+"""In place of a setting: the task's own files, which lie in no folder of theirs."""
+DEFAULT = "its default"
 REFUSE = "refuse"
 UNTUNED = (REFUSE, "default")
 
 
 def asks(overrides: Sequence[str]) -> bool:
     """Tell whether the overrides can choose a ruleset, by themselves or through an experiment."""
-    return any(item.startswith(("ruleset=", "experiment=")) for item in overrides)
+    return any(item.startswith(("ruleset=", "tuned=", "experiment=")) for item in overrides)
+
+
+def file_of(choices: Mapping[str, Any]) -> str:
+    """Give the path, below ``conf/``, of the file that a ruleset takes hyperparameters from.
+
+    Args:
+        choices: Of ``ruleset``, ``optimizer``, and ``task`` and ``tuned``, or ``family``.
+    """
+    if choices["ruleset"] == TUNED:
+        path = PurePosixPath(TUNED, choices["task"], choices.get("tuned") or OWN)
+    else:
+        path = PurePosixPath(str(choices["ruleset"]), str(choices["family"]))
+    return f"{path}/{choices['optimizer']}.yaml"
+
+
+def make_command(choices: Mapping[str, Any]) -> str:
+    """Give the command that tunes what a job asks for."""
+    setting = choices.get("tuned") or OWN
+    further = "" if setting == OWN else f" ARGS=tuned={setting}"
+    return f"make tune OPT={choices['optimizer']} TASK={choices['task']}{further}"
 
 
 def check_tuned(
@@ -42,40 +66,53 @@ def check_tuned(
 
     Raises:
         UserError: At the first pair without a file where that is refused, at the first job with a
-            seed that its hyperparameters were chosen by, or if ``untuned`` is unknown.
+            seed that its hyperparameters were chosen by, if ``untuned`` is unknown, or if a setting
+            is named where no job takes what was tuned.
     """
     if untuned not in UNTUNED:
         raise UserError(f"Invalid untuned: {untuned!r}. Must be one of: {', '.join(UNTUNED)}.")
     found: dict[str, None] = {}
+    named_settings, rules = set(), set()
     known = {
         group: [*commandline.choices(group), *named.known(group)] for group in ("task", "optimizer")
     }
     for job in jobs:
         chosen = dict(choices) | dict(item.partition("=")[::2] for item in job)
         task, optimizer = chosen["task"], chosen["optimizer"]
-        path = commandline.CONF / TUNED / task / f"{optimizer}.yaml"
+        named_settings.add(chosen.get("tuned") or OWN)
+        rules.add(chosen["ruleset"])
         if any(chosen[group] not in known[group] for group in known):
             continue  # a name that does not exist is another mistake, with a line of its own
         if chosen["ruleset"] != TUNED:
             continue
+        path = commandline.CONF / file_of(chosen)
+        setting = "" if path.parent.name == task else f", for tuned={path.parent.name}"
         if path.exists():
-            _check_seed(str(chosen.get("seed", seed)).strip("'\""), path)
+            _check_seed(str(chosen.get("seed", seed)).strip("'\""), path, task)
             continue
-        how = f"`make tune OPT={optimizer} TASK={task}`"
+        how = f"`{make_command(chosen)}`"
         if untuned == REFUSE:
             raise UserError(
-                f"Invalid ruleset: {TUNED!r}. {optimizer} is not tuned on {task}. Tune it by "
-                f"{how}, or take ruleset=default."
+                f"Invalid ruleset: {TUNED!r}. {optimizer} is not tuned on {task}{setting}. Tune it "
+                f"by {how}, or take ruleset=default."
             )
-        found[f"{optimizer} is not tuned on {task}: it takes its defaults; {how} tunes"] = None
+        found[
+            f"{optimizer} is not tuned on {task}{setting}: it takes its defaults; {how} tunes"
+        ] = None
+    for name in sorted(named_settings - {OWN}):
+        if TUNED not in rules:
+            raise UserError(
+                f"Invalid tuned: {name!r}. It says which hyperparameters ruleset=tuned takes; the "
+                f"ruleset is {', '.join(sorted(map(str, rules)))}."
+            )
     return list(found)
 
 
-def _check_seed(seed: str, path: Path) -> None:
+def _check_seed(seed: str, path: Path, task: str) -> None:
     seeds = _seeds_in(path.read_text(encoding="utf-8"))
     if seed in seeds:
         raise UserError(
-            f"Invalid seed: {seed}. {path.stem} on {path.parent.name} was tuned with it (seeds "
+            f"Invalid seed: {seed}. {path.stem} on {task} was tuned with it (seeds "
             f"{', '.join(seeds)}), so its result would be one that it was chosen by. Take others."
         )
 
@@ -109,8 +146,27 @@ def remarks(config: RunConfig) -> list[str]:
         for key, value in found.items()
         if key in tuning and tuning[key] != value
     ]
+    tuned_in, used_in = tuning.get("setting"), (config.origin or {}).get("setting")
+    if tuned_in is not None and used_in is not None:
+        theirs, ours = apart(tuned_in), apart(used_in)
+        lines += [
+            f"{optimizer} on {task}: tuned with {key}={theirs.get(key, DEFAULT)}, used with "
+            f"{key}={ours.get(key, DEFAULT)}"
+            for key in {**theirs, **ours}
+            if key not in found and theirs.get(key, DEFAULT) != ours.get(key, DEFAULT)
+        ]
     for key, value in (tuning.get("chosen") or {}).items():
         used = config.optimizer.arguments.get(key)
         if used != value:
             lines.append(f"{optimizer} on {task}: tuned to {key}={value}, used with {key}={used}")
     return lines
+
+
+def apart(setting: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave the budget out of a setting: that of results may be another, as the tables tell.
+
+    Example:
+        >>> apart({"budget": "steps", "budget.steps": 4, "model.width": 8})
+        {'model.width': 8}
+    """
+    return {key: value for key, value in setting.items() if key.partition(".")[0] != "budget"}

@@ -44,6 +44,7 @@ EFFORT = mapping(
         **{key: TEXT for key in ("budget", "score", "sampler", "pruner")},
         "model": TEXT.or_null,
         "tokenization": TEXT.or_null,
+        "setting": MAPPING,
         "space": MAPPING,
         "chosen": MAPPING.or_null,
         "on_edge": list_of(TEXT),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.config import commandline, compose, compositions, rulesets
+from experiments.config import commandline, compose, compositions, origin, rulesets
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 from experiments.records.schema import BrokenRecordError
@@ -69,9 +69,10 @@ def composed(grid: list[str], *, meet: Callable[[Job], None] = lambda job: None)
     jobs: list[Job] = []
     shown: set[str] = set()
     for overrides, config in compose.listed(grid):
-        for remark in set(rulesets.remarks(config)) - shown:
-            shown.add(remark)
-            say(f"warning: {remark}", error=True)
+        for remark in _remarks(config, overrides):
+            if remark not in shown:
+                shown.add(remark)
+                say(f"warning: {remark}", error=True)
         jobs.append(Job(overrides, config, _is_done(config)))
         meet(jobs[-1])
     return jobs
@@ -123,6 +124,12 @@ def _check_rulesets(overrides: list[str]) -> None:
         untuned, seed = made.config.untuned, made.config.seed
         for line in rulesets.check_tuned(made.choices, jobs, untuned=untuned, seed=seed):
             say(f"warning: {line}", error=True)
+
+
+def _remarks(config: RunConfig, overrides: Sequence[str]) -> list[str]:
+    if (config.tuning or {}).get("setting") is not None:
+        config = config.having(origin=origin.of(config, overrides))
+    return rulesets.remarks(config)
 
 
 def _is_done(config: RunConfig) -> bool:

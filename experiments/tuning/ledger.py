@@ -27,6 +27,7 @@ def effort(
     config: RunConfig,
     trials: Sequence[Trial],
     *,
+    setting: Mapping[str, Any],
     space: Space,
     seeds: Sequence[int],
     sampler: str,
@@ -37,6 +38,7 @@ def effort(
     Args:
         config: The resolved config of a trial.
         trials: All of them.
+        setting: What of the config is not the default of its task, by dotted key.
         space: What was searched.
         seeds: Seeds of each trial.
         sampler: What proposed the points.
@@ -57,6 +59,7 @@ def effort(
         "steps": max(trial.steps for trial in trials),
         "model": config.model.name,
         "tokenization": identity.tokenization(config),
+        "setting": dict(setting),
         "space": {dimension.key: dimension.facts() for dimension in space},
         "sampler": sampler,
         "pruner": pruner,

@@ -2,8 +2,10 @@
 
 `python -m experiments tune optimizer=adafisher,adam task=digits` writes the best trial of each pair
 to conf/tuned/<task>/<name>.yaml, with the effort behind it as `tuning:`, and all trials to
-ledgers/<name>.yaml there. By default 16 trials: 8 values evenly spaced over the space, then 8
-around the best of them (`two_stages.py`), each with three seeds and judged by its worst.
+ledgers/<name>.yaml there. `tuned=w8` keeps both in a folder of that name there, for runs of another
+setting (a width, a budget), which ask for `ruleset=tuned tuned=w8`. By default 16 trials: 8 values
+evenly spaced over the space, then 8 around the best of them (`two_stages.py`), each with three
+seeds and judged by its worst.
 Further: `trials=`, `again=true` (as many trials again around the best), `seeds=1000,1001`,
 `sampler=grid|sobol|tpe`, `startup=8` (quasi-random trials before tpe proposes any),
 `pruner=none|median|halving`, `passes=2` (then as many trials of weight decay, the rate held, and
@@ -19,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from experiments.config import arguments, commandline, compose, named
+from experiments.config import arguments, commandline, compose, named, origin, rulesets
 from experiments.config.commandline import quoted
 from experiments.config.essence import NOT_HASHED
 from experiments.config.run_config import RunConfig
@@ -52,7 +54,14 @@ class Tuning:
     effort: dict[str, Any]
 
 
-def tune(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[str]) -> Path:
+def tune(
+    optimizer: str,
+    task: str,
+    options: TuneOptions,
+    overrides: Sequence[str],
+    *,
+    tuned: str = rulesets.OWN,
+) -> Path:
     """Run the trials of one method on one task and write the best.
 
     Args:
@@ -60,6 +69,7 @@ def tune(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[st
         task: Name in conf/task.
         options: What is tried and how.
         overrides: Further overrides, the same for every trial.
+        tuned: Name of the setting that its file is for.
 
     Returns:
         The file that was written.
@@ -69,10 +79,11 @@ def tune(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[st
         KeyboardInterrupt: Likewise.
     """
     made = search(optimizer, task, options, overrides)
-    command = _command(optimizer, task, options, overrides)
+    command = _command(optimizer, task, options, overrides, tuned=tuned)
     path, kept = tuned_file.write(
         task,
         optimizer,
+        tuned=tuned,
         text=tuned_file.render(command, made.effort, name=optimizer, task=task, space=made.space),
         ledger=ledger.render(command, made.trials, made.effort, space=made.space),
         facts=made.effort,
@@ -122,6 +133,7 @@ def search(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[
     effort = ledger.effort(
         config,
         trials,
+        setting=origin.of(config, base)["setting"],
         space=dimensions,
         seeds=options.seeds,
         sampler=proposed,
@@ -210,7 +222,14 @@ def _check_unreported(seeds: Sequence[int], task: str, runs_dir: Path) -> None:
             )
 
 
-def _command(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[str]) -> str:
+def _command(
+    optimizer: str,
+    task: str,
+    options: TuneOptions,
+    overrides: Sequence[str],
+    *,
+    tuned: str = rulesets.OWN,
+) -> str:
     """Give the command that makes the same file again, wherever its runs are."""
     default = TuneOptions()
     further = [
@@ -218,6 +237,7 @@ def _command(optimizer: str, task: str, options: TuneOptions, overrides: Sequenc
         for key in KEYS[1:]
         if (value := getattr(options, key)) != getattr(default, key)
     ]
+    further += [] if tuned == rulesets.OWN else [f"tuned={tuned}"]
     elsewhere = ("hydra", "launcher", *NOT_HASHED)
     further += [item for item in overrides if not item.startswith(elsewhere)]
     arguments = f" ARGS='{' '.join(further)}'" if further else ""
@@ -240,15 +260,18 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 @dataclass(frozen=True)
 class TuneRequest(TuneOptions):
-    """Which methods are tuned on which tasks, and how."""
+    """Which methods are tuned on which tasks, how, and which setting their files are for."""
 
     optimizer: tuple[str, ...] = ()
     task: tuple[str, ...] = ()
+    tuned: str = rulesets.OWN
 
     def __post_init__(self) -> None:
         for key in ("optimizer", "task"):
             if not any(getattr(self, key)):
                 raise UserError(f"Missing value: {key}. Give it as {key}=<names>.")
+        if "," in self.tuned:
+            raise UserError(f"Invalid tuned: {self.tuned!r}. Must be one name.")
         super().__post_init__()
 
 
@@ -261,5 +284,5 @@ def main(words: Sequence[str]) -> int:
     options = TuneOptions(**{key: getattr(request, key) for key in KEYS})
     for task in request.task:
         for optimizer in request.optimizer:
-            say(f"tuned: {tune(optimizer, task, options, others)}")
+            say(f"tuned: {tune(optimizer, task, options, others, tuned=request.tuned)}")
     return 0

@@ -8,12 +8,13 @@ from typing import Any
 import yaml
 
 from experiments.config import commandline
+from experiments.config.rulesets import OWN, apart
 from experiments.records.store import write_atomic
 from experiments.tuning.rungs import PRUNERS
 from experiments.tuning.space import Space
 
-TUNED = commandline.CONF / "tuned"
-LEDGERS = "ledgers"
+TUNED = commandline.CONF / commandline.TUNED
+LEDGERS = commandline.LEDGERS
 NEW = ".new"
 """Ends the name of a file that lies beside the one which rulesets read."""
 
@@ -59,13 +60,20 @@ def _cut(pruner: str) -> str:
 
 
 def write(
-    task: str, optimizer: str, *, text: str, ledger: str, facts: Mapping[str, Any]
+    task: str,
+    optimizer: str,
+    *,
+    tuned: str = OWN,
+    text: str,
+    ledger: str,
+    facts: Mapping[str, Any],
 ) -> tuple[Path, str]:
     """Write what a study came to; what has more behind it stays, and the new file lies beside it.
 
     Args:
         task: Name in conf/task.
         optimizer: Name in conf/optimizer.
+        tuned: Name of the setting, a folder of the task's; by default it has none.
         text: Of ``render``.
         ledger: Of ``ledger.render``.
         facts: Of ``ledger.effort``.
@@ -74,7 +82,7 @@ def write(
         The file that was written, and one line that tells of an older one that stayed; empty where
         none did.
     """
-    path = TUNED / task / f"{optimizer}.yaml"
+    path = TUNED / task / tuned / f"{optimizer}.yaml"
     beside = Path(LEDGERS) / path.name
     why = _more(path, facts)
     end = NEW if why else ""
@@ -109,6 +117,8 @@ def _more(path: Path, ours: Mapping[str, Any]) -> Sequence[str]:
         found += [
             f"{key} {theirs[key]}, not {ours[key]}" for key in same if theirs[key] != ours[key]
         ]
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+        if "setting" in theirs and apart(theirs["setting"]) != apart(ours["setting"]):
+            found.append(f"setting {apart(theirs['setting'])}, not {apart(ours['setting'])}")
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         return ["it does not say what effort is behind it"]
     return found

@@ -53,7 +53,7 @@ def write_trial(runs_dir: Path, writer_to: Callable[[Path], Any]) -> Any:
 def test_what_is_read_is_what_tuning_writes() -> None:
     assert str(TRIALS_DIR) == tune.TRIALS_DIR
     assert written.VERSION == LEDGER
-    assert ledger_path("digits", "adam").parent.name == LEDGERS
+    assert ledger_path("digits/adam.yaml").parent.name == LEDGERS
 
 
 def test_the_line_is_the_expectation_of_the_best(write_trial: Any, runs_dir: Path) -> None:
@@ -113,7 +113,7 @@ def test_without_trials_it_says_what_makes_some(write_run: Any, runs_dir: Path) 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_shipped_ledger_tells_what_its_summary_does(path: Path) -> None:
     tuning = yaml.safe_load(path.read_text("utf-8"))["tuning"]
-    ledger = read_ledger(path.parent.name, path.stem)
+    ledger = read_ledger(f"{path.parent.name}/{path.name}")
     assert ledger["tuning"] == tuning
     scores = [trial["score"] for trial in ledger["trials"]]
     known = [score for score in scores if score is not None]
@@ -169,7 +169,7 @@ def test_a_ledger_that_cannot_be_read_is_one_line_and_the_rest_is_made(
     )
     assert [one.optimizer for one in trials_of(results)] == ["sgd"]
     with pytest.raises(LedgerError):
-        read_ledger("digits", "adam")
+        read_ledger("digits/adam.yaml")
     out = tmp_path / "out"
     assert report.main(["--runs", str(runs_dir), "--out", str(out), "--tables-only"]) == 0
     assert f"warning: {line}" in capsys.readouterr().err.splitlines()
@@ -179,7 +179,8 @@ def test_a_ledger_that_cannot_be_read_is_one_line_and_the_rest_is_made(
 def test_what_was_never_tuned_has_no_ledger_and_no_fault(write_run: Any, runs_dir: Path) -> None:
     write_run("mine")  # its ruleset is called tuned, and there is no file
     assert ledger_problems(load_results(runs_dir)) == ()
-    assert read_ledger("digits", "mine") == {}
+    for name in ("digits/mine.yaml", "../digits/adam.yaml", "adam.yaml", "a/b/c/adam.yaml"):
+        assert read_ledger(name) == {}
 
 
 def test_a_ledger_counts_for_runs_that_tell_of_it(
@@ -199,8 +200,29 @@ def test_a_ledger_counts_for_runs_that_tell_of_it(
     write_trial(0.1, 90.0, budget="20 epochs")  # what was measured here goes before
     (made,) = trials_of(results)
     assert made.values.tolist() == [90.0]
-    ledger_path("digits", "adam").unlink()
+    ledger_path("digits/adam.yaml").unlink()
     assert [one.values.tolist() for one in trials_of(results)] == [[90.0]]
+
+
+def test_a_setting_has_ledgers_of_its_own(write_run: Any, runs_dir: Path, own_conf: Path) -> None:
+    """Two widths of one model, tuned side by side: each run's trials are those of its file."""
+    tuning = yaml.safe_load((own_conf / "adam.yaml").read_text())["tuning"]
+    text = (own_conf / "ledgers" / "adam.yaml").read_text()
+    for setting in ("w8", "w16"):
+        (own_conf / setting / "ledgers").mkdir(parents=True)
+        changed = text.replace("model: small_cnn", f"model: {setting}")
+        (own_conf / setting / "ledgers" / "adam.yaml").write_text(changed)
+        file = {"path": f"tuned/digits/{setting}/adam.yaml", "sha256": "0" * 64}
+        origin = {"command": [], "setting": {}, "typed": {}, "ruleset_file": file}
+        write_run("adam", model=setting, tuning={**tuning, "model": setting}, origin=origin)
+    results = load_results(runs_dir)
+    assert [made.title for made in trials_of(results)] == [
+        f"digits, {setting}: trials of 20 epochs" for setting in ("w16", "w8")
+    ]
+    (own_conf / "w8" / "ledgers" / "adam.yaml").write_text("- 1")
+    (line,) = ledger_problems(results)
+    assert line.startswith("conf/tuned/digits/w8/ledgers/adam.yaml: ledger is None")
+    assert "`make tune OPT=adam TASK=digits ARGS=tuned=w8`" in line
 
 
 def test_new_trials_draw_the_figure_anew(

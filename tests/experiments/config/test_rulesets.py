@@ -1,8 +1,10 @@
 import json
+import shutil
 
 import pytest
+import yaml
 
-from experiments.config import compose, rulesets
+from experiments.config import commandline, compose, origin, rulesets
 from experiments.errors import UserError
 from experiments.records.schema import ENVIRONMENT_FILE
 from experiments.run import execute
@@ -134,3 +136,90 @@ def test_a_tuned_file_that_tells_no_seeds_refuses_none(tmp_path, monkeypatch, te
     )
     choices = {"task": "digits", "optimizer": "sgd", "ruleset": "tuned"}
     assert rulesets.check_tuned(choices, [["seed=1000"]], untuned="refuse", seed=0) == []
+
+
+@pytest.fixture
+def conf(tmp_path, monkeypatch):
+    """A copy of ``conf/`` that a test may write to."""
+    shutil.copytree(commandline.CONF, tmp_path / "conf")
+    monkeypatch.setattr(commandline, "CONF", tmp_path / "conf")
+    return tmp_path / "conf"
+
+
+def write_tuned(conf, name, lr, **tuning):
+    path = conf / "tuned" / "digits" / name / "sgd.yaml"
+    path.parent.mkdir(exist_ok=True)
+    content = {"ruleset": "tuned", "optimizer": {"lr": lr}, "tuning": {"seeds": [1000], **tuning}}
+    path.write_text("# @package _global_\n" + yaml.safe_dump(content))
+
+
+def test_two_settings_of_one_task_are_tuned_side_by_side(conf):
+    own = compose.composed(["ruleset=tuned", "optimizer=sgd", "task=digits"])
+    for setting, lr in (("w8", 0.008), ("w16", 0.016)):
+        write_tuned(conf, setting, lr)
+    job = ["ruleset=tuned", "tuned=w8", "optimizer=sgd", "task=digits", "model.width=8"]
+    chosen = compose.composed(job)
+    assert (chosen.ruleset, chosen.optimizer.arguments["lr"]) == ("tuned", 0.008)
+    rates = [
+        config.optimizer.arguments["lr"]
+        for _, config in compose.listed(["ruleset=tuned", "tuned=w16,w8", *job[2:]])
+    ]
+    assert rates == [0.016, 0.008]
+    again = compose.composed(["ruleset=tuned", "optimizer=sgd", "task=digits"])
+    assert again.run_id == own.run_id  # the task's own files are where they were
+    found = origin.of(chosen, job)
+    assert found["command"] == [
+        *("task=digits", "optimizer=sgd", "ruleset=tuned", "tuned=w8", "model.width=8"),
+    ]
+    assert found["ruleset_file"]["path"] == "tuned/digits/w8/sgd.yaml"
+    assert found["typed"] == {}
+    assert compose.composed(found["command"]).run_id == chosen.run_id
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            ["ruleset=tuned", "tuned=w9"],
+            "Invalid ruleset: 'tuned'. sgd is not tuned on digits, for tuned=w9. Tune it by "
+            "`make tune OPT=sgd TASK=digits ARGS=tuned=w9`, or take ruleset=default.",
+        ),
+        (
+            ["tuned=w8"],
+            "Invalid tuned: 'w8'. It says which hyperparameters ruleset=tuned takes; the ruleset "
+            "is default.",
+        ),
+        (["tuned=ledgers"], "Invalid tuned: 'ledgers'. Trials are kept in folders of that name."),
+        (["tuned=../digits"], "Unknown tuned: '../digits'. Known: w8."),
+        (["tuned=null"], "Invalid tuned: null. Must be one of: w8."),
+        (["ruleset=tuned", "tuned=w8", "seed=1000"], "Invalid seed: 1000. sgd on digits was tuned"),
+    ],
+)
+def test_a_setting_that_is_none_is_one_line(conf, check, overrides, line):
+    write_tuned(conf, "w8", 0.008)
+    with pytest.raises(UserError) as refused:
+        check(*commandline.normalise(["optimizer=sgd", "task=digits", *overrides]))
+    assert str(refused.value).startswith(line)
+
+
+def test_a_sweep_of_rulesets_may_name_a_setting_of_the_tuned_one(conf, check):
+    write_tuned(conf, "w8", 0.008)
+    check("optimizer=sgd", "task=digits", "ruleset=default,tuned", "tuned=w8")
+
+
+def test_another_setting_than_that_of_the_trials_is_told_but_not_another_budget(
+    conf, check, capsys
+):
+    setting = {"model.width": 8, "budget": "steps", "budget.steps": 9}
+    write_tuned(conf, "w8", 0.008, setting=setting, chosen={"lr": 0.008})
+    job = ["optimizer=sgd", "task=digits", "ruleset=tuned", "tuned=w8", "seed=0,1"]
+    check(*job, "model.width=8", "budget.epochs=3")
+    assert capsys.readouterr().err == ""
+    check(*job, "task.batch_size=32")
+    assert capsys.readouterr().err.splitlines() == [
+        f"warning: sgd on digits: tuned with {one}"
+        for one in (
+            "model.width=8, used with model.width=its default",
+            "task.batch_size=its default, used with task.batch_size=32",
+        )
+    ]

@@ -28,7 +28,13 @@ TRIALS = [
 @pytest.fixture
 def effort(make_config):
     config = make_config("optimizer=sgd", "task=tinyshakespeare", "budget=epochs")
-    settings = {"space": SPACE, "seeds": [1, 2], "sampler": "sobol", "pruner": "none"}
+    settings = {
+        "setting": {"model.width": 8},
+        "space": SPACE,
+        "seeds": [1, 2],
+        "sampler": "sobol",
+        "pruner": "none",
+    }
     return lambda trials, **changes: ledger.effort(config, trials, **settings | changes)
 
 
@@ -42,6 +48,7 @@ def test_the_effort_counts_every_trial(effort):
         "steps": 60,
         "model": "gpt_tiny",
         "tokenization": "character",
+        "setting": {"model.width": 8},
         "space": {"lr": {"low": 0.01, "high": 10.0, "scale": "log"}},
         "sampler": "sobol",
         "pruner": "none",

@@ -51,6 +51,8 @@ def tuned(tmp_path, monkeypatch):
         ([*METHOD, "pruner=asha"], "Invalid pruner: 'asha'. Must be one of: none, median, halving"),
         ([*METHOD, "pruner=median", "sampler=tpe"], "Invalid pruner: 'median'. Must be none"),
         ([*METHOD, "pruner=halving", *SHORT, "budget.steps=3"], "Invalid pruner: 'halving'"),
+        ([*METHOD, "tuned=w8,w16"], "Invalid tuned: 'w8,w16'. Must be one name."),
+        ([*METHOD, "tuned=ledgers"], "Invalid tuned: 'ledgers'."),
         ([*METHOD, "seed=3"], "Invalid override: seed=3. The seeds of the trials are seeds=."),
         ([*METHOD, "experiment=table3"], "Invalid override: experiment=table3"),
         ([*METHOD, "optimizer.momentum=0"], "Invalid override: optimizer.momentum=0. The tuned"),
@@ -79,6 +81,9 @@ def test_the_command_in_the_ledger_is_the_one_that_makes_it_again():
     )
     assert tune._command("adam", "digits", TuneOptions(), []) == (
         "make tune OPT=adam TASK=digits TRIALS=16"
+    )
+    assert tune._command("adam", "digits", TuneOptions(), ["model.width=8"], tuned="w8") == (
+        "make tune OPT=adam TASK=digits TRIALS=16 ARGS='tuned=w8 model.width=8'"
     )
 
 

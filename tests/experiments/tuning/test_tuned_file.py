@@ -118,3 +118,36 @@ def test_the_line_is_one_that_a_shell_reads(folder):
     _, kept = write("new", FACTS)
     words = shlex.split(kept.partition("(")[2].rstrip(")"))
     assert words[:2] == ["cd", str(folder)]
+
+
+def test_settings_lie_beside_one_another(folder):
+    """Two widths: neither replaces the other, and each is held against its own of before."""
+    for tuned in (".", "w8", "w16"):
+        text = yaml.safe_dump({"name": tuned, "tuning": FACTS})
+        path, kept = tuned_file.write(
+            "digits", "sgd", tuned=tuned, text=text, ledger=tuned, facts=FACTS
+        )
+        assert (path, kept) == (folder / tuned / "sgd.yaml", "")
+        assert (folder / tuned / "ledgers" / "sgd.yaml").read_text() == tuned
+    assert [name_in(folder / name / "sgd.yaml") for name in (".", "w8", "w16")] == [
+        ".",
+        "w8",
+        "w16",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "stays"),
+    [
+        ({"model.width": 8}, {"model.width": 8}, False),
+        ({"model.width": 8}, {"model.width": 16}, True),
+        ({"model.width": 8}, {}, True),
+        ({"budget": "steps", "budget.steps": 100}, {"budget.steps": 360}, False),
+        (None, {"model.width": 8}, False),  # a file of before says nothing of it
+    ],
+)
+def test_another_setting_under_the_same_name_stays(folder, old, new, stays):
+    write("old", {**FACTS, **({} if old is None else {"setting": old})})
+    path, kept = write("new", {**FACTS, "setting": new})
+    assert bool(kept) is stays
+    assert (path.name == "sgd.yaml") is not stays
