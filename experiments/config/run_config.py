@@ -46,6 +46,7 @@ class RunConfig:
     tracking: dict[str, Any] = field(default_factory=dict)
     setting: str | None = None
     control: str | None = None
+    judged_by: str | None = None
     device: str = "auto"
     precision: str = "fp32"
     loss_scale: float | None = None

@@ -174,6 +174,8 @@ def build_task(config: RunConfig) -> Task:
                 "must be a Task, as experiments.tasks.own.task makes."
             )
         task = replace(task, name=config.task.name)
+    if config.judged_by is not None:
+        task = replace(task, objective=task.objective.judging_by(config.judged_by))
     batching = config.task.batching
     task = few_samples.cut(task, train=batching.train_limit, validation=batching.validation_limit)
     task = few_samples.limited(task, config.debug)

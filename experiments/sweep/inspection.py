@@ -43,6 +43,21 @@ class Inspection:
             if section is not None and key not in self._found:
                 self._found.add(key)
                 find_data(section, config.data_dir)
+        if config.judged_by is not None:
+            self._try_judge(config)
+
+    def _try_judge(self, config: RunConfig) -> None:
+        """Look for the metric that was typed, once a task: which it has is known when it is built.
+
+        Raises:
+            UserError: If it has none of that name.
+        """
+        from experiments.engine import build
+
+        key = repr((config.judged_by, config.task, config.tokenization, config.data_dir))
+        if key not in self._found:
+            self._found.add(key)
+            build.build_task(config)
 
     def _try_task(self, config: RunConfig) -> None:
         """Try out a task that was typed once, and whether the method can sample its labels."""

@@ -4,9 +4,10 @@
 beside the inputs: tensors, or structures of them (``experiments/tasks/batches.py``).
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -88,11 +89,25 @@ class Objective:
         self.likelihood = likelihood
         self._predicted = predicted
         self.loss_unit = loss_unit
+        self.judged_by = self.metrics[0]
+        """What a task is judged by."""
 
-    @property
-    def judged_by(self) -> Metric:
-        """The metric that a task is judged by."""
-        return self.metrics[0]
+    def judging_by(self, name: str) -> Self:
+        """Make the same objective, judged by another of its metrics or by the loss.
+
+        Args:
+            name: Of a metric, or ``loss``.
+
+        Raises:
+            UserError: If there is none of that name.
+        """
+        known = {metric.name: metric for metric in self.metrics}
+        known[LOSS] = Metric(LOSS, higher_is_better=False, unit=self.loss_unit)
+        if name not in known:
+            raise UserError(f"Invalid judged_by: {name!r}. Must be one of: {', '.join(known)}.")
+        made = copy.copy(self)
+        made.judged_by = known[name]
+        return made
 
     @property
     def units(self) -> dict[str, str]:

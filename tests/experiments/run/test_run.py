@@ -102,6 +102,18 @@ def test_curvature_is_logged_at_each_evaluation_by_methods_that_tell_of_it(make_
         assert columns["curvature_memory_bytes"] > 0
 
 
+def test_a_run_is_judged_by_another_metric_where_that_is_asked(make_config):
+    usual = make_config("budget=epochs", "budget.epochs=3")
+    config = make_config("budget=epochs", "budget.epochs=3", "judged_by=loss")
+    assert config.run_id != usual.run_id
+    run.execute(config)
+    record = load_run(folder_of(config).path)
+    assert record.identity["metric"] == "loss"
+    best = min(record.rows, key=lambda row: row["validation_loss"])
+    assert record.summary["final"] == best["test_loss"]
+    assert record.summary["best_test"] == min(row["test_loss"] for row in record.rows)
+
+
 def test_each_layer_tells_how_much_of_its_curvature_is_damping_where_it_is_asked(make_config):
     usual = ("optimizer=adafisher", "budget.steps=2")
     wanted = make_config(*usual, "curvature_by_layer=true")

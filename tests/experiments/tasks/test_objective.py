@@ -54,6 +54,23 @@ def test_metrics_are_those_of_the_whole_split_for_any_batch_size(batch_size):
     )
 
 
+def test_another_metric_or_the_loss_can_judge_and_measures_are_as_before():
+    sums = OBJECTIVE.sums(OUTPUTS, TARGETS)
+    for name in ("loss", "root_mean_squared_error", "intersection_over_union"):
+        other = OBJECTIVE.judging_by(name)
+        assert (other.judged_by.name, other.judged_by.higher_is_better) == (
+            name,
+            name == "intersection_over_union",
+        )
+        assert other.measured(sums, {}) == OBJECTIVE.measured(sums, {})
+        assert other.units == OBJECTIVE.units
+    assert OBJECTIVE.judged_by.name == "root_mean_squared_error"
+    with pytest.raises(
+        UserError, match=r"Invalid judged_by: 'error'\. Must be one of: root_mean_squared_error, "
+    ):
+        OBJECTIVE.judging_by("error")
+
+
 def test_the_training_loss_is_the_sum_of_its_terms_over_their_count():
     mean = OBJECTIVE.total(OUTPUTS, TARGETS) / OBJECTIVE.count(TARGETS)
     assert mean.item() == pytest.approx(torch.nn.functional.mse_loss(OUTPUTS, TARGETS).item())
