@@ -52,6 +52,9 @@ LEFT_OUT = (
 Series = Mapping[str, tuple[Floats, Floats]]
 
 
+SPLITS = ("test", "validation")
+
+
 @dataclass(frozen=True)
 class Line:
     """What one method shows in one subplot.
@@ -87,7 +90,7 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure | 
         longest = max(len(block) for _, block in shown_blocks)
         figure, axes = panels(len(shown_blocks), height=4.3 + legend_height(longest))
         for ax, (title, block) in zip(axes, shown_blocks, strict=True):
-            shown = metric or f"test_{block['metric'].iloc[0]}"
+            shown = metric or _judged_by(results, block, runs)
             if shown not in curves:
                 curves[shown] = results.series_by_run(shown, axis)
             ax.set_title(plain(title_of(title, block)), pad=10)
@@ -102,6 +105,15 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure | 
         left_out = LEFT_OUT.format(count=too_many) if too_many else ""
         note(figure, NOTE + (ON_TIME if axis == "train_seconds" else "") + left_out)
     return figure
+
+
+def _judged_by(results: Results, block: pd.DataFrame, runs: Mapping[str, pd.DataFrame]) -> str:
+    """Name the test metric of a block; that on validation where no run has a whole curve of it."""
+    name = block["metric"].iloc[0]
+    ids = [run_id for group_id in block["group_id"] for run_id in runs[group_id]["run_id"]]
+    columns = [results.curves.get(run_id, {}) for run_id in ids]
+    is_there = {split: any(f"{split}_{name}" in of for of in columns) for split in SPLITS}
+    return next((f"{split}_{name}" for split in SPLITS if is_there[split]), f"test_{name}")
 
 
 def title_of(title: str, block: pd.DataFrame) -> str:

@@ -33,6 +33,7 @@ IDENTITY = (
     "units",
     "unit",
     "validation",
+    "evaluate_test",
     "schedule",
     "batch_size",
     "precision",
@@ -177,8 +178,17 @@ def to_results(
         for row in empty_handed.itertuples()
     ]
     notes += _without_protocol(frame)
-    curves = {record.run_id: record.columns for record in records}
+    curves = {record.run_id: _whole(record.columns) for record in records}
     return Results(frame, curves, tuple(notes), runs_dir)
+
+
+def _whole(columns: Mapping[str, Floats]) -> Mapping[str, Floats]:
+    """Leave out what was measured on test now and then: means of it would be of the best alone."""
+    return {
+        name: values
+        for name, values in columns.items()
+        if not (name.startswith("test_") and np.isnan(values).any())
+    }
 
 
 def _without_protocol(runs: pd.DataFrame) -> list[str]:
@@ -232,6 +242,8 @@ def _run_row(head: Mapping[str, Any]) -> dict[str, object]:
         row[key] = identity.get(key) or ""
     for key in ("published_as", "protocol", "origin"):
         row[key] = identity.get(key) or {}
+    if identity.get("evaluate_test") == "best":  # also where that happened to be each time
+        row["best_test"] = None
     row["units"] = identity.get("units") or {}
     row["block"] = setting_key(row)
     row |= {column: head[part].get(key) for column, (part, key) in COSTS.items()}

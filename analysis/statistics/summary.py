@@ -123,6 +123,8 @@ def summarize(
         source: Passed on to the summary.
         level: Confidence level of the interval.
     """
+    if result == "best_test" and "evaluate_test" in runs:  # looked at now and then, it is not known
+        runs = runs[runs["evaluate_test"] != "best"]
     status = runs["status"]
     done = pd.to_numeric(runs.loc[status == "done", result]).to_numpy(dtype=np.float64)
     values = done[np.isfinite(done)]

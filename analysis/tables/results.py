@@ -9,7 +9,9 @@ of many without a correction; equal seeds, and differences that are all equal, d
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
@@ -40,6 +42,7 @@ def build(results: Results) -> pd.DataFrame:
     groups = rows_of(every)
     cells: Columns = {}
     members = dict(list(results.runs.groupby("group_id")))
+    shown = {title: _results(alike, members) for title, alike in every.groupby("title")}
     carried = {
         (contest.outcome.leader, contest.result)
         for contest in leader_comparisons(results)
@@ -49,7 +52,7 @@ def build(results: Results) -> pd.DataFrame:
         metric = _metric(group)
         source = source_of(group)
         source["hyperparameters"] = json.dumps(group["hyperparameters"], sort_keys=True)
-        for result in RESULTS:
+        for result in shown[group["title"]]:
             column = cells.setdefault((group["title"], metric, result), {})
             summary = summarize(
                 members[group["group_id"]], result, expected=group["expected"], source=source
@@ -58,12 +61,18 @@ def build(results: Results) -> pd.DataFrame:
             column[row_of(group)] = replace(summary, strong=strong)
     for _, group in without_row(every).iterrows():
         metric = _metric(group)
-        for result in RESULTS:
+        for result in shown[group["title"]]:
             column = cells.setdefault((group["title"], metric, result), {})
             column[row_of(group)] = Cell(VARIANTS_ONLY, source=source_of(group))
     return method_grid(
         pd.concat([groups, without_row(every)]), cells, columns=COLUMNS, missing=NOT_RUN
     )
+
+
+def _results(block: pd.DataFrame, members: Mapping[Any, pd.DataFrame]) -> tuple[str, ...]:
+    """Name the results that any run of a block can have (``evaluate_test``)."""
+    ways = {way for group_id in block["group_id"] for way in members[group_id]["evaluate_test"]}
+    return RESULTS[:1] if ways == {"best"} else RESULTS
 
 
 def _metric(group: pd.Series) -> str:

@@ -54,6 +54,7 @@ def describe(config: RunConfig, task: JudgedTask) -> dict[str, Any]:
         "units": task.units,
         "unit": task.unit,
         "validation": task.validation is not None,
+        "evaluate_test": str(config.evaluate_test).lower(),
         "hyperparameters": config.optimizer.hyperparameters,
         "published_as": published_as(config),
         "tuning": config.tuning,

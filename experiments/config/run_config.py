@@ -54,8 +54,8 @@ class RunConfig:
     channels_last: bool | str = "auto"
     distributed: str = "ddp"
     deterministic: bool = False
-    evaluate_test: bool = True
     curvature_by_layer: bool = False
+    evaluate_test: bool | str = True
     threads: int | None = None
     jobs: int = 1
     runs_per_job: int = 1

@@ -9,6 +9,8 @@ from experiments.errors import UserError
 
 Values = Mapping[str, Any]
 
+CHOICES = {"evaluate_test": (True, False, "best")}
+"""Values of which not all are of one kind."""
 OPEN = (None, "???", "auto")
 """Defaults that say nothing of other values: `auto` is a choice whose others may be of any kind."""
 HYPERPARAMETERS = "optimizer."
@@ -82,8 +84,13 @@ def check_kinds(config: Values, *, like: Values) -> None:
         section, _, name = key.rpartition(".")
         if _refers(value) or (value is None and name in _named_by(like, section, "nullable")):
             continue
+        if repr(value) in map(repr, CHOICES.get(key, ())):
+            continue
         if _is_number(value) and _is_number(default) and name in _named_by(like, section, "real"):
             continue
+        if key in CHOICES:
+            known = ", ".join(str(one).lower() for one in CHOICES[key])
+            raise UserError(f"Invalid {key}: {value!r}. Must be one of: {known}.")
         if not _is_like(value, default):
             raise UserError(
                 f"Invalid {key}: {value!r}. Must be {_wanted(default)}, as the default {default!r}."

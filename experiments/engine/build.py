@@ -98,6 +98,7 @@ def build(
         evaluations_per_epoch=batching.evaluations_per_epoch,
         evaluate_every=batching.evaluate_every,
         curvature_by_layer=config.curvature_by_layer,
+        tests_at_best=config.evaluate_test == "best" and task.validation is not None,
         steps_per_epoch=steps_per_epoch,
         limits=limits,
         observes_logits=needs.logits,

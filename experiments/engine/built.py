@@ -32,6 +32,7 @@ class Built:
     evaluations_per_epoch: int
     evaluate_every: int | None  # steps, in its place
     curvature_by_layer: bool  # an evaluation tells of each layer too
+    tests_at_best: bool  # test is looked at where validation is best so far and at the end alone
     steps_per_epoch: int
     limits: budget.Limits  # where the run ends
     observes_logits: bool  # the optimizer wants the logits between forward and backward

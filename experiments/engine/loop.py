@@ -35,6 +35,7 @@ class Counters:
     loss_sum: float = 0.0  # since the last evaluation, weighted by `count`
     count: int = 0  # terms of the loss since the last evaluation, as images or tokens
     total_count: int = 0
+    best_validation: float | None = None  # of the metric that the task is judged by
     steps_to_target: int | None = None  # of a budget with a target: where it was reached
     train_seconds_to_target: float | None = None
 
@@ -266,15 +267,26 @@ class Trainer:
             "train_loss": counters.loss_sum / counters.count,
         }
         counters.loss_sum, counters.count = 0.0, 0
-        splits = (("validation", built.task.validation), ("test", built.task.test))
         with self.weights.in_place():
-            for name, split in splits:
-                if split is not None:
-                    clock = self._now()
-                    row |= {f"{name}_{key}": value for key, value in evaluate(built, split).items()}
-                    if name == "test":
-                        counters.evaluation_seconds += built.world.mean([self._now() - clock])[0]
+            if (validation := built.task.validation) is not None:
+                row |= {f"validation_{k}": v for k, v in evaluate(built, validation).items()}
+                is_best = self._is_best(row)
+            if (test := built.task.test) is not None and (
+                not built.tests_at_best or is_best or self._is_used_up()
+            ):
+                clock = self._now()
+                row |= {f"test_{key}": value for key, value in evaluate(built, test).items()}
+                counters.evaluation_seconds += built.world.mean([self._now() - clock])[0]
         return row | curvature_columns(built, by_layer=built.curvature_by_layer)
+
+    def _is_best(self, row: Row) -> bool:
+        """Tell whether the metric on validation is better than it ever was, and keep it."""
+        task, counters = self.built.task, self.counters
+        value, best = row[task.judged_on], counters.best_validation
+        is_best = best is None or (value > best if task.higher_is_better else value < best)
+        if is_best:
+            counters.best_validation = value
+        return is_best
 
     def _pass_over(self, most: int) -> None:
         """Run the model on whole batches of the training data, the same at every call."""

@@ -197,14 +197,17 @@ def final_and_best(
     Returns:
         ``final``: ``test_<metric>`` of the row best on ``validation_<metric>`` (the earliest on
         ties; the last row where there is no validation split). ``final_epoch``: that row's epoch.
-        ``best_test``: the best ``test_<metric>``. ``None`` where no row has a finite value.
+        ``best_test``: the best ``test_<metric>``, if each row has one. ``None`` where no row has a
+        finite value.
     """
     on_test, on_validation = f"test_{metric}", f"validation_{metric}"
     if any(on_validation in row for row in rows):
         chosen = _best_row(rows, on_validation, higher_is_better)
     else:
         chosen = rows[-1] if rows else None
-    best = _best_row(rows, on_test, higher_is_better)
+    # Of a run that looked at test now and then, the best may be where it did not.
+    is_whole = all(on_test in row for row in rows)
+    best = _best_row(rows, on_test, higher_is_better) if is_whole else None
     return {
         "final": None if chosen is None else _finite(chosen.get(on_test)),
         "best_test": None if best is None else _finite(best.get(on_test)),

@@ -93,6 +93,7 @@ IDENTITY = mapping(
                 "schedule",
                 "precision",
                 "unit",
+                "evaluate_test",
             )
         },
         "control": TEXT.or_null,

@@ -62,6 +62,7 @@ def summary(
         f"{task.unit}_per_second": counters.total_count / max(counters.train_seconds, 1e-9),
         **_budget(built, counters, matched),
         **final_and_best(rows, task.metric, task.higher_is_better),
+        **({"best_test": None} if built.tests_at_best else {}),
     }
 
 

@@ -61,6 +61,27 @@ def test_results_are_taken_from_the_rows(write_run: Any, runs_dir: Path) -> None
     assert (run["final"], run["best_test"], run["final_epoch"]) == (5.0, 7.0, 1.0)
 
 
+def test_a_run_that_looked_at_test_now_and_then_has_no_curve_of_it(
+    write_run: Any, runs_dir: Path
+) -> None:
+    rows = [
+        {"step": n, "epoch": float(n), "validation_accuracy_percent": v, **test}
+        for n, v, test in (
+            (1, 9.0, {"test_accuracy_percent": 5.0}),
+            (2, 8.0, {}),
+            (3, 7.0, {"test_accuracy_percent": 6.0}),
+        )
+    ]
+    write_run(rows=rows, run_id="a")
+
+    results = load_results(runs_dir)
+
+    run = results.runs.iloc[0]
+    assert (run["final"], run["final_epoch"]) == (5.0, 1.0)
+    assert pd.isna(run["best_test"])
+    assert set(results.measurements["metric"]) == {"validation_accuracy_percent"}
+
+
 def test_the_order_of_the_runs_does_not_matter(write_run: Any, runs_dir: Path) -> None:
     for optimizer in ("adam", "sgd"):
         for seed in (0, 2, 10):

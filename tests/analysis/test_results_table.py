@@ -38,6 +38,27 @@ def test_optimizers_by_tasks(write_run: Any, runs_dir: Path) -> None:
     ]
 
 
+def test_the_best_on_test_is_left_out_where_nobody_looked_for_it(
+    write_run: Any, runs_dir: Path
+) -> None:
+    for seed in range(2):
+        write_run("adam", seed, evaluate_test="best")
+        write_run("sgd", seed, evaluate_test="best", task="ptb")
+        write_run("adam", seed, evaluate_test="true", task="ptb")
+
+    table = build(load_results(runs_dir))
+
+    assert [column[::2] for column in table.columns] == [
+        ("digits", "final"),
+        ("ptb", "final"),
+        ("ptb", "best_test"),
+    ]
+    texts = table.map(cell_text)
+    mean = "95.00 ± 0.00 (n=2)"
+    assert texts.iloc[:, 2].tolist() == [mean, "n=0/2"]
+    assert texts.iloc[:, 1].tolist() == [mean, mean]
+
+
 def test_what_did_not_finish_is_in_the_table(write_run: Any, runs_dir: Path) -> None:
     for seed in range(3):
         write_run("adam", seed)

@@ -203,6 +203,11 @@ REDUCED: dict[str, tuple[list[dict[str, Any]], bool, tuple[float | None, ...]]] 
         (4.0, 9.0, 2.0),
     ),
     "nothing finite on validation": ([row(1, 5.0, float("nan"))], True, (None, 5.0, None)),
+    "test was looked at now and then": (
+        [row(1, 5.0, 8.0), {"epoch": 2, "validation_m": 7.0}, row(3, 4.0, 6.0)],
+        True,
+        (5.0, None, 1.0),
+    ),
     "no rows": ([], True, (None, None, None)),
 }
 

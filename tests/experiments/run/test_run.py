@@ -147,6 +147,47 @@ def test_a_run_that_does_not_look_at_test_is_the_same_run(make_config, capsys, m
     assert (summary["final"], summary["best_test"]) == (None, None)
 
 
+KEY = "test_accuracy_percent"
+NON_MONOTONE = ("budget=steps", "budget.steps=12", "task.evaluate_every=1", "optimizer.lr=0.05")
+
+
+def test_a_run_that_looks_at_test_where_validation_is_best_has_the_same_final(make_config):
+    """All else is the same to the bit; the best on test is not known, and not told."""
+    seeing = make_config(*NON_MONOTONE)
+    sparing = seeing.having(evaluate_test="best", runs_dir=str(seeing.runs_dir / "sparing"))
+    assert sparing.run_id == seeing.run_id
+    assert {run.execute(seeing).status, run.execute(sparing).status} == {"done"}
+    whole, sparse = measurements(seeing), measurements(sparing)
+    validation = [row["validation_accuracy_percent"] for row in whole]
+    is_best = [all(one > other for other in validation[:at]) for at, one in enumerate(validation)]
+    is_looked_at = [*is_best[:-1], True]
+    assert 2 < sum(is_looked_at) < len(whole)
+    assert sparse == [
+        {key: value for key, value in row.items() if looked_at or not key.startswith("test_")}
+        for row, looked_at in zip(whole, is_looked_at, strict=True)
+    ]
+    ours, theirs = (load_run(folder_of(one).path).summary for one in (sparing, seeing))
+    last_best = max(at for at, best in enumerate(is_best) if best)
+    assert ours["final"] == theirs["final"] == whole[last_best][KEY]
+    assert (ours["final_epoch"], ours["best_test"]) == (theirs["final_epoch"], None)
+    assert theirs["best_test"] == max(row[KEY] for row in whole)
+
+
+def test_a_run_that_goes_on_knows_how_good_it_was(make_config, stop_after):
+    whole = make_config(*NON_MONOTONE, "evaluate_test=best")
+    broken = whole.having(runs_dir=str(whole.runs_dir / "broken"))
+    stop_after(broken, 7)
+    assert {run.execute(whole).status, run.execute(broken).status} == {"done"}
+    assert measurements(broken) == measurements(whole)
+
+
+def test_without_validation_test_is_looked_at_each_time(make_config):
+    """It is what a choice goes by then, and its last value what is reported."""
+    config = make_config(*NON_MONOTONE, "evaluate_test=best", "task.validation_fraction=0")
+    assert run.execute(config).status == "done"
+    assert all(KEY in row for row in measurements(config))
+
+
 def test_something_must_be_evaluated(make_config):
     config = make_config("evaluate_test=false", "task.validation_fraction=0")
     with pytest.raises(UserError) as refused:
