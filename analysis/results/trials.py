@@ -126,12 +126,13 @@ def _ledgers(results: Results) -> Iterator[Trials]:
             # The file may have been made anew since the run.
             if not ledger or not _is_of(first["tuning"], ledger["tuning"]):
                 continue
+            metric = ledger["tuning"]["spread"]["metric"]
             yield Trials(
                 _title(first, ledger["tuning"]["budget"]),
                 first["optimizer"],
                 first["family"],
-                ledger["tuning"]["spread"]["metric"],
-                bool(first["higher_is_better"]),
+                metric,
+                metric != "validation_loss" and bool(first["higher_is_better"]),
                 first["units"],
                 np.array([trial["score"] for trial in ledger["trials"]], dtype=np.float64),
             )
@@ -140,7 +141,7 @@ def _ledgers(results: Results) -> Iterator[Trials]:
 def _tuned(results: Results) -> dict[str, pd.DataFrame]:
     """Find the runs with tuned hyperparameters, by the path of their tuned file below ``TUNED``."""
     runs = results.runs[results.runs["ruleset"] == "tuned"]
-    files = [tuned_file(run) for _, run in runs.iterrows()]
+    files = pd.Series([tuned_file(run) for _, run in runs.iterrows()], index=runs.index, dtype=str)
     return {str(file): part for file, part in runs.groupby(files, sort=True)}
 
 

@@ -57,7 +57,9 @@ def _effort(tuning: Mapping[str, Any]) -> str:
     seeds = len(tuning.get("seeds") or [None])
     several = f" x {seeds} seeds" if seeds > 1 else ""
     spent = f"{tuning.get('trials')} trials x {tuning.get('budget')}{several}"
-    return ", ".join([spent, *marks_of(tuning)])
+    judged = "by loss" if tuning.get("choose") == "loss" else ""
+    mean = "mean over seeds" if seeds > 1 and tuning.get("score") == "mean over seeds" else ""
+    return ", ".join([spent, *filter(None, [judged, mean]), *marks_of(tuning)])
 
 
 def _text(value: Any) -> object:

@@ -132,6 +132,14 @@ def _read(key: str, text: str, kind: Any) -> Any:
     if get_origin(kind) in (types.UnionType, Union):  # of a kind and None
         (kind,) = (one for one in get_args(kind) if one is not type(None))
         return None if text == "null" else _read(key, text, kind)
+    if get_origin(kind) is dict:
+        pairs = [item.partition(":") for item in text.strip("{}").split(",")]
+        if not all(name.strip() and colon and item.strip() for name, colon, item in pairs):
+            raise UserError(
+                f"Invalid {key}: {text!r}. Must be names with values, as name:8,other:3."
+            )
+        of = get_args(kind)[1]
+        return {name.strip(): _read(key, item.strip(), of) for name, _, item in pairs}
     if get_origin(kind) is tuple:
         items = [item.strip() for item in text.strip("[]").split(",")]
         if not all(items):

@@ -41,7 +41,7 @@ EFFORT = mapping(
     {
         **{key: COUNT for key in ("trials", "completed", "diverged", "pruned", "failed")},
         "seeds": list_of(COUNT),
-        **{key: TEXT for key in ("budget", "score", "sampler", "pruner")},
+        **{key: TEXT for key in ("budget", "score", "choose", "sampler", "pruner")},
         "model": TEXT.or_null,
         "tokenization": TEXT.or_null,
         "setting": MAPPING,

@@ -14,8 +14,9 @@ from experiments.config import budget, identity
 from experiments.config.run_config import RunConfig
 from experiments.records.schema import FAULTS
 from experiments.tuning import space as spaces
+from experiments.tuning.options import TuneOptions
 from experiments.tuning.space import Space
-from experiments.tuning.trial_scores import SCORE, Trial, choose
+from experiments.tuning.trial_scores import SCORES, Trial, choose
 
 VERSION = 1
 """Of the ledger; ``analysis`` reads this one alone."""
@@ -29,9 +30,7 @@ def effort(
     *,
     setting: Mapping[str, Any],
     space: Space,
-    seeds: Sequence[int],
-    sampler: str,
-    pruner: str,
+    options: TuneOptions,
 ) -> dict[str, Any]:
     """Say what the hyperparameters cost and how sure they are, as runs record it.
 
@@ -40,9 +39,7 @@ def effort(
         trials: All of them.
         setting: What of the config is not the default of its task, by dotted key.
         space: What was searched.
-        seeds: Seeds of each trial.
-        sampler: What proposed the points.
-        pruner: What stopped trials early.
+        options: How it was searched.
 
     Raises:
         UserError: If no trial has a value.
@@ -53,16 +50,17 @@ def effort(
     count = {name: sum(trial.status == name for trial in trials) for name in ("pruned", *FAULTS)}
     return {
         "trials": len(trials),
-        "seeds": list(seeds),
-        "score": SCORE,
+        "seeds": list(options.seeds),
+        "score": SCORES[options.score],
+        "choose": options.choose,
         "budget": budget.describe(config.budget),
         "steps": max(trial.steps for trial in trials),
         "model": config.model.name,
         "tokenization": identity.tokenization(config),
         "setting": dict(setting),
         "space": {dimension.key: dimension.facts() for dimension in space},
-        "sampler": sampler,
-        "pruner": pruner,
+        "sampler": options.proposed,
+        "pruner": options.pruner,
         "completed": len(values),
         "diverged": sum(trial.status in ("diverged", "never finite") for trial in trials),
         "pruned": count["pruned"],
@@ -96,7 +94,8 @@ def render(command: str, trials: Sequence[Trial], facts: Mapping[str, Any], *, s
     ordered = sorted(trials, key=lambda trial: [d.order(trial.point[d.key]) for d in space])
     lines = [
         "# Every trial of a tuning, with the best validation result of each seed, in the order of",
-        "# `tuning: seeds:`; `score` is that of the worst seed, `loss` their mean validation loss.",
+        f"# `tuning: seeds:`; `score` is {facts['spread']['metric']} ({facts['score']}), by which",
+        "# they are judged, `loss` their mean validation loss.",
         yaml.safe_dump(head, sort_keys=False, width=100, default_flow_style=None) + "trials:",
         # A line each, whatever its length.
         *(f"- {_flow(_facts(trial))}" for trial in ordered),
@@ -137,7 +136,16 @@ def line(trial: Trial, *, name: str) -> str:
 
 
 def digits(value: float) -> str:
-    """Four decimals, but no page of them where a method blew up and its perplexity with it."""
+    """Four decimals, but no page of them where a method blew up and its perplexity with it.
+
+    Of a small loss four digits.
+
+    Example:
+        >>> [digits(value) for value in (98.95833, 0.0123456, 0.0, 3.2e199)]
+        ['98.9583', '0.01235', '0.0000', '3.200e+199']
+    """
+    if 0 < abs(value) < 0.1:
+        return f"{value:.4g}"
     return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.3e}"
 
 

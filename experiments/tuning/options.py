@@ -1,11 +1,15 @@
 """What is asked of a study, as it is typed: how many trials, with which seeds, proposed by what."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from experiments.errors import UserError
+from experiments.tuning import full_grid
 from experiments.tuning.optuna_trials import SAMPLERS as OTHERS
 from experiments.tuning.rungs import PRUNERS
+from experiments.tuning.trial_scores import CHOICES, SCORES
 
 SEEDS = (1000, 1001, 1002)
 """Seeds of every trial, the same for all methods, and none that results are reported for."""
@@ -15,7 +19,9 @@ FIRST_SEED = 1000
 
 TRIALS = 16
 STARTUP = 8
-SAMPLERS = ("grid", *OTHERS)
+SAMPLERS = ("grid", full_grid.NAME, *OTHERS)
+LATER = ("grid", "score", "choose")
+"""Options that came later: at their defaults they are no part of what a comparison is named by."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +39,19 @@ class TuneOptions:
     pruner: str = "none"
     again: bool = False
     passes: int = 1
+    grid: dict[str, int] | None = None
+    score: str = "worst"
+    choose: str = "metric"
 
     def __post_init__(self) -> None:
         _check_least("trials", self.trials, 1)
         _check_least("startup", self.startup, 0)
         _check_choice("sampler", self.sampler, SAMPLERS)
         _check_choice("pruner", self.pruner, tuple(PRUNERS))
+        _check_choice("score", self.score, tuple(SCORES))
+        _check_choice("choose", self.choose, CHOICES)
         _check_least("passes", self.passes, 1)
+        self._check_grid()
         if self.passes > 1 and (self.sampler != "grid" or self.trials % 2):
             raise UserError(
                 f"Invalid passes: {self.passes}. More than 1 are for sampler=grid and an even "
@@ -62,6 +74,41 @@ class TuneOptions:
                 f"Invalid pruner: {self.pruner!r}. Must be none with sampler=tpe, which proposes "
                 "trials a few at a time: there is no cohort to be the better half of."
             )
+
+    @property
+    def counts(self) -> list[int]:
+        """Values of each hyperparameter of a full grid."""
+        return [self.trials] if self.grid is None else list(self.grid.values())
+
+    @property
+    def proposed(self) -> str:
+        """What proposes the points, as records say it."""
+        if self.grid is not None:
+            return f"{self.sampler} {' x '.join(f'{n} {key}' for key, n in self.grid.items())}"
+        return self.sampler + (f" after {self.startup} sobol" if self.sampler == "tpe" else "")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a comparison is named by, whatever options came later."""
+        values = asdict(self)
+        default = {key: getattr(TuneOptions, key) for key in LATER}
+        return {key: one for key, one in values.items() if key not in LATER or one != default[key]}
+
+    def _check_grid(self) -> None:
+        if self.sampler == full_grid.NAME and self.trials < 2:
+            raise UserError(f"Invalid trials: {self.trials}. Must be >= 2 with sampler=full_grid.")
+        if self.grid is None:
+            return
+        text = ",".join(f"{key}:{count}" for key, count in self.grid.items())
+        if self.sampler != full_grid.NAME:
+            raise UserError(
+                f"Invalid grid: {text}. It is for sampler={full_grid.NAME}, not for "
+                f"sampler={self.sampler}."
+            )
+        if min(self.grid.values()) < 2:
+            raise UserError(f"Invalid grid: {text}. Must be two values or more of each.")
+        if (product := math.prod(self.grid.values())) != self.trials:
+            raise UserError(f"Invalid grid: {text}. It is {product} trials, not {self.trials}.")
 
 
 def _check_least(key: str, value: int, least: int) -> None:

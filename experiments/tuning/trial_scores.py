@@ -1,7 +1,9 @@
 """What a trial is, what its runs say of it, and which trial is the best.
 
-A trial is judged by the worst of its seeds on validation: a value that one lucky seed carried would
-be an accident. One that diverges with any seed is behind all that do not.
+A trial is judged by the worst of its seeds on validation, unless their mean is asked for: a value
+that one lucky seed carried would be an accident. One that diverges with any seed is behind all that
+do not. What is judged is the task's metric, or its loss where that is asked for: a metric that is a
+share of a few hundred images ties where the loss does not.
 """
 
 import dataclasses
@@ -14,8 +16,12 @@ from experiments.errors import UserError
 from experiments.records.schema import FAULTS, UNFINISHED, Run
 from experiments.tuning.space import Point
 
-SCORE = "worst seed"
-"""How the seeds of a trial make its score, as records say it."""
+SCORES = {"worst": "worst seed", "mean": "mean over seeds"}
+"""How the seeds of a trial make its score, as it is typed and as records say it."""
+
+METRIC, LOSS = "metric", "loss"
+CHOICES = (METRIC, LOSS)
+"""What a trial is judged by."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +30,10 @@ class Trial:
 
     point: Point
     status: str  # of its runs, or `never finite`, or `pruned`
-    metric: float | None = None  # best validation value over the evaluations, of the worst seed
+    metric: float | None = None  # best validation value over the evaluations, of its seeds together
     loss: float | None = None  # validation loss there, mean over the seeds; for equal metrics
     higher_is_better: bool = True
-    measure: str = ""  # name of the metric, without the split
+    measure: str = ""  # name of the metric, or `loss`, without the split
     scores: tuple[float | None, ...] = ()  # of each seed; None where it has none
     steps: int = 0  # most training steps of a run
     stage: str = ""  # what proposed it: `coarse` and `fine` of a grid, or the sampler
@@ -70,20 +76,24 @@ def check_finished(trials: Sequence[Trial]) -> None:
         )
 
 
-def of_runs(point: Point, runs: Sequence[Run | None]) -> Trial:
+def of_runs(
+    point: Point, runs: Sequence[Run | None], *, score: str = "worst", choose: str = METRIC
+) -> Trial:
     """Read a trial off its runs, one a seed; without a value where one of them has none.
 
     Args:
         point: The hyperparameters.
         runs: Its runs; None where one left no record.
+        score: One of ``SCORES``.
+        choose: One of ``CHOICES``.
 
     Returns:
-        The trial, with the score of its worst seed, or with the end that keeps it from having one.
+        The trial, with the score of its seeds, or with the end that keeps it from having one.
 
     Raises:
         UserError: If the runs had no validation split.
     """
-    parts = [_of_run(point, run) for run in runs]
+    parts = [_of_run(point, run, by_loss=choose == LOSS) for run in runs]
     order = [*UNFINISHED, *FAULTS, "diverged", "never finite", "done"]
     ended = min(parts, key=lambda part: order.index(part.status))
     trial = dataclasses.replace(
@@ -95,20 +105,25 @@ def of_runs(point: Point, runs: Sequence[Run | None]) -> Trial:
     )
     if ended.status != "done":
         return trial
+    metric = max(parts, key=lambda part: part.cost).metric
+    if score == "mean":
+        metric = statistics.fmean(part.metric for part in parts if part.metric is not None)
     return dataclasses.replace(
         trial,
-        metric=max(parts, key=lambda part: part.cost).metric,
+        metric=metric,
         loss=statistics.fmean(part.loss for part in parts if part.loss is not None),
     )
 
 
-def _of_run(point: Point, run: Run | None) -> Trial:
+def _of_run(point: Point, run: Run | None, *, by_loss: bool) -> Trial:
     """Make a trial of one seed."""
     if run is None:
         return Trial(point, "failed")
     if run.identity.get("validation") is False:
         raise UserError(f"{run.identity['task']} has no validation split: nothing to choose by.")
     measure, better = run.identity["metric"], bool(run.identity["higher_is_better"])
+    if by_loss:
+        measure, better = LOSS, False
     steps = int(run.progress.get("step") or 0)
     valueless = Trial(point, run.status, None, None, better, measure, steps=steps)
     if run.status != "done":

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import yaml
@@ -31,6 +31,7 @@ class TrialSweep:
         seeds: Sequence[int],
         *,
         about: Any,
+        judge: Callable[[Point, Sequence[Run | None]], Trial] = of_runs,
     ) -> None:
         """Name the study.
 
@@ -39,8 +40,10 @@ class TrialSweep:
             overrides: As typed, with Hydra's own.
             seeds: Seeds of each trial.
             about: What else makes one study differ from another; it must go into JSON.
+            judge: Makes a trial of its runs.
         """
         self.config, self.overrides, self.seeds = config, overrides, seeds
+        self.judge = judge
         essence = json.dumps([config.group_id, list(seeds), about])
         digest = hashlib.sha256(essence.encode()).hexdigest()[:8]
         name = f"{config.task.name}-{config.optimizer.name}-{digest}"
@@ -70,7 +73,7 @@ class TrialSweep:
         train(sweep, f"The trials of {self.config.label.rpartition(' seed ')[0]}")
         config = self._config(rung)
         return [
-            of_runs(point, [self._read(config, point, seed) for seed in self.seeds])
+            self.judge(point, [self._read(config, point, seed) for seed in self.seeds])
             for point in points
         ]
 

@@ -7,7 +7,9 @@ setting (a width, a budget), which ask for `ruleset=tuned tuned=w8`. By default 
 evenly spaced over the space, then 8 around the best of them (`two_stages.py`), each with three
 seeds and judged by its worst.
 Further: `trials=`, `again=true` (as many trials again around the best), `seeds=1000,1001`,
-`sampler=grid|sobol|tpe`, `startup=8` (quasi-random trials before tpe proposes any),
+`score=worst|mean` (of the seeds), `choose=metric|loss` (what is judged on validation),
+`sampler=grid|full_grid|sobol|tpe`, where full_grid is TRIALS even values, or every combination of
+`grid=lr:8,damping:3`; `startup=8` (quasi-random trials before tpe proposes any),
 `pruner=none|median|halving`, `passes=2` (then as many trials of weight decay, the rate held, and
 of one more that the YAML names for each further pass), `retry=true`, and any override of a run.
 Trials are runs of a sweep: they resume, they are isolated, and a diverged one is a result.
@@ -17,6 +19,7 @@ import json
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,10 +32,18 @@ from experiments.config.sections import MethodSection
 from experiments.errors import UserError
 from experiments.records.schema import load_runs
 from experiments.system.output import say
-from experiments.tuning import ledger, optuna_trials, rungs, space, tuned_file, two_stages
+from experiments.tuning import (
+    full_grid,
+    ledger,
+    optuna_trials,
+    rungs,
+    space,
+    tuned_file,
+    two_stages,
+)
 from experiments.tuning.options import TuneOptions, check_overrides
 from experiments.tuning.space import Point
-from experiments.tuning.trial_scores import SCORE, Trial, choose
+from experiments.tuning.trial_scores import METRIC, SCORES, Trial, choose, of_runs
 from experiments.tuning.trial_sweep import TrialSweep
 
 TRIALS_DIR = ".tuning"
@@ -126,18 +137,13 @@ def search(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[
     _check_unreported(options.seeds, task, config.runs_dir)
     config = config.having(runs_dir=str(config.runs_dir / TRIALS_DIR))
     dimensions = searched(config.optimizer, options)
-    proposed = options.sampler
-    if options.sampler == "tpe":
-        proposed += f" after {options.startup} sobol"
-    trials = _trials(optimizer, config, base, dimensions, options, proposed)
+    trials = _trials(optimizer, config, base, dimensions, options)
     effort = ledger.effort(
         config,
         trials,
         setting=origin.of(config, base)["setting"],
         space=dimensions,
-        seeds=options.seeds,
-        sampler=proposed,
-        pruner=options.pruner,
+        options=options,
     )
     return Tuning(dimensions, trials, effort)
 
@@ -148,6 +154,8 @@ def searched(optimizer: MethodSection, options: TuneOptions) -> list[space.Dimen
     Raises:
         UserError: If the space makes no sense.
     """
+    if options.sampler == full_grid.NAME:
+        return full_grid.searched(optimizer, options.grid)
     own = space.parse(optimizer)
     if options.sampler != "grid":
         return own
@@ -167,12 +175,13 @@ def _trials(
     base: Sequence[str],
     dimensions: space.Space,
     options: TuneOptions,
-    proposed: str,
 ) -> list[Trial]:
     """Evaluate all trials, and show each as soon as it is known."""
     facts = [dimension.facts() | {"key": dimension.key} for dimension in dimensions]
-    about = (facts, proposed, options.pruner, SCORE)
-    sweep = TrialSweep(config, base, options.seeds, about=about)
+    judged = SCORES[options.score] + ("" if options.choose == METRIC else f", {options.choose}")
+    about = (facts, options.proposed, options.pruner, judged)
+    judge = partial(of_runs, score=options.score, choose=options.choose)
+    sweep = TrialSweep(config, base, options.seeds, about=about, judge=judge)
     cuts = rungs.budgets(options.pruner, config.budget)
     name = f"{optimizer} on {config.task.name}"
     shown: set[str] = set()
@@ -189,7 +198,9 @@ def _trials(
         show([trial for trial in trials if trial.status not in optuna_trials.UNFINISHED])
         return trials
 
-    if options.sampler == "grid":
+    if options.sampler == full_grid.NAME:
+        trials = full_grid.complete(sweep.folder, dimensions, options.counts, evaluate)
+    elif options.sampler == "grid":
         # A method with nothing more to search gets the trials of that pass around its best rate.
         again = options.again + options.passes - len(dimensions)
         held = {one.key: config.optimizer.arguments[one.key] for one in dimensions}
@@ -233,7 +244,7 @@ def _command(
     """Give the command that makes the same file again, wherever its runs are."""
     default = TuneOptions()
     further = [
-        f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else quoted(value)}"
+        f"{key}={_typed(value)}"
         for key in KEYS[1:]
         if (value := getattr(options, key)) != getattr(default, key)
     ]
@@ -244,6 +255,13 @@ def _command(
     chosen = named.spelled([f"optimizer={optimizer}", f"task={task}"], kept=True)
     method, on = (item.partition("=")[2] for item in chosen)
     return f"make tune OPT={method} TASK={on} TRIALS={options.trials}{arguments}"
+
+
+def _typed(value: Any) -> str:
+    """Write an option as it is typed."""
+    if isinstance(value, dict):
+        return ",".join(f"{key}:{item}" for key, item in value.items())
+    return ",".join(map(str, value)) if isinstance(value, tuple) else quoted(value)
 
 
 def _side_by_side(config: RunConfig, overrides: Sequence[str]) -> int:

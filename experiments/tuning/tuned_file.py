@@ -34,7 +34,7 @@ def render(command: str, facts: Mapping[str, Any], *, name: str, task: str, spac
     once, judged = f"once (seed {seeds})", f"{metric}, then by validation loss"
     if len(facts["seeds"]) > 1:
         once = f"with each seed ({seeds})"
-        judged = f"{metric} of the worst seed, then by mean validation loss"
+        judged = f"{metric} ({facts['score']}), then by mean validation loss"
     searched = "; ".join(dimension.describe() for dimension in space)
     lines = [
         "# @package _global_",

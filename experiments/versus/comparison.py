@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ class Comparison:
         ]
         self.question = question
         self.runs_dir = next(iter(configs.values()))["ours"].runs_dir
-        tuned = digest([asdict(question.options), spaces])
+        tuned = digest([question.options.facts, spaces])
         name = "-".join([*map(_plain, question.names.values()), digest([settings, tuned])])
         self.path = next(
             path
@@ -98,7 +98,7 @@ class Comparison:
             "against": question.against,
             "tasks": settings,
             "tuning": tuned,
-            "options": asdict(question.options),
+            "options": question.options.facts,
             "overrides": list(question.overrides),
             "margin": question.margin,
             "looks": list(LOOKS),

@@ -163,6 +163,7 @@ def test_tuning_effort_says_what_stands_behind_a_number(write_run: Any, runs_dir
     tuning |= {"space": {"lr": "1e-3 to 1 (log)"}, "completed": 7, "diverged": 1}
     write_run("adam", tuning=tuning)
     write_run("sgd", ruleset="paper")
+    write_run("muon", tuning={**tuning, "score": "mean over seeds", "choose": "loss"})
 
     table = tuning_effort.build(load_results(runs_dir))
 
@@ -174,6 +175,8 @@ def test_tuning_effort_says_what_stands_behind_a_number(write_run: Any, runs_dir
     assert (adam["space"], adam["on_edge"]) == ("lr: 1e-3 to 1 (log)", "lr")
     assert (adam["completed"], adam["diverged"]) == (7, 1)
     assert (sgd["effort"], sgd["trials"]) == ("not tuned here", "")
+    muon = table.loc[("digits", "muon", "tuned")]
+    assert muon["effort"] == "8 trials x 2 epochs x 2 seeds, by loss, mean over seeds, edge"
 
 
 @pytest.mark.parametrize(

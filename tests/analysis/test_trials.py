@@ -225,6 +225,19 @@ def test_a_setting_has_ledgers_of_its_own(write_run: Any, runs_dir: Path, own_co
     assert "`make tune OPT=adam TASK=digits ARGS=tuned=w8`" in line
 
 
+def test_of_a_loss_less_is_better_though_more_of_the_metric_is(
+    write_run: Any, runs_dir: Path, own_conf: Path
+) -> None:
+    path = own_conf / "ledgers" / "adam.yaml"
+    ledger = yaml.safe_load(path.read_text())
+    ledger["tuning"] |= {"choose": "loss"}
+    ledger["tuning"]["spread"]["metric"] = "validation_loss"
+    path.write_text(yaml.safe_dump(ledger))
+    write_run("adam", tuning=ledger["tuning"])
+    (made,) = trials_of(load_results(runs_dir))
+    assert (made.metric, made.higher_is_better) == ("validation_loss", False)
+
+
 def test_new_trials_draw_the_figure_anew(
     write_trial: Any, runs_dir: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:

@@ -5,6 +5,7 @@ import yaml
 
 from experiments.errors import UserError
 from experiments.tuning import ledger, rungs, tuned_file
+from experiments.tuning.options import TuneOptions
 from experiments.tuning.space import Dimension
 from experiments.tuning.trial_scores import Trial
 
@@ -28,22 +29,22 @@ TRIALS = [
 @pytest.fixture
 def effort(make_config):
     config = make_config("optimizer=sgd", "task=tinyshakespeare", "budget=epochs")
-    settings = {
-        "setting": {"model.width": 8},
-        "space": SPACE,
-        "seeds": [1, 2],
-        "sampler": "sobol",
-        "pruner": "none",
-    }
-    return lambda trials, **changes: ledger.effort(config, trials, **settings | changes)
+
+    def of(trials, *, space=SPACE, **changes):
+        asked = TuneOptions(**{"seeds": (1001, 1002), "sampler": "sobol", **changes})
+        setting = {"model.width": 8}
+        return ledger.effort(config, trials, setting=setting, space=space, options=asked)
+
+    return of
 
 
 def test_the_effort_counts_every_trial(effort):
     facts = effort(TRIALS)
     assert facts == {
         "trials": 6,
-        "seeds": [1, 2],
+        "seeds": [1001, 1002],
         "score": "worst seed",
+        "choose": "metric",
         "budget": "1 epoch",
         "steps": 60,
         "model": "gpt_tiny",
@@ -119,7 +120,7 @@ def test_the_tuned_file_holds_the_choice_and_no_trials(effort):
     content = yaml.safe_load(text)
     assert content == {"ruleset": "tuned", "optimizer": {"lr": 0.1}, "tuning": facts}
     assert text.startswith("# @package _global_\n")
-    for told in ("make tune X", "3 decades", "1 epoch", "each seed (1, 2)", "the worst seed"):
+    for told in ("make tune X", "3 decades", "1 epoch", "each seed (1001, 1002)", "(worst seed)"):
         assert told in text
     assert "All trials are in ledgers/sgd.yaml." in text
     assert "at the end of what was tried" not in text
@@ -173,3 +174,23 @@ def test_pruned_trials_are_told(effort):
 def test_no_value_is_no_choice(effort):
     with pytest.raises(UserError, match="No trial has a finite"):
         effort(TRIALS[3:])
+
+
+def test_what_was_judged_by_the_loss_says_so(effort):
+    trials = [
+        Trial({"lr": lr}, "done", loss, loss, False, "loss", (loss, loss), 60)
+        for lr, loss in ((0.1, 0.51234567), (0.2, 0.0123456), (0.3, 0.7))
+    ]
+    facts = effort(trials, choose="loss", score="mean")
+    assert (facts["choose"], facts["score"]) == ("loss", "mean over seeds")
+    assert facts["spread"] == {
+        "metric": "validation_loss",
+        "best": 0.01235,
+        "median": 0.5123,
+        "worst": 0.7,
+    }
+    text = tuned_file.render("make tune X", facts, name="sgd", task="t", space=SPACE)
+    assert "# best by validation loss (mean over seeds), then by mean validation loss." in text
+    written = ledger.render("make tune X", trials, facts, space=SPACE)
+    assert "`score` is validation_loss (mean over seeds)" in written
+    assert yaml.safe_load(written)["tuning"]["choose"] == "loss"

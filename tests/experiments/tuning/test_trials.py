@@ -122,3 +122,28 @@ def test_less_is_better_of_a_perplexity(tmp_path):
     told = {"metric": "perplexity", "higher_is_better": False}
     trial = trial_scores.of_runs(POINT, [run(tmp_path, rows=[(20.0, 3.0), (10.0, 2.3)], **told)])
     assert (trial.metric, trial.cost) == (10.0, 10.0)
+
+
+def test_the_mean_of_the_seeds_where_it_is_asked_for(tmp_path):
+    runs = [run(tmp_path, rows=[(value, 0.1)]) for value in (90.0, 96.0)]
+    trial = trial_scores.of_runs(POINT, runs, score="mean")
+    assert (trial.metric, trial.scores) == (93.0, (90.0, 96.0))
+    ended = trial_scores.of_runs(POINT, [*runs, run(tmp_path, "diverged")], score="mean")
+    assert (ended.status, ended.metric) == ("diverged", None)  # and so behind all that did not
+
+
+def test_the_loss_decides_where_it_is_asked_for(tmp_path):
+    """Four rates tie at 98.96 % of 96 images; their losses do not, nor at the best evaluation."""
+    tied = [
+        trial_scores.of_runs(
+            {"lr": lr},
+            [run(tmp_path, rows=[(98.96, loss), (90.0, loss / 2)]) for loss in losses],
+            choose="loss",
+        )
+        for lr, losses in ((0.1, (0.06, 0.08)), (0.2, (0.04, 0.12)), (0.3, (0.08, 0.07)))
+    ]
+    assert [trial.metric for trial in tied] == [0.04, 0.06, 0.04]  # worst seed, its least loss
+    assert trial_scores.choose(tied) is tied[0]  # then by the mean
+    assert {(trial.measure, trial.higher_is_better) for trial in tied} == {("loss", False)}
+    by_metric = trial_scores.of_runs(POINT, [run(tmp_path, rows=[(98.96, 0.06), (90.0, 0.03)])])
+    assert (by_metric.metric, by_metric.loss) == (98.96, 0.06)

@@ -17,6 +17,7 @@ from tests.support.commands import exit_code
 
 ROOT = Path(__file__).resolve().parents[3]
 SHORT = ["budget=steps", "budget.steps=20"]
+FULL = ["sampler=full_grid"]
 METHOD = ["optimizer=sgd", "task=digits"]
 LR = space.Dimension("lr", 3e-3, 3.0, True)  # as conf/optimizer/sgd.yaml has it
 
@@ -37,7 +38,7 @@ def tuned(tmp_path, monkeypatch):
         ([*METHOD, "seeds=1,x"], "Invalid seeds: 'x'"),
         ([*METHOD, "seeds=1001,1001"], "Invalid seeds: (1001, 1001)"),
         ([*METHOD, "seeds=1000,2"], "Invalid seeds: 2. Must be >= 1000: smaller ones are for"),
-        ([*METHOD, "sampler=lhs"], "Invalid sampler: 'lhs'. Must be one of: grid, sobol, tpe"),
+        ([*METHOD, "sampler=lhs"], "Invalid sampler: 'lhs'. Must be one of: grid, full_grid, "),
         ([*METHOD, "trials=3"], "Invalid trials: 3. Must be >= 4 with sampler=grid"),
         (
             [*METHOD, "+optimizer.suite.search.momentum={low: 0.5, high: 0.9, scale: linear}"],
@@ -48,6 +49,19 @@ def tuned(tmp_path, monkeypatch):
         ([*METHOD, "passes=0"], "Invalid passes: 0. Must be a whole number >= 1."),
         ([*METHOD, "passes=2", "trials=7"], "Invalid passes: 2. More than 1 are for sampler=grid"),
         ([*METHOD, "passes=2", "sampler=tpe"], "Invalid passes: 2. More than 1 are for sampler="),
+        (
+            [*METHOD, "grid=lr:4"],
+            "Invalid grid: lr:4. It is for sampler=full_grid, not for sampler=",
+        ),
+        ([*METHOD, *FULL, "grid=lr:8"], "Invalid grid: lr:8. It is 8 trials, not 16."),
+        ([*METHOD, *FULL, "grid=lr:16,momentum:1"], "Invalid grid: lr:16,momentum:1. Must be two"),
+        ([*METHOD, *FULL, "grid=lr"], "Invalid grid: 'lr'. Must be names with values, as name:8"),
+        ([*METHOD, *FULL, "grid=lr:many"], "Invalid grid: 'many'. Must be a whole number."),
+        ([*METHOD, *FULL, "grid=lr:8,damping:2"], "Invalid grid: 'damping'. Of sgd it must be one"),
+        ([*METHOD, *FULL, "trials=1"], "Invalid trials: 1. Must be >= 2 with sampler=full_grid."),
+        ([*METHOD, *FULL, "again=true"], "Invalid again: true. It is for sampler=grid"),
+        ([*METHOD, "score=best"], "Invalid score: 'best'. Must be one of: worst, mean."),
+        ([*METHOD, "choose=test"], "Invalid choose: 'test'. Must be one of: metric, loss."),
         ([*METHOD, "pruner=asha"], "Invalid pruner: 'asha'. Must be one of: none, median, halving"),
         ([*METHOD, "pruner=median", "sampler=tpe"], "Invalid pruner: 'median'. Must be none"),
         ([*METHOD, "pruner=halving", *SHORT, "budget.steps=3"], "Invalid pruner: 'halving'"),
@@ -78,6 +92,10 @@ def test_the_command_in_the_ledger_is_the_one_that_makes_it_again():
     assert command == (
         "make tune OPT=adam TASK=digits TRIALS=4 "
         "ARGS='seeds=2000,2001 sampler=tpe startup=2 model=resnet18'"
+    )
+    grid = TuneOptions(24, sampler="full_grid", grid={"lr": 8, "eps": 3}, choose="loss")
+    assert tune._command("adam", "digits", grid, []).endswith(
+        "TRIALS=24 ARGS='sampler=full_grid grid=lr:8,eps:3 choose=loss'"
     )
     assert tune._command("adam", "digits", TuneOptions(), []) == (
         "make tune OPT=adam TASK=digits TRIALS=16"
