@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -26,7 +26,7 @@ FACTS = (
 )
 """What records from before there was a protocol tell of their setting."""
 UNRECORDED = "protocol not recorded"
-COLUMNS = {"model": "model", "tokenization": "tokenization", "pretrained.source": "setting"}
+COLUMNS = {"tokenization": "tokenization", "pretrained.source": "setting"}
 """Changes of which a column has the name."""
 
 
@@ -72,8 +72,10 @@ def setting_titles(runs: pd.DataFrame, *, without: str = "") -> dict[str, str]:
         usual = max(plain, key=lambda run: counts[run["block"]])
         for run in plain:
             differences = [] if run["protocol"] else [UNRECORDED] * bool(settings["protocol"].any())
-            changes = _changes(run, without) if run["origin"] else _unlike(run, usual, without)
-            titles[run["block"]] = ", ".join([str(task), *changes, *differences])
+            told = (
+                changes(run, without=(without,)) if run["origin"] else _unlike(run, usual, without)
+            )
+            titles[run["block"]] = ", ".join([str(task), *told, *differences])
     if without:
         return titles
     twice = {title for title, count in Counter(titles.values()).items() if count > 1}
@@ -83,24 +85,49 @@ def setting_titles(runs: pd.DataFrame, *, without: str = "") -> dict[str, str]:
     }
 
 
-def _changes(run: pd.Series, without: str) -> list[str]:
-    """List what a record says to be no default of its task, in the words of an override."""
+def changes(run: pd.Series, *, without: Collection[str] = ()) -> list[str]:
+    """List what the record of a run says to be no default of its task.
+
+    Args:
+        run: Its row of the run-level frame.
+        without: Keys, or whole sections, that are not named.
+    """
     changed: Mapping[str, Any] = run["origin"]["setting"]
     differences: dict[str, None] = {}
-    for key, value in changed.items():
-        section = key.partition(".")[0]
-        if without and without in (key, key.rpartition(".")[2]):
+    for key in changed:
+        if {key, key.partition(".")[0], key.rpartition(".")[2]} & set(without):
             continue
-        if section == "budget":
-            by_method = "by_optimizer" in run["protocol"].get("budget", {})
-            differences[f"budget={changed.get('budget')}" if by_method else str(run["budget"])] = (
-                None
-            )
-        elif key in COLUMNS or section == "tokenization":
-            differences[str(run[COLUMNS.get(key, section)])] = None
-        else:
-            differences[f"{key.removeprefix('task.')}={value_text(value)}"] = None
+        differences[_change(run, key)] = None
     return list(differences)
+
+
+def _change(run: pd.Series, key: str) -> str:
+    """Name one change: in the words of a column, else of an override, what is shared once."""
+    changed: Mapping[str, Any] = run["origin"]["setting"]
+    section = key.partition(".")[0]
+    if section == "budget":
+        by_method = "by_optimizer" in run["protocol"].get("budget", {})
+        return f"budget={changed.get('budget')}" if by_method else str(run["budget"])
+    if section == "model":
+        return model_text(run)
+    if key == "task.train_limit" and changed[key] is not None:
+        counted = "images" if run["unit"] == "images" else "samples"
+        return f"{changed[key]:,} {counted}"
+    if key in COLUMNS or section == "tokenization":
+        return str(run[COLUMNS.get(key, section)])
+    return f"{key.removeprefix('task.')}={value_text(changed[key])}"
+
+
+def model_text(run: pd.Series) -> str:
+    """Name the model of a run with what of it is no default: ``small_cnn width=8``.
+
+    Args:
+        run: Its row of the run-level frame.
+    """
+    changed: Mapping[str, Any] = (run["origin"] or {}).get("setting", {})
+    own = (key for key in changed if key.startswith("model."))
+    settings = [f"{key.removeprefix('model.')}={value_text(changed[key])}" for key in own]
+    return " ".join([str(run["model"]), *settings])
 
 
 def _unlike(run: pd.Series, usual: pd.Series, without: str) -> list[str]:

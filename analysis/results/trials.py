@@ -21,6 +21,7 @@ import yaml
 from analysis.results.cache import read_records
 from analysis.results.groups import BLOCK
 from analysis.results.load import Results, to_results
+from analysis.results.settings import changes, model_text
 from analysis.statistics.expected_best import trial_results
 from analysis.statistics.summary import Floats
 from experiments.records import kinds
@@ -105,7 +106,7 @@ def _recorded(runs_dir: Path | None) -> Iterator[Trials]:
     }
     loaded = to_results(list(records.values()))
     ended = loaded.runs[~loaded.runs["status"].isin(UNFINISHED)]
-    for _, runs in ended.groupby([*BLOCK, "optimizer"], sort=True):
+    for _, runs in ended.groupby([*BLOCK, "block", "optimizer"], sort=True):
         first = runs.iloc[0]
         metric, higher = f"validation_{first['metric']}", bool(first["higher_is_better"])
         curves = loaded.series_by_run(metric, "step")
@@ -121,7 +122,7 @@ def _ledgers(results: Results) -> Iterator[Trials]:
             ledger = read_ledger(file)
         except LedgerError:  # `ledger_problems` tells of it
             continue
-        for _, block in runs.groupby(list(BLOCK), sort=True):
+        for _, block in runs.groupby([*BLOCK, "block"], sort=True):
             first = block.iloc[0]
             # The file may have been made anew since the run.
             if not ledger or not _is_of(first["tuning"], ledger["tuning"]):
@@ -219,6 +220,8 @@ def read_ledger(file: str) -> dict[str, Any]:
 
 
 def _title(run: pd.Series, budget: str) -> str:
-    names = [run["task"], run["tokenization"], run["model"]]
     setting = run["setting"] if run["setting"] not in ("scratch", "") else ""
-    return f"{', '.join(name for name in [*names, setting] if name)}: trials of {budget}"
+    named = ("budget", "model", "tokenization", "setting", "pretrained")
+    apart = changes(run, without=named) if run["origin"] else []
+    names = [run["task"], run["tokenization"], model_text(run), setting, *apart]
+    return f"{', '.join(name for name in names if name)}: trials of {budget}"

@@ -109,7 +109,17 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "the default": ({}, {}, "digits"),
     "batch size": ({"task": {"batch_size": 16}}, {"task.batch_size": 16}, "digits, batch_size=16"),
     "precision": ({"precision": "bf16"}, {"precision": "bf16"}, "digits, precision=bf16"),
-    "width": ({"model": {"width": 8}}, {"model.width": 8}, "digits, model.width=8"),
+    "width": ({"model": {"width": 8}}, {"model.width": 8}, "digits, small_cnn width=8"),
+    "a subset": (
+        {"task": {"train_limit": 6000}},
+        {"task.train_limit": 6000},
+        "digits, 6,000 images",
+    ),
+    "a model, its width, a subset": (
+        {"model": {"name": "vit", "width": 8}, "task": {"train_limit": 6000}},
+        {"model": "vit", "task.train_limit": 6000, "model.width": 8, "model.stem": 2},
+        "digits, small_cnn width=8 stem=2, 6,000 images",
+    ),
     "budget": ({"budget": {"epochs": 5}}, {"budget.epochs": 5}, "digits, 2 epochs"),
     "schedule": ({"schedule": {"name": "x"}}, {"schedule": "x"}, "digits, schedule=x"),
     "model": ({"model": {"name": "vit"}}, {"model": "vit"}, "digits, small_cnn"),

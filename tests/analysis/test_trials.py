@@ -103,6 +103,29 @@ def test_trials_of_other_budgets_are_other_panels(write_trial: Any, runs_dir: Pa
     ]
 
 
+def test_trials_of_two_widths_and_of_a_subset_are_panels_of_their_own(
+    write_trial: Any, runs_dir: Path
+) -> None:
+    protocol = {"task": {"name": "digits"}, "model": {"width": 16}, "budget": {"epochs": 2}}
+    write_trial(0.1, 90.0, protocol=protocol, origin=made_by({}))
+    for task, model, setting in (
+        ({"train_limit": 600}, {"width": 16}, {"task.train_limit": 600}),
+        ({}, {"width": 8}, {"model.width": 8, "budget.epochs": 2}),
+    ):
+        apart = {**protocol, "task": {**protocol["task"], **task}, "model": model}
+        write_trial(0.1, 50.0, protocol=apart, origin=made_by(setting), group_id=str(setting))
+    found = {made.title: made.values.tolist() for made in trials_of(load_results(runs_dir))}
+    assert found == {
+        "digits, small_cnn: trials of 2 epochs": [90.0],
+        "digits, small_cnn width=8: trials of 2 epochs": [50.0],
+        "digits, small_cnn, 600 images: trials of 2 epochs": [50.0],
+    }
+
+
+def made_by(setting: dict[str, Any]) -> dict[str, Any]:
+    return {"command": [], "setting": setting, "typed": {}, "ruleset_file": None}
+
+
 def test_without_trials_it_says_what_makes_some(write_run: Any, runs_dir: Path) -> None:
     write_run("adam")
     missing = expected_best.build(load_results(runs_dir))
