@@ -272,7 +272,7 @@ TUNE = {
     "seeds=1000,": r"Invalid seeds: '1000,'\. .*must be values with commas between",
     "seeds=1000,1000": r"Invalid seeds: \(1000, 1000\)\. Each may stand there once",
     "seeds=x": r"Invalid seeds: 'x'\. Must be a whole number",
-    "sampler=random": r"Invalid sampler: 'random'\. Must be one of: grid, sobol, tpe",
+    "sampler=random": r"Invalid sampler: 'random'\. Must be one of: grid, full_grid, sobol, tpe",
     "pruner=all": r"Invalid pruner: 'all'\. Must be one of: none, median, halving",
     "startup=-1": r"Invalid startup: -1\. Must be a whole number >= 0",
     "optimizer=": r"Missing value: optimizer\. ",
