@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -11,20 +9,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.plots.missing import Missing
-from analysis.plots.panels import RC, note, plain, say
+from analysis.plots.panels import describe, note, plain, say, short_names
 from analysis.results.costs import COSTS, cost_of, seconds_per_epoch
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH, Method, methods_of, reference_of
 from analysis.statistics.bands import BAND, bootstrap
+from analysis.style import INK, LEAST_FONT, MOST_HEIGHT, RC, TEXT_WIDTH
 
 COMMAND = "make sweep OPT=all TASK=digits"
 NOTE = (
-    f"Bar: mean over the seeds that ended done. Line: {BAND}. Number: ratio of the mean to that of "
-    "the reference below the panel (AdamW where it was run, else Adam, else SGD). Seconds: "
+    f"Bar: mean over the seeds that ended done. Line: {BAND}. {{numbers}} Seconds: "
     "training time over epochs, without evaluation and logging. Peak memory: what the accelerator "
     "allocated; on a CPU that of the whole process. State: what the optimizer keeps between steps. "
     "Compare times of one machine."
 )
+RATIO = (
+    "Number: ratio of the mean to that of {references} (AdamW where it was run, else Adam, else "
+    "SGD)."
+)
+VALUE = "Number: the mean."
+ROW = 0.14  # inches a method
+AROUND = 0.62  # inches a task, for its title and the labels
+LETTERS = 22  # of a method's name at the left
 
 
 def build(results: Results) -> Figure | Missing:
@@ -37,24 +43,32 @@ def build(results: Results) -> Figure | Missing:
     if not blocks:
         return Missing(COMMAND)
     seconds = seconds_per_epoch(results)
+    heights = np.array([AROUND + ROW * len(methods) for methods in blocks.values()])
+    fitting = max(1, int((np.cumsum(heights) <= MOST_HEIGHT).sum()))
+    shown = dict(list(blocks.items())[:fitting])
+    references = {each.name for methods in shown.values() if (each := reference_of(methods))}
     with mpl.rc_context(RC):
-        heights = [1.35 + 0.27 * len(methods) for methods in blocks.values()]
-        figure = Figure(figsize=(15, sum(heights) + 0.6), layout="constrained")
+        height = min(MOST_HEIGHT, float(heights[:fitting].sum()))
+        figure = Figure(figsize=(TEXT_WIDTH, height), layout="constrained")
         grid = figure.subplots(
-            len(blocks), len(COSTS), squeeze=False, height_ratios=heights, sharey="row"
+            fitting, len(COSTS), squeeze=False, height_ratios=list(heights[:fitting]), sharey="row"
         )
-        for row, (title, methods) in zip(grid, blocks.items(), strict=True):
+        for row, (title, methods) in zip(grid, shown.items(), strict=True):
             for ax, cost in zip(row, COSTS, strict=True):
+                ax.set_label(plain(title))
                 draw_cost(ax, methods, cost, seconds)
-                ax.set_title(plain(title), fontsize=11)
-        note(figure, f"{NOTE} {ONE_EACH}")
+            describe(row[0], title)
+            row[0].title.set(ha="left", x=0.0)
+        numbers = RATIO.format(references=" or ".join(sorted(references))) if references else VALUE
+        more = f" The first {fitting} of {len(blocks)} tasks are drawn." * (fitting < len(blocks))
+        note(figure, f"{NOTE.format(numbers=numbers)} {ONE_EACH}{more}")
     return figure
 
 
 def draw_cost(ax: Axes, methods: list[Method], cost: str, seconds: pd.Series) -> Axes:
     """Draw one bar a method, the first on top, on ``ax`` and return it."""
     reference = reference_of(methods)
-    label, scale = COSTS[cost]
+    name, scale = COSTS[cost]
     values = [cost_of(method.done, cost, seconds) / scale for method in methods]
     means, lows, highs = (np.full(len(methods), np.nan) for _ in range(3))
     for index, value in enumerate(values):
@@ -62,21 +76,23 @@ def draw_cost(ax: Axes, methods: list[Method], cost: str, seconds: pd.Series) ->
             _, mean, _, low, high = bootstrap(value[:, None])
             means[index], lows[index], highs[index] = mean[0], low[0], high[0]
     by = means[methods.index(reference)] if reference else np.nan
-    ax.set_yticks(range(len(methods)), [plain(method.name) for method in methods])
+    short = short_names((method.name for method in methods), LETTERS)
+    ax.set_yticks(range(len(methods)), [plain(name) for name in short.values()])
     ax.set_ylim(len(methods) - 0.4, -0.6)
     ax.grid(visible=False, axis="y")
-    ratio = f"number: ratio to {reference.name}" if reference and by > 0 else ""
-    ax.set_xlabel("\n".join([label, *textwrap.wrap(plain(ratio), 48)]), fontsize=10)
+    describe(ax, x=name)
     if not np.isfinite(means).any():
         say(ax, "Not recorded.")
         return ax
     colors = [method.style.color for method in methods]
-    ax.barh(range(len(methods)), np.nan_to_num(means), color=colors, height=0.7, alpha=0.75)
-    ax.hlines(range(len(methods)), lows, highs, color="black", lw=1.6)
+    names = [plain(method.name) for method in methods]
+    rows = range(len(methods))
+    ax.barh(rows, np.nan_to_num(means), color=colors, height=0.7, alpha=0.75, label=names)
+    ax.hlines(rows, lows, highs, color=INK, lw=0.9)
     top = np.nanmax(np.fmax(means, highs))
     for index, (mean, high) in enumerate(zip(means, np.fmax(means, highs), strict=True)):
         if np.isfinite(mean):
             text = f"{mean / by:.2f}×" if by > 0 else f"{mean:.3g}"
-            ax.text(high + 0.015 * top, index, text, va="center", fontsize=9)
-    ax.set_xlim(0, 1.14 * top or 1)
+            ax.text(high + 0.02 * top, index, text, va="center", fontsize=LEAST_FONT)
+    ax.set_xlim(0, 1.25 * top or 1)
     return ax

@@ -12,10 +12,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.plots.missing import Missing
-from analysis.plots.panels import RC, note, panels, plain, round_ticks, say
+from analysis.plots.panels import (
+    MOST_PANELS,
+    describe,
+    few,
+    logarithmic,
+    note,
+    panels,
+    plain,
+    round_ticks,
+    say,
+    spread_ticks,
+)
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH, Method, methods_of
 from analysis.statistics.summary import Floats, curve
+from analysis.style import LEAST_FONT, LEAST_LINE, RC, SOFT
 
 COMMAND = "make sweep OPT=adafisher,adafisher_v3,adafisher_released"
 QUANTITIES = ("min", "percentile_1", "median", "percentile_99", "max")
@@ -42,8 +54,8 @@ def build(results: Results) -> Figure | Missing:
     if not shown:
         return Missing(COMMAND)
     with mpl.rc_context(RC):
-        figure, axes = panels(len(shown), columns=3, width=4.6, height=3.1)
-        for ax, method in zip(axes, shown, strict=True):
+        figure, axes = panels(len(shown[:MOST_PANELS]))
+        for ax, method in zip(axes, shown, strict=False):
             draw_spread(ax, method, tell)
         drawn = [ax for ax in axes if ax.axison]
         low, high = (
@@ -52,7 +64,8 @@ def build(results: Results) -> Figure | Missing:
         )
         for ax in drawn:
             ax.set_ylim(low, high)  # panels are there to be compared
-        note(figure, f"{NOTE} {ONE_EACH}")
+            spread_ticks(ax.yaxis)
+        note(figure, f"{NOTE} {ONE_EACH}{few(shown)}")
     return figure
 
 
@@ -65,23 +78,23 @@ def draw_spread(
         quantity: curve([curves[run_id] for run_id in run_ids if run_id in curves])
         for quantity, curves in tell.items()
     }
-    ax.set_title(plain(f"{method.title}: {method.name}"), fontsize=11)
+    describe(ax, f"{method.title}: {method.name}")
     if mean["median"].empty:
         say(ax, "Never finite.")
         return ax
     n = int(mean["median"]["n"].max())
     color, x = method.style.color, mean["median"]["x"]
-    ax.set_yscale("log")
-    ax.axhline(1, color="#444444", lw=1, ls="--")
+    logarithmic(ax.yaxis)
+    ax.axhline(1, color=SOFT, lw=LEAST_LINE, ls="--")
     ax.plot(
         x,
         mean["median"]["mean"],
-        label=method.name,
+        label=plain(method.name),
         markevery=max(1, len(x) // 8),
         **method.style.plot(),
     )
     for quantity in ("min", "max"):
-        ax.plot(mean[quantity]["x"], mean[quantity]["mean"], color=color, lw=0.8)
+        ax.plot(mean[quantity]["x"], mean[quantity]["mean"], color=color, lw=LEAST_LINE)
     low, high = mean["percentile_1"], mean["percentile_99"]
     if len(low) == len(high):
         ax.fill_between(low["x"], low["mean"], high["mean"], color=color, alpha=0.18, lw=0)
@@ -93,9 +106,9 @@ def draw_spread(
             transform=ax.transAxes,
             ha="right",
             va="top",
+            fontsize=LEAST_FONT,
         )
-    ax.set_title(plain(f"{method.title}: {method.name} (n={n})"), fontsize=11)
-    ax.set(xlabel="epoch", ylabel="F / damping")
+    describe(ax, f"{method.title}: {method.name} (n={n})", "epoch", "F / damping")
     ax.set_xlim(0, 1.04 * float(x.max()))
     round_ticks(ax)
     return ax

@@ -12,14 +12,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.curves import Line, draw_block
+from analysis.plots.curves import CLIPPED, Line, draw_block, one_legend
+from analysis.plots.emphasis import chosen
 from analysis.plots.missing import Missing
-from analysis.plots.panels import RC, legend_height, note, panels, plain, round_ticks
+from analysis.plots.panels import MOST_PANELS, describe, few, note, panels, round_ticks
 from analysis.results.load import Results
 from analysis.results.trials import Trials, trials_of
 from analysis.statistics.expected_best import expected_best
 from analysis.statistics.summary import CURVE_COLUMNS, Floats
-from analysis.style import metric_label, style_of
+from analysis.style import RC, metric_label, style_of
 
 COMMAND = "make tune OPT=adafisher,adamw,kfac,shampoo TASK=digits,tinyshakespeare"
 BLOWN_UP = 10.0  # times the median of the panel, for a metric that is to be low
@@ -40,24 +41,41 @@ def build(results: Results) -> Figure | Missing:
     blocks = {title: [one for one in found if one.title == title] for title in _titles(found)}
     if not blocks:
         return Missing(COMMAND)
+    shown = dict(list(blocks.items())[:MOST_PANELS])
+    lines = {title: lines_of(block) for title, block in shown.items()}
+    coloured = chosen(
+        ({one.name: float(one.mean["mean"].iloc[-1]) for one in lines[title]}, higher)
+        for title, block in shown.items()
+        for higher in [block[0].higher_is_better]
+    )
     with mpl.rc_context(RC):
-        longest = max(map(len, blocks.values()))
-        figure, axes = panels(len(blocks), height=4.3 + legend_height(longest))
-        for ax, (title, block) in zip(axes, blocks.items(), strict=True):
-            ax.set_title(plain(title), pad=10)
-            draw_trials(ax, block)
-        note(figure, NOTE)
+        figure, axes = panels(len(shown))
+        clipped = False
+        for ax, (title, block) in zip(axes, shown.items(), strict=True):
+            metric = block[0].metric
+            describe(ax, title, "trials k", metric_label(metric, block[0].units))
+            clipped |= draw_trials(ax, lines[title], coloured, percent=metric.endswith("_percent"))
+        text = NOTE + (CLIPPED if clipped else "") + few(list(blocks))
+        note(figure, text + one_legend(figure, lines, coloured))
     return figure
 
 
-def draw_trials(ax: Axes, block: list[Trials]) -> Axes:
-    """Draw the expected best of each method of one task on ``ax`` and return it."""
-    metric, higher = block[0].metric, block[0].higher_is_better
+def draw_trials(ax: Axes, lines: list[Line], coloured: list[str], *, percent: bool) -> bool:
+    """Draw the expected best of each method of one task on ``ax`` (see ``curves.draw_block``)."""
+    clipped = draw_block(ax, lines, coloured, percent=percent)
+    ax.set_xlim(left=1 - 0.05 * max(line.mean["x"].max() for line in lines))
+    round_ticks(ax)
+    return clipped
+
+
+def lines_of(block: list[Trials]) -> list[Line]:
+    """Make a line of the expected best of each method of one task."""
+    higher = block[0].higher_is_better
     known, worst = _bounded(block)
     lines = []
     for one, values in zip(block, known, strict=True):
         count = int(np.isfinite(values).sum())
-        label = f"{count}/{values.size}" if count < values.size else str(count)
+        counts = f"n={count}/{values.size}" if count < values.size else f"n={count}"
         made = expected_best(values, higher_is_better=higher, failed_value=worst)
         values = np.where(np.isfinite(values), values, worst)
         band = [
@@ -67,12 +85,8 @@ def draw_trials(ax: Axes, block: list[Trials]) -> Axes:
         columns = [made["trials"], made["n"], made["value"], made["std"], *band]
         mean = pd.DataFrame(dict(zip(CURVE_COLUMNS, columns, strict=True)))
         style = style_of(one.optimizer, one.family)
-        lines.append(Line(plain(f"{one.optimizer} (n={label})"), style, mean, []))
-    draw_block(ax, lines, percent=metric.endswith("_percent"))
-    ax.set(xlabel="trials k", ylabel=plain(metric_label(metric, block[0].units)))
-    ax.set_xlim(left=1 - 0.05 * max(len(one.values) for one in block))
-    round_ticks(ax)
-    return ax
+        lines.append(Line(one.optimizer, counts, style, mean, []))
+    return lines
 
 
 def _bounded(block: list[Trials]) -> tuple[list[Floats], float]:

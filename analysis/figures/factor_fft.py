@@ -11,9 +11,10 @@ from matplotlib.image import AxesImage
 
 from analysis.plots.kronecker_panels import COMMAND, SCALES, SYMBOLS, where
 from analysis.plots.missing import Missing
-from analysis.plots.panels import RC, note, panels
+from analysis.plots.panels import describe, narrow, note, panels
 from analysis.results.load import Results
 from analysis.results.studies import Arrays, load_study
+from analysis.style import RC
 
 NOTE = (
     "Colour: magnitude of the two-dimensional Fourier transform, frequency zero in the middle, on "
@@ -33,7 +34,7 @@ def build(results: Results) -> Figure | Missing:
     arrays, facts = study
     steps = arrays["steps"]
     with mpl.rc_context({**RC, "axes.grid": False}):
-        figure, axes = panels(4 * len(steps), columns=2 * len(steps), width=4.1, height=4.0)
+        figure, axes = panels(4 * len(steps), columns=2 * len(steps), height=7.5 / len(steps) / 2)
         for index, ax in enumerate(axes):
             factor = list(SYMBOLS)[index // (2 * len(steps))]
             step, noisy = divmod(index % (2 * len(steps)), 2)
@@ -42,9 +43,9 @@ def build(results: Results) -> Figure | Missing:
             ratio = arrays[f"{factor}_snr_db"][step, noisy]
             mean = arrays[f"{factor}_snr_mean_db"][step, noisy]
             head = f"{SYMBOLS[factor]}, step {steps[step]:,}{which}"
-            ax.set_title(f"{head}\nSNR {ratio:.2f} dB ({mean:.2f} dB)", fontsize=11)
+            describe(ax, f"{head}; SNR {ratio:.2f} dB ({mean:.2f} dB)")
             if index % (2 * len(steps)) == 2 * len(steps) - 1:
-                figure.colorbar(image, ax=ax, label="magnitude")
+                narrow(figure.colorbar(image, ax=ax, label="magnitude"))
         note(figure, f"{where(facts)} {SCALES[facts['normalization']]} {NOTE}".format(**facts))
     return figure
 
@@ -63,5 +64,5 @@ def draw_transform(ax: Axes, arrays: Arrays, factor: str, step: int, *, noisy: b
         interpolation="nearest",
         extent=(-half, half, half, -half),
     )
-    ax.set(xlabel="frequency of columns", ylabel="frequency of rows")
+    describe(ax, x="frequency of columns", y="frequency of rows")
     return image

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.plots.missing import Missing
-from analysis.plots.panels import RC, note, panels, plain
+from analysis.plots.panels import describe, logarithmic, note, panels, spread_ticks
 from analysis.results.load import Results
 from analysis.results.studies import Arrays, load_study
-from analysis.style import style_of
+from analysis.style import INK, LEAST_FONT, LEAST_LINE, RC, SOFT, style_of
 
 COMMAND = "make study FIG=fisher_histograms"
 BINS = 60
@@ -36,14 +36,12 @@ def build(results: Results) -> Figure | Missing:
     arrays, facts = study
     methods, layers = facts["methods"], facts["layers"]
     with mpl.rc_context({**RC, "axes.spines.left": False}):
-        height = 1.3 + 0.36 * len(arrays["steps"])
-        figure, axes = panels(
-            len(methods) * len(layers), columns=len(methods), width=5.6, height=height
-        )
+        height = 0.5 + 0.13 * len(arrays["steps"])
+        figure, axes = panels(len(methods) * len(layers), columns=len(methods), height=height)
         for index, ax in enumerate(axes):
             layer, method = layers[index // len(methods)], methods[index % len(methods)]
             draw_hills(ax, arrays, facts, layer, method)
-        note(figure, plain(NOTE.format(**facts)))
+        note(figure, NOTE.format(**facts))
     return figure
 
 
@@ -51,7 +49,7 @@ def draw_hills(ax: Axes, arrays: Arrays, facts: dict[str, Any], layer: str, meth
     """Draw one layer of one method on ``ax`` and return it."""
     values, steps = arrays[f"{method}/{layer}"].astype(np.float64), arrays["steps"]
     color, damping = style_of(method).color, facts["damping"][method]
-    ax.set_title(plain(f"{method}, {layer} ({values.shape[1]:,} entries)"), fontsize=12)
+    describe(ax, f"{method}, {layer} ({values.shape[1]:,} entries)", "diagonal entry", "step")
     positive = values[np.isfinite(values) & (values > 0)]
     high = float(positive.max()) if positive.size else 1.0
     low = max(float(positive.min()) if positive.size else 0.1, high * 10.0**-DECADES)
@@ -63,16 +61,24 @@ def draw_hills(ax: Axes, arrays: Arrays, facts: dict[str, Any], layer: str, meth
         hills = base + 0.92 * counts / max(1, counts.max())
         front = 2 + position  # a later step stands before an earlier one
         ax.fill_between(middles, base, hills, color=color, alpha=0.35, lw=0, zorder=front)
-        ax.plot(middles, hills, color=color, lw=1.1, zorder=front, label=f"step {step}")
+        ax.plot(middles, hills, color=color, lw=LEAST_LINE, zorder=front, label=f"step {step}")
         median = float(np.median(row))
-        ax.plot([median, median], [base, base + 0.3], color="black", lw=1.6, zorder=front + 0.5)
+        ax.plot([median, median], [base, base + 0.3], color=INK, lw=0.9, zorder=front + 0.5)
     if damping:
-        ax.axvline(damping, color="#444444", ls="--", lw=1, zorder=1)
+        ax.axvline(damping, color=SOFT, ls="--", lw=LEAST_LINE, zorder=1)
     least, most = np.percentile(values[-1], [1, 99])
     ratio = most / least if least > 0 else np.inf
     spread = f"{ratio:.3g}×" if np.isfinite(ratio) else "∞"
-    ax.text(0.985, 0.985, spread, transform=ax.transAxes, ha="right", va="top")
-    ax.set(xscale="log", xlim=(edges[0], edges[-1]), xlabel="diagonal entry", ylabel="step")
+    corner: dict[str, Any] = {
+        "transform": ax.transAxes,
+        "ha": "right",
+        "va": "top",
+        "fontsize": LEAST_FONT,
+    }
+    ax.text(0.985, 1.0, spread, **corner)
+    logarithmic(ax.xaxis)
+    ax.set_xlim(edges[0], edges[-1])
+    spread_ticks(ax.xaxis)
     ax.set_yticks(range(len(steps)), [f"{step:,}" for step in steps[::-1]])
     ax.set_ylim(-0.1, len(steps) + 0.35)
     return ax

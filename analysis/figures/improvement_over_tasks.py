@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.plots.missing import Missing
-from analysis.plots.panels import RC, legend_below, note, plain
+from analysis.plots.panels import describe, legend, note, number, plain, short_names
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH, final_means
 from analysis.results.suites import workloads as workloads_of
 from analysis.statistics.scores import improvement_percent
-from analysis.style import Style
+from analysis.style import LEAST_LINE, MOST_HEIGHT, PAPER, RC, SOFT, TEXT_WIDTH, Style
 
 COMMAND = "make sweep OPT=adafisher,adamw,kfac,shampoo TASK=digits,tinyshakespeare"
 NOTE = (
@@ -25,6 +25,7 @@ NOTE = (
 )
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
 BOX_FROM = 3  # workloads
+LETTERS = 40  # of a method's name at the left
 DECADES_FROM = 300.0  # percent: a method so far off would press all others together
 LINEAR_PERCENT = 10.0  # then the axis is linear up to here, and logarithmic beyond
 
@@ -36,11 +37,11 @@ def build(results: Results) -> Figure | Missing:
         return Missing(COMMAND)
     workloads = sorted({title for values in found.values() for title in values})
     with mpl.rc_context(RC):
-        height = 1.9 + 0.36 * len(found) + 0.22 * len(workloads)
-        figure = Figure(figsize=(9, height), layout="constrained")
+        height = min(0.45 + 0.16 * len(found), MOST_HEIGHT)
+        figure = Figure(figsize=(TEXT_WIDTH, height), layout="constrained")
         draw_improvements(figure.subplots(), found, styles, workloads)
-        text = NOTE.format(reference=" or ".join(references))
-        note(figure, plain(f"{text} {ONE_EACH}"))
+        legend(figure, {title: _handle(mark) for mark, title in enumerate(workloads)})
+        note(figure, f"{NOTE.format(reference=' or '.join(references))} {ONE_EACH}")
     return figure
 
 
@@ -82,9 +83,9 @@ def draw_improvements(
         values, color = list(found[name].values()), styles[name].color
         if len(values) >= BOX_FROM:
             first, third = np.quantile(values, [0.25, 0.75])
-            ax.hlines(row, min(values), max(values), color=color, lw=1.2)
-            ax.barh(row, third - first, left=first, height=0.6, fc="white", ec=color, lw=1.4)
-        ax.vlines(np.median(values), row - 0.3, row + 0.3, color=color, lw=2.5)
+            ax.hlines(row, min(values), max(values), color=color, lw=0.9)
+            ax.barh(row, third - first, left=first, height=0.6, fc=PAPER, ec=color, lw=0.9)
+        ax.vlines(np.median(values), row - 0.3, row + 0.3, color=color, lw=1.8)
     for mark, title in enumerate(workloads):
         rows = [row for row, name in enumerate(names) if title in found[name]]
         ax.scatter(
@@ -92,22 +93,20 @@ def draw_improvements(
             rows,
             c=[styles[names[row]].color for row in rows],
             marker=MARKS[mark % len(MARKS)],
-            s=36,
+            s=14,
             zorder=3,
         )
-    ax.axvline(0, color="#444444", lw=1, ls="--")
+    ax.axvline(0, color=SOFT, lw=LEAST_LINE, ls="--")
     if max(abs(value) for values in found.values() for value in values.values()) > DECADES_FROM:
         ax.set_xscale("symlog", linthresh=LINEAR_PERCENT)
-    ax.set_yticks(range(len(names)), [plain(name) for name in names])
+        ax.xaxis.set_major_formatter(lambda value, _: number(value))
+    short = short_names(names, LETTERS).values()
+    ax.set_yticks(range(len(names)), [plain(name) for name in short])
     ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.set_xlabel("relative improvement (%)")
-    legend_below(
-        ax, workloads, handles=[_handle(mark, title) for mark, title in enumerate(workloads)]
-    )
+    describe(ax, x="relative improvement (%)")
     return ax
 
 
-def _handle(mark: int, title: str) -> Line2D:
+def _handle(mark: int) -> Line2D:
     """Draw a workload in the legend: its marker, in the colour of no method."""
-    marker = MARKS[mark % len(MARKS)]
-    return Line2D([], [], marker=marker, color="#777777", linestyle="", label=plain(title))
+    return Line2D([], [], marker=MARKS[mark % len(MARKS)], color=SOFT, linestyle="")

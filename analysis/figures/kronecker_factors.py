@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis.plots.kronecker_panels import factor_panels
 from analysis.plots.missing import Missing
+from analysis.plots.panels import describe, narrow
 from analysis.results.load import Results
 from analysis.results.studies import Arrays
 
@@ -22,11 +23,11 @@ NOTE = (
 
 def build(results: Results) -> Figure | Missing:
     """Draw a heat map for each factor and step."""
-    return factor_panels(results, NOTE, draw_factor, width=5.4, height=4.8, rc={"axes.grid": False})
+    return factor_panels(results, NOTE, draw_factor, height=2.2)
 
 
-def draw_factor(ax: Axes, arrays: Arrays, factor: str, step: int) -> Axes:
-    """Draw one factor on ``ax`` and return it."""
+def draw_factor(ax: Axes, arrays: Arrays, factor: str, step: int) -> str:
+    """Draw one factor on ``ax`` and say how much of it is on the diagonal."""
     pixels = np.maximum(arrays[f"{factor}_matrix"][step], LEAST)
     size = arrays[f"{factor}_centers"].shape[1]
     image = ax.imshow(
@@ -38,10 +39,11 @@ def draw_factor(ax: Axes, arrays: Arrays, factor: str, step: int) -> Axes:
     )
     figure = ax.get_figure()
     assert figure is not None
-    figure.colorbar(image, ax=ax, label="magnitude", shrink=0.82, pad=0.02)
+    bar = figure.colorbar(image, ax=ax, label="magnitude", shrink=0.82, pad=0.02)
+    narrow(bar)
+    ax.grid(visible=False)
     # Off the diagonal each entry above has its twin below.
     ratio = 10.0 ** (arrays[f"{factor}_snr_db"][step, 0] / 10.0)
     share = 1.0 if np.isinf(ratio) else ratio / (ratio + 2.0)
-    ax.set(xlabel="column", ylabel="row")
-    ax.set_title(f"{ax.get_title()}\n{100 * share:.0f}% on the diagonal", fontsize=12)
-    return ax
+    describe(ax, x="column", y="row")
+    return f": {100 * share:.0f}% on the diagonal"

@@ -16,13 +16,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import LogFormatterSciNotation
 
+from analysis.plots.figure_data import name_of
 from analysis.plots.missing import Missing
-from analysis.plots.panels import RC, note, plain
+from analysis.plots.panels import describe, legend, narrow, note, panels, plain
 from analysis.results.load import Results
 from analysis.results.studies import Arrays, load_study
-from analysis.style import style_of
+from analysis.statistics.summary import Floats
+from analysis.style import INK, PAPER, RC, style_of
 
 COMMAND = "make study FIG=landscape"
 TITLES = {
@@ -30,6 +31,8 @@ TITLES = {
     "projection": "interpolated loss, all parameters trained",
 }
 LEVELS = 17
+FINE = 70  # points a side of the surface that are drawn
+FINEST = 0.004  # of the width of a panel; what is nearer is not seen
 # Light: the paths are to be told from it in grey too.
 GREYS = LinearSegmentedColormap.from_list("greys", ["#FFFFFF", "#A8A8A8"])
 DECADES = 3.0  # from the largest loss above the least that is shown, downwards
@@ -55,14 +58,11 @@ def build(results: Results) -> Figure | Missing:
         return Missing(COMMAND)
     arrays, facts = study
     with mpl.rc_context({**RC, "axes.grid": False}):
-        figure = Figure(figsize=(13.0, 6.6), layout="constrained")
-        left, right = figure.subplots(1, 2)
+        figure, (left, right) = panels(2, height=2.3)
         for ax, kind in ((left, "slice"), (right, "projection")):
             draw_surface(ax, arrays, facts, kind)
         lines, labels = left.get_legend_handles_labels()
-        figure.legend(
-            lines, labels, loc="outside upper center", ncols=3, frameon=False, handlelength=4
-        )
+        legend(figure, {name_of(name): line for name, line in zip(labels, lines, strict=True)})
         text = NOTE.format(
             steps=facts["steps"], held=HELD[facts["held_at"]], overshoot=overshoot(arrays, facts)
         )
@@ -78,6 +78,15 @@ def overshoot(arrays: Arrays, facts: dict[str, Any]) -> float:
     return float(max(0.0, *beyond))
 
 
+def thinned(path: Floats, least: float) -> Floats:
+    """Leave out points of a path, ``[points, 2]``, that are nearer than ``least`` to the last."""
+    kept = [0]
+    for index in range(1, len(path)):
+        if np.hypot(*(path[index] - path[kept[-1]])) >= least or index == len(path) - 1:
+            kept.append(index)
+    return path[kept]
+
+
 def draw_surface(ax: Axes, arrays: Arrays, facts: dict[str, Any], kind: str) -> Axes:
     """Draw one surface and the paths of all methods on ``ax`` and return it."""
     w1, w2 = arrays[f"{kind}_w1"], arrays[f"{kind}_w2"]
@@ -90,10 +99,11 @@ def draw_surface(ax: Axes, arrays: Arrays, facts: dict[str, Any], kind: str) -> 
     high = float(np.nanmax(above)) or 1.0
     low = high * 10.0**-DECADES
     levels = np.geomspace(low, high * 1.0001, LEVELS)
+    every = max(1, len(w1) // FINE)
     filled = ax.contourf(
-        w1,
-        w2,
-        np.ma.masked_invalid(np.maximum(above, low)),
+        w1[::every],
+        w2[::every],
+        np.ma.masked_invalid(np.maximum(above, low))[::every, ::every],
         levels=levels,
         norm=LogNorm(low, high),
         cmap=GREYS,
@@ -101,11 +111,12 @@ def draw_surface(ax: Axes, arrays: Arrays, facts: dict[str, Any], kind: str) -> 
     filled.set_edgecolor("face")  # else a PDF shows hairlines between the levels
     figure = ax.get_figure()
     assert figure is not None
-    bar = figure.colorbar(filled, ax=ax, format=LogFormatterSciNotation(), pad=0.02)
+    bar = figure.colorbar(filled, ax=ax, pad=0.02)
     bar.set_ticks([10.0**power for power in range(-6, 4) if low <= 10.0**power <= high])
-    bar.set_label("loss above the least of the panel (nats)")
+    bar.set_label("loss above the least (nats)")
+    narrow(bar)
     for method in facts["methods"]:
-        path = arrays[f"{kind}_path_{method}"]
+        path = thinned(arrays[f"{kind}_path_{method}"], (w1[-1] - w1[0]) * FINEST)
         style = style_of(method)
         ends = [arrays[f"{each}_loss_{method}"][-1] for each in TITLES]
         rate = facts["learning_rates"][method]
@@ -117,14 +128,14 @@ def draw_surface(ax: Axes, arrays: Arrays, facts: dict[str, Any], kind: str) -> 
             linestyle=style.dash,
             marker=style.marker,
             markevery=[len(path) - 1],
-            lw=1.9,
-            ms=9,
-            mew=2 if style.marker in ("x", "+") else 1,
-            markeredgecolor=style.color if style.marker in ("x", "+") else "white",
+            lw=1.1,
+            ms=5,
+            mew=1.2 if style.marker in ("x", "+") else 0.6,
+            markeredgecolor=style.color if style.marker in ("x", "+") else PAPER,
             zorder=3,
-            path_effects=[withStroke(linewidth=3.8, foreground="white")],
+            path_effects=[withStroke(linewidth=2.2, foreground=PAPER)],
         )
-    ax.plot(*facts["start"], "o", ms=12, mfc="none", mec="black", mew=1.6, zorder=4, label="_start")
-    ax.set(xlabel="$W_1$", ylabel="$W_2$", xlim=(w1[0], w1[-1]), ylim=(w2[0], w2[-1]))
-    ax.set_title(TITLES[kind])
+    ax.plot(*facts["start"], "o", ms=7, mfc="none", mec=INK, mew=0.9, zorder=4, label="_start")
+    ax.set(xlim=(w1[0], w1[-1]), ylim=(w2[0], w2[-1]))
+    describe(ax, TITLES[kind], "first weight", "second weight")
     return ax

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from analysis.plots.emphasis import GREY, chosen, rule
 from analysis.plots.missing import Missing
 from analysis.plots.panels import (
-    RC,
-    legend_below,
-    legend_height,
+    MOST_PANELS,
+    describe,
+    few,
+    legend,
+    logarithmic,
     note,
     panels,
     plain,
     say,
     spans_decades,
+    spread_ticks,
 )
 from analysis.results.costs import seconds_per_run
 from analysis.results.load import Results
-from analysis.results.methods import ONE_EACH, Method, methods_of
+from analysis.results.methods import ONE_EACH, Method, final_means, methods_of
 from analysis.statistics.summary import moments
-from analysis.style import metric_label
+from analysis.style import RC, metric_label
 
 COMMAND = "make sweep OPT=adafisher,adamw TASK=digits"
 NOTE = (
@@ -47,17 +53,41 @@ def build(results: Results) -> Figure | Missing:
     if not blocks:
         return Missing(COMMAND)
     seconds = seconds_per_run(results)
+    shown = dict(list(blocks.items())[:MOST_PANELS])
+    coloured = chosen(
+        ({one.name: means.get(one.name, math.nan) for one in methods}, higher)
+        for methods in shown.values()
+        for means in [final_means(methods)]
+        for higher in [bool(methods[0].runs["higher_is_better"].iloc[0])]
+    )
     with mpl.rc_context(RC):
-        longest = max(map(len, blocks.values()))
-        figure, axes = panels(len(blocks), height=4.3 + legend_height(longest))
-        for ax, (title, methods) in zip(axes, blocks.items(), strict=True):
-            ax.set_title(plain(title), pad=10)
-            draw_points(ax, methods, seconds)
-        note(figure, f"{NOTE} {ONE_EACH}")
+        figure, axes = panels(len(shown))
+        entries: dict[str, Line2D] = {}
+        for ax, (title, methods) in zip(axes, shown.items(), strict=True):
+            describe(ax, title)
+            draw_points(ax, methods, seconds, coloured)
+            entries |= {one.name: _mark(one, coloured) for one in methods}
+        names = sorted(entries)
+        grey = [name for name in names if name not in coloured]
+        entries = {name: entries[name] for name in names if name in coloured} | {
+            f"{len(grey)} others": entries[name] for name in grey[:1]
+        }
+        legend(figure, entries)
+        note(figure, f"{NOTE}{rule(names, coloured)} {ONE_EACH}{few(list(blocks))}")
     return figure
 
 
-def draw_points(ax: Axes, methods: list[Method], seconds: pd.Series) -> Axes:
+def _mark(method: Method, coloured: Collection[str]) -> Line2D:
+    """Draw a method in the legend: its marker alone."""
+    look = {"marker": method.style.marker, "color": method.style.color}
+    if method.name not in coloured:
+        look |= {"marker": ".", "color": GREY["color"]}
+    return Line2D([], [], ls="none", **look)
+
+
+def draw_points(
+    ax: Axes, methods: list[Method], seconds: pd.Series, coloured: Collection[str]
+) -> Axes:
     """Draw one point a method, with its intervals, on ``ax`` and return it."""
     labels: list[str] = []
     costs: list[float] = []
@@ -72,21 +102,23 @@ def draw_points(ax: Axes, methods: list[Method], seconds: pd.Series) -> Axes:
         labels.append(plain(method.name))
         costs.append(cost)
         means.append(float(mean))
-        color, marker = method.style.color, method.style.marker
-        ax.plot(cost, mean, label=labels[-1], color=color, marker=marker, ls="none", ms=8)
+        mark = _mark(method, coloured)
+        color = mark.get_color()
+        look = {"color": color, "marker": mark.get_marker(), "ls": "none", "ms": 4.5, "mew": 0.9}
+        ax.plot(cost, mean, label=labels[-1], **look)
         if np.isfinite(low):
-            ax.vlines(cost, low, high, color=color, lw=1.0, alpha=0.5)
+            ax.vlines(cost, low, high, color=color, lw=0.8, alpha=0.6)
     if not labels:
         say(ax, "No training time is recorded.")
         return ax
     runs = methods[0].runs.iloc[0]
     better = "up" if runs["higher_is_better"] else "down"
-    metric = plain(metric_label(f"test_{runs['metric']}", dict(runs["units"])))
-    ax.set(xlabel="training time of a run (s); cheaper: left", ylabel=f"{metric}; better: {better}")
+    metric = metric_label(f"test_{runs['metric']}", dict(runs["units"]))
+    describe(ax, x="training time of a run (s); cheaper: left", y=f"{metric}; better: {better}")
     spread = max(means) - min(means)
     if spread > 0:
         ax.set_ylim(min(means) - ROOM * spread, max(means) + ROOM * spread)
     if spans_decades(costs):
-        ax.set_xscale("log")
-    legend_below(ax, labels)
+        logarithmic(ax.xaxis)
+        spread_ticks(ax.xaxis)
     return ax

@@ -5,19 +5,21 @@ Left both curves, right their difference at the same seed, initial weights and b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.curves import draw_block, lines_of
+from analysis.plots.curves import Line, draw_block, lines_of, looks, one_legend
 from analysis.plots.missing import Missing
-from analysis.plots.panels import RC, note, panels, plain, round_ticks, say
+from analysis.plots.panels import MOST_PANELS, describe, few, note, panels, plain, round_ticks, say
 from analysis.results.controls import COMMAND, Controlled, controlled
 from analysis.results.load import Results
 from analysis.statistics.bands import BAND, bootstrap
 from analysis.statistics.summary import Floats, curve
-from analysis.style import metric_label
+from analysis.style import LEAST_LINE, RC, SOFT, Style, metric_label
 
 
 def build(results: Results) -> Figure | Missing:
@@ -25,11 +27,17 @@ def build(results: Results) -> Figure | Missing:
     found = list(controlled(results))
     if not found:
         return Missing(COMMAND)
+    shown = found[: MOST_PANELS // 2]
+    styles = looks(one.pair for one in shown)
     with mpl.rc_context(RC):
-        figure, axes = panels(2 * len(found), height=4.5)
-        for position, one in enumerate(found):
-            _draw(one, results, *axes[2 * position : 2 * position + 2])
-        note(figure, f"Line: mean over seeds. Band: {BAND}.")
+        figure, axes = panels(2 * len(shown), columns=2 if len(shown) < 3 else 4)
+        drawn = {}
+        for position, one in enumerate(shown):
+            pair = axes[2 * position : 2 * position + 2]
+            drawn[f"{one.title} {position}"] = _draw(one, results, styles, *pair)
+        coloured = [line.name for lines in drawn.values() for line in lines]
+        text = f"Line: mean over seeds. Band: {BAND}. Left: {one_legend(figure, drawn, coloured)}"
+        note(figure, text + few([*found, *found]))
     return figure
 
 
@@ -51,25 +59,26 @@ def differences(one: Controlled, results: Results, metric: str) -> list[tuple[Fl
     return found
 
 
-def _draw(one: Controlled, results: Results, left: Axes, right: Axes) -> None:
+def _draw(
+    one: Controlled, results: Results, styles: Mapping[str, Style], left: Axes, right: Axes
+) -> list[Line]:
     metric = f"test_{one.metric}"
     curves = results.series_by_run(metric, "epoch")
     runs = dict(zip(one.pair["group_id"], one.runs, strict=True))
-    lines = lines_of(one.pair, runs, curves, "epoch")
-    name = plain(str(one.pair["label"].iloc[0]))
-    left.set_title(f"{plain(one.title)}: {name}", pad=10)
-    left.set(xlabel="epoch", ylabel=plain(metric_label(metric, one.units)))
-    draw_block(left, lines, percent=metric.endswith("_percent"))
+    lines = lines_of(one.pair, runs, curves, "epoch", styles)
+    of = metric_label(metric, one.units)
+    describe(left, f"{one.title}: {lines[0].name}", "epoch", of)
+    draw_block(left, lines, [line.name for line in lines], percent=metric.endswith("_percent"))
     series = differences(one, results, metric)
-    right.set_title("method minus control", pad=10)
-    right.set(xlabel="epoch", ylabel=plain(f"difference in {metric_label(metric, one.units)}"))
+    describe(right, "method minus control", "epoch", f"difference in {of}")
     mean = curve(series, reduce=bootstrap)
     if mean.empty:
         say(right, "No seed of which both are done.")
-        return
-    style = lines[0].style
-    right.axhline(0, color="#888888", lw=1)
-    right.plot(mean["x"], mean["mean"], **style.plot(), label=f"{name} (n={len(series)})")
-    right.fill_between(mean["x"], mean["low"], mean["high"], color=style.color, alpha=0.16, lw=0)
+        return lines
+    style, name = lines[0].style, plain(f"{lines[0].name} (n={len(series)})")
+    right.axhline(0, color=SOFT, lw=LEAST_LINE)
+    right.plot(mean["x"], mean["mean"], **style.plot(), label=name)
+    right.fill_between(mean["x"], mean["low"], mean["high"], color=style.color, alpha=0.14, lw=0)
     for ax in (left, right):
         round_ticks(ax)
+    return lines

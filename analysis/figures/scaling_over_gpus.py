@@ -13,14 +13,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from analysis.plots.panels import RC, legend_below, legend_height, note, panels, plain
+from analysis.plots.missing import Missing
+from analysis.plots.panels import MOST_PANELS, describe, few, legend, note, panels, plain
 from analysis.published.numbers import read_published
 from analysis.results.costs import seconds_per_epoch
 from analysis.results.load import Results
 from analysis.statistics.bands import BAND, bootstrap
 from analysis.statistics.summary import Floats
-from analysis.style import style_of
+from analysis.style import FAINT, LEAST_LINE, PAPER, RC, style_of
 
 COMMAND = (
     "for n in 1 2 3 4; do .venv/bin/torchrun --standalone --nproc-per-node=$n "
@@ -35,8 +37,6 @@ NOTE = (
     "does not name, and with the pass over the test set, which ours leave out. Grey: ideal, a time "
     "that falls as one over the number, from each line's first point."
 )
-GREY = "#999999"
-NONE_YET = "No runs of ours yet. This command makes them:"
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,20 @@ class Panel:
     published: pd.DataFrame
 
 
-def build(results: Results) -> Figure:
+def build(results: Results) -> Figure | Missing:
     """Draw one subplot a task, model, budget and batch, one line a method; published ones too."""
-    shown = panels_of(scaled_runs(results))
-    ours = any(len(panel.runs) for panel in shown)
+    runs = scaled_runs(results)
+    if runs.empty:
+        return Missing(COMMAND)
+    shown = panels_of(runs)
     with mpl.rc_context(RC):
-        longest = max(
-            panel.runs["method"].nunique() + panel.published["optimizer"].nunique()
-            for panel in shown
-        )
-        figure, axes = panels(len(shown), height=4.3 + legend_height(longest))
-        for ax, panel in zip(axes, shown, strict=True):
-            ax.set_title(plain(panel.title), fontsize=11)
-            draw_scaling(ax, panel.runs, panel.published)
-        note(figure, NOTE if ours else plain(f"{NOTE} {NONE_YET} {COMMAND}"))
+        figure, axes = panels(len(shown[:MOST_PANELS]))
+        entries: dict[str, Line2D] = {}
+        for ax, panel in zip(axes, shown, strict=False):
+            describe(ax, panel.title, "GPUs (processes)", "training time an epoch (s)")
+            entries |= draw_scaling(ax, panel.runs, panel.published)
+        legend(figure, entries)
+        note(figure, NOTE + few(shown))
     return figure
 
 
@@ -106,16 +106,16 @@ def scaled_runs(results: Results) -> pd.DataFrame:
     return runs.assign(method=runs["optimizer"].where(~several, named))
 
 
-def draw_scaling(ax: Axes, runs: pd.DataFrame, published: pd.DataFrame) -> Axes:
-    """Draw seconds an epoch against the number of GPUs on ``ax`` and return it."""
-    labels = []
+def draw_scaling(ax: Axes, runs: pd.DataFrame, published: pd.DataFrame) -> dict[str, Line2D]:
+    """Draw seconds an epoch against the number of GPUs on ``ax`` and return the lines by name."""
+    drawn: dict[str, Line2D] = {}
     for name, part in published.groupby("optimizer", sort=True):
         rows = part.sort_values("gpus")
         gpus, seconds = rows["gpus"].to_numpy(), rows["mean"].to_numpy()
-        labels.append(plain(f"{name}, {PUBLISHED}"))
-        look = style_of(str(name)).plot() | {"linestyle": "--", "mfc": "white"}
+        shown = f"{name}, {PUBLISHED}"
+        look = style_of(str(name)).plot() | {"linestyle": "--", "mfc": PAPER}
         _ideal(ax, gpus, seconds[0])
-        ax.plot(gpus, seconds, label=labels[-1], ms=8, **look)
+        (drawn[shown],) = ax.plot(gpus, seconds, label=plain(shown), ms=5, **look)
     for name, part in runs.groupby("method", sort=True):
         optimizer = part["optimizer"].iloc[0]
         variant = "" if name == optimizer else str(name)
@@ -126,21 +126,19 @@ def draw_scaling(ax: Axes, runs: pd.DataFrame, published: pd.DataFrame) -> Axes:
         for column, values in enumerate(series):
             seeds[: len(values), column] = values
         _, mean, _, low, high = bootstrap(seeds)
-        labels.append(plain(f"{name} ({_seeds(series)})"))
+        shown = f"{name} ({_seeds(series)})"
         _ideal(ax, gpus, mean[0])
-        ax.plot(gpus, mean, label=labels[-1], **style.plot())
+        (drawn[shown],) = ax.plot(gpus, mean, label=plain(shown), **style.plot())
         if np.isfinite(low).any():
-            ax.fill_between(gpus, low, high, color=style.color, alpha=0.16, lw=0)
-    ax.set(xlabel="GPUs (processes)", ylabel="training time an epoch (s)")
+            ax.fill_between(gpus, low, high, color=style.color, alpha=0.14, lw=0)
     ax.set_xticks(np.unique([*runs["gpus"], *published["gpus"]]))
     ax.set_ylim(bottom=0)
-    legend_below(ax, labels)
-    return ax
+    return drawn
 
 
 def _ideal(ax: Axes, gpus: Floats, first: float) -> None:
     x = np.linspace(gpus[0], gpus[-1], 61)
-    ax.plot(x, first * gpus[0] / x, color=GREY, lw=1, zorder=1)
+    ax.plot(x, first * gpus[0] / x, color=FAINT, lw=LEAST_LINE, zorder=1)
 
 
 def _seeds(series: list[np.ndarray]) -> str:

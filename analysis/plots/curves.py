@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import matplotlib as mpl
@@ -11,25 +11,32 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from analysis.plots.emphasis import GREY, chosen, rule
 from analysis.plots.missing import Missing
 from analysis.plots.panels import (
-    RC,
-    legend_below,
-    legend_height,
+    CUT,
+    MOST_LETTERS,
+    MOST_PANELS,
+    describe,
+    few,
+    legend,
+    logarithmic,
     note,
     panels,
     plain,
     round_ticks,
     say,
     spans_decades,
+    spread_ticks,
 )
 from analysis.results.groups import blocks, shown_of
 from analysis.results.load import Results
 from analysis.statistics.bands import BAND, bootstrap
 from analysis.statistics.equality import subtract
 from analysis.statistics.summary import Floats, Summary, curve, summarize
-from analysis.style import Style, metric_label, style_of
+from analysis.style import LEAST_LINE, RC, Style, metric_label, style_of
 
 AXIS_LABELS = {
     "epoch": "epoch",
@@ -44,7 +51,13 @@ NOTE = (
 ON_TIME = (
     " Seeds are interpolated linearly on a common time grid, up to the shortest run of the method."
 )
-MOST_LINES = 40  # more cannot be told apart
+SETTLED = 0.15  # of the run; what comes before may lie outside of the axis
+SQUEEZED = 0.4  # of the whole axis; if what comes later spans less, that alone is the axis
+CLIPPED = (
+    f" Where the lines in colour would span less than {SQUEEZED:.0%} of it, the vertical axis "
+    f"leaves out the first {SETTLED:.0%} of the runs."
+)
+MOST_LINES = 40  # of a panel; more are one grey
 LEFT_OUT = (
     f" {{count}} lines are left out: a panel has at most {MOST_LINES}, those with most seeds."
 )
@@ -60,16 +73,23 @@ class Line:
     """What one method shows in one subplot.
 
     Attributes:
-        label: Text in the legend.
+        name: The method.
+        counts: Of its seeds, and what became of them.
         style: Colour, dash and marker.
         mean: The averaged curve (``summary.CURVE_COLUMNS``); empty where no run is done.
         diverged: ``(x, y)`` of each run that diverged, up to its last finite value.
     """
 
-    label: str
+    name: str
+    counts: str
     style: Style
     mean: pd.DataFrame
     diverged: list[tuple[Floats, Floats]]
+
+    @property
+    def label(self) -> str:
+        """Name and counts."""
+        return f"{self.name} ({self.counts})"
 
 
 def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure | Missing:
@@ -85,25 +105,29 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure | 
     groups = shown_of(results.groups)
     runs = {str(group_id): part for group_id, part in results.runs.groupby("group_id")}
     curves: dict[str, Series] = {}
-    shown_blocks = [(title, easily_read(block, runs)) for title, block in blocks(groups)]
+    all_blocks = list(blocks(groups))
+    shown = [(title, easily_read(block, runs)) for title, block in all_blocks[:MOST_PANELS]]
+    styles = looks(block for _, block in shown)
     with mpl.rc_context(RC):
-        longest = max(len(block) for _, block in shown_blocks)
-        figure, axes = panels(len(shown_blocks), height=4.3 + legend_height(longest))
-        for ax, (title, block) in zip(axes, shown_blocks, strict=True):
-            shown = metric or _judged_by(results, block, runs)
-            if shown not in curves:
-                curves[shown] = results.series_by_run(shown, axis)
-            ax.set_title(plain(title_of(title, block)), pad=10)
-            ax.set(
-                xlabel=AXIS_LABELS[axis], ylabel=plain(metric_label(shown, block["units"].iloc[0]))
-            )
-            lines = lines_of(block, runs, curves[shown], axis)
-            draw_block(ax, lines, percent=shown.endswith("_percent"))
+        figure, axes = panels(len(shown))
+        coloured = chosen(_finals(block, runs) for _, block in shown)
+        drawn: dict[str, list[Line]] = {}
+        clipped = False
+        for ax, (title, block) in zip(axes, shown, strict=True):
+            of = metric or _judged_by(results, block, runs)
+            if of not in curves:
+                curves[of] = results.series_by_run(of, axis)
+            units = block["units"].iloc[0]
+            describe(ax, title_of(title, block), AXIS_LABELS[axis], metric_label(of, units))
+            drawn[title] = lines_of(block, runs, curves[of], axis, styles)
+            clipped |= draw_block(ax, drawn[title], coloured, percent=of.endswith("_percent"))
             if axis != "train_seconds":
                 round_ticks(ax)
-        too_many = len(groups) - sum(len(block) for _, block in shown_blocks)
-        left_out = LEFT_OUT.format(count=too_many) if too_many else ""
-        note(figure, NOTE + (ON_TIME if axis == "train_seconds" else "") + left_out)
+        text = NOTE + (ON_TIME if axis == "train_seconds" else "") + (CLIPPED if clipped else "")
+        whole = sum(len(block) for _, block in all_blocks[:MOST_PANELS])
+        if too_many := whole - sum(map(len, drawn.values())):
+            text += LEFT_OUT.format(count=too_many)
+        note(figure, text + few(all_blocks) + one_legend(figure, drawn, coloured))
     return figure
 
 
@@ -129,32 +153,85 @@ def easily_read(block: pd.DataFrame, runs: Mapping[str, pd.DataFrame]) -> pd.Dat
     return block.loc[sorted(kept)]
 
 
-def draw_block(ax: Axes, lines: list[Line], *, percent: bool = False) -> Axes:
-    """Draw the lines of one subplot on ``ax`` and return it."""
+def draw_block(
+    ax: Axes, lines: list[Line], coloured: Collection[str], *, percent: bool = False
+) -> bool:
+    """Draw the lines of one subplot on ``ax``, and tell whether its axis leaves out a part."""
     if all(line.mean.empty and not line.diverged for line in lines):
         say(ax, "No finished run.")
-    limits = _limits(ax, lines, percent=percent)
-    opacity = 0.16 if len(lines) <= 8 else 0.1
+    clipped, limits = _limits(ax, [one for one in lines if one.name in coloured], percent=percent)
     for line in lines:
-        mean, color = line.mean, line.style.color
-        every = max(1, len(mean) // 8)
-        ax.plot(mean["x"], mean["mean"], label=line.label, markevery=every, **line.style.plot())
-        if mean["std"].notna().any():
+        mean, shown = line.mean, line.name in coloured
+        look = line.style.plot() if shown else GREY
+        every = max(1, len(mean) // 6)
+        ax.plot(mean["x"], mean["mean"], label=plain(line.label), markevery=every, **look)
+        if shown and mean["std"].notna().any():
             band = mean["low"], mean["high"]
-            ax.fill_between(mean["x"], *band, color=color, alpha=opacity, lw=0)
+            ax.fill_between(mean["x"], *band, color=look["color"], alpha=0.14, lw=0)
         for x, y in line.diverged:
-            ax.plot(x, y, color=color, linestyle=line.style.dash, lw=0.8, alpha=0.8)
+            thin = {"color": look["color"], "lw": LEAST_LINE}
+            ax.plot(x, y, linestyle=line.style.dash, **thin)
             end = np.clip(y[-1], *limits)
-            ax.plot(x[-1], end, "x", color=color, ms=10, mew=2.5, clip_on=False, zorder=5)
+            ax.plot(x[-1], end, "x", ms=5, mew=1.2, clip_on=False, zorder=5, color=look["color"])
     if ax.dataLim.x1 > 0:  # minus infinity where nothing was drawn
         ax.set_xlim(0, 1.04 * ax.dataLim.x1)
-    if lines:
-        legend_below(ax, [line.label for line in lines])
-    return ax
+    return clipped
+
+
+def one_legend(
+    figure: Figure, drawn: Mapping[str, Sequence[Line]], coloured: Collection[str]
+) -> str:
+    """Put the legend of all panels below them, and give what does not fit in it for the note.
+
+    Args:
+        figure: Of ``panels``.
+        drawn: The lines of each panel, by its title.
+        coloured: Names of the methods that are in colour.
+    """
+    lines = [(title, line) for title, part in drawn.items() for line in part]
+    names = dict.fromkeys(line.name for _, line in lines)
+    entries: dict[str, Line2D] = {}
+    apart = []
+    for name in names:
+        of = [(title, line) for title, line in lines if line.name == name]
+        counts = dict.fromkeys(line.counts for _, line in of)
+        told = f"{name} ({next(iter(counts))})" if len(counts) == 1 else name
+        if len(counts) > 1:
+            apart += [f"{name}, {title}: {line.counts}" for title, line in of]
+        if name in coloured:
+            entries[told] = Line2D([], [], **of[0][1].style.plot())
+        elif len(counts) == 1 and not told.endswith(f" ({_most(lines)})"):
+            apart.append(f"{name}: {next(iter(counts))}")
+    grey = len(names) - len([name for name in names if name in coloured])
+    if grey:
+        entries[f"{grey} others"] = Line2D([], [], **GREY)
+    legend(figure, entries)
+    text = rule(names, coloured)
+    if apart:
+        text += f" Seeds: {'; '.join(apart)}."
+    return f"{text} {CUT}" if any(len(each) > MOST_LETTERS for each in entries) else text
+
+
+def _most(lines: Sequence[tuple[str, Line]]) -> str:
+    """Give the counts that most lines have."""
+    return Counter(line.counts for _, line in lines).most_common(1)[0][0]
+
+
+def _finals(block: pd.DataFrame, runs: Mapping[str, pd.DataFrame]) -> tuple[dict[str, float], bool]:
+    """Mean final result of each row of a block, by its name, and whether larger is better."""
+    means = {}
+    for (_, group), name in zip(block.iterrows(), names_of(block), strict=True):
+        part = runs[group["group_id"]]
+        means[name] = float(part.loc[part["status"] == "done", "final"].astype(float).mean())
+    return means, bool(block["higher_is_better"].iloc[0])
 
 
 def lines_of(
-    block: pd.DataFrame, runs: Mapping[str, pd.DataFrame], curves: Series, axis: str
+    block: pd.DataFrame,
+    runs: Mapping[str, pd.DataFrame],
+    curves: Series,
+    axis: str,
+    styles: Mapping[str, Style],
 ) -> list[Line]:
     """Average each group of a block.
 
@@ -163,9 +240,10 @@ def lines_of(
         runs: Each group's rows of the run-level frame.
         curves: Each run's curve (``Results.series_by_run``).
         axis: What the curves are against.
+        styles: Of ``looks``.
     """
     lines: list[Line] = []
-    for (_, group), (name, style) in zip(block.iterrows(), looks(block), strict=True):
+    for (_, group), name in zip(block.iterrows(), names_of(block), strict=True):
         part = runs[group["group_id"]]
         ended = {
             status: [curves[run_id] for run_id in run_ids if run_id in curves]
@@ -176,7 +254,7 @@ def lines_of(
         counts: Summary = replace(summarize(part, "final", expected=group["expected"]), n=most)
         diverged = [_up_to_last(*drawn) for drawn in ended.get("diverged", [])]
         diverged = [(x, y) for x, y in diverged if x.size]
-        lines.append(Line(plain(f"{name} ({counts.note})"), style, mean, diverged))
+        lines.append(Line(name, counts.note, styles[name], mean, diverged))
     return lines
 
 
@@ -187,38 +265,67 @@ def _up_to_last(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     return x[:end], y[:end]
 
 
-def looks(block: pd.DataFrame) -> list[tuple[str, Style]]:
-    """Name and style of each group of a block, no two of one style where they can differ."""
+def names_of(block: pd.DataFrame) -> list[str]:
+    """Name each group of a block."""
     several_rulesets = block["ruleset"].nunique() > 1
-    times = Counter(block["optimizer"])
-    found: list[tuple[str, Style]] = []
-    used: set[Style] = set()
-    for _, group in block.iterrows():
-        name = group["label"] + (f", {group['ruleset']}" if several_rulesets else "")
-        variant = "" if times[group["optimizer"]] == 1 else name
+    return [
+        group["label"] + (f", {group['ruleset']}" if several_rulesets else "")
+        for _, group in block.iterrows()
+    ]
+
+
+def looks(blocks_of: Iterable[pd.DataFrame]) -> dict[str, Style]:
+    """Style of each name in the blocks of a figure, no two of one method alike if possible."""
+    named = {
+        name: group
+        for block in blocks_of
+        for name, (_, group) in zip(names_of(block), block.iterrows(), strict=True)
+    }
+    times = Counter(group["optimizer"] for group in named.values())
+    found: dict[str, Style] = {}
+    for name, group in named.items():
+        variant = "" if times[group["optimizer"]] == 1 or name == group["optimizer"] else name
         style = style_of(group["optimizer"], group["family"], variant)
-        while variant and style in used and len(variant) < 200:
+        while variant and style in found.values() and len(variant) < len(name) + 100:
             variant += "'"  # another hash: two variants must not look the same here
             style = style_of(group["optimizer"], group["family"], variant)
-        used.add(style)
-        found.append((name, style))
+        found[name] = style
     return found
 
 
-def _limits(ax: Axes, lines: list[Line], *, percent: bool) -> tuple[float, float]:
-    """Set scale and limits of y by the means: no interval and no diverged run may flatten them."""
-    shown = [line.mean["mean"].to_numpy(dtype=np.float64) for line in lines]
-    if not any(values.size for values in shown):
-        shown = [y for line in lines for _, y in line.diverged] or [np.array([0.0, 1.0])]
-    low, high = (float(extreme(np.concatenate(shown))) for extreme in (np.nanmin, np.nanmax))
+def _limits(ax: Axes, lines: list[Line], *, percent: bool) -> tuple[bool, tuple[float, float]]:
+    """Set scale and limits of y by the means: no interval and no diverged run may flatten them.
+
+    Returns:
+        Whether the beginning of the runs is left out, and the limits.
+    """
+    shown = [
+        (line.mean["x"].to_numpy(np.float64), line.mean["mean"].to_numpy(np.float64))
+        for line in lines
+        if not line.mean.empty
+    ]
+    if not shown:
+        nothing = (np.zeros(2), np.array([0.0, 1.0]))
+        shown = [each for line in lines for each in line.diverged] or [nothing]
+    x, y = (np.concatenate(part) for part in zip(*shown, strict=True))
+    low, high = float(np.nanmin(y)), float(np.nanmax(y))
     if not percent and spans_decades([low, high]):
-        ax.set_yscale("log")
+        logarithmic(ax.yaxis)
         margin = (high / low) ** 0.08
         limits = low / margin, high * margin
-    else:
-        margin = 0.08 * float(subtract(high, low)) or 0.05 * abs(high) or 1.0
-        limits = low - margin, high + margin
+        ax.set_ylim(*limits)
+        spread_ticks(ax.yaxis)
+        return False, limits
+    late = y[x >= x.min() + SETTLED * (x.max() - x.min())]
+    later = float(np.nanmin(late)), float(np.nanmax(late))
+    span = float(subtract(high, low))
+    spread = float(subtract(later[1], later[0]))
+    clipped = len(np.unique(x)) > 3 and 0 < spread < SQUEEZED * span
+    if clipped:
+        low, high = later
+    margin = 0.08 * float(subtract(high, low)) or 0.05 * abs(high) or 1.0
+    limits = low - margin, high + margin
     if percent:
-        limits = max(limits[0], 0.0), min(limits[1], 101.0)
+        limits = max(limits[0], 0.0), min(limits[1], max(100.0, high))
     ax.set_ylim(*limits)
-    return limits
+    return clipped, limits

@@ -35,27 +35,27 @@ def figure_data(figure: Figure) -> pd.DataFrame:
 def _parts(axes: Axes) -> Iterator[dict[str, object]]:
     for line in axes.lines:
         x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
-        yield {"kind": "line", "series": _name(line.get_label()), "x": x, "y": y}
+        yield {"kind": "line", "series": name_of(line.get_label()), "x": x, "y": y}
     for collection in axes.collections:
         if isinstance(collection, PathCollection):
             points = np.ma.getdata(collection.get_offsets())
-            name = _name(collection.get_label())
+            name = name_of(collection.get_label())
             yield {"kind": "point", "series": name, "x": points[:, 0], "y": points[:, 1]}
     for container in axes.containers:
         if isinstance(container, BarContainer):
             bars = container.patches
             x = np.array([bar.get_x() + bar.get_width() / 2 for bar in bars])
             y = np.array([bar.get_y() + bar.get_height() for bar in bars])
-            yield {"kind": "bar", "series": _name(container.get_label()), "x": x, "y": y}
+            yield {"kind": "bar", "series": name_of(container.get_label()), "x": x, "y": y}
     for image in axes.images:
         pixels = image.get_array()
         if pixels is not None and pixels.ndim == 2 and pixels.size <= LARGEST:
             rows, columns = np.indices(pixels.shape)
             values = np.ma.filled(pixels.astype(np.float64), np.nan).ravel()
             places = {"x": columns.ravel(), "y": rows.ravel(), "value": values}
-            yield {"kind": "image", "series": _name(image.get_label()), **places}
+            yield {"kind": "image", "series": name_of(image.get_label()), **places}
 
 
-def _name(label: object) -> str:
-    """Read the label; matplotlib's own begin with an underscore and are none."""
+def name_of(label: object) -> str:
+    """Read a label as a name; matplotlib's own begin with an underscore and are none."""
     return "" if str(label).startswith("_") else str(label).replace(r"\$", "$")

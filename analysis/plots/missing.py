@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from analysis.style import FONT, SMALL, TEXT_WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LETTERS = int(0.96 * 72 * TEXT_WIDTH / (SMALL * 0.61))  # a line of even letters
 FAILED = "This figure could not be drawn:"
-LETTERS = 92  # a line
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,11 @@ def failed_figure(problem: str) -> Figure:
     from matplotlib.figure import Figure
 
     lines = textwrap.wrap(problem, LETTERS, subsequent_indent="  ", break_on_hyphens=False)
-    height = 0.75 + 0.19 * len(lines)
-    figure = Figure(figsize=(7.8, height))
+    height = 0.45 + 0.12 * len(lines)
+    figure = Figure(figsize=(TEXT_WIDTH, height))
     # "$" begins mathematics in matplotlib.
     shown = "\n".join(lines).replace("$", r"\$")
-    figure.text(0.03, 1 - 0.2 / height, FAILED, va="top", fontsize=11)
-    figure.text(
-        0.03, 1 - 0.52 / height, shown, va="top", fontsize=9, family="monospace", color="#222222"
-    )
+    figure.text(0.02, 1 - 0.12 / height, FAILED, va="top", fontsize=FONT)
+    place: dict[str, Any] = {"va": "top", "fontsize": SMALL, "family": "monospace"}
+    figure.text(0.02, 1 - 0.3 / height, shown, **place)
     return figure

@@ -1,86 +1,155 @@
-"""What all figures share: a grid of panels, a legend below each, and a note below all."""
+"""What all figures share: panels as wide as a text, one legend, names that fit, and a note."""
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-RC: dict[Any, Any] = {
-    "font.size": 11,
-    "axes.titlesize": 13,
-    "axes.labelsize": 12,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.25,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
-TICKS_INCHES = 0.5  # from the axes down past the ticks and the label of x
-NARROW = 34  # letters of a label, up to which two columns of a legend fit below a panel
+from analysis.style import FONT, LEAST_LINE, LETTER, MOST_HEIGHT, SMALL, SOFT, TEXT_WIDTH
+
+HEIGHTS = {1: 2.2, 2: 1.75, 3: 1.5, 4: 1.3}
+"""Of a panel with its title and labels, in inches, by how many stand side by side."""
+MOST_PANELS = 20  # more are not read, and would not fit a page
+BETWEEN, BESIDE = 0.12, 0.45  # inches of a panel that no text beside it, and above, is to take
+LEGEND_LINE = 0.14  # inches
+HANDLE = 5.5  # widths of a letter that a line of a legend and the space beside it take
+MOST_LETTERS = 40  # of a name in a legend
+MOST_LINES = 3  # of a title
+CUT = f"Names of more than {MOST_LETTERS} letters are cut in their middle."
+DECADES = 1.5  # an axis that spans fewer has ticks within them
+
+
+def side_by_side(count: int) -> int:
+    """Say how many of ``count`` panels stand in a row, so that a page holds ``MOST_PANELS``."""
+    if count <= 3:
+        return count
+    return 2 if count == 4 else 3 if count <= 9 else 4
 
 
 def panels(
-    count: int, *, columns: int = 2, width: float = 6.2, height: float = 4.3
+    count: int, *, columns: int | None = None, height: float | None = None
 ) -> tuple[Figure, list[Axes]]:
-    """Make a figure of ``count`` panels, at most ``columns`` side by side.
+    """Make a figure of ``count`` panels, as wide as a text whatever their number.
 
     Args:
         count: Number of panels, at least 1.
-        columns: Most panels in a row.
-        width: Of a panel with its labels, in inches.
-        height: Of a panel with its labels and its legend, in inches.
+        columns: Panels side by side; by default ``side_by_side``.
+        height: Of a panel with its title and labels, in inches; by default that of its width.
     """
-    columns = min(columns, count)
+    columns = columns or side_by_side(count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
+    each = height or HEIGHTS.get(columns, HEIGHTS[4])
+    figure = Figure(figsize=(TEXT_WIDTH, min(each * rows, MOST_HEIGHT)), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes[count:]:
         ax.set_axis_off()
     return figure, list(axes[:count])
 
 
-def legend_height(lines: int) -> float:
-    """Height in inches that ``legend_below`` may need for so many lines."""
-    return 0.12 * lines + 0.1 * max(0, lines - 12)
+def few(items: Sequence[object]) -> str:
+    """Say for the note how many of too many panels are left out."""
+    more = len(items) - MOST_PANELS
+    return f" The first {MOST_PANELS} of {len(items)} panels are drawn." if more > 0 else ""
 
 
-def legend_below(ax: Axes, labels: Sequence[str], **options: Any) -> None:
-    """Put the legend below the axes, where it covers nothing however many methods there are.
+def describe(ax: Axes, title: str = "", x: str = "", y: str = "") -> None:
+    """Write title and names of the axes in as many lines as they need, whatever is in them."""
+    width, height = _size(ax)
+    across, down = letters(width - BETWEEN), letters(height - BESIDE)
+    if title:
+        ax.set_label(plain(title))  # whole
+        ax.set_title(wrapped(title, across))
+    if x:
+        ax.set_xlabel(wrapped(x, across))
+    if y:
+        ax.set_ylabel(wrapped(y, down))
+
+
+def letters(inches: float, size: float = FONT) -> int:
+    """Count the letters that a line of so many inches commonly holds."""
+    return max(8, int(72 * inches / (size * LETTER)))
+
+
+class _Wrapper(textwrap.TextWrapper):
+    """Breaks lines after an underscore too, of which names are full."""
+
+    wordsep_re = re.compile(r"(\s+|(?<=_)(?=\w{3}))")
+
+
+def wrapped(text: str, most: int) -> str:
+    """Break a text into lines of at most ``most`` letters, and cut what is beyond the last line."""
+    lines = _Wrapper(most).wrap(text)
+    if len(lines) > MOST_LINES:
+        lines = [*lines[: MOST_LINES - 1], shortened(" ".join(lines[MOST_LINES - 1 :]), most)]
+    return plain("\n".join(lines))
+
+
+def shortened(name: str, most: int = MOST_LETTERS) -> str:
+    """Cut a name of more than ``most`` letters in its middle.
+
+    Example:
+        >>> shortened("adafisher_with_a_name_that_never_ends", 20)
+        'adafisher_w…ver_ends'
+    """
+    if len(name) <= most:
+        return name
+    end = (most - 1) * 2 // 5
+    return f"{name[: most - 1 - end]}…{name[len(name) - end :]}"
+
+
+def short_names(names: Iterable[str], most: int = MOST_LETTERS) -> Mapping[str, str]:
+    """Cut each name that is too long, and number those that become the same."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        short, count = shortened(name, most), 1
+        while short in found.values():
+            count += 1
+            short = f"{shortened(name, most - 4)} ({count})"
+        found[name] = short
+    return found
+
+
+def legend(figure: Figure, entries: Mapping[str, Artist]) -> None:
+    """Put one legend for all panels below them, and make the figure higher by what it takes.
 
     Args:
-        ax: Where the lines are drawn.
-        labels: What the legend will say.
-        options: For ``Axes.legend``.
+        figure: Of ``panels``.
+        entries: What is shown beside each name.
     """
-    narrow = max(map(len, labels), default=0) <= NARROW
-    figure = ax.get_figure()
-    assert figure is not None
-    # A distance in inches: the layout is looked for while the height of the axes still changes.
-    down = ScaledTranslation(0, -TICKS_INCHES, figure.dpi_scale_trans)
-    ax.legend(
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0.0),
-        bbox_transform=ax.transAxes + down,
-        ncols=2 if narrow and len(labels) > 1 else 1,
-        fontsize=9.5,
-        handlelength=4,
-        frameon=False,
-        **options,
+    if not entries:
+        return
+    short = short_names(entries)
+    longest = max(map(len, short.values()))
+    columns = max(1, min(len(short), letters(figure.get_figwidth(), SMALL) // (longest + HANDLE)))
+    rows = -(-len(short) // int(columns))
+    figure.set_figheight(min(figure.get_figheight() + LEGEND_LINE * rows + 0.05, MOST_HEIGHT))
+    figure.legend(
+        list(entries.values()),
+        [plain(name) for name in short.values()],
+        loc="outside lower center",
+        ncols=int(columns),
+        borderpad=0.2,
     )
 
 
 def note(figure: Figure, text: str) -> None:
-    """Write below all panels how the figure is to be read."""
-    letters = int(14 * figure.get_figwidth())
-    figure.supxlabel(textwrap.fill(text, letters), fontsize=9, color="#444444")
+    """Say how the figure is to be read: in its caption, never in the picture."""
+    figure.set_label(" ".join(text.split()))
+
+
+def note_of(figure: Figure) -> str:
+    """Give what ``note`` said."""
+    return str(figure.get_label())
 
 
 def plain(text: str) -> str:
@@ -91,7 +160,53 @@ def plain(text: str) -> str:
 def say(ax: Axes, text: str) -> None:
     """Write a sentence where there is nothing to draw."""
     ax.set_axis_off()
-    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
+    most = letters(_size(ax)[0] - BESIDE)
+    ax.text(
+        0.5, 0.5, wrapped(text, most), ha="center", va="center", transform=ax.transAxes, color=SOFT
+    )
+
+
+def logarithmic(axis: Axis) -> None:
+    """Make an axis logarithmic, with labels that have no small exponents: 0.001, not 10 to the -3.
+
+    Those would be under six points. Ticks within the decades have labels where there are few.
+    """
+    name = axis.axis_name  # type: ignore[attr-defined]
+    axis.axes.set(**{f"{name}scale": "log"})
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def spread_ticks(axis: Axis, *, most: int = 5) -> None:
+    """Put the ticks of a logarithmic axis at 1, 2 and 5 of each decade where it spans few."""
+    low, high = axis.get_view_interval()
+    if 0 < low < high and np.log10(high / low) < DECADES:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=most))
+    else:
+        axis.set_major_locator(LogLocator(numticks=most))
+
+
+def number(value: float) -> str:
+    """Write the number at a tick.
+
+    Example:
+        >>> number(0.001), number(1e-7), number(250000.0)
+        ('0.001', '1e−7', '2.5e5')
+    """
+    text = f"{value:g}" if 1e-3 <= abs(value) < 1e5 or value == 0 else f"{value:.3e}"
+    if "e" in text:
+        mantissa, exponent = text.split("e")
+        text = f"{float(mantissa):g}e{int(exponent)}"
+    return text.replace("-", "−")
+
+
+def narrow(bar: Colorbar) -> None:
+    """Draw a colour bar as pixels, not as hundreds of boxes, and with numbers as ``number``."""
+    if bar.solids is not None:  # a contour plot has none
+        bar.solids.set_rasterized(True)
+    bar.outline.set_linewidth(LEAST_LINE)
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def spans_decades(values: npt.ArrayLike) -> bool:
@@ -104,4 +219,22 @@ def spans_decades(values: npt.ArrayLike) -> bool:
 def round_ticks(ax: Axes) -> None:
     """Put ticks of x at whole numbers only, unless the axis is so short that none would be left."""
     if ax.get_xlim()[1] > 2:
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+
+
+def side(ax: Axes) -> float:
+    """Width of a panel with its labels, in inches."""
+    return _size(ax)[0]
+
+
+def _size(ax: Axes) -> tuple[float, float]:
+    """Width and height of a panel with its labels, in inches."""
+    figure, place = ax.get_figure(root=True), ax.get_subplotspec()
+    assert figure is not None
+    width, height = figure.bbox_inches.width, figure.bbox_inches.height
+    if place is None:
+        return width, height
+    grid = place.get_gridspec()
+    parts = np.asarray(grid.get_height_ratios(), dtype=np.float64)
+    down = parts[place.rowspan.start : place.rowspan.stop].sum() / parts.sum()
+    return width * len(place.colspan) / grid.ncols, height * float(down)

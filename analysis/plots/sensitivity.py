@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,26 +13,53 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from analysis.plots.emphasis import GREY, chosen, rule
 from analysis.plots.missing import Missing
-from analysis.plots.panels import RC, legend_below, legend_height, note, plain, spans_decades
+from analysis.plots.panels import (
+    describe,
+    legend,
+    logarithmic,
+    note,
+    number,
+    plain,
+    short_names,
+    side,
+    spans_decades,
+    spread_ticks,
+)
 from analysis.published.numbers import records
 from analysis.results.load import Results
 from analysis.results.settings import setting_key, setting_titles
 from analysis.statistics.bands import BAND, bootstrap
 from analysis.statistics.summary import Floats
-from analysis.style import Style, metric_label, style_of
+from analysis.style import (
+    LEAST_FONT,
+    MOST_HEIGHT,
+    ON_DARK,
+    ON_LIGHT,
+    RC,
+    TEXT_WIDTH,
+    Style,
+    metric_label,
+    style_of,
+)
 
 NAMES = {"lr": "learning rate", "batch_size": "batch size (samples a step)"}
 ENDED_BADLY = ("diverged", "out_of_memory", "failed")
 NOTE = (
-    "Runs that differ in the {name} and seed only. Left: mean of the final test metric over seeds. "
-    "Band: {band}. A cross at the bottom: at least one run diverged, ran out of memory or "
-    "failed there, and is not in the mean. Right: the same means, brighter is better; n/m: of m "
+    "Runs that differ in the {name} and seed only. Above: mean of the final test metric over "
+    "seeds. Band: {band}. A cross at the bottom: at least one run diverged, ran out of memory or "
+    "failed there, and is not in the mean. Below: the same means, brighter is better; n/m: of m "
     "runs n are in it; grey: none is."
 )
+NO_NUMBERS = " Cells have no numbers where there is no room for them."
 CROSS = 0.035  # height of a cross as a part of the axes: several at one place are piled up
-MOST_NUMBERS = 12  # columns of a heat map that leave each cell room for its number
+LINES, LABELS = 1.55, 0.42  # inches of the lines, and of the labels of a heat map
+ROW, TWO_LINES = 0.13, 0.22  # of a row of it
+CELL = 0.27  # inches that a number takes across
+LETTERS = 20  # of a method's name at the left
 
 
 @dataclass(frozen=True)
@@ -73,19 +100,67 @@ def draw_dependence(results: Results, setting: str, command: str) -> Figure | Mi
     blocks = dependences(results.runs, setting)
     if not blocks:
         return Missing(command)
+    heights = {title: _height(methods) for title, methods in blocks.items()}
+    columns = 1 if sum(heights.values()) <= MOST_HEIGHT else 2
+    rows = max(1, int(MOST_HEIGHT / max(heights.values())))
+    shown = dict(list(blocks.items())[: rows * columns])
+    coloured = chosen(
+        ({one.name: _best(one) for one in methods}, methods[0].higher_is_better)
+        for methods in shown.values()
+    )
+    entries: dict[str, Line2D] = {}
+    numbers = True
     with mpl.rc_context(RC):
-        longest = max(len(methods) for methods in blocks.values())
-        height = 4.3 + legend_height(longest)
-        figure = Figure(figsize=(13.4, height * len(blocks) + 0.4), layout="constrained")
-        grid = figure.subplots(len(blocks), 2, squeeze=False)
-        for (left, right), (title, methods) in zip(grid, blocks.items(), strict=True):
-            label = metric_label(f"test_{methods[0].metric}", methods[0].units)
-            left.set(title=plain(title), xlabel=NAMES[setting], ylabel=plain(label))
-            draw_lines(left, methods)
-            draw_heat_map(right, methods, higher_is_better=methods[0].higher_is_better)
-            right.set(title=plain(f"{title}: {label}"), xlabel=NAMES[setting])
-        note(figure, NOTE.format(name=NAMES[setting].split(" (")[0], band=BAND))
+        rows = -(-len(shown) // columns)
+        inches = [LINES, max(heights[title] for title in shown) - LINES]
+        figure = Figure(figsize=(TEXT_WIDTH, rows * sum(inches)), layout="constrained")
+        grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=inches * rows)
+        for ax in grid.ravel():
+            ax.set_axis_off()
+        for place, (title, methods) in enumerate(shown.items()):
+            row, column = divmod(place, columns)
+            lines, heat = grid[2 * row, column], grid[2 * row + 1, column]
+            lines.set_axis_on()
+            heat.set_axis_on()
+            of = metric_label(f"test_{methods[0].metric}", methods[0].units)
+            describe(lines, title, NAMES[setting], of)
+            draw_lines(lines, methods, coloured)
+            entries |= {m.name: Line2D([], [], **m.style.plot()) for m in methods}
+            higher = methods[0].higher_is_better
+            numbers &= draw_heat_map(heat, methods, higher_is_better=higher)
+            heat.set_label(plain(f"{title}: {of}"))
+            describe(heat, x=NAMES[setting])
+        grey = [name for name in entries if name not in coloured]
+        legend(
+            figure,
+            {name: line for name, line in entries.items() if name in coloured}
+            | {f"{len(grey)} others": Line2D([], [], **GREY) for _ in grey[:1]},
+        )
+        text = NOTE.format(name=NAMES[setting].split(" (")[0], band=BAND)
+        text += rule(entries, coloured, what="best mean") + ("" if numbers else NO_NUMBERS)
+        if len(shown) < len(blocks):
+            text += f" The first {len(shown)} of {len(blocks)} settings are drawn."
+        note(figure, text)
     return figure
+
+
+def _height(methods: list[Dependence]) -> float:
+    """Inches of a block: its lines, and a row a method."""
+    return LINES + LABELS + len(methods) * (TWO_LINES if _is_counted(methods) else ROW)
+
+
+def _is_counted(methods: list[Dependence]) -> bool:
+    """Tell whether some cell has a number of runs below its mean."""
+    return any((one.ended_badly > 0).any() for one in methods)
+
+
+def _best(method: Dependence) -> float:
+    """Best mean over the values."""
+    mean = bootstrap(method.results)[1]
+    finite = mean[np.isfinite(mean)]
+    if not finite.size:
+        return float("nan")
+    return float(finite.max() if method.higher_is_better else finite.min())
 
 
 def dependences(runs: pd.DataFrame, setting: str) -> dict[str, list[Dependence]]:
@@ -124,62 +199,63 @@ def dependences(runs: pd.DataFrame, setting: str) -> dict[str, list[Dependence]]
     return found
 
 
-def draw_lines(ax: Axes, methods: list[Dependence]) -> Axes:
+def draw_lines(ax: Axes, methods: list[Dependence], coloured: Collection[str]) -> Axes:
     """Draw one line a method on ``ax`` and return it."""
-    ax.set_xscale("log")
+    logarithmic(ax.xaxis)
     edge_of_axes, crosses = ax.get_xaxis_transform(), Counter[float]()
     for method in methods:
         _, mean, _, low, high = bootstrap(method.results)
-        ax.plot(method.x, mean, label=plain(method.name), **method.style.plot())
-        if np.isfinite(low).any():
-            ax.fill_between(method.x, low, high, color=method.style.color, alpha=0.14, lw=0)
+        shown = method.name in coloured
+        look = method.style.plot() if shown else GREY
+        ax.plot(method.x, mean, label=plain(method.name), **look)
+        if shown and np.isfinite(low).any():
+            ax.fill_between(method.x, low, high, color=look["color"], alpha=0.14, lw=0)
         bad = method.x[method.ended_badly > 0]
         if bad.size:  # the layout takes an empty line for one at the corner of the figure
             heights = [CROSS * crosses[value] for value in bad]
             crosses.update(bad)
             edge: dict[str, Any] = {"transform": edge_of_axes, "clip_on": False, "zorder": 5}
-            ax.plot(bad, heights, "x", color=method.style.color, ms=8, mew=2, **edge)
+            ax.plot(bad, heights, "x", color=look["color"], ms=4.5, mew=1.1, **edge)
     if _is_logarithmic(methods, np.concatenate([bootstrap(m.results)[1] for m in methods])):
-        ax.set_yscale("log")
+        logarithmic(ax.yaxis)
+        spread_ticks(ax.yaxis)
     values = np.unique(np.concatenate([method.x for method in methods]))
     if len(values) <= 8 and (values[1:] / values[:-1]).min() > 1.8:  # else they would collide
-        ax.set_xticks(values, [f"{value:g}" for value in values])
+        ax.set_xticks(values, [number(value) for value in values])
         ax.minorticks_off()
-    legend_below(ax, [method.name for method in methods])
+    else:
+        spread_ticks(ax.xaxis)
     return ax
 
 
-def draw_heat_map(ax: Axes, methods: list[Dependence], *, higher_is_better: bool) -> Axes:
-    """Draw methods by values on ``ax``, brighter where better, and return it."""
+def draw_heat_map(ax: Axes, methods: list[Dependence], *, higher_is_better: bool) -> bool:
+    """Draw methods by values on ``ax``, brighter where better; tells if cells have numbers."""
     values = np.unique(np.concatenate([method.x for method in methods]))
     shown = np.full((len(methods), len(values)), np.nan)
     for row, method in enumerate(methods):
         shown[row, np.searchsorted(values, method.x)] = bootstrap(method.results)[1]
-    logarithmic = _is_logarithmic(methods, shown)
-    norm = mpl.colors.LogNorm() if logarithmic else mpl.colors.Normalize()
+    norm = mpl.colors.LogNorm() if _is_logarithmic(methods, shown) else mpl.colors.Normalize()
     colours = mpl.colormaps["viridis" if higher_is_better else "viridis_r"]
     colours = colours.with_extremes(bad="#DDDDDD")
-    image = ax.imshow(np.ma.masked_invalid(shown), aspect="auto", cmap=colours, norm=norm)
-    ax.set_yticks(range(len(methods)), [plain(method.name) for method in methods])
-    ax.set_xticks(
-        range(len(values)),
-        [f"{value:g}" for value in values],
-        rotation=0 if len(values) <= 6 else 60,
-    )
+    pixels = np.ma.masked_invalid(shown)
+    image = ax.imshow(pixels, aspect="auto", cmap=colours, norm=norm, interpolation="nearest")
+    short = short_names((method.name for method in methods), LETTERS)
+    ax.set_yticks(range(len(methods)), [plain(name) for name in short.values()])
+    room = (side(ax) - 1.0) / len(values)
+    few = range(0, len(values), max(1, int(np.ceil(0.12 / room))))
+    ax.set_xticks(few, [number(values[each]) for each in few], rotation=0 if room > 0.4 else 60)
     ax.grid(visible=False)
-    figure = ax.get_figure()
-    assert figure is not None
-    figure.colorbar(image, ax=ax)
+    if room < CELL:
+        return False
     for row, method in enumerate(methods):
         for column, runs, bad in zip(
             np.searchsorted(values, method.x), method.runs, method.ended_badly, strict=True
         ):
             text = _cell(shown[row, column], int(runs), int(runs - bad))
-            if len(values) <= MOST_NUMBERS:
-                dark = np.isfinite(shown[row, column]) and _is_dark(image, shown[row, column])
-                ink = "white" if dark else "black"
-                ax.text(column, row, text, ha="center", va="center", fontsize=8.5, color=ink)
-    return ax
+            dark = np.isfinite(shown[row, column]) and _is_dark(image, shown[row, column])
+            place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": LEAST_FONT}
+            ax.text(column, row, text, color=ON_DARK if dark else ON_LIGHT, **place)
+    return True
 
 
 def _dependence(name: str, style: Style, part: pd.DataFrame) -> Dependence:

@@ -16,9 +16,10 @@ from analysis.figures import (
     scaling_over_gpus,
 )
 from analysis.plots.missing import Missing
+from analysis.plots.panels import note_of
 from analysis.results.load import load_results
 from analysis.results.methods import methods_of
-from analysis.style import KNOWN
+from analysis.style import KNOWN, PAPER
 
 MIB = 2**20
 
@@ -32,7 +33,14 @@ def names(ax: Any) -> list[str]:
 
 
 def legend(ax: Any) -> list[str]:
-    return [text.get_text() for text in ax.get_legend().get_texts()]
+    """Of the whole figure, which has one."""
+    (shown,) = ax.get_figure(root=True).legends
+    return [text.get_text() for text in shown.get_texts()]
+
+
+def said(text: str) -> str:
+    """In one line."""
+    return " ".join(text.split())
 
 
 def test_costs_are_means_and_ratios_to_adamw(write_run: Any, runs_dir: Path) -> None:
@@ -43,7 +51,8 @@ def test_costs_are_means_and_ratios_to_adamw(write_run: Any, runs_dir: Path) -> 
     write_run("sgd", 1, seconds=99.0, status="diverged")
     write_run("kfac", 0, status="failed", rows=[])
 
-    seconds, peak, state = cost_per_method.build(load_results(runs_dir)).axes
+    figure = cost_per_method.build(load_results(runs_dir))
+    seconds, peak, state = figure.axes
 
     assert names(seconds) == ["adamw", "sgd"]
     assert [bar.get_width() for bar in seconds.patches] == [2.0, 1.0]
@@ -51,7 +60,8 @@ def test_costs_are_means_and_ratios_to_adamw(write_run: Any, runs_dir: Path) -> 
     assert [bar.get_width() for bar in state.patches] == [4.0, 0.0]
     assert (texts(seconds), texts(peak)) == (["1.00×", "0.50×"], ["1.00×", "0.50×"])
     assert texts(state) == ["1.00×"]  # not recorded is no number
-    assert seconds.get_xlabel() == "training time an epoch (s)\nnumber: ratio to adamw"
+    assert said(seconds.get_xlabel()) == "training time an epoch (s)"
+    assert "Number: ratio of the mean to that of adamw" in note_of(figure)
     assert "(MiB)" in peak.get_xlabel()
     (interval, *_) = seconds.collections[0].get_segments()
     assert interval[:, 0].tolist() == [1.0, 3.0]
@@ -64,14 +74,15 @@ def test_without_adamw_another_reference_is_named(
 ) -> None:
     for optimizer in ("kfac", *others):
         write_run(optimizer)
-    seconds = cost_per_method.build(load_results(runs_dir)).axes[0]
-    assert seconds.get_xlabel().endswith(f"ratio to {reference}")
+    figure = cost_per_method.build(load_results(runs_dir))
+    assert f"ratio of the mean to that of {reference} (" in note_of(figure)
 
 
 def test_without_any_reference_costs_are_absolute(write_run: Any, runs_dir: Path) -> None:
     write_run("kfac", seconds=1.5)
-    seconds, peak, _ = cost_per_method.build(load_results(runs_dir)).axes
-    assert seconds.get_xlabel() == "training time an epoch (s)"
+    figure = cost_per_method.build(load_results(runs_dir))
+    seconds, peak, _ = figure.axes
+    assert "Number: the mean." in note_of(figure)
     assert texts(seconds) == ["1.5"]
     assert texts(peak) == ["Not recorded."]
 
@@ -91,8 +102,9 @@ def test_scaling_shows_seconds_and_the_ideal(write_run: Any, runs_dir: Path) -> 
     assert line.get_ydata().tolist() == [9, 5, 3]
     assert line.get_color() == KNOWN["adafisher"].color
     np.testing.assert_allclose(ideal.get_xdata() * ideal.get_ydata(), 9)
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("GPUs (processes)", "training time an epoch (s)")
-    assert legend(ax) == ["adafisher (n=2)"]
+    assert ax.get_xlabel() == "GPUs (processes)"
+    assert said(ax.get_ylabel()) == "training time an epoch (s)"
+    assert legend(ax) == ["adafisher (n=2)", "adafisher, published, Table 6"]
 
 
 def test_the_published_scaling_stands_beside_the_runs_that_join_it(
@@ -109,19 +121,13 @@ def test_the_published_scaling_stands_beside_the_runs_that_join_it(
     # As printed in Table 6.
     assert published.get_xydata().tolist() == [[1, 2882], [2, 1438], [3, 963], [4, 720]]
     assert ours.get_xydata().tolist() == [[2, 1500]]
-    assert (published.get_linestyle(), published.get_markerfacecolor()) == ("--", "white")
+    assert (published.get_linestyle(), published.get_markerfacecolor()) == ("--", PAPER)
     assert ours.get_markerfacecolor() == ours.get_color()
 
 
-def test_without_runs_the_published_scaling_is_drawn_and_the_command_named(tmp_path: Path) -> None:
-    figure = scaling_over_gpus.build(load_results(tmp_path))
-    (ax,) = figure.axes
-    assert legend(ax) == ["adafisher, published, Table 6"]
-    text = " ".join(figure.get_supxlabel().split())
-    assert scaling_over_gpus.COMMAND.replace("$", r"\$") in text
-
-
-def test_profile_counts_workloads_within_a_factor(write_run: Any, runs_dir: Path) -> None:
+def test_profile_counts_workloads_within_a_factor(
+    write_run: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The target is AdamW's last accuracy, 90. On digits it takes 2 epochs, K-FAC 1; on mnist it
     # takes 1, K-FAC never gets there, and SGD was not run.
     write_run("adamw", 0, (80.0, 90.0))
@@ -129,6 +135,7 @@ def test_profile_counts_workloads_within_a_factor(write_run: Any, runs_dir: Path
     write_run("sgd", 0, (1.0, 2.0, 3.0, 95.0))
     write_run("adamw", 0, (90.0, 90.0), task="mnist")
     write_run("kfac", 0, (10.0, 20.0), task="mnist")
+    monkeypatch.setattr(performance_profile, "FEW", 1)
 
     figure = performance_profile.build(load_results(runs_dir))
 
@@ -137,12 +144,31 @@ def test_profile_counts_workloads_within_a_factor(write_run: Any, runs_dir: Path
         assert legend(ax) == ["adamw", "kfac", "sgd (1)"]
         adamw, kfac, sgd = ax.lines
         assert adamw.get_xdata().tolist() == pytest.approx([1, 2, 4, 4.4])
-        np.testing.assert_allclose(adamw.get_ydata(), [50, 100, 100, 100], atol=1)
-        np.testing.assert_allclose(kfac.get_ydata(), [50, 50, 50, 50], atol=1)
-        np.testing.assert_allclose(sgd.get_ydata(), [0, 0, 100, 100], atol=1)
-    assert "mean over the runs of adamw of the validation metric" in " ".join(
-        figure.get_supxlabel().split()
-    )
+        assert adamw.get_ydata().tolist() == [50, 100, 100, 100]
+        assert kfac.get_ydata().tolist() == [50, 50, 50, 50]
+        assert sgd.get_ydata().tolist() == [0, 0, 100, 100]
+        assert ax.get_ylim() == (0, 100)
+    assert "mean over the runs of adamw of the validation metric" in note_of(figure)
+
+
+def test_few_workloads_are_marks_and_who_never_gets_there_is_at_the_edge(
+    write_run: Any, runs_dir: Path
+) -> None:
+    write_run("adamw", 0, (80.0, 90.0))
+    write_run("kfac", 0, (91.0, 92.0))
+    write_run("adamw", 0, (90.0, 90.0), task="mnist")
+    write_run("kfac", 0, (10.0, 20.0), task="mnist")
+
+    figure = performance_profile.build(load_results(runs_dir))
+
+    assert names(figure.axes[0]) == ["adamw", "kfac"]
+    for ax in figure.axes:
+        marks = [(*line.get_xydata()[0].tolist(), line.get_marker()) for line in ax.lines]
+        assert marks == [(2, 0, "o"), (1, 0, "s"), (1, 1, "o"), (2.5, 1, "s")]
+        assert [line.get_markerfacecolor() == "none" for line in ax.lines] == [False] * 3 + [True]
+        assert ax.get_xlim() == (1, 2.5)
+        assert legend(ax) == ["digits", "mnist"]
+    assert "As there are but 2 workloads, each is a mark" in note_of(figure)
 
 
 def test_a_target_that_is_met_before_the_first_step_is_no_workload_of_that_method(
@@ -152,7 +178,7 @@ def test_a_target_that_is_met_before_the_first_step_is_no_workload_of_that_metho
     write_run("kfac", 0, rows=rows)
     write_run("adamw", 0, (80.0, 90.0))
     figure = performance_profile.build(load_results(runs_dir))
-    assert [legend(ax) for ax in figure.axes] == [["adamw", "kfac (0)"]] * 2
+    assert [[line.get_label() for line in ax.lines] for ax in figure.axes] == [["adamw"]] * 2
 
 
 @pytest.mark.parametrize("alone", [True, False], ids=["one method", "no reference"])
@@ -238,8 +264,8 @@ def test_methods_are_rows_and_no_variant_stands_for_one(write_run: Any, runs_dir
     assert (adam.name, sgd.name, control.name) == ("adam", "sgd", "sgd (scalar control)")
     assert adam.runs["hyperparameters"].tolist() == [{"lr": 0.2}]
     assert adam.style == KNOWN["adam"]
-    assert control.style.color == KNOWN["sgd"].color
-    assert control.style != sgd.style
+    assert control.style.color != sgd.style.color  # black, and a grey
+    assert control.style.dash != sgd.style.dash
 
 
 def test_quality_stands_over_the_cost_of_whole_runs(write_run: Any, runs_dir: Path) -> None:
@@ -249,8 +275,8 @@ def test_quality_stands_over_the_cost_of_whole_runs(write_run: Any, runs_dir: Pa
     ax = quality_vs_cost.build(load_results(runs_dir)).axes[0]
     points = {line.get_label(): (line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines}
     assert points == {"adam": (4.0, 92.0), "sgd": (1.0, 80.0)}  # the median; two epochs each
-    assert "cheaper: left" in ax.get_xlabel()
-    assert "better: up" in ax.get_ylabel()
+    assert "cheaper: left" in said(ax.get_xlabel())
+    assert "better: up" in said(ax.get_ylabel())
     level = ttest_1samp([90.0, 92.0, 94.0], 0.0).confidence_interval(0.95)
     segments = [part for lines in ax.collections for part in lines.get_segments()]
     assert [part.ravel().tolist() for part in segments] == [
@@ -260,10 +286,12 @@ def test_quality_stands_over_the_cost_of_whole_runs(write_run: Any, runs_dir: Pa
 
 def test_quality_of_a_loss_is_better_down(write_run: Any, runs_dir: Path) -> None:
     write_run("adam", metric="perplexity", higher_is_better=False)
-    assert "better: down" in quality_vs_cost.build(load_results(runs_dir)).axes[0].get_ylabel()
+    assert "better: down" in said(
+        quality_vs_cost.build(load_results(runs_dir)).axes[0].get_ylabel()
+    )
 
 
 def test_records_without_times_say_so(write_run: Any, runs_dir: Path) -> None:
     write_run("adam", rows=[{"step": 1, "epoch": 1.0, "test_accuracy_percent": 90.0}])
     ax = quality_vs_cost.build(load_results(runs_dir)).axes[0]
-    assert texts(ax) == ["No training time is recorded."]
+    assert said(" ".join(texts(ax))) == "No training time is recorded."

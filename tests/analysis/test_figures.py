@@ -1,3 +1,4 @@
+import colorsys
 import importlib
 import io
 from pathlib import Path
@@ -7,6 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 import analysis.figures
@@ -18,10 +20,12 @@ from analysis.figures import (
     train_loss_vs_step,
     train_loss_vs_train_seconds,
 )
+from analysis.plots.emphasis import MOST
 from analysis.plots.missing import Missing
+from analysis.plots.panels import MOST_PANELS, note_of
 from analysis.report.report import names_of
 from analysis.results.load import load_results
-from analysis.style import KNOWN
+from analysis.style import FAINT, KNOWN, LEAST_LINE, MOST_HEIGHT
 
 MODULES = (
     test_metric_vs_epoch,
@@ -36,8 +40,11 @@ each_figure = pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name_
 
 
 def legend(ax: Axes) -> list[str]:
-    shown = ax.get_legend()
-    return [] if shown is None else [text.get_text() for text in shown.get_texts()]
+    """Of the whole figure, which has one."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    (shown,) = figure.legends
+    return [text.get_text() for text in shown.get_texts()]
 
 
 def pixels(figure: Figure) -> np.ndarray:
@@ -56,12 +63,12 @@ def test_one_subplot_a_task_with_axes_named(module: Any, write_run: Any, runs_di
     figure = module.build(load_results(runs_dir))
 
     left, right = figure.axes
-    assert left.get_title() == "digits (tuned hyperparameters)"
+    assert left.get_title() == left.get_label() == "digits (tuned hyperparameters)"
     assert right.get_title() == "ptb (tuned hyperparameters)"
     names = ("epoch", "step (updates of the parameters)", "training time (s)")
     assert left.get_xlabel() in names
     assert left.get_ylabel() in ("train loss (nats)", "test accuracy (%)")
-    assert legend(left) == ["adam (n=2)"]
+    assert legend(left) == ["adam (n=2)", "sgd (n=2)"]
     (line,) = left.lines
     assert line.get_color() == KNOWN["adam"].color
     assert left.get_xlim()[0] == 0
@@ -94,7 +101,7 @@ def test_on_time_the_line_ends_with_the_shortest_run(write_run: Any, runs_dir: P
 
     x = figure.axes[0].lines[0].get_xdata()
     assert (x[0], x[-1]) == (1.5, 2.0)
-    assert "up to the shortest run" in " ".join(figure.get_supxlabel().split())
+    assert "up to the shortest run" in note_of(figure)
 
 
 def test_a_single_seed_has_no_band(write_run: Any, runs_dir: Path) -> None:
@@ -171,8 +178,7 @@ def test_on_steps_x_are_the_steps(write_run: Any, runs_dir: Path) -> None:
     ]  # where one seed ends, one is left
 
 
-# It shows what is published all the same, and names its command in a test of its own.
-@pytest.mark.parametrize("name", [name for name in ALL if name != "scaling_over_gpus"])
+@pytest.mark.parametrize("name", ALL)
 def test_no_runs_name_the_command(name: str, tmp_path: Path) -> None:
     missing = importlib.import_module(f"analysis.figures.{name}").build(
         load_results(tmp_path / "none")
@@ -215,9 +221,66 @@ def test_variants_of_one_method_look_different(write_run: Any, runs_dir: Path) -
 
     (ax,) = train_loss_vs_epoch.build(load_results(runs_dir)).axes
 
-    shapes = {(line.get_marker(), str(line._dash_pattern)) for line in ax.lines}
-    assert len(shapes) == 20
-    assert {line.get_color() for line in ax.lines} == {KNOWN["adam"].color}
+    shown = [line for line in ax.lines if line.get_color() != FAINT]
+    looks = {(line.get_color(), line.get_marker(), str(line._dash_pattern)) for line in shown}
+    assert len(looks) == len(shown) == MOST
+    assert len({line.get_color() for line in shown}) > 1
+    hues = [colorsys.rgb_to_hsv(*to_rgb(line.get_color()))[0] for line in shown]
+    assert hues == pytest.approx(
+        [colorsys.rgb_to_hsv(*to_rgb(KNOWN["adam"].color))[0]] * MOST, abs=0.02
+    )
+
+
+def test_of_many_methods_the_named_and_the_best_are_in_colour(
+    write_run: Any, runs_dir: Path
+) -> None:
+    names = ["adafisher", "adamw", *(f"method{index:02}" for index in range(18))]
+    for index, name in enumerate(names):
+        write_run(name, 0, (50.0 + index, 60.0 + index))
+
+    figure = test_metric_vs_epoch.build(load_results(runs_dir))
+
+    (ax,) = figure.axes
+    best = [f"method{index}" for index in range(12, 18)]
+    in_colour = [line.get_label() for line in ax.lines if line.get_color() != FAINT]
+    assert in_colour == [f"{name} (n=1)" for name in ["adafisher", "adamw", *best]]
+    assert legend(ax) == [*in_colour, "12 others"]
+    grey = next(line for line in ax.lines if line.get_color() == FAINT)
+    assert (grey.get_linewidth(), grey.get_marker()) == (LEAST_LINE, "None")
+    assert "Grey: method00, method01," in note_of(figure)
+    assert "adafisher and adamw, and of the others those whose final result" in note_of(figure)
+
+
+def test_the_axis_spans_what_the_lines_do_after_the_start(write_run: Any, runs_dir: Path) -> None:
+    write_run("adam", 0, (10.0, 90.0, *(96.0 + 0.1 * step for step in range(18))))
+    write_run("sgd", 0, (10.0, 80.0, *(94.0 + 0.1 * step for step in range(18))))
+
+    figure = test_metric_vs_epoch.build(load_results(runs_dir))
+
+    low, high = figure.axes[0].get_ylim()
+    assert 90 < low < 94.2
+    assert 97.7 < high < 98.5
+    assert "leaves out the first 15% of the runs" in note_of(figure)
+
+
+def test_counts_that_differ_between_panels_are_in_the_note(write_run: Any, runs_dir: Path) -> None:
+    for task, seeds in (("digits", 1), ("mnist", 2)):
+        for seed in range(seeds):
+            write_run("adam", seed, task=task)
+
+    figure = test_metric_vs_epoch.build(load_results(runs_dir))
+
+    assert legend(figure.axes[0]) == ["adam"]
+    assert "Seeds: adam, digits: n=1; adam, mnist: n=2." in note_of(figure)
+
+
+def test_more_panels_than_a_page_holds_are_counted(write_run: Any, runs_dir: Path) -> None:
+    for index in range(MOST_PANELS + 3):
+        write_run("adam", task=f"task{index:02}")
+    figure = test_metric_vs_epoch.build(load_results(runs_dir))
+    assert len(figure.axes) == MOST_PANELS
+    assert f"The first {MOST_PANELS} of {MOST_PANELS + 3} panels are drawn." in note_of(figure)
+    assert figure.get_figheight() <= MOST_HEIGHT
 
 
 def test_a_panel_shows_rows_and_no_variants(write_run: Any, runs_dir: Path) -> None:
@@ -250,7 +313,7 @@ def test_many_tasks_with_long_names_have_room(module: Any, write_run: Any, runs_
 
     image = pixels(figure)
     boxes = [ax.get_window_extent() for ax in figure.axes[:5]]
-    assert all(box.height > 0.12 * image.shape[0] for box in boxes)
+    assert all(box.height > 0.2 * image.shape[0] for box in boxes)
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 

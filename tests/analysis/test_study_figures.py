@@ -13,6 +13,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.plots.panels import note_of
 from analysis.results.load import Results, load_results
 from analysis.style import KNOWN
 
@@ -87,36 +88,36 @@ FACTS = {
 @pytest.mark.parametrize("name", FACTOR_FIGURES)
 def test_a_panel_for_each_factor_and_step(name: str, tmp_path: Path) -> None:
     figure = build(name, write(tmp_path, "kronecker", FACTS, kronecker()))
-    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    titles = [ax.get_label() for ax in figure.axes if ax.get_title()]
     assert len(titles) == (8 if name == "factor_fft" else 4)
     assert titles[0].startswith("H (activations), step 5")
     assert titles[-1].startswith("S (gradients), step 10")
-    note = " ".join(figure.get_supxlabel().split())
+    note = note_of(figure)
     assert "small_cnn, trained by adafisher on digits, seed 0." in note
     assert "divided by its largest diagonal entry" in note
 
 
 def test_a_diagonal_factor_is_said_to_be_one(tmp_path: Path) -> None:
     results = write(tmp_path, "kronecker", FACTS, kronecker())
-    assert "100% on the diagonal" in build("kronecker_factors", results).axes[0].get_title()
-    assert "4 of 4 dominant" in build("gershgorin_discs", results).axes[0].get_title()
+    assert "100% on the diagonal" in build("kronecker_factors", results).axes[0].get_label()
+    assert "4 of 4 dominant" in build("gershgorin_discs", results).axes[0].get_label()
     first, second = build("factor_fft", results).axes[:2]
     assert "SNR inf dB" in first.get_title()
-    assert "SNR 20.00 dB (26.02 dB)" in second.get_title()
+    assert "SNR 20.00 dB (26.02 dB)" in second.get_label()
 
 
 def test_the_share_on_the_diagonal_counts_both_sides(tmp_path: Path) -> None:
     """At 0 dB the squares above equal those on the diagonal, and below there are as many again."""
     arrays = kronecker(snr_db=np.array([0.0, 0.0]))
     figure = build("kronecker_factors", write(tmp_path, "kronecker", FACTS, arrays))
-    assert "33% on the diagonal" in figure.axes[0].get_title()
+    assert "33% on the diagonal" in figure.axes[0].get_label()
 
 
 def test_discs_have_their_radius_and_are_whole(tmp_path: Path) -> None:
     arrays = kronecker(radii=np.array([1.0, 7.0, 0.5, 0.0]))
     ax = build("gershgorin_discs", write(tmp_path, "kronecker", FACTS, arrays)).axes[0]
-    assert "2 of 4 dominant" not in ax.get_title()
-    assert "3 of 4 dominant" in ax.get_title()
+    assert "2 of 4 dominant" not in ax.get_label()
+    assert "3 of 4 dominant" in ax.get_label()
     (discs,) = ax.collections
     assert discs.get_widths().tolist() == [2.0, 14.0, 1.0, 0.0]  # type: ignore[attr-defined]
     assert ax.get_xlim()[0] < 3 - 7 < 3 + 7 < ax.get_xlim()[1]
@@ -124,11 +125,12 @@ def test_discs_have_their_radius_and_are_whole(tmp_path: Path) -> None:
 
 
 def test_spectra_show_positive_eigenvalues_and_count_the_others(tmp_path: Path) -> None:
-    drawn = lines(
-        build("eigenvalue_spectra", write(tmp_path, "kronecker", FACTS, kronecker())).axes[0]
-    )
+    results = write(tmp_path, "kronecker", FACTS, kronecker())
+    ax = build("eigenvalue_spectra", results).axes[0]
+    drawn = lines(ax)
+    assert str(ax.get_label()).endswith("; not positive: with noise 1")
     assert drawn["factor"].get_ydata().tolist() == [4, 3, 2, 1]
-    assert drawn["with noise (1 not positive)"].get_ydata().tolist() == [3, 2, 1]
+    assert drawn["with noise"].get_ydata().tolist() == [3, 2, 1]
     assert drawn["_kaiser"].get_ydata()[0] == 1.0
 
 
@@ -185,7 +187,7 @@ def test_the_landscape_has_both_surfaces_and_every_path(tmp_path: Path) -> None:
     beyond = np.nanmax(arrays["projection_surface"]) - 0.58
     below = 0.51 - np.nanmin(arrays["projection_surface"])
     said = max(beyond, below)
-    assert f"by up to {said:.1f} nats" in " ".join(figure.get_supxlabel().split())
+    assert f"by up to {said:.1f} nats" in note_of(figure)
 
 
 def histograms(values: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -249,8 +251,9 @@ def test_both_losses_of_a_method_and_the_distance_of_its_runs(tmp_path: Path) ->
     adam, adahessian, same, apart = figure.axes
     assert adam.get_title() == "adam (lr 0.001)"
     drawn = lines(adahessian)
-    assert drawn["with the scale (first step: 0.5)"].get_ydata().tolist() == [1.0, 0.5, 0.25]
-    assert drawn["without the scale (first step: 1.5)"].get_ydata().tolist() == [2.0, 1.0, 0.5]
-    assert same.texts[0].get_text() == "the same weights, bit for bit"
+    assert drawn["with the scale"].get_ydata().tolist() == [1.0, 0.5, 0.25]
+    assert drawn["without it"].get_ydata().tolist() == [2.0, 1.0, 0.5]
+    assert "mean over seeds: adam 1 and 1.5; adahessian 0.5 and 1.5." in note_of(figure)
+    assert " ".join(same.texts[0].get_text().split()) == "the same weights, bit for bit"
     assert lines(apart)["distance"].get_ydata().tolist() == [0.5, 0.5, 0.5]
-    assert "multiplied by 65536" in " ".join(figure.get_supxlabel().split())
+    assert "multiplied by 65536" in note_of(figure)

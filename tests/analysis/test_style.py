@@ -4,9 +4,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import rgb_to_hsv, to_rgb
 
-from analysis.style import COLORS, KNOWN, metric_label, style_of
+from analysis.style import (
+    COLORS,
+    DARK_PAGE,
+    KNOWN,
+    SHADES,
+    SOFT,
+    contrast,
+    metric_label,
+    on_dark,
+    style_of,
+)
 
 # Machado, Oliveira and Fernandes (2009), severity 1.0, on linear RGB.
 VISION = {
@@ -35,6 +45,10 @@ def lab(color: str, vision: str) -> np.ndarray:
     return np.array([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)])
 
 
+def hue(color: str) -> float:
+    return float(rgb_to_hsv(to_rgb(color))[0])
+
+
 def test_lab_of_white_and_black_is_known() -> None:
     assert lab("#FFFFFF", "normal") == pytest.approx([100, 0, 0], abs=1e-6)
     assert lab("#000000", "deuteranopia") == pytest.approx([0, 0, 0], abs=1e-6)
@@ -42,10 +56,29 @@ def test_lab_of_white_and_black_is_known() -> None:
 
 @pytest.mark.parametrize("vision", VISION)
 def test_colours_are_told_apart(vision: str) -> None:
-    colours = sorted({style.color for style in KNOWN.values()} | set(COLORS))
+    variants = {"adafisherw", "ekfac", "soap", *(name for name in KNOWN if "_" in name)}
+    heads = {style.color for name, style in KNOWN.items() if name not in variants}
+    colours = sorted(heads | set(COLORS))
     seen = [lab(color, vision) for color in colours]
     apart = [np.linalg.norm(a - b) for i, a in enumerate(seen) for b in seen[:i]]
     assert min(apart) > 15  # a difference of 2.3 is just noticeable (Mahy et al., 1994)
+
+
+def test_variants_of_a_method_differ_in_lightness_line_and_marker() -> None:
+    for family in ("adafisher", "kfac"):
+        styles = [style for name, style in KNOWN.items() if family in name]
+        lightness = sorted(lab(style.color, "normal")[0] for style in styles)
+        assert min(np.diff(lightness)) > 5  # CIE units, of 100
+        assert len({style.dash for style in styles}) == len(styles)
+    variants = [style_of("my_own", "my_own", f"my_own (lr={lr})") for lr in range(40)]
+    assert len({style.color for style in variants}) == len(SHADES)
+
+
+@pytest.mark.parametrize("color", sorted({style.color for style in KNOWN.values()} | {SOFT}))
+def test_every_colour_can_be_read_in_the_dark(color: str) -> None:
+    assert contrast(on_dark(color), DARK_PAGE) > 4.4
+    page = Path(__file__).parents[2] / "analysis/report/templates/page.css"
+    assert f"--page: {DARK_PAGE.lower()}" in page.read_text("utf-8")
 
 
 def test_every_colour_stands_out_from_white_in_grey() -> None:
@@ -78,13 +111,15 @@ def test_an_unknown_name_looks_the_same_in_another_process() -> None:
 
 def test_a_family_lends_its_colour_to_an_unknown_name() -> None:
     style = style_of("adafisher_mine", "adafisher")
-    assert style.color == KNOWN["adafisher"].color
+    assert hue(style.color) == pytest.approx(hue(KNOWN["adafisher"].color), abs=0.02)
     assert style.marker not in {known.marker for known in KNOWN.values()}
 
 
-def test_variants_keep_the_colour_and_change_the_marker() -> None:
+def test_variants_keep_the_hue_and_change_lightness_and_marker() -> None:
     variants = [style_of("adam", "adam", variant) for variant in ("adam (lr=1)", "adam (lr=2)")]
-    assert {style.color for style in variants} == {KNOWN["adam"].color}
+    own = KNOWN["adam"].color
+    assert {round(hue(style.color), 2) for style in variants} == {round(hue(own), 2)}
+    assert own not in {style.color for style in variants}
     assert KNOWN["adam"].marker not in {style.marker for style in variants}
 
 
