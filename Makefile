@@ -32,6 +32,8 @@ RUN :=
 FIG :=
 ## 1: run the studies that the figures lack first
 RUN_MISSING :=
+## 1: figures with serifs, as of Times
+SERIF :=
 ## the Python to make .venv with; empty: the first of 3.11, 3.12 and 3.13 that runs; for gpu-check: python3
 PYTHON :=
 
@@ -44,7 +46,7 @@ define line_break
 endef
 $(foreach name,OPT VS TASK SEEDS DATA RUNS OUT TRIALS,$(if $(strip $($(name))),,\
   $(error error: $(name) is empty: give it a value, or leave it out)))
-$(foreach name,OPT VS TASK SEEDS EPOCHS JOBS LAUNCHER DATA RUNS OUT ARGS TRIALS RUN FIG RUN_MISSING PYTHON,\
+$(foreach name,OPT VS TASK SEEDS EPOCHS JOBS LAUNCHER DATA RUNS OUT ARGS TRIALS RUN FIG RUN_MISSING SERIF PYTHON,\
   $(if $(findstring $(line_break),$($(name))),$(error error: $(name) has a line break: it must be one line)))
 
 python := .venv/bin/python
@@ -133,15 +135,15 @@ tables: setup
 	@echo "Tables from the run records."
 	@$(report) --tables-only
 
-## Write the figures only: PNG, PDF and SVG. With RUN_MISSING=1 the studies that
-## they lack (with FIG: that this one lacks) are run first (minutes).
-## Variables: FIG RUN_MISSING DATA RUNS OUT
+## Write the figures only, as wide as a text of 5.5 inches: PDF, PNG and SVG. With RUN_MISSING=1 the
+## studies that they lack (with FIG: that this one lacks) are run first (minutes).
+## Variables: FIG RUN_MISSING SERIF DATA RUNS OUT
 ## Example:   make figures FIG=loss_landscape RUN_MISSING=1
 figures: setup
 	@echo "Figures from the run records."
 	@$(if $(filter 1,$(RUN_MISSING)),$(python) -m experiments study study=missing \
 	  $(if $(strip $(FIG)),$(call quote,figure=$(strip $(FIG)))) $(folders))
-	@$(report) --figures-only $(if $(strip $(FIG)),--only $(call quote,$(FIG)))
+	@$(report) --figures-only $(if $(filter 1,$(SERIF)),--serif) $(if $(strip $(FIG)),--only $(call quote,$(FIG)))
 
 ## Write the tables and figures as a LaTeX document, and compile it where a LaTeX is installed.
 ## Variables: RUNS OUT
@@ -183,7 +185,7 @@ data: setup
 	@printf 'Data: %s.\n' $(call quote,$(TASK))
 	@$(python) -m experiments data $(call quote,task=$(TASK)) $(call override,data_dir,$(DATA)) $(ARGS)
 
-## Mirror every table and figure of OUT to one report run of Weights & Biases.
+## Mirror every table, and every figure of `make figures`, of OUT to one report run of Weights & Biases.
 ## Variables: RUNS OUT ARGS
 ## Example:   make publish
 publish: setup

@@ -304,7 +304,7 @@ PUBLISH = {
     "runs_dir=''": VALUES["runs_dir=''"],
     "out=": r"Missing value: out\. Give it as out=<value>",
     f"out={FILE}": rf"Invalid out: '{FILE}'\. It is a file; must be a folder",
-    "out=nowhere": r"Nothing to publish in nowhere: `make report` writes tables and figures",
+    "out=nowhere": r"Nothing to publish in nowhere: `make report figures` writes tables",
     "out=${oc.env:NO_SUCH}": r"Invalid out: .*'NO_SUCH' not found",
 }
 # Commands of options of their own, in which none composes a run.

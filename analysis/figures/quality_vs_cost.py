@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -79,7 +80,7 @@ def build(results: Results) -> Figure | Missing:
 
 def _mark(method: Method, coloured: Collection[str]) -> Line2D:
     """Draw a method in the legend: its marker alone."""
-    look = {"marker": method.style.marker, "color": method.style.color}
+    look: dict[str, Any] = {"marker": method.style.marker, "color": method.style.color}
     if method.name not in coloured:
         look |= {"marker": ".", "color": GREY["color"]}
     return Line2D([], [], ls="none", **look)
@@ -104,8 +105,8 @@ def draw_points(
         means.append(float(mean))
         mark = _mark(method, coloured)
         color = mark.get_color()
-        look = {"color": color, "marker": mark.get_marker(), "ls": "none", "ms": 4.5, "mew": 0.9}
-        ax.plot(cost, mean, label=labels[-1], **look)
+        look: dict[str, Any] = {"color": color, "marker": mark.get_marker(), "ls": "none"}
+        ax.plot(cost, mean, label=labels[-1], ms=4.5, mew=0.9, **look)
         if np.isfinite(low):
             ax.vlines(cost, low, high, color=color, lw=0.8, alpha=0.6)
     if not labels:

@@ -1,7 +1,8 @@
 """Every table and figure from the run records: ``python -m analysis.report --runs runs --out out``.
 
-Writes ``tables/*.{csv,md,tex,html}``, ``figures/*.{png,pdf,svg,csv}`` and ``report.html`` under
-``--out``, and prints the main table, or the one that was asked for. Trains nothing.
+Writes ``tables/*.{csv,md,tex,html}``, ``figures/*.{svg,csv}`` and ``report.html`` under ``--out``,
+and prints the main table, or the one that was asked for; figures that are all that is asked for are
+PDF and PNG as well. Trains nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     output.prepare()
-    is_whole = not (options.tables_only or options.figures_only or options.only)
+    is_whole = not (options.tables_only or options.figures_only or options.only or options.serif)
     inputs = ""
     if is_whole:
         with contextlib.suppress(OSError):  # the report itself names the folder
@@ -50,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _make(options: argparse.Namespace, inputs: str) -> int:
     gc.set_threshold(_OBJECTS)
-    from analysis.report.report import report  # pandas and all that stands on it
+    # pandas and all that stands on it
+    from analysis.report.drawing import FORMATS, ON_PAGE
+    from analysis.report.report import report
 
     made = report(
         options.runs,
@@ -58,6 +61,8 @@ def _make(options: argparse.Namespace, inputs: str) -> int:
         tables=not options.figures_only,
         figures=not options.tables_only,
         only=options.only,
+        formats=FORMATS if options.figures_only or options.only else ON_PAGE,
+        serif=options.serif,
     )
     problems = [figure.problem for figure in made.figures if figure.problem]
     kept = options.out / FILE
@@ -89,6 +94,7 @@ def _parser() -> OneLineParser:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--tables-only", action="store_true", help="write and print tables only")
     which.add_argument("--figures-only", action="store_true", help="draw figures only")
+    parser.add_argument("--serif", action="store_true", help="figures with serifs, as of Times")
     parser.add_argument("--only", metavar="NAME", help="one table or figure, by its name")
     return parser
 

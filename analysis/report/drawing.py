@@ -2,8 +2,8 @@
 
 A figure without data is no file, and files of an earlier one go: it is the command that makes some.
 
-PDF embeds its letters as TrueType, so that its text can be searched and publishers take it; SVG has
-them as outlines, so that it looks the same whatever fonts a reader has.
+PDF embeds its letters as TrueType, so that its text can be searched and publishers take it; the SVG
+is for a page, and has its text as text.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import io
 import traceback
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,21 +23,34 @@ from analysis.render.write import write_atomic
 from analysis.results.load import Results
 from analysis.results.studies import studies_digest
 from analysis.results.trials import trials_digest
+from analysis.style import SERIF
+from experiments.records import strict_json
+from experiments.records.kinds import TEXT, fault, list_of, mapping
 from experiments.system.output import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DPI = 150
-MOST_PIXELS = 30_000  # a side; Agg draws no more than 2^16, and a figure grows with its tasks
+DPI = 300
+ON_PAGE = ("svg",)
+"""What a report draws."""
+FORMATS = (*ON_PAGE, "pdf", "png")
+"""What there is for a paper and a slide as well."""
 # Without dates, versions and random ids the same runs give the same bytes.
-FORMATS: dict[str, dict[str, Any]] = {
-    "png": {"metadata": {"Software": None}},
+OPTIONS: dict[str, dict[str, Any]] = {
+    "png": {"metadata": {"Software": None}, "facecolor": "white"},
     "pdf": {"metadata": {"CreationDate": None}},
-    "svg": {"metadata": {"Date": None, "Creator": None}},
 }
+SAVING: dict[Any, Any] = {"pdf.fonttype": 42}
 DATA = "csv"  # what is drawn, as numbers
-SAVING: dict[Any, Any] = {"svg.hashsalt": "0", "svg.fonttype": "path", "pdf.fonttype": 42}
+STAMP = mapping(
+    {
+        "digest": TEXT.needed,
+        "formats": list_of(TEXT).needed,
+        "command": TEXT.needed,
+        "note": TEXT.needed,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -44,84 +58,132 @@ class Drawn:
     """A figure as it was written.
 
     Attributes:
-        png: Its pixels; none where there is nothing to draw.
+        svg: The picture, as a file of that name has it; none where there is nothing to draw.
         problem: One line, where the figure could not be drawn and its files say so; else ``None``.
         command: What makes runs to draw it from, where there are none; else empty.
+        note: How it is to be read, for its caption.
     """
 
-    png: bytes = b""
+    svg: str = ""
     problem: str | None = None
     command: str = ""
+    note: str = ""
 
 
-def draw(name: str, results: Results, folder: Path, digest: bytes | None = None) -> Drawn:
-    """Write ``<name>.png``, ``.pdf``, ``.svg`` and ``.csv``.
+def draw(
+    name: str,
+    results: Results,
+    folder: Path,
+    digest: bytes | None = None,
+    *,
+    caption: str = "",
+    formats: Collection[str] = FORMATS,
+    serif: bool = False,
+) -> Drawn:
+    """Write ``<name>.csv`` and the picture in each format; those of an earlier one go.
 
-    A hidden file beside them holds a digest of the data and of the code that draws, and the command
-    of a figure that had no data; while it is the same, the files stand and matplotlib is not even
-    imported. A figure that raises is written as one that says so, without that file: the next call
-    tries again.
+    A hidden file beside them holds a digest of the data and of the code that draws, which formats
+    there are, the note, and the command of a figure that had no data; while it is the same, the
+    files stand and matplotlib is not even imported. A figure that raises is written as one that
+    says so, without that file: the next call tries again.
 
     Args:
         name: Of the figure.
         results: What it is built from.
         folder: Where it is written.
         digest: What ``digest_of(results)`` gives, for who draws several.
+        caption: What a screen reader says of the SVG.
+        formats: Of ``FORMATS``.
+        serif: Whether its text has serifs.
     """
-    paths = {ending: folder / f"{name}.{ending}" for ending in (*FORMATS, DATA)}
     stamp = folder / f".{name}.sha256"
-    digest = digest or digest_of(results)
-    known, *commands = stamp.read_bytes().split(b"\n", 1) if stamp.is_file() else [b""]
-    there = [path.is_file() for path in paths.values()]
-    if known == digest and commands and not any(there):
-        return Drawn(command=commands[0].decode(errors="replace"))
-    if known == digest and not commands and all(there):
-        return Drawn(paths["png"].read_bytes())
+    known = _read(stamp)
+    now = hashlib.sha256((digest or digest_of(results)) + bytes([serif])).hexdigest()
+    there = [path.suffix[1:] for path in folder.glob(f"{name}.*")]
+    if known.get("digest") == now:
+        if known["command"] and not there:
+            return Drawn(command=known["command"])
+        whole = {DATA, *formats, *ON_PAGE} <= {*there} and {*formats} <= {*known["formats"]}
+        if not known["command"] and whole:
+            return Drawn(_text(folder / f"{name}.svg"), note=known["note"])
     problem: str | None = None
+    note = ""
     try:
-        built = importlib.import_module(f"analysis.figures.{name}").build(results)
-        files = {} if isinstance(built, Missing) else _render(built)
+        built, files, note = _made(name, results, caption, formats, serif=serif)
     except Exception as error:  # whatever it is, the other figures are to be drawn
         problem = f"{name}: {_where(error)}"
-        files = _render(failed_figure(problem))
+        built, files = None, _render(failed_figure(problem), name, problem, formats)
     stamp.unlink(missing_ok=True)
-    for ending, path in paths.items():
+    for ending in (*FORMATS, DATA):
         if ending in files:
-            write_atomic(path, files[ending])
+            write_atomic(folder / f"{name}.{ending}", files[ending])
         else:
-            path.unlink(missing_ok=True)
+            (folder / f"{name}.{ending}").unlink(missing_ok=True)
+    svg = files.get("svg", b"").decode()
     if problem is not None:
-        return Drawn(files["png"], problem)
+        return Drawn(svg, problem)
     command = built.command if isinstance(built, Missing) else ""
-    write_atomic(stamp, b"\n".join([digest, command.encode()]) if command else digest)
-    return Drawn(files.get("png", b""), command=command)
+    told = {"digest": now, "formats": sorted(formats), "command": command, "note": note}
+    write_atomic(stamp, strict_json.dumps(told).encode())
+    return Drawn(svg, command=command, note=note)
 
 
-def _render(figure: Figure) -> dict[str, bytes]:
+def _made(
+    name: str, results: Results, caption: str, formats: Collection[str], *, serif: bool
+) -> tuple[Figure | Missing, dict[str, bytes], str]:
+    """Build the figure and render it under one style: letters are chosen when they are set."""
+    module = importlib.import_module(f"analysis.figures.{name}")
+    import matplotlib as mpl
+
+    with mpl.rc_context(SERIF if serif else {}):
+        built = module.build(results)
+        if isinstance(built, Missing):
+            return built, {}, ""
+        from analysis.plots.panels import note_of
+
+        return built, _render(built, name, caption, formats, serif=serif), note_of(built)
+
+
+def _render(
+    figure: Figure, name: str, caption: str, formats: Collection[str], *, serif: bool = False
+) -> dict[str, bytes]:
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     from analysis.plots.figure_data import figure_data
     from analysis.report.fonts import shared_fonts
+    from analysis.report.svg import svg_of
 
-    files: dict[str, bytes] = {}
-    dpi = min(DPI, MOST_PIXELS / max(figure.get_size_inches()))
-    figure.set_dpi(dpi)
     FigureCanvasAgg(figure)  # what is measured for the layout is known when pixels are drawn
     layout = figure.get_layout_engine()
     if layout is not None:
         # Once: with any engine, even one that does nothing, each format is drawn twice.
         layout.execute(figure)
         figure.set_layout_engine(None)
-    with mpl.rc_context(SAVING), shared_fonts():
-        for ending, options in FORMATS.items():
-            file = io.BytesIO()
-            figure.savefig(file, format=ending, dpi=dpi, **options)
-            files[ending] = file.getvalue()
-            if ending == "svg":  # it repeats each text as a comment
-                files[ending] = plain(file.getvalue().decode()).encode()
-    files[DATA] = plain(figure_data(figure).to_csv(index=False)).encode()
+    files = {DATA: plain(figure_data(figure).to_csv(index=False)).encode()}
+    svg = svg_of(figure, name=name, label=plain(caption or name), serif=serif)
+    files["svg"] = plain(svg).encode()
+    others = [ending for ending in FORMATS if ending in OPTIONS and ending in formats]
+    if others:
+        with mpl.rc_context(SAVING), shared_fonts():
+            for ending in others:
+                file = io.BytesIO()
+                figure.savefig(file, format=ending, dpi=DPI, **OPTIONS[ending])
+                files[ending] = file.getvalue()
     return files
+
+
+def _read(stamp: Path) -> Mapping[str, Any]:
+    """Read the file beside a figure; one that is not ours counts as none."""
+    try:
+        known = strict_json.loads(stamp.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return {} if fault(known, STAMP) else known
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def _where(error: Exception) -> str:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from analysis.published.verdict import counts
 from analysis.render import to_html
 from analysis.report.run_pages import MOST, run_pages
+from analysis.report.svg import for_page
 from analysis.results.answer import Answer
 from analysis.results.load import NO_RUNS, Results
 from analysis.results.trials import is_named, ledger_path, tuned_file
@@ -30,7 +31,7 @@ class DrawnFigure:
 
     name: str
     caption: str
-    png: bytes
+    svg: str
     data: bytes = b""  # what is drawn, as CSV
     code: str = ""
     problem: str | None = None  # one line, where it could not be drawn
@@ -76,7 +77,7 @@ def page(
             {
                 "name": figure.name,
                 "caption": figure.caption,
-                "png": base64.b64encode(figure.png).decode("ascii"),
+                "svg": Markup(for_page(figure.svg)),  # written by us, with what is theirs escaped
                 "data": base64.b64encode(figure.data).decode("ascii"),
                 "code": figure.code,
             }

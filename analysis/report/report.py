@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +16,7 @@ import analysis.tables
 from analysis.render import to_csv, to_html, to_latex, to_markdown
 from analysis.render.terminal import terminal_table
 from analysis.render.write import write_text
-from analysis.report.drawing import DATA, FORMATS, digest_of, draw
+from analysis.report.drawing import DATA, FORMATS, ON_PAGE, digest_of, draw
 from analysis.report.options import ReportError
 from analysis.report.page import BuiltTable, DrawnFigure, page, unfinished
 from analysis.results.answer import Answer, answer
@@ -78,7 +78,8 @@ class Made:
 
     def _files(self, *, drawn: bool) -> list[str]:
         figures = [figure.name for figure in self.figures if drawn != bool(figure.command)]
-        return [f"figures/{name}.{ending}" for name in figures for ending in (*FORMATS, DATA)]
+        formats = ON_PAGE if drawn else FORMATS
+        return [f"figures/{name}.{ending}" for name in figures for ending in (*formats, DATA)]
 
 
 def report(
@@ -88,6 +89,8 @@ def report(
     tables: bool = True,
     figures: bool = True,
     only: str | None = None,
+    formats: Collection[str] = FORMATS,
+    serif: bool = False,
 ) -> Made:
     """Read the records and write what was asked for; the page only where everything was.
 
@@ -99,6 +102,8 @@ def report(
         tables: Whether to write and print the tables.
         figures: Whether to draw the figures.
         only: Name of the single table or figure to make.
+        formats: What each figure is drawn as, of ``drawing.FORMATS``.
+        serif: Whether figures have serifs.
 
     Returns:
         What was made.
@@ -129,7 +134,10 @@ def report(
         for table in built:
             _write_table(table, out / "tables")
         digest = digest_of(results) if figure_names else b""
-        drawn = [_figure(name, results, out / "figures", digest) for name in figure_names]
+        drawn = [
+            _figure(name, results, out / "figures", digest, formats, serif=serif)
+            for name in figure_names
+        ]
         if tables and figures and only is None:
             write_text(out / PAGE, page(results, built, drawn, said))
     except OSError as error:
@@ -170,13 +178,23 @@ def _table(name: str, results: Results) -> BuiltTable:
     return BuiltTable(name, caption, module.build(results))
 
 
-def _figure(name: str, results: Results, folder: Path, digest: bytes) -> DrawnFigure:
+def _figure(
+    name: str,
+    results: Results,
+    folder: Path,
+    digest: bytes,
+    formats: Collection[str],
+    *,
+    serif: bool,
+) -> DrawnFigure:
     module = f"analysis.figures.{name}"
-    drawn = draw(name, results, folder, digest)
+    caption = _caption(module)
+    drawn = draw(name, results, folder, digest, caption=caption, formats=formats, serif=serif)
     if drawn.command:
-        return DrawnFigure(name, _caption(module), b"", command=drawn.command)
+        return DrawnFigure(name, caption, "", command=drawn.command)
     data = folder.joinpath(f"{name}.csv").read_bytes()
-    return DrawnFigure(name, _caption(module), drawn.png, data, _source(module), drawn.problem)
+    caption = f"{caption} {drawn.note}".strip()
+    return DrawnFigure(name, caption, drawn.svg, data, _source(module), drawn.problem)
 
 
 def _source(module: str) -> str:

@@ -1,7 +1,8 @@
 """Mirror the report: `python -m experiments publish out=out runs_dir=runs [tracking=...]`.
 
 The tables ``OUT/tables/*.csv`` and the figures ``OUT/figures/*.png`` go into one run of the mirror,
-of job type `report`, the same one at every call for the same runs.
+of job type `report`, the same one at every call for the same runs. No mirror takes the SVGs that a
+report draws: the PNGs are of `make figures`.
 """
 
 import hashlib
@@ -34,7 +35,9 @@ def publish(out: Path, config: RunConfig) -> str:
     """
     tables, figures = sorted(out.glob("tables/*.csv")), sorted(out.glob("figures/*.png"))
     if not tables and not figures:
-        raise UserError(f"Nothing to publish in {out}: `make report` writes tables and figures.")
+        raise UserError(
+            f"Nothing to publish in {out}: `make report figures` writes tables and figures."
+        )
     tracking, runs_dir = config.tracking, config.runs_dir
     if tracking.get("_target_") is None:
         return "published nothing: tracking=none"
@@ -51,7 +54,8 @@ def publish(out: Path, config: RunConfig) -> str:
             opened.finish({}, failed=False)
         except Exception as error:
             raise UserError(f"The report could not be published: {error}") from error
-    return opened.outcome(what)
+    lacks = "" if figures else "; `make figures` draws figures that can be mirrored"
+    return opened.outcome(what) + lacks
 
 
 def _count(items: list[Path], noun: str) -> str:

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.plots.missing import FAILED, failed_figure
-from analysis.report.drawing import DATA, FORMATS, draw
+from analysis.report.drawing import DATA, FORMATS, ON_PAGE, draw
 from analysis.results.load import load_results
 
 ROOT = Path(__file__).parents[2]
@@ -23,15 +24,15 @@ def test_files_are_of_their_kind_and_without_dates(
     png, pdf, svg = (
         (tmp_path / f"{NAME}.{ending}").read_bytes() for ending in ("png", "pdf", "svg")
     )
-    assert drawn.png == png
+    assert drawn.svg.encode() == svg
     assert drawn.problem is None
     assert png.startswith(b"\x89PNG")
     assert pdf.startswith(b"%PDF")
-    assert b"<svg" in svg
+    assert svg.startswith(b"<svg")
     assert b"FontFile2" in pdf  # TrueType: Type 3 fonts are refused by many publishers
     assert b"CreationDate" not in pdf
-    assert b"dc:date" not in svg
-    assert b"<text" not in svg  # outlines
+    assert b"metadata" not in svg
+    assert b">adam (n=1)</text>" in svg  # text
 
 
 def test_the_digest_is_of_the_data_and_the_same_in_every_process(
@@ -77,7 +78,7 @@ def test_without_data_there_is_no_file_but_the_command(
         path.write_text("an older picture")
     write_run("adam")
     drawn = draw(SENSITIVE, load_results(runs_dir), tmp_path)
-    assert (drawn.png, drawn.problem) == (b"", None)
+    assert (drawn.svg, drawn.problem) == ("", None)
     assert drawn.command.startswith("make sweep ")
     assert [path.name for path in tmp_path.iterdir() if path in stale] == []
 
@@ -96,7 +97,7 @@ def test_a_picture_comes_with_its_data_and_goes_with_it(
     write_run: Any, runs_dir: Path, tmp_path: Path
 ) -> None:
     folders = [write_run("adam", 0, hyperparameters={"lr": lr}) for lr in (0.1, 0.01)]
-    assert draw(SENSITIVE, load_results(runs_dir), tmp_path).png.startswith(b"\x89PNG")
+    assert draw(SENSITIVE, load_results(runs_dir), tmp_path).svg.startswith("<svg")
     shutil.rmtree(folders[1])
     assert draw(SENSITIVE, load_results(runs_dir), tmp_path).command
     assert not list(tmp_path.glob("[!.]*.???"))
@@ -105,7 +106,55 @@ def test_a_picture_comes_with_its_data_and_goes_with_it(
     status |= {"run_id": folders[1].name}
     status["identity"] |= {"hyperparameters": {"lr": 0.01}, "group_id": "other"}
     folders[1].joinpath("status.json").write_text(json.dumps(status))
-    assert draw(SENSITIVE, load_results(runs_dir), tmp_path).png.startswith(b"\x89PNG")
+    assert draw(SENSITIVE, load_results(runs_dir), tmp_path).svg.startswith("<svg")
+
+
+def test_formats_that_are_not_asked_for_are_not_drawn_and_old_ones_go(
+    write_run: Any, runs_dir: Path, tmp_path: Path
+) -> None:
+    def there() -> set[str]:
+        return {path.suffix[1:] for path in tmp_path.glob("[!.]*.*")}
+
+    write_run("adam", 0)
+    first = load_results(runs_dir)
+    drawn = draw(NAME, first, tmp_path, formats=ON_PAGE)
+    assert there() == {*ON_PAGE, DATA}
+    assert drawn.note.startswith("Line: mean over seeds.")
+    page = (tmp_path / f"{NAME}.svg").stat().st_mtime_ns
+    assert draw(NAME, first, tmp_path, formats=ON_PAGE) == drawn
+    assert (tmp_path / f"{NAME}.svg").stat().st_mtime_ns == page
+    draw(NAME, first, tmp_path)  # all, as the others are not there
+    assert there() == {*FORMATS, DATA}
+    pdf = (tmp_path / f"{NAME}.pdf").stat().st_mtime_ns
+    draw(NAME, first, tmp_path, formats=ON_PAGE)
+    assert (tmp_path / f"{NAME}.pdf").stat().st_mtime_ns == pdf  # of the same data
+    write_run("adam", 1)
+    draw(NAME, load_results(runs_dir), tmp_path, formats=ON_PAGE)
+    assert there() == {*ON_PAGE, DATA}  # a PDF of other data would be taken for one of these
+
+
+def test_a_stamp_that_is_not_ours_counts_as_none(
+    write_run: Any, runs_dir: Path, tmp_path: Path
+) -> None:
+    write_run("adam", 0)
+    results = load_results(runs_dir)
+    first = draw(NAME, results, tmp_path)
+    for content in ("", "[]", '{"digest": 1}', "deadbeef"):
+        (tmp_path / f".{NAME}.sha256").write_text(content)
+        assert draw(NAME, results, tmp_path) == first
+
+
+def test_with_serifs_every_letter_is_of_another_font(
+    write_run: Any, runs_dir: Path, tmp_path: Path
+) -> None:
+    write_run("adam", 0)
+    results = load_results(runs_dir)
+    for serif, font in ((False, b"DejaVuSans"), (True, b"STIXGeneral"), (False, b"DejaVuSans")):
+        drawn = draw(NAME, results, tmp_path, serif=serif)
+        pdf = (tmp_path / f"{NAME}.pdf").read_bytes()
+        fonts = set(re.findall(rb"/FontName /(?:[A-Z]{6}\+)?([A-Za-z]+)", pdf))
+        assert fonts == {font}
+        assert ("STIXGeneral" in drawn.svg) == serif
 
 
 def test_a_failure_is_shown_whole() -> None:

@@ -74,7 +74,7 @@ def test_the_line_is_the_expectation_of_the_best(write_trial: Any, runs_dir: Pat
     low = 87.5 - np.sqrt(0.25 * 7.5**2 + 0.75 * 2.5**2)
     assert sorted(set(corners[corners[:, 0] == 2, 1])) == pytest.approx([low, 90])
     assert sgd.get_ydata().tolist() == [70, 70]  # a trial that diverged is as bad as the worst
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+    assert [text.get_text() for text in ax.get_figure(root=True).legends[0].get_texts()] == [
         "adam (n=2)",
         "sgd (n=1/2)",
     ]
@@ -91,7 +91,7 @@ def test_what_blew_up_presses_nothing_together(write_trial: Any, runs_dir: Path)
         (path / "metrics.jsonl").write_text(row)
     (ax,) = expected_best.build(load_results(runs_dir)).axes
     assert ax.lines[0].get_ydata()[0] == pytest.approx((10 + 20 + 30 + 30) / 4)
-    assert ax.get_legend().get_texts()[0].get_text() == "adam (n=3/4)"
+    assert ax.get_figure(root=True).legends[0].get_texts()[0].get_text() == "adam (n=3/4)"
 
 
 def test_trials_of_other_budgets_are_other_panels(write_trial: Any, runs_dir: Path) -> None:
@@ -267,7 +267,7 @@ def test_new_trials_draw_the_figure_anew(
     assert trials_digest(None) == trials_digest(tmp_path)
     drawn = []
     write_trial(0.1, 90.0)
-    monkeypatch.setattr(drawing, "_render", lambda figure: drawn.append(figure) or FILES)
+    monkeypatch.setattr(drawing, "_render", lambda figure, *_, **__: drawn.append(figure) or FILES)
     for lr in (None, 0.2, None):
         if lr:
             write_trial(lr, 95.0)

@@ -106,3 +106,13 @@ def test_a_mirror_that_fails_is_one_line(out, tmp_path, monkeypatch, capsys):
 def test_an_empty_report_is_refused(tmp_path):
     with pytest.raises(UserError, match="Nothing to publish in"):
         publish.publish(tmp_path, config(tmp_path, "none"))
+
+
+def test_without_pictures_it_says_what_draws_them(out, tmp_path, monkeypatch, no_login):
+    """A report has SVGs, which no mirror takes."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    figures = out / "figures"
+    (figures / "curves.png").rename(figures / "curves.svg")
+    said = publish.publish(out, config(tmp_path, "wandb"))
+    assert said.startswith(f"logged 1 table and 0 figures of {out}")
+    assert said.endswith("; `make figures` draws figures that can be mirrored")

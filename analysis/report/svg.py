@@ -1,0 +1,183 @@
+"""A figure as an SVG that a page can hold: small, its text as text, its colours those of the page.
+
+matplotlib writes a file for a viewer of its own: every coordinate with six digits, the names of its
+fonts at every word, a rule of style that would hold for the whole page, and ids of every group.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.style import FIXED, STACKS, on_dark
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 90  # of what is pixels inside
+COLOURS = 256  # of a picture with a palette
+LARGER = 1.3  # than in print a figure may be on a page
+NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
+
+_HEAD = re.compile(r'.*?<svg[^>]*viewBox="0 0 (\S+) (\S+)"[^>]*>', re.DOTALL)
+_LEFT_OUT = re.compile(
+    r"<defs>\s*<style.*?</style>\s*</defs>"  # a rule for all elements, which the root has here
+    r"|<!--.*?-->"  # each formula
+    r"|<metadata>.*?</metadata>",
+    re.DOTALL,
+)
+_TAG = re.compile(r"<[^>]*>")
+_NUMBER = re.compile(r"-?\d+\.\d+")
+_IN_TAG: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+    (re.compile(r'(?<=<g) id="[^"]*"|(?<=<image) id="[^"]*"'), ""),  # nothing refers to these
+    (re.compile(r' transform="rotate\(-0 [^"]*\)"'), ""),
+    (re.compile(r"font-family: [^;\"]*;? ?"), ""),
+    (re.compile(r' style=" *"'), ""),
+    (re.compile(r"xlink:href"), "href"),
+    (re.compile(r"(?<=[:;]) "), ""),
+    (re.compile(r"\s*\b([MLCQz])\s*|\s+(?=\")"), r"\1"),
+    (re.compile(r' (?:d|x|y)="[^"]*"'), lambda found: _NUMBER.sub(_tenths, found[0])),
+    (re.compile(r"#[0-9a-f]{6}\b"), lambda found: _variable(found[0])),
+)
+_TITLE = re.compile(r'<g id="title(\d+)">')
+_MARKERS = re.compile(
+    r'<g( clip-path="[^"]*")?>(<use href="[^"]*" x="[^"]*" y="[^"]*"( style="[^"]*")/>'
+    r'(?:<use href="[^"]*" x="[^"]*" y="[^"]*"\3/>)*)</g>'
+)
+_GROUP = re.compile(r"(<g(?: [^>]*)?>|</g>)")
+_AGAIN = re.compile(r"(<use [^>]*/>)\1+")
+_IMAGE = re.compile(r"(?<=data:image/png;base64,)\s*([^\"]*)")
+_NOTHING = re.compile(r'<path d="[^"]*" style="fill:none"/>|<g(?: [^>]*)?></g>')
+
+
+def svg_of(figure: Figure, *, name: str, label: str, serif: bool = False) -> str:
+    """Write a figure as one ``<svg>`` element, without what stands before it in a file.
+
+    Colours are variables that fall back to themselves, as ``var(--ink-d55e00,#d55e00)``; lines and
+    bars that have a name say it, with their last value, where a pointer rests.
+
+    Args:
+        figure: With its layout done.
+        name: Of the figure; ids inside differ from those of figures of other names.
+        label: What a screen reader says.
+        serif: Whether text without a page around it has serifs.
+    """
+    import matplotlib as mpl
+
+    file = io.StringIO()
+    titles = list(_titles(figure))
+    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        figure.savefig(file, format="svg", metadata=NO_METADATA, facecolor="none", dpi=DPI)
+    text = file.getvalue()
+    head = _HEAD.match(text)
+    assert head is not None
+    width, height = (float(side) for side in head.groups())
+    body = _compact(text[head.end() :], titles)
+    return (
+        f'<svg{NAMESPACE} width="{width:g}pt" height="{height:g}pt" '
+        f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}" '
+        f'font-family="{STACKS[serif]}" fill="{_variable("#000000")}" stroke-linejoin="round" '
+        f'style="width:100%;height:auto;max-width:{LARGER * width / 72:.2f}in">{body}'
+    )
+
+
+def for_page(svg: str) -> str:
+    """Write the element for a page of HTML, with the colours that it has in the dark."""
+    known = sorted(set(re.findall(r"var\(--ink-([0-9a-f]{6}),", svg)))
+    dark = "".join(f"--ink-{color}:{on_dark(f'#{color}')};" for color in known)
+    style = f"<style>@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}</style>"
+    opening, rest = svg.replace(NAMESPACE, "", 1).split(">", 1)
+    return f"{opening}>{style}{rest}"
+
+
+def _titles(figure: Figure) -> Iterator[str]:
+    """Mark the lines and bars that have a name, and say what each shows."""
+    from analysis.plots.figure_data import name_of
+
+    count = 0
+    for axes in figure.axes:
+        for artist in (*axes.lines, *(bar for part in axes.containers for bar in part)):
+            if name := name_of(artist.get_label()):
+                artist.set_gid(f"title{count}")
+                count += 1
+                yield f"{name}: {_last(artist):.4g}"
+
+
+def _last(artist: Any) -> float:
+    """Find the last value of a line, or the length of a bar."""
+    if not hasattr(artist, "get_ydata"):
+        return float(artist.get_width())
+    values = np.asarray(artist.get_ydata(), dtype=np.float64)
+    finite = values[np.isfinite(values)]
+    return float(finite[-1]) if finite.size else float("nan")
+
+
+def _compact(body: str, titles: Sequence[str]) -> str:
+    body = re.sub(r">\s+<", "><", _LEFT_OUT.sub("", body))
+    body = _TAG.sub(_tag, body)
+    body = _MARKERS.sub(_shared, body)
+    body = _AGAIN.sub(r"\1", body)
+    body = _IMAGE.sub(_palette, body)
+    body = _TITLE.sub(lambda found: f"<g><title>{escape(titles[int(found[1])])}</title>", body)
+    while (shorter := _NOTHING.sub("", body)) != body:
+        body = shorter
+    return _without_groups(body)
+
+
+def _without_groups(body: str) -> str:
+    """Take out the groups that say nothing: matplotlib has one around each artist."""
+    parts = _GROUP.split(body)
+    nothing: list[bool] = []
+    for index in range(1, len(parts), 2):
+        if parts[index] == "</g>":
+            silent = bool(nothing) and nothing.pop()
+        else:
+            silent = parts[index] == "<g>" and not parts[index + 1].startswith("<title>")
+            nothing.append(silent)
+        if silent:
+            parts[index] = ""
+    return "".join(parts)
+
+
+def _tag(found: re.Match[str]) -> str:
+    tag = found[0]
+    if tag.startswith('<g id="title'):
+        return tag
+    for pattern, instead in _IN_TAG:
+        tag = pattern.sub(instead, tag)
+    return tag
+
+
+def _shared(found: re.Match[str]) -> str:
+    """Write the look of several markers once."""
+    return f"<g{found[1] or ''}{found[3]}>{found[2].replace(found[3], '')}</g>"
+
+
+def _palette(found: re.Match[str]) -> str:
+    """Write a picture by the colours that it has, where these are few, as those of a map are."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(base64.b64decode(found[1]))) as image:
+        least, _ = image.convert("RGBA").getchannel("A").getextrema()
+        if least != 255 or image.getcolors(COLOURS) is None:
+            return found[1]
+        file = io.BytesIO()
+        few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        few.save(file, format="png", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _tenths(found: re.Match[str]) -> str:
+    """Round a coordinate to tenths of a point: a 700th of an inch."""
+    return f"{round(float(found[0]), 1) + 0.0:g}"
+
+
+def _variable(color: str) -> str:
+    return color if color in FIXED else f"var(--ink-{color[1:]},{color})"
