@@ -101,6 +101,7 @@ def _numbers(cell: object) -> dict[str, object]:
         "failed": cell.failed,
         "out_of_memory": cell.out_of_memory,
         "incomplete": cell.incomplete,
+        **({"collapsed": cell.collapsed} if cell.collapsed else {}),
         "note": cell.note,
         **cell.source,
     }

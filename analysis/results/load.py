@@ -15,6 +15,7 @@ import pandas as pd
 from analysis.results.cache import CachedRecord, Floats, read_records
 from analysis.results.groups import group_runs
 from analysis.results.settings import setting_key
+from experiments.records.collapse import is_collapsed
 from experiments.system.output import plain_values
 
 IDENTITY = (
@@ -54,6 +55,7 @@ COSTS = {  # column: where the record has it
     "peak_memory_bytes": ("summary", "peak_memory_bytes"),
     "left_alone_percent": ("summary", "left_alone_percent"),
     "form": ("summary", "form"),
+    "constant_prediction": ("summary", "constant_prediction"),  # its metric on test
 }
 RESULTS = ("final", "best_test")
 RUN_COLUMNS = (
@@ -66,6 +68,7 @@ RUN_COLUMNS = (
     "hyperparameters",
     *RESULTS,
     "final_epoch",
+    "collapsed",
     *COSTS,
 )
 MEASUREMENT_COLUMNS = ("run_id", "step", "epoch", "train_seconds", "metric", "value")
@@ -81,7 +84,8 @@ class Results:
         runs: One row a run (``RUN_COLUMNS``), in order of task, model, optimizer and seed.
             ``tuning`` is the effort behind the hyperparameters, or None. A run with a loss or a
             value of its metric that is not finite has ``diverged``, also where its record says
-            that it is done.
+            that it is done. ``collapsed`` is one that is done and no better than a constant
+            prediction (``experiments.records.collapse``); it counts in every mean.
         curves: For each run id its measurements, a column ``[rows]`` each; NaN where there is none,
             infinite where it is not finite.
         broken: One line for each record that could not be read in full, and one for all that are
@@ -247,6 +251,12 @@ def _run_row(head: Mapping[str, Any]) -> dict[str, object]:
     row["units"] = identity.get("units") or {}
     row["block"] = setting_key(row)
     row |= {column: head[part].get(key) for column, (part, key) in COSTS.items()}
+    row["collapsed"] = head["status"] == "done" and is_collapsed(
+        row["final"],  # type: ignore[arg-type]
+        row["constant_prediction"],  # type: ignore[arg-type]
+        higher_is_better=identity["higher_is_better"],
+        unit=row["units"].get(identity["metric"], ""),  # type: ignore[attr-defined]
+    )
     row["family"] = identity.get("family") or identity["optimizer"]
     row["hyperparameters"] = identity.get("hyperparameters") or {}
     return row

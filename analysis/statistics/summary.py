@@ -35,6 +35,7 @@ class Summary:
         low: Lower end of the two-sided Student-t interval of the mean; ``None`` for n < 2.
         high: Its upper end.
         not_finite: Runs that ended ``done`` without a finite value.
+        collapsed: Runs in the mean that are no better than a constant prediction.
         expected: Seeds that any method of the same block has.
         level: Confidence level of the interval.
         strong: Whether it is the best of its column and the others are significantly worse.
@@ -52,6 +53,7 @@ class Summary:
     out_of_memory: int = 0
     incomplete: int = 0
     not_finite: int = 0
+    collapsed: int = 0
     level: float = LEVEL
     strong: bool = False
     source: Mapping[str, Any] = field(default_factory=dict)
@@ -68,6 +70,8 @@ class Summary:
         }
         total = max(self.expected, self.n + sum(counts.values()))
         ended = [f"{name} {count}/{total}" for name, count in counts.items() if count]
+        if self.collapsed:
+            ended.append(f"collapsed {self.collapsed}/{total}")
         if self.n == 0 and ended:
             return ", ".join(ended)
         return ", ".join([f"n={self.n}" if self.n == total else f"n={self.n}/{total}", *ended])
@@ -141,6 +145,7 @@ def summarize(
         out_of_memory=int((status == "out_of_memory").sum()),
         incomplete=int(status.isin(["interrupted", "running"]).sum()),
         not_finite=done.size - values.size,
+        collapsed=int(runs["collapsed"].sum()) if result == "final" and "collapsed" in runs else 0,
         level=level,
         source=source or {},
     )

@@ -142,6 +142,7 @@ SUMMARY = mapping(
             for key in ("left_alone_percent", *(f"{unit}_per_second" for unit in UNITS))
         },
         **{key: NUMBER_OR_NULL for key in ("final", "final_epoch", "best_test")},
+        "constant_prediction": NUMBER_OR_NULL,
         "form": TEXT.or_null,
         "budget_train_seconds": POSITIVE,
         "calibration": mapping(MATCHED),

@@ -34,6 +34,7 @@ from experiments.run.display import Display
 from experiments.run.run_record import RunRecord
 from experiments.system import signals
 from experiments.system.memory import Peak
+from experiments.tasks.constant import constant_prediction
 from experiments.tasks.task import Task
 from experiments.tracking.mirror import Mirror, open_mirror, subject_of_run
 
@@ -156,6 +157,8 @@ class _Training:
         self.folder, self.leads, self.matched = record.folder, built.world.leads, matched
         self.stop = signals.StopRequest()
         self.rows: list[dict[str, Any]] = []
+        constant = constant_prediction(built.task, built.task.test) if self.leads else None
+        self.constant = None if constant is None else constant[built.task.metric]
         self.trainer = Trainer(
             built,
             seed=config.seed,
@@ -310,5 +313,10 @@ class _Training:
 
     def _summary(self) -> dict[str, Any]:
         return run_summary.summary(
-            self.built, self.trainer.counters, self.rows, self.matched, self.peak
+            self.built,
+            self.trainer.counters,
+            self.rows,
+            self.matched,
+            self.peak,
+            constant=self.constant,
         )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from experiments.records.collapse import is_collapsed
 from experiments.records.outcome import Outcome
 from experiments.system import log
 from experiments.system.output import plain, plain_line
@@ -165,13 +166,25 @@ class Display:
         """
         final, result = summary.get("final"), ""
         if outcome.status == "done" and final is not None:
-            result = f"final test {result_of(metric, final, self._unit(metric))}"
+            unit = self._unit(metric)
+            result = f"final test {result_of(metric, final, unit)}"
+            if self._has_collapsed(summary, unit):
+                constant = result_of(metric, summary["constant_prediction"], unit)
+                result += f" (collapsed: a constant prediction has {constant})"
         elif outcome.status == "done":  # the test set was not looked at
             result = f"last {self._metric.strip()}" if self._metric else ""
         took = "" if seconds is None else f"{seconds:.1f} s of training"
         outcome = replace(outcome, result=", ".join(filter(None, (result, took))))
         self.line(outcome.told())
         return outcome
+
+    def _has_collapsed(self, summary: Mapping[str, Any], unit: str) -> bool:
+        return self._built is not None and is_collapsed(
+            summary["final"],
+            summary.get("constant_prediction"),
+            higher_is_better=self._built.task.higher_is_better,
+            unit=unit,
+        )
 
     def _unit(self, metric: str) -> str:
         return "" if self._built is None else self._built.task.units.get(metric, "")

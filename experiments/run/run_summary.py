@@ -41,6 +41,8 @@ def summary(
     rows: Sequence[Row],
     matched: Calibration | None,
     peak: Peak,
+    *,
+    constant: float | None,
 ) -> dict[str, Any]:
     """Costs, what the budget gave, and the result columns.
 
@@ -50,6 +52,7 @@ def summary(
         rows: Its evaluations.
         matched: What a step costs, where the budget matches a training time.
         peak: What the process has added since the attempt began.
+        constant: What the best constant prediction has on test; None: it is not known.
     """
     task = built.task
     left_alone = left_alone_percent(built.optimizer, built.model)
@@ -61,6 +64,7 @@ def summary(
         **({} if left_alone is None else {"left_alone_percent": left_alone}),
         f"{task.unit}_per_second": counters.total_count / max(counters.train_seconds, 1e-9),
         **_budget(built, counters, matched),
+        "constant_prediction": constant,
         **final_and_best(rows, task.metric, task.higher_is_better),
         **({"best_test": None} if built.tests_at_best else {}),
     }

@@ -82,6 +82,11 @@ class ImageSplit(Split):
         """Return the number of images."""
         return len(self.labels)
 
+    @property
+    def known_targets(self) -> Tensor:
+        """The labels, ``[N]``."""
+        return self.labels
+
     def to(self, device: torch.device) -> None:
         """Keep the stored images on ``device`` if they take little of its free memory."""
         size = sum(t.numel() * t.element_size() for t in (self.images, self.labels))

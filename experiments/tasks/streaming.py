@@ -145,6 +145,11 @@ class StreamedSplit(Split):
         """Return the number of images."""
         return len(self.labels)
 
+    @property
+    def known_targets(self) -> Tensor:
+        """The labels, ``[N]``."""
+        return self.labels
+
     def to(self, device: torch.device) -> None:
         """Move each batch to ``device`` as bytes, a quarter of what its numbers take."""
         self._device = device

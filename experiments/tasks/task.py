@@ -55,6 +55,11 @@ class Split(ABC):
         """What a metric has to know of the split besides sums, as how many words it spells."""
         return {}
 
+    @property
+    def known_targets(self) -> Tensor | None:
+        """All targets, ``[N, ...]``, where they are one tensor in memory; else None."""
+        return None
+
     def part(self, index: Tensor) -> "Split":
         """Return some of the samples as a split.
 

@@ -37,6 +37,11 @@ class TensorSplit(Split):
         """Return the number of samples."""
         return rows(self.inputs) or rows(self.targets)
 
+    @property
+    def known_targets(self) -> Tensor | None:
+        """The targets, where they are one tensor."""
+        return self.targets if isinstance(self.targets, Tensor) else None
+
     def to(self, device: torch.device) -> None:
         """Keep the samples on the device: they are few enough for memory."""
         self.inputs, self.targets = mapped(

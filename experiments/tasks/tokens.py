@@ -55,6 +55,11 @@ class TokenSplit(Split):
         """Return the number of windows."""
         return len(self.inputs)
 
+    @property
+    def known_targets(self) -> Tensor:
+        """The tokens to predict, ``[windows, context]``."""
+        return self.targets
+
     def part(self, index: Tensor) -> "TokenSplit":
         """Return some of the windows; words and characters are counted as if all were alike."""
         made = copy.copy(self)

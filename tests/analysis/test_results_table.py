@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from analysis.render import cell_text
+from analysis.render.text import to_csv
 from analysis.results.load import load_results
 from analysis.statistics.summary import Summary
 from analysis.tables import variants
@@ -57,6 +58,24 @@ def test_the_best_on_test_is_left_out_where_nobody_looked_for_it(
     mean = "95.00 ± 0.00 (n=2)"
     assert texts.iloc[:, 2].tolist() == [mean, "n=0/2"]
     assert texts.iloc[:, 1].tolist() == [mean, mean]
+
+
+def test_a_run_that_collapsed_is_counted_and_stays_in_the_mean(
+    write_run: Any, runs_dir: Path
+) -> None:
+    for seed, final in enumerate((10.2, 80.0, 90.0)):
+        known = {"summary": {"constant_prediction": 10.0}, "units": {"accuracy_percent": "%"}}
+        write_run("adam", seed, (final,), **known)
+    write_run("adam", 3, (10.1,))  # a record from before: nothing is known
+
+    results = load_results(runs_dir)
+
+    assert results.runs["collapsed"].tolist() == [True, False, False, False]
+    cell = build(results).iloc[0, 0]
+    assert (cell.n, cell.collapsed) == (4, 1)
+    assert cell.mean == pytest.approx((10.2 + 80.0 + 90.0 + 10.1) / 4)
+    assert cell_text(cell).endswith("(n=4, collapsed 1/4)")
+    assert to_csv(build(results)).count("collapsed") > 0
 
 
 def test_what_did_not_finish_is_in_the_table(write_run: Any, runs_dir: Path) -> None:

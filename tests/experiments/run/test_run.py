@@ -188,6 +188,17 @@ def test_without_validation_test_is_looked_at_each_time(make_config):
     assert all(KEY in row for row in measurements(config))
 
 
+def test_a_run_that_learned_nothing_is_done_and_says_so(make_config, capsys):
+    """At a rate of nothing; the mean image of train is better."""
+    few = ("task=digits_autoencoder", "optimizer=sgd", "budget=steps", "budget.steps=3")
+    config = make_config(*few, "optimizer.lr=1e-9")
+    assert run.execute(config).status == "done"
+    told = capsys.readouterr().err
+    summary = load_run(folder_of(config).path).summary
+    assert summary["final"] > summary["constant_prediction"] > 4
+    assert "(collapsed: a constant prediction has squared_error 4.66)" in told
+
+
 def test_something_must_be_evaluated(make_config):
     config = make_config("evaluate_test=false", "task.validation_fraction=0")
     with pytest.raises(UserError) as refused:

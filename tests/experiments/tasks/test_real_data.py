@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from experiments.tasks import cifar10_jpeg, mnist, ptb, tiny_imagenet_val, wikitext2
+from experiments.tasks.constant import constant_prediction
 from experiments.tokenizations import bpe, word
 
 DEFAULT = Path(__file__).parents[4] / "shared" / "data"
@@ -69,6 +70,8 @@ def test_mnist_is_complete(tmp_path):
     images = next(task.train.batches(54_000))[0]
     assert images.mean().abs() < 2e-3
     assert (images.std() - 1).abs() < 2e-3
+    # 1,135 of the test images show a one, the digit that most training images show.
+    assert constant_prediction(task, task.test)["accuracy_percent"] == pytest.approx(11.35)
 
 
 @pytest.mark.slow
