@@ -8,6 +8,9 @@ OPT := adafisher,adam,kfac,shampoo
 VS := adamw
 ## tasks, by the names in conf/task/, a file as ./mine.py, all, or here: all whose data are there
 TASK := digits,tinyshakespeare
+## an experiment, by the names in conf/experiment/: it says what is tuned and run; OPT, TASK, SEEDS and TRIALS then
+## count where they are typed
+EXPERIMENT :=
 ## seeds; each is a run of its own
 SEEDS := 0,1,2
 ## epochs of each run; empty: the task's own number
@@ -46,7 +49,7 @@ define line_break
 endef
 $(foreach name,OPT VS TASK SEEDS DATA RUNS OUT TRIALS,$(if $(strip $($(name))),,\
   $(error error: $(name) is empty: give it a value, or leave it out)))
-$(foreach name,OPT VS TASK SEEDS EPOCHS JOBS LAUNCHER DATA RUNS OUT ARGS TRIALS RUN FIG RUN_MISSING SERIF PYTHON,\
+$(foreach name,OPT VS TASK EXPERIMENT SEEDS EPOCHS JOBS LAUNCHER DATA RUNS OUT ARGS TRIALS RUN FIG RUN_MISSING SERIF PYTHON,\
   $(if $(findstring $(line_break),$($(name))),$(error error: $(name) has a line break: it must be one line)))
 
 python := .venv/bin/python
@@ -57,14 +60,21 @@ quote = '$(subst ','\'',$(1))'
 # $(call override,key,text): the same for Hydra, in which commas, spaces and brackets have a meaning.
 override = $(call quote,$(1)="$(subst ",\",$(2))")
 
-grid = ruleset=tuned untuned=default $(call quote,optimizer=$(OPT)) $(call quote,task=$(TASK)) $(call quote,seed=$(SEEDS)) \
-  $(folders) $(epochs) $(parallel) $(ARGS)
+grid = $(if $(experiment),$(experiment) $(call typed,seed,SEEDS),ruleset=tuned untuned=default $(methods) \
+  $(call quote,seed=$(SEEDS))) $(folders) $(epochs) $(parallel) $(ARGS)
+methods = $(call quote,optimizer=$(OPT)) $(call quote,task=$(TASK))
+# $(call typed,key,NAME): a variable that was typed, so that it stands in place of what an experiment says.
+typed = $(if $(findstring command,$(origin $(2))),$(call quote,$(1)=$($(2))))
+experiment = $(if $(strip $(EXPERIMENT)),$(call quote,experiment=$(strip $(EXPERIMENT))) \
+  $(call typed,optimizer,OPT) $(call typed,task,TASK))
 folders = $(call override,data_dir,$(DATA)) $(call override,runs_dir,$(RUNS))
 report = $(python) -m analysis.report --runs $(call quote,$(RUNS)) --out $(call quote,$(OUT))
 launcher = $(or $(strip $(LAUNCHER)),$(if $(filter-out 1,$(JOBS)),joblib))
 parallel = $(if $(launcher),$(call quote,launcher=$(launcher)) $(call quote,jobs=$(JOBS)))
 epochs = $(if $(strip $(EPOCHS)),$(call quote,budget.epochs=$(EPOCHS)))
 
+tune = $(python) -m experiments tune $(if $(experiment),$(experiment) $(call typed,trials,TRIALS),$(methods) \
+  $(call quote,trials=$(TRIALS))) $(folders) $(if $(experiment),$(epochs)) $(parallel) $(ARGS)
 candidates = $(if $(PYTHON),$(call quote,$(PYTHON)),python3.11 python3.12 python3.13 python3 python)
 is_supported := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 can_make_venv := import ensurepip, venv; $(is_supported)
@@ -85,11 +95,14 @@ help:
 
 ## Run each optimizer on each task with each seed, then write tables, figures and the report.
 ## Runs that are done are skipped, those that were cut off go on where they were.
-## Variables: OPT TASK SEEDS EPOCHS JOBS LAUNCHER DATA RUNS OUT ARGS
+## Of an EXPERIMENT what it says is to be tuned is tuned first.
+## Variables: OPT TASK EXPERIMENT SEEDS EPOCHS JOBS LAUNCHER DATA RUNS OUT ARGS
 ## Example:   make sweep OPT=adafisher,adam TASK=digits SEEDS=0 EPOCHS=5 JOBS=2
+## Example:   make sweep EXPERIMENT=study_mnist RUNS=runs/study DATA=/path/to/data
 ## Example:   make sweep TASK=cifar10 DATA=/path/to/data ARGS='budget=steps budget.steps=30'
 sweep: .jobs setup
-	@printf 'Sweep: %s on %s, seeds %s.\n' $(call quote,$(OPT)) $(call quote,$(TASK)) $(call quote,$(SEEDS))
+	@$(if $(experiment),printf 'Sweep: %s.\n' $(experiment); $(tune),\
+	  printf 'Sweep: %s on %s, seeds %s.\n' $(call quote,$(OPT)) $(call quote,$(TASK)) $(call quote,$(SEEDS)))
 	@$(python) -m experiments.train --multirun $(grid); \
 	status=$$?; \
 	if [ $$status -eq 2 ]; then exit 2; fi; \
@@ -98,10 +111,10 @@ sweep: .jobs setup
 
 ## Tell what `make sweep` with the same variables would run: how many are done, hours and disk, by method and task.
 ## `ARGS=each=true` lists every run.
-## Variables: OPT TASK SEEDS EPOCHS JOBS LAUNCHER DATA RUNS ARGS
+## Variables: OPT TASK EXPERIMENT SEEDS EPOCHS JOBS LAUNCHER DATA RUNS ARGS
 ## Example:   make plan OPT=all TASK=digits
 plan: .jobs setup
-	@$(python) -m experiments plan $(grid)
+	@$(python) -m experiments plan $(grid) $(if $(experiment),untuned=default)
 
 ## Tell how the recorded runs stand: done, running, failed with the reason, stale.
 ## Variables: RUNS
@@ -160,13 +173,13 @@ study: setup
 
 ## Choose hyperparameters on the validation split, by as many trials for every optimizer; each
 ## trial is the worst of three seeds that no result is reported for.
-## Variables: OPT TASK TRIALS JOBS LAUNCHER DATA RUNS ARGS
+## Variables: OPT TASK EXPERIMENT TRIALS JOBS LAUNCHER DATA RUNS ARGS
 ## Example:   make tune OPT=adafisher TASK=digits
 ## Example:   make tune OPT=adam TASK=digits TRIALS=24 ARGS='seeds=2000,2001 sampler=tpe startup=8'
 tune: .jobs setup
-	@printf 'Tune: %s on %s, %s trials each.\n' $(call quote,$(OPT)) $(call quote,$(TASK)) $(call quote,$(TRIALS))
-	@$(python) -m experiments tune $(call quote,optimizer=$(OPT)) $(call quote,task=$(TASK)) \
-	  $(call quote,trials=$(TRIALS)) $(folders) $(parallel) $(ARGS)
+	@$(if $(experiment),printf 'Tune: %s.\n' $(experiment),\
+	  printf 'Tune: %s on %s, %s trials each.\n' $(call quote,$(OPT)) $(call quote,$(TASK)) $(call quote,$(TRIALS)))
+	@$(tune)
 
 ## Tell in one sentence whether OPT is better than VS on TASK: both are tuned alike, then compared in the same training
 ## time (that of EPOCHS of VS) at 3, 5, 7 and 10 seeds. Fails where it is not better, or undecided: for exit codes that

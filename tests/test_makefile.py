@@ -62,6 +62,32 @@ def test_sweep_hands_every_variable_on(ready: Checkout) -> None:
     assert report[2:] == ["--runs", "my runs", "--out", "my out"]
 
 
+def test_an_experiment_is_tuned_then_run_and_only_what_was_typed_narrows_it(
+    ready: Checkout,
+) -> None:
+    assert ready.make("sweep", "EXPERIMENT=study_x", "RUNS=r").returncode == 0
+    folders = ['data_dir="./data"', 'runs_dir="r"']
+    tune, sweep, report = ready.programs()
+    assert tune == ["-m", "experiments", "tune", "experiment=study_x", *folders]
+    assert sweep == ["-m", "experiments.train", "--multirun", "experiment=study_x", *folders]
+    assert report[2:] == ["--runs", "r", "--out", "out"]
+    variables = ["OPT=adam", "SEEDS=0", "TRIALS=2", "JOBS=2", "ARGS=budget=steps"]
+    assert ready.make("sweep", "EXPERIMENT=study_x", *variables).returncode == 0
+    tune, sweep, _ = ready.programs()
+    parallel = ["launcher=joblib", "jobs=2", "budget=steps"]
+    assert tune[3:5] + tune[5:6] == ["experiment=study_x", "optimizer=adam", "trials=2"]
+    assert sweep[3:6] == ["experiment=study_x", "optimizer=adam", "seed=0"]
+    assert tune[-3:] == sweep[-3:] == parallel
+    assert ready.make("plan", "EXPERIMENT=study_x").returncode == 0
+    ((*_, last),) = ready.programs()
+    assert last == "untuned=default"
+
+
+def test_what_cannot_be_tuned_is_not_run(ready: Checkout) -> None:
+    assert ready.make("sweep", "EXPERIMENT=study_x", fail="experiments:1").returncode == 2
+    assert len(ready.programs()) == 1
+
+
 def test_plan_takes_what_a_sweep_takes(ready: Checkout) -> None:
     variables = ["OPT=adam", "TASK=ptb", "SEEDS=0,1", "JOBS=4", "LAUNCHER=ray", "ARGS=retry=true"]
     assert ready.make("plan", *variables).returncode == 0
@@ -130,6 +156,10 @@ def test_jobs_must_be_a_positive_whole_number(checkout: Checkout, jobs: str) -> 
             ["versus", "OPT=a", "VS=b", "TASK=t", "TRIALS=8", "EPOCHS=3", "ARGS=margin=0.5"],
             "experiments versus optimizer=a against=b task=t trials=8 epochs=3"
             ' data_dir="./data" runs_dir="runs" margin=0.5',
+        ),
+        (
+            ["tune", "EXPERIMENT=e", "OPT=adam", "ARGS=a=1"],
+            'experiments tune experiment=e optimizer=adam data_dir="./data" runs_dir="runs" a=1',
         ),
         (["status", "RUNS=r"], 'experiments status runs_dir="r"'),
         (["replay", "RUN=0a", "ARGS=x=1"], 'experiments replay run=0a runs_dir="runs" x=1'),

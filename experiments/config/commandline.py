@@ -36,8 +36,10 @@ GROUPS = (
     "experiment",
     "debug",
 )
-SET_BY_FILES = ("files", "grids", "tuning", "recipe", "origin")
+SET_BY_FILES = ("files", "grids", "tune", "tuning", "recipe", "origin")
 """Keys that say where a config comes from: typed, they would say what is not so."""
+NO_GRIDS = "grids=null"
+"""What may be typed of these, with an experiment: its setting alone, without its grids."""
 REMOVABLE = "optimizer.suite.search."
 """What a ``~`` may take out: a hyperparameter that is not to be searched."""
 TUNED, LEDGERS = "tuned", "ledgers"
@@ -85,7 +87,7 @@ def normalise(overrides: list[str]) -> list[str]:
             override = f"{key}={value}"
         if key in GROUPS and equals:
             _check_names(key, value, [] if beside or key == TUNED else choices(key))
-        if name.partition(".")[0] in SET_BY_FILES:
+        if name.partition(".")[0] in SET_BY_FILES and override != NO_GRIDS:
             raise UserError(f"Invalid argument: {override!r}. Only the files of conf/ set {name}.")
         if name.startswith(("hydra.sweeper", "hydra/sweeper")):
             raise UserError(

@@ -109,7 +109,7 @@ class Compositions:
 
     def of(self, job: Sequence[str]) -> Composition:
         """Compose a job, see the function of this name."""
-        parsed = commandline.single(job)
+        parsed = commandline.single([item for item in job if item != commandline.NO_GRIDS])
         lines = [override.input_line or "" for override in parsed]
         searches = any("hydra.searchpath" in line for line in lines)  # the groups may be others
         groups = tuple(line for line in lines if searches or _chooses(line))

@@ -24,6 +24,7 @@ NOT_HASHED = (
     "fresh",
     "files",
     "grids",
+    "tune",
     "recipe",
     "distributed",
     "tuning",

@@ -16,6 +16,7 @@ from experiments.config.compositions import compose_job
 from experiments.errors import UserError
 
 Grid = dict[str, str]
+NONE = commandline.NO_GRIDS
 
 
 def spelled_out(overrides: list[str]) -> list[list[str]]:
@@ -35,6 +36,9 @@ def spelled_out(overrides: list[str]) -> list[list[str]]:
     chosen = [item for item in overrides if item.startswith("experiment=")]
     if not chosen:
         return [_with_sources(overrides)]
+    if NONE in overrides:
+        own = [item for item in overrides if item != NONE]
+        return [[*_with_sources(own), "hydra.sweeper.params=null"]]
     config = compose_job(chosen)
     common = _texts(_params(chosen[0], config), config)
     grids = narrowed(_listed(chosen[0], config, common), overrides)
@@ -55,7 +59,7 @@ def check_single(overrides: list[str]) -> None:
         UserError: If the experiment is a sweep.
     """
     for item in overrides:
-        if _key(item) == "experiment":
+        if _key(item) == "experiment" and NONE not in overrides:
             config = compose_job([item])
             if config.grids is not None or _params(item, config):
                 raise UserError(
@@ -130,6 +134,24 @@ def _listed(name: str, config: DictConfig, common: Grid) -> list[Grid]:
     if not isinstance(plain, list) or not all(isinstance(grid, Mapping) for grid in plain):
         raise UserError(f"Invalid grids of {name}: {plain}. Must be a list of key: values.")
     return [_texts(grid, config) | common for grid in plain]
+
+
+def texts(grid: Mapping[str, Any]) -> Grid:
+    """Write values of a YAML as they are typed: a list as its items with commas between.
+
+    Example:
+        >>> texts({"optimizer": ["adam", "sgd"], "trials": 12, "grid": {"lr": 8, "damping": 3}})
+        {'optimizer': 'adam,sgd', 'trials': '12', 'grid': 'lr:8,damping:3'}
+    """
+    made = {}
+    for key, value in grid.items():
+        if isinstance(value, Mapping):
+            made[key] = ",".join(f"{name}:{commandline.quoted(one)}" for name, one in value.items())
+        elif isinstance(value, list):
+            made[key] = ",".join(map(commandline.quoted, value))
+        else:
+            made[key] = value if isinstance(value, str) else commandline.quoted(value)
+    return made
 
 
 def _texts(grid: Mapping[Any, Any], config: DictConfig) -> Grid:

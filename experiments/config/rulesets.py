@@ -79,7 +79,7 @@ def check_tuned(
     for job in jobs:
         chosen = dict(choices) | dict(item.partition("=")[::2] for item in job)
         task, optimizer = chosen["task"], chosen["optimizer"]
-        named_settings.add(chosen.get("tuned") or OWN)
+        named_settings |= {item.partition("=")[2] for item in job if item.startswith("tuned=")}
         rules.add(chosen["ruleset"])
         if any(chosen[group] not in known[group] for group in known):
             continue  # a name that does not exist is another mistake, with a line of its own

@@ -68,6 +68,7 @@ class RunConfig:
     tuning: dict[str, Any] | None = None
     recipe: str | None = None
     grids: list[Any] | None = None
+    tune: list[Any] | None = None
     origin: dict[str, Any] | None = None
     debug: dict[str, Any] | None = None
     files: dict[str, dict[str, str]] | None = None

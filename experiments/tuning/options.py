@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from experiments.config.rulesets import OWN
 from experiments.errors import UserError
 from experiments.tuning import full_grid
 from experiments.tuning.optuna_trials import SAMPLERS as OTHERS
@@ -94,6 +95,11 @@ class TuneOptions:
         default = {key: getattr(TuneOptions, key) for key in LATER}
         return {key: one for key, one in values.items() if key not in LATER or one != default[key]}
 
+    @property
+    def options(self) -> "TuneOptions":
+        """The options alone, of a request for several methods and tasks."""
+        return TuneOptions(**{one.name: getattr(self, one.name) for one in fields(TuneOptions)})
+
     def _check_grid(self) -> None:
         if self.sampler == full_grid.NAME and self.trials < 2:
             raise UserError(f"Invalid trials: {self.trials}. Must be >= 2 with sampler=full_grid.")
@@ -109,6 +115,23 @@ class TuneOptions:
             raise UserError(f"Invalid grid: {text}. Must be two values or more of each.")
         if (product := math.prod(self.grid.values())) != self.trials:
             raise UserError(f"Invalid grid: {text}. It is {product} trials, not {self.trials}.")
+
+
+@dataclass(frozen=True)
+class TuneRequest(TuneOptions):
+    """Which methods are tuned on which tasks, how, and which setting their files are for."""
+
+    optimizer: tuple[str, ...] = ()
+    task: tuple[str, ...] = ()
+    tuned: str = OWN
+
+    def __post_init__(self) -> None:
+        for key in ("optimizer", "task"):
+            if not any(getattr(self, key)):
+                raise UserError(f"Missing value: {key}. Give it as {key}=<names>.")
+        if "," in self.tuned:
+            raise UserError(f"Invalid tuned: {self.tuned!r}. Must be one name.")
+        super().__post_init__()
 
 
 def _check_least(key: str, value: int, least: int) -> None:

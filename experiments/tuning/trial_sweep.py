@@ -14,7 +14,8 @@ import yaml
 from experiments.config import compose, named
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
-from experiments.records.schema import BrokenRecordError, Run, load_run
+from experiments.records.schema import BrokenRecordError, Run, is_to_run
+from experiments.records.store import RunFolder
 from experiments.tuning.space import Point
 from experiments.tuning.trial_scores import Trial, of_runs
 
@@ -60,6 +61,15 @@ class TrialSweep:
             UserError: If the sweep refuses its input, or was killed.
             KeyboardInterrupt: If it was interrupted.
         """
+        config = self._config(rung)
+        if self._is_to_run(config, points):
+            self._train(points, rung)
+        return [
+            self.judge(point, [self._read(config, point, seed) for seed in self.seeds])
+            for point in points
+        ]
+
+    def _train(self, points: Sequence[Point], rung: str) -> None:
         names = [self._write(point) for point in points]
         # One choice of a config group a trial: a sweep over several keys would be their product.
         sweep = [
@@ -71,11 +81,11 @@ class TrialSweep:
             f'runs_dir="{self.config.runs_dir}"',
         ]
         train(sweep, f"The trials of {self.config.label.rpartition(' seed ')[0]}")
-        config = self._config(rung)
-        return [
-            self.judge(point, [self._read(config, point, seed) for seed in self.seeds])
-            for point in points
-        ]
+
+    def _is_to_run(self, config: RunConfig, points: Sequence[Point]) -> bool:
+        """Tell whether any run is not over: a sweep that has nothing to do takes seconds too."""
+        found = (self._read(config, point, seed) for point in points for seed in self.seeds)
+        return any(run is None or is_to_run(run.status, retry=config.retry) for run in found)
 
     def _write(self, point: Point) -> str:
         content = "# @package _global_\n" + yaml.safe_dump({"optimizer": dict(point)})
@@ -95,7 +105,7 @@ class TrialSweep:
     def _read(self, config: RunConfig, point: Point, seed: int) -> Run | None:
         trial = config.having(seed=seed, optimizer=config.optimizer.having(**point).values)
         try:
-            return load_run(config.runs_dir / trial.run_id)
+            return RunFolder(config.runs_dir, trial.run_id).read()
         except BrokenRecordError:
             return None
 

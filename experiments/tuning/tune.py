@@ -12,19 +12,20 @@ Further: `trials=`, `again=true` (as many trials again around the best), `seeds=
 `grid=lr:8,damping:3`; `startup=8` (quasi-random trials before tpe proposes any),
 `pruner=none|median|halving`, `passes=2` (then as many trials of weight decay, the rate held, and
 of one more that the YAML names for each further pass), `retry=true`, and any override of a run.
+`experiment=NAME` tunes what `tune:` of its file says, in its setting (`written.py`).
 Trials are runs of a sweep: they resume, they are isolated, and a diverged one is a result.
 """
 
 import json
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from experiments.config import arguments, commandline, compose, named, origin, rulesets
+from experiments.config import commandline, compose, named, origin, rulesets
 from experiments.config.commandline import quoted
 from experiments.config.essence import NOT_HASHED
 from experiments.config.run_config import RunConfig
@@ -40,13 +41,16 @@ from experiments.tuning import (
     space,
     tuned_file,
     two_stages,
+    written,
 )
-from experiments.tuning.options import TuneOptions, check_overrides
+from experiments.tuning.options import TuneOptions
 from experiments.tuning.space import Point
 from experiments.tuning.trial_scores import METRIC, SCORES, Trial, choose, of_runs
 from experiments.tuning.trial_sweep import TrialSweep
+from experiments.tuning.written import EXPERIMENT, OfMethods
 
 TRIALS_DIR = ".tuning"
+PLAIN = OfMethods()
 KEYS = tuple(field.name for field in fields(TuneOptions))
 
 
@@ -72,6 +76,7 @@ def tune(
     overrides: Sequence[str],
     *,
     tuned: str = rulesets.OWN,
+    own: OfMethods = PLAIN,
 ) -> Path:
     """Run the trials of one method on one task and write the best.
 
@@ -81,6 +86,7 @@ def tune(
         options: What is tried and how.
         overrides: Further overrides, the same for every trial.
         tuned: Name of the setting that its file is for.
+        own: What an experiment says of methods one by one.
 
     Returns:
         The file that was written.
@@ -89,8 +95,8 @@ def tune(
         UserError: As ``search``.
         KeyboardInterrupt: Likewise.
     """
-    made = search(optimizer, task, options, overrides)
-    command = _command(optimizer, task, options, overrides, tuned=tuned)
+    made = search(optimizer, task, options, overrides, own=own)
+    command = _command(optimizer, task, options, overrides, tuned=tuned, own=own)
     path, kept = tuned_file.write(
         task,
         optimizer,
@@ -105,7 +111,14 @@ def tune(
     return path
 
 
-def search(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[str]) -> Tuning:
+def search(
+    optimizer: str,
+    task: str,
+    options: TuneOptions,
+    overrides: Sequence[str],
+    *,
+    own: OfMethods = PLAIN,
+) -> Tuning:
     """Run the trials of one method on one task.
 
     Args:
@@ -113,6 +126,7 @@ def search(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[
         task: Name in conf/task.
         options: What is tried and how.
         overrides: Further overrides, the same for every trial.
+        own: What an experiment says of methods one by one.
 
     Raises:
         UserError: If the sweep of the trials refuses its input, a seed has results, or no trial has
@@ -136,8 +150,9 @@ def search(optimizer: str, task: str, options: TuneOptions, overrides: Sequence[
         )
     _check_unreported(options.seeds, task, config.runs_dir)
     config = config.having(runs_dir=str(config.runs_dir / TRIALS_DIR))
-    dimensions = searched(config.optimizer, options)
-    trials = _trials(optimizer, config, base, dimensions, options)
+    dimensions = searched(own.searched(config.optimizer), options)
+    fixed = own.fixed(config.optimizer)
+    trials = _trials(optimizer, config, base, dimensions, options, fixed)
     effort = ledger.effort(
         config,
         trials,
@@ -175,11 +190,12 @@ def _trials(
     base: Sequence[str],
     dimensions: space.Space,
     options: TuneOptions,
+    fixed: Point,
 ) -> list[Trial]:
     """Evaluate all trials, and show each as soon as it is known."""
     facts = [dimension.facts() | {"key": dimension.key} for dimension in dimensions]
     judged = SCORES[options.score] + ("" if options.choose == METRIC else f", {options.choose}")
-    about = (facts, options.proposed, options.pruner, judged)
+    about = [facts, options.proposed, options.pruner, judged, *([fixed] if fixed else [])]
     judge = partial(of_runs, score=options.score, choose=options.choose)
     sweep = TrialSweep(config, base, options.seeds, about=about, judge=judge)
     cuts = rungs.budgets(options.pruner, config.budget)
@@ -194,7 +210,7 @@ def _trials(
                 say(ledger.line(trial, name=name))
 
     def evaluate(points: Sequence[Point]) -> list[Trial]:
-        trials = rungs.climb(points, cuts, sweep.evaluate)
+        trials = rungs.climb([{**fixed, **point} for point in points], cuts, sweep.evaluate)
         show([trial for trial in trials if trial.status not in optuna_trials.UNFINISHED])
         return trials
 
@@ -216,7 +232,8 @@ def _trials(
             batch=_side_by_side(config, base),
             retry=config.retry,
         )
-        trials = optuna_trials.complete(sweep.folder, plan, evaluate)
+        found = optuna_trials.complete(sweep.folder, plan, evaluate)
+        trials = [replace(one, point={**fixed, **one.point}) for one in found]
         show(trials)  # those of an earlier attempt
     say(f"best: {ledger.line(choose(trials), name=name)}")
     return trials
@@ -240,8 +257,18 @@ def _command(
     overrides: Sequence[str],
     *,
     tuned: str = rulesets.OWN,
+    own: OfMethods = PLAIN,
 ) -> str:
     """Give the command that makes the same file again, wherever its runs are."""
+    elsewhere = ("hydra", "launcher", *NOT_HASHED)
+    chosen = named.spelled([f"optimizer={optimizer}", f"task={task}"], kept=True)
+    method, on = (item.partition("=")[2] for item in chosen)
+    if own.typed:
+        said = ("experiment=", "optimizer=", *elsewhere)
+        typed = [item for item in own.typed if not item.startswith(said)]
+        (experiment,) = (i for i in own.typed if i.startswith(EXPERIMENT))
+        arguments = f" ARGS='{' '.join(typed)}'" if typed else ""
+        return f"make tune EXPERIMENT={experiment.partition('=')[2]} OPT={method}{arguments}"
     default = TuneOptions()
     further = [
         f"{key}={_typed(value)}"
@@ -249,11 +276,8 @@ def _command(
         if (value := getattr(options, key)) != getattr(default, key)
     ]
     further += [] if tuned == rulesets.OWN else [f"tuned={tuned}"]
-    elsewhere = ("hydra", "launcher", *NOT_HASHED)
     further += [item for item in overrides if not item.startswith(elsewhere)]
     arguments = f" ARGS='{' '.join(further)}'" if further else ""
-    chosen = named.spelled([f"optimizer={optimizer}", f"task={task}"], kept=True)
-    method, on = (item.partition("=")[2] for item in chosen)
     return f"make tune OPT={method} TASK={on} TRIALS={options.trials}{arguments}"
 
 
@@ -276,31 +300,20 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-@dataclass(frozen=True)
-class TuneRequest(TuneOptions):
-    """Which methods are tuned on which tasks, how, and which setting their files are for."""
-
-    optimizer: tuple[str, ...] = ()
-    task: tuple[str, ...] = ()
-    tuned: str = rulesets.OWN
-
-    def __post_init__(self) -> None:
-        for key in ("optimizer", "task"):
-            if not any(getattr(self, key)):
-                raise UserError(f"Missing value: {key}. Give it as {key}=<names>.")
-        if "," in self.tuned:
-            raise UserError(f"Invalid tuned: {self.tuned!r}. Must be one name.")
-        super().__post_init__()
-
-
 def main(words: Sequence[str]) -> int:
     """Tune every pair of the optimizers and tasks that were asked for; returns the exit code."""
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, interrupt)
-    request, others = arguments.parse(commandline.normalise(list(words)), TuneRequest, further=True)
-    check_overrides(others)
-    options = TuneOptions(**{key: getattr(request, key) for key in KEYS})
-    for task in request.task:
-        for optimizer in request.optimizer:
-            say(f"tuned: {tune(optimizer, task, options, others, tuned=request.tuned)}")
+    for asked in written.asked(commandline.normalise(list(words))):
+        for task in asked.request.task:
+            for optimizer in asked.request.optimizer:
+                path = tune(
+                    optimizer,
+                    task,
+                    asked.request.options,
+                    asked.overrides,
+                    tuned=asked.request.tuned,
+                    own=asked.own,
+                )
+                say(f"tuned: {path}")
     return 0

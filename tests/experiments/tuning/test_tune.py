@@ -68,7 +68,6 @@ def tuned(tmp_path, monkeypatch):
         ([*METHOD, "tuned=w8,w16"], "Invalid tuned: 'w8,w16'. Must be one name."),
         ([*METHOD, "tuned=ledgers"], "Invalid tuned: 'ledgers'."),
         ([*METHOD, "seed=3"], "Invalid override: seed=3. The seeds of the trials are seeds=."),
-        ([*METHOD, "experiment=table3"], "Invalid override: experiment=table3"),
         ([*METHOD, "optimizer.momentum=0"], "Invalid override: optimizer.momentum=0. The tuned"),
         ([*METHOD, "task.validation_fraction=0"], "Invalid task.validation_fraction: 0"),
         (["optimizer=adamm", "task=digits"], "Unknown optimizer: 'adamm'"),
