@@ -112,6 +112,10 @@ def listed(grid: list[str]) -> Iterator[tuple[list[str], RunConfig]]:
         yield job, config.having(seed=seeds[-1]) if seeds else config
 
 
+OF_ALL = ("grids", "tune")
+"""Keys of an experiment's file that are of no single run."""
+
+
 def resolve(made: Composition, *, complete: bool = True) -> RunConfig:
     """Give the config of a run, its folders absolute.
 
@@ -136,6 +140,9 @@ def _made(plain: dict[str, Any]) -> RunConfig:
 
 
 def _plain(config: DictConfig, choices: Choices, *, complete: bool) -> dict[str, Any]:
+    if any(config.get(key) is not None for key in OF_ALL):
+        # They say which runs there are. In one of them what they refer to may be another's.
+        config = OmegaConf.masked_copy(config, [key for key in config if key not in OF_ALL])
     with refusals.told():
         missing = sorted(OmegaConf.missing_keys(config)) if complete else []
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=not missing)  # type: ignore[assignment]

@@ -130,7 +130,9 @@ def _params(name: str, config: DictConfig) -> Mapping[Any, Any]:
 def _listed(name: str, config: DictConfig, common: Grid) -> list[Grid]:
     if config.grids is None:
         return [common]
-    plain = OmegaConf.to_container(config).get("grids")  # type: ignore[union-attr]
+    # Resolved here: in its run an interpolation would meet what the grid has put in its place.
+    listed = config.grids
+    plain = OmegaConf.to_container(listed, resolve=True) if OmegaConf.is_config(listed) else listed
     if not isinstance(plain, list) or not all(isinstance(grid, Mapping) for grid in plain):
         raise UserError(f"Invalid grids of {name}: {plain}. Must be a list of key: values.")
     return [_texts(grid, config) | common for grid in plain]

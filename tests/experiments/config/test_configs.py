@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import re
 import statistics
 from functools import cache
 
@@ -88,10 +89,20 @@ def test_model(name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment(name):
     text = (commandline.CONF / "experiment" / f"{name}.yaml").read_text()
-    assert f"experiment={name}" in text  # the header has the command
+    assert re.search(rf"(?i:experiment)={name}\b", text)  # the header has the command
     for grid in grids.spelled_out([f"experiment={name}"]):
         for job in commandline.samples(grid):
             assert composed([item for item in job if not item.startswith("hydra")]).task.name
+
+
+def test_a_grid_refers_to_its_experiment_and_not_to_what_it_puts_in_its_place():
+    table = yaml.safe_load((commandline.CONF / "budget" / "study_mnist.yaml").read_text())
+    _, equal_steps, *_ = grids.spelled_out(["experiment=study_mnist"])
+    job = [item for item in commandline.jobs(equal_steps)[-1] if not item.startswith("hydra")]
+    config = composed(job)
+    assert config.optimizer.name != "adafisher"
+    assert config.budget["steps"] == table["by_optimizer"]["adafisher"]
+    assert config.grids is config.values.get("tune") is None  # they are of no single run
 
 
 def test_what_is_typed_replaces_the_grid_of_an_experiment():
