@@ -34,7 +34,7 @@ def build(results: Results) -> Figure | Missing:
     arrays, facts = study
     steps = arrays["steps"]
     with mpl.rc_context({**RC, "axes.grid": False}):
-        figure, axes = panels(4 * len(steps), columns=2 * len(steps), height=7.5 / len(steps) / 2)
+        figure, axes = panels(4 * len(steps), columns=2 * len(steps), height=1.75)
         for index, ax in enumerate(axes):
             factor = list(SYMBOLS)[index // (2 * len(steps))]
             step, noisy = divmod(index % (2 * len(steps)), 2)

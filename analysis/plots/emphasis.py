@@ -13,7 +13,7 @@ MOST = 8  # lines in colour
 ALWAYS = ("adafisher", "adamw")
 RULE = (
     f"In colour: {' and '.join(ALWAYS)}, and of the others those whose {{what}} has the best mean "
-    f"rank over the panels, {MOST} in all. Grey: {{names}}."
+    f"rank over the panels (the last one where there is none), {MOST} in all. Grey: {{names}}."
 )
 GREY: dict[str, Any] = {"color": FAINT, "lw": LEAST_LINE, "zorder": 1.5}
 """How a line is drawn that is not in colour."""
@@ -26,13 +26,14 @@ def chosen(results: Iterable[tuple[Mapping[str, float], bool]]) -> list[str]:
         results: For each panel the result of each method, NaN where it has none, and whether
             larger ones are better.
     """
-    ranks: dict[str, list[float]] = {}
-    for values, higher_is_better in results:
-        for name, value in values.items():
+    panels = list(results)
+    ranks = {name: 0.0 for values, _ in panels for name in values}
+    for values, higher_is_better in panels:
+        for name in ranks:
+            value = values.get(name, np.nan)
             better = [v for v in values.values() if (v > value if higher_is_better else v < value)]
-            rank = len(better) if np.isfinite(value) else len(values)
-            ranks.setdefault(name, []).append(rank / len(values))
-    names = sorted(ranks, key=lambda name: (name not in ALWAYS, np.mean(ranks[name]), name))
+            ranks[name] += len(better) / len(values) if np.isfinite(value) else 1.0
+    names = sorted(ranks, key=lambda name: (name not in ALWAYS, ranks[name], name))
     return sorted(names[:MOST])
 
 

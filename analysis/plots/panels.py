@@ -20,12 +20,14 @@ from analysis.style import FONT, LEAST_LINE, LETTER, MOST_HEIGHT, SMALL, SOFT, T
 HEIGHTS = {1: 2.2, 2: 1.75, 3: 1.5, 4: 1.3}
 """Of a panel with its title and labels, in inches, by how many stand side by side."""
 MOST_PANELS = 20  # more are not read, and would not fit a page
-BETWEEN, BESIDE = 0.12, 0.45  # inches of a panel that no text beside it, and above, is to take
+BESIDE, ABOVE, BETWEEN = 0.45, 0.6, 0.12
+"""Inches of a panel that labels take beside the axes, and above and below, and that stay free."""
 LEGEND_LINE = 0.14  # inches
 HANDLE = 5.5  # widths of a letter that a line of a legend and the space beside it take
 MOST_LETTERS = 40  # of a name in a legend
-MOST_LINES = 3  # of a title
+MOST_LINES = 4  # of a title
 CUT = f"Names of more than {MOST_LETTERS} letters are cut in their middle."
+FEW = 64  # colours of a bar; more would be as many boxes
 DECADES = 1.5  # an axis that spans fewer has ticks within them
 
 
@@ -65,14 +67,16 @@ def few(items: Sequence[object]) -> str:
 def describe(ax: Axes, title: str = "", x: str = "", y: str = "") -> None:
     """Write title and names of the axes in as many lines as they need, whatever is in them."""
     width, height = _size(ax)
-    across, down = letters(width - BETWEEN), letters(height - BESIDE)
     if title:
         ax.set_label(plain(title))  # whole
-        ax.set_title(wrapped(title, across))
+        # No layout makes room for a title: it is as wide as its panel, and above the middle of it.
+        ax.set_title(
+            wrapped(title, letters(width - BETWEEN)), x=0.5 - BESIDE / (2 * width - 2 * BESIDE)
+        )
     if x:
-        ax.set_xlabel(wrapped(x, across))
+        ax.set_xlabel(wrapped(x, letters(width - BESIDE)))
     if y:
-        ax.set_ylabel(wrapped(y, down))
+        ax.set_ylabel(wrapped(y, letters(height - ABOVE)))
 
 
 def letters(inches: float, size: float = FONT) -> int:
@@ -201,8 +205,8 @@ def number(value: float) -> str:
 
 
 def narrow(bar: Colorbar) -> None:
-    """Draw a colour bar as pixels, not as hundreds of boxes, and with numbers as ``number``."""
-    if bar.solids is not None:  # a contour plot has none
+    """Draw a colour bar of many colours as pixels, and its numbers as ``number`` has them."""
+    if bar.solids is not None and np.size(bar.solids.get_array()) > FEW:
         bar.solids.set_rasterized(True)
     bar.outline.set_linewidth(LEAST_LINE)
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
