@@ -28,6 +28,7 @@ from analysis.plots.panels import (
     plain,
     round_ticks,
     say,
+    short_names,
     spans_decades,
     spread_ticks,
 )
@@ -189,18 +190,18 @@ def one_legend(
         coloured: Names of the methods that are in colour.
     """
     lines = [(title, line) for title, part in drawn.items() for line in part]
-    names = dict.fromkeys(line.name for _, line in lines)
+    names = short_names((line.name for _, line in lines), MOST_LETTERS)
     entries: dict[str, Line2D] = {}
     apart = []
-    for name in names:
+    for name, short in names.items():
         of = [(title, line) for title, line in lines if line.name == name]
         counts = dict.fromkeys(line.counts for _, line in of)
-        told = f"{name} ({next(iter(counts))})" if len(counts) == 1 else name
+        told = f"{short} ({next(iter(counts))})" if len(counts) == 1 else short
         if len(counts) > 1:
             apart += [f"{name}, {title}: {line.counts}" for title, line in of]
         if name in coloured:
             entries[told] = Line2D([], [], **of[0][1].style.plot())
-        elif len(counts) == 1 and not told.endswith(f" ({_most(lines)})"):
+        elif len(counts) == 1 and next(iter(counts)) != _most(lines):
             apart.append(f"{name}: {next(iter(counts))}")
     grey = len(names) - len([name for name in names if name in coloured])
     if grey:
@@ -209,7 +210,7 @@ def one_legend(
     text = rule(names, coloured)
     if apart:
         text += f" Seeds: {'; '.join(apart)}."
-    return f"{text} {CUT}" if any(len(each) > MOST_LETTERS for each in entries) else text
+    return f"{text} {CUT}" if any(name != short for name, short in names.items()) else text
 
 
 def _most(lines: Sequence[tuple[str, Line]]) -> str:

@@ -24,7 +24,8 @@ BESIDE, ABOVE, BETWEEN = 0.45, 0.6, 0.12
 """Inches of a panel that labels take beside the axes, and above and below, and that stay free."""
 LEGEND_LINE = 0.14  # inches
 HANDLE = 5.5  # widths of a letter that a line of a legend and the space beside it take
-MOST_LETTERS = 40  # of a name in a legend
+MOST_LETTERS = 36  # of a name in a legend
+COUNTS = 24  # and of what is said behind it
 MOST_LINES = 4  # of a title
 CUT = f"Names of more than {MOST_LETTERS} letters are cut in their middle."
 FEW = 64  # colours of a bar; more would be as many boxes
@@ -103,11 +104,11 @@ def shortened(name: str, most: int = MOST_LETTERS) -> str:
 
     Example:
         >>> shortened("adafisher_with_a_name_that_never_ends", 20)
-        'adafisher_w…ver_ends'
+        'adafisher_…ever_ends'
     """
     if len(name) <= most:
         return name
-    end = (most - 1) * 2 // 5
+    end = (most - 1) // 2
     return f"{name[: most - 1 - end]}…{name[len(name) - end :]}"
 
 
@@ -132,7 +133,7 @@ def legend(figure: Figure, entries: Mapping[str, Artist]) -> None:
     """
     if not entries:
         return
-    short = short_names(entries)
+    short = short_names(entries, MOST_LETTERS + COUNTS)
     longest = max(map(len, short.values()))
     columns = max(1, min(len(short), letters(figure.get_figwidth(), SMALL) // (longest + HANDLE)))
     rows = -(-len(short) // int(columns))
@@ -206,7 +207,8 @@ def number(value: float) -> str:
 
 def narrow(bar: Colorbar) -> None:
     """Draw a colour bar of many colours as pixels, and its numbers as ``number`` has them."""
-    if bar.solids is not None and np.size(bar.solids.get_array()) > FEW:
+    shown = bar.solids.get_array() if bar.solids else None
+    if bar.solids is not None and shown is not None and shown.size > FEW:
         bar.solids.set_rasterized(True)
     bar.outline.set_linewidth(LEAST_LINE)
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
