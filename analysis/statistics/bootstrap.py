@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import scipy.stats
 
 from analysis.statistics.equality import are_equal
 from analysis.statistics.estimates import STATISTICS, Estimate, Statistic, check_level, finite
@@ -134,7 +133,9 @@ def _percentiles(
     resamples: int,
 ) -> tuple[Floats, Floats]:
     """Interval of a statistic of samples ``[..., n]``, each resampled by itself."""
-    result = scipy.stats.bootstrap(
+    from scipy.stats import bootstrap as resampled  # as in estimates
+
+    result = resampled(
         samples,
         statistic,
         n_resamples=resamples,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import scipy.stats
 
 from analysis.statistics.bootstrap import RESAMPLES, STRATIFIED, interval
 from analysis.statistics.equality import are_equal, subtract
@@ -105,7 +104,9 @@ def permutation_p(
     shares: Floats = np.ones(1)
     observed = 0.0
     for x, y in pairs:
-        made = scipy.stats.permutation_test(
+        from scipy.stats import permutation_test  # as in estimates
+
+        made = permutation_test(
             (x, y),
             _ahead,
             permutation_type="independent",

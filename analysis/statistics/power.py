@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import scipy.stats
-from scipy.special import stdtrit
+from scipy.special import nctdtr, stdtrit
 
 from analysis.statistics.estimates import check_level
 from analysis.statistics.summary import LEVEL
@@ -50,8 +49,8 @@ def power(
     freedom = n - 1 if paired else 2 * n - 2
     shift = abs(difference) / std * math.sqrt(n if paired else n / 2)
     critical = float(stdtrit(freedom, (1 + level) / 2))
-    above = scipy.stats.nct.sf(critical, freedom, shift)
-    below = scipy.stats.nct.cdf(-critical, freedom, shift)
+    above = 1.0 - nctdtr(freedom, shift, critical)
+    below = nctdtr(freedom, shift, -critical)
     # scipy gives NaN where a tail of a far shifted distribution falls out of floating point.
     return float(np.nan_to_num(above, nan=1.0) + np.nan_to_num(below, nan=0.0))
 

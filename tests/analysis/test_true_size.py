@@ -128,6 +128,7 @@ def check(name: str, results: Results) -> None:
     assert sizes.fonts
     assert min(sizes.fonts) >= LEAST_FONT
     assert min(sizes.lines, default=LEAST_LINE) >= LEAST_LINE  # some have but a sentence
+    figure.draw_without_rendering()
     assert list(outside(figure)) == []
     assert len(figure.legends) <= 1
     assert not any(ax.get_legend() for ax in figure.axes)
