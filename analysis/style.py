@@ -143,7 +143,7 @@ def shade(color: str, share: float) -> str:
 
     Example:
         >>> shade("#0072B2", 0.5), shade("#0072B2", -0.5), shade("#000000", -0.5)
-        ('#80B8D8', '#003959', '#808080')
+        ('#80B9D9', '#003959', '#808080')
     """
     channels = _channels(color)
     if luminance(color) < 0.05:

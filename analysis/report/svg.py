@@ -36,13 +36,14 @@ _LEFT_OUT = re.compile(
 _TAG = re.compile(r"<[^>]*>")
 _NUMBER = re.compile(r"-?\d+\.\d+")
 _IN_TAG: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
-    (re.compile(r'(?<=<g) id="[^"]*"|(?<=<image) id="[^"]*"'), ""),  # nothing refers to these
+    (re.compile(r'(?<=<g) id="[^"]*"| id="image[^"]*"'), ""),  # nothing refers to these
     (re.compile(r' transform="rotate\(-0 [^"]*\)"'), ""),
     (re.compile(r"font-family: [^;\"]*;? ?"), ""),
     (re.compile(r' style=" *"'), ""),
     (re.compile(r"xlink:href"), "href"),
     (re.compile(r"(?<=[:;]) "), ""),
     (re.compile(r"\s*\b([MLCQz])\s*|\s+(?=\")"), r"\1"),
+    (re.compile(r' d="[MLz\d.\s-]*"'), lambda found: f' d="{_path(found[0][4:-1])}"'),
     (re.compile(r' (?:d|x|y)="[^"]*"'), lambda found: _NUMBER.sub(_tenths, found[0])),
     (re.compile(r"#[0-9a-f]{6}\b"), lambda found: _variable(found[0])),
 )
@@ -172,6 +173,32 @@ def _palette(found: re.Match[str]) -> str:
         few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
         few.save(file, format="png", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
+
+
+def _path(steps: str) -> str:
+    """Write lines by how far each goes, to tenths of a point, without those that go nowhere.
+
+    Example:
+        >>> _path("M100 20L100.31 20.2L100.32 20.21L99 21z")
+        'M100 20l.3 .2-1.3 .8z'
+    """
+    written, last = "", (0, 0)
+    for letter, x, y in re.findall(r"([MLz])(?:(\S+) ([\d.-]+))?", steps):
+        if letter == "z":
+            written += "z"
+            continue
+        here = round(10 * float(x)), round(10 * float(y))
+        moved = here[0] - last[0], here[1] - last[1]
+        if letter == "M":
+            written += f"M{_short(here[0])} {_short(here[1])}l"
+        elif moved != (0, 0):
+            written += f" {_short(moved[0])} {_short(moved[1])}"
+        last = here
+    return re.sub(r"(?<=l) | (?=-)|l(?=[zM]|$)", "", written)
+
+
+def _short(tenths: int) -> str:
+    return re.sub(r"^(-?)0\.", r"\1.", f"{tenths / 10:g}")
 
 
 def _tenths(found: re.Match[str]) -> str:
