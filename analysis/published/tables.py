@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.published.verdict import beside, verdicts
-from analysis.render import Cell, value_text
-from analysis.results.load import Results
+from analysis.render import NONE_OF_RUNS, Cell, value_text
+from analysis.results.load import Absent, Results
 from analysis.statistics.summary import Summary
 
 ROWS = ["dataset", "model"]
@@ -43,7 +43,11 @@ def published_table(results: Results, number: int, *, setting: bool = False) -> 
     table = [[of.get(method, Cell(NEITHER)) for method in methods] for of in cells.values()]
     columns = pd.MultiIndex.from_tuples([(HEADING, method) for method in methods], names=COLUMNS)
     index = pd.MultiIndex.from_tuples(list(cells), names=keys)
-    return pd.DataFrame(table, index=index, columns=columns, dtype=object)
+    made = pd.DataFrame(table, index=index, columns=columns, dtype=object)
+    if not any(judged["run_ids"]) and others.empty:
+        command = next(filter(None, judged["command"]), "")
+        made.attrs[NONE_OF_RUNS] = Absent("No run stands beside it.", command, "runs a first row")
+    return made
 
 
 def published_text(row: dict[Any, Any]) -> str:

@@ -3,7 +3,9 @@
 from analysis.render.cells import (
     CSV_ONLY,
     MISSING,
+    NONE_OF_RUNS,
     Cell,
+    absent,
     blocks,
     cell_text,
     interval_text,
@@ -22,8 +24,10 @@ from analysis.render.text import to_csv, to_markdown
 __all__ = [
     "CSV_ONLY",
     "MISSING",
+    "NONE_OF_RUNS",
     "PACKAGES",
     "Cell",
+    "absent",
     "blocks",
     "cell_text",
     "interval_text",

@@ -14,15 +14,21 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from analysis.results.load import NO_RUNS
+from analysis.results.load import NOT_YET, Absent
 from analysis.results.settings import is_default
 from analysis.statistics.summary import Summary
 
 WIDE = 3  # more blocks than this do not fit on a page side by side
 MISSING = "missing"
-"""Key of ``DataFrame.attrs``: what an empty table says in place of its rows."""
+"""Key of ``DataFrame.attrs``: the ``Absent`` that an empty table says in place of its rows."""
+NONE_OF_RUNS = "none_of_runs"
+"""Key of ``DataFrame.attrs``: the ``Absent`` of a table whose rows show nothing of the runs."""
 CSV_ONLY = "csv_only"
 """Key of ``DataFrame.attrs``: columns of a flat table that only its CSV has room for."""
+
+TRIALS = "trials"
+"""Name of a level of a grid's rows, and key of ``DataFrame.attrs``: by the title of a block and the
+other levels of a row what stands there in the block alone."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,13 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 
 def nothing(table: pd.DataFrame) -> str:
     """Return what an empty table says."""
-    return str(table.attrs.get(MISSING, NO_RUNS))
+    return str(table.attrs.get(MISSING, NOT_YET))
+
+
+def absent(table: pd.DataFrame) -> Absent | None:
+    """Tell what makes a table show something of the runs, where it shows nothing of them."""
+    found = table.attrs.get(MISSING, NOT_YET) if table.empty else table.attrs.get(NONE_OF_RUNS)
+    return found if isinstance(found, Absent) else None
 
 
 def commands(table: pd.DataFrame) -> dict[str, list[str]]:
@@ -164,7 +176,26 @@ def blocks(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
                 rows[alone] = part.loc[[key]].set_axis(
                     pd.MultiIndex.from_tuples([alone], names=part.index.names)
                 )
-        yield str(name), pd.concat(rows.values())
+        yield str(name), _with_own_trials(pd.concat(rows.values()), str(name))
+
+
+def _with_own_trials(part: pd.DataFrame, title: str) -> pd.DataFrame:
+    """Write the trials of this block where those of all blocks stand."""
+    own = part.attrs.get(TRIALS, {}).get(title, {})
+    if not own or part.index.names[-1] != TRIALS:
+        return part
+    keys = [(*levels(key)[:-1], own.get(levels(key)[:-1], levels(key)[-1])) for key in part.index]
+    return part.set_axis(pd.MultiIndex.from_tuples(keys, names=part.index.names))
+
+
+def without_alike(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Drop the levels of the rows, but the first, that all rows share; they are told beside it.
+
+    Returns:
+        The table, and what was dropped: ``ruleset tuned``.
+    """
+    alike = [key for key in table.index.names[1:] if table.index.unique(key).size == 1]
+    return table.droplevel(alike), [f"{key} {table.index.unique(key)[0]}" for key in alike]
 
 
 def levels(key: object) -> tuple[str, ...]:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from analysis.render.cells import TRIALS
 from analysis.results.groups import BLOCK, rows_of
 from analysis.statistics.effort import over_blocks
 
-INDEX = ["optimizer", "ruleset", "trials"]
+INDEX = ["optimizer", "ruleset", TRIALS]
 ROW = ["label", "ruleset"]
 Row = tuple[str, ...]
 Columns = dict[tuple[str, ...], dict[Row, object]]
@@ -45,12 +46,17 @@ def method_grid(
         Index ``INDEX``.
     """
     rows = {tuple(map(str, row)): _trials(alike) for row, alike in groups.groupby(ROW, sort=True)}
-    return pd.DataFrame(
+    table = pd.DataFrame(
         [[column.get(row, missing) for column in cells.values()] for row in rows],
         index=pd.MultiIndex.from_tuples([(*row, text) for row, text in rows.items()], names=INDEX),
         columns=pd.MultiIndex.from_tuples(list(cells), names=columns),
         dtype=object,
     )
+    table.attrs[TRIALS] = {
+        str(title): {tuple(map(str, row)): _trials(alike) for row, alike in block.groupby(ROW)}
+        for title, block in groups.groupby("title")
+    }
+    return table
 
 
 def _trials(alike: pd.DataFrame) -> str:

@@ -17,6 +17,9 @@ from analysis.render.cells import (
 )
 from analysis.statistics.summary import Summary
 
+KEY = Markup(' class="key"')
+"""Of what a row is called by beside its first name, which a narrow screen has no room for."""
+
 
 def to_html(table: pd.DataFrame) -> Markup:
     """Write one table with scoped headers; a summary gets its interval in small print.
@@ -27,8 +30,10 @@ def to_html(table: pd.DataFrame) -> Markup:
     if table.empty:
         return Markup("<p>{}</p>").format(nothing(table))
     names = Markup("").join(
-        Markup('<th scope="col" rowspan="{}">{}</th>').format(table.columns.nlevels, name)
-        for name in table.index.names
+        Markup('<th scope="col"{} rowspan="{}">{}</th>').format(
+            KEY if at else Markup(""), table.columns.nlevels, name
+        )
+        for at, name in enumerate(table.index.names)
     )
     head = Markup("")
     for level in range(table.columns.nlevels):
@@ -42,7 +47,7 @@ def to_html(table: pd.DataFrame) -> Markup:
     for key, row in table.iterrows():
         label, *rest = levels(key)
         cells = Markup('<th scope="row">{}</th>').format(label)
-        cells += Markup("").join(Markup("<td>{}</td>").format(text) for text in rest)
+        cells += Markup("").join(Markup("<td{}>{}</td>").format(KEY, text) for text in rest)
         cells += Markup("").join(_html_cell(cell) for cell in row)
         body += Markup("<tr>{}</tr>\n").format(cells)
     return Markup("<table>\n<thead>{}</thead>\n<tbody>{}</tbody>\n</table>").format(head, body)

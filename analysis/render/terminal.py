@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.render import blocks, cell_text, levels, nothing, shown
+from analysis.render.cells import without_alike
 
 
 def terminal_table(table: pd.DataFrame, caption: str) -> dict[str, Any]:
@@ -20,10 +21,9 @@ def terminal_table(table: pd.DataFrame, caption: str) -> dict[str, Any]:
         shared = levels(part.columns[0])[1:-1]
         part = part.droplevel(list(range(part.columns.nlevels - 1)), axis="columns")
         # What all rows share need not take a column's width from each of them.
-        alike = [key for key in part.index.names[1:] if part.index.unique(key).size == 1]
-        alone = [f"{key} {part.index.unique(key)[0]}" for key in alike]
-        title = ", ".join(filter(None, [": ".join([name, *shared]), *alone]))
-        parts.append(_texts(part.droplevel(alike), title))
+        part, alike = without_alike(part)
+        title = ", ".join(filter(None, [": ".join([name, *shared]), *alike]))
+        parts.append(_texts(part, title))
     whole = [_texts(table, "")] if several else []
     return {"nothing": "", "caption": caption, "whole": whole, "parts": parts}
 

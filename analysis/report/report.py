@@ -192,9 +192,8 @@ def _figure(
     drawn = draw(name, results, folder, digest, caption=caption, formats=formats, serif=serif)
     if drawn.command:
         return DrawnFigure(name, caption, "", command=drawn.command)
-    data = folder.joinpath(f"{name}.csv").read_bytes()
     caption = f"{caption} {drawn.note}".strip()
-    return DrawnFigure(name, caption, drawn.svg, data, _source(module), drawn.problem)
+    return DrawnFigure(name, caption, drawn.svg, drawn.problem)
 
 
 def _source(module: str) -> str:

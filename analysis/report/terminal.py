@@ -67,6 +67,9 @@ def show_table(table: Mapping[str, Any], console: Console) -> None:
             break
     else:
         for part in table["parts"]:
+            # Not as the table's own title, which would wrap at the table's width.
+            if part["title"]:
+                console.print(_text(part["title"], style="bold"))
             console.print(_drawn(part))
     console.print(_text(table["caption"], style="dim"))
 
@@ -78,10 +81,9 @@ def _text(text: str, style: str = "") -> Text:
 
 def _drawn(part: Mapping[str, Any]) -> Table:
     drawn = Table(
-        title=_text(part["title"], style="bold") if part["title"] else None,
-        title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
+        show_edge=False,
     )
     for name in part["names"]:
         drawn.add_column(_text(name), overflow="fold")

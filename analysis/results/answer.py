@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +20,7 @@ from analysis.statistics.effort import Effort
 from analysis.statistics.leader import Best
 from analysis.style import metric_label
 from experiments.records import strict_json
+from experiments.records.schema import roots
 from experiments.records.verdict import FILE, FOLDER
 from experiments.system.output import plain_line
 
@@ -33,11 +34,12 @@ class Answer:
 
     Attributes:
         sentences: Those to be read first: of ``make versus``, word for word, then of the runs.
-        details: One for each block, where these are so many that ``sentences`` counts them.
+        details: By the title of each block its own, where they are so many that ``sentences``
+            counts them.
     """
 
     sentences: tuple[str, ...] = ()
-    details: tuple[str, ...] = ()
+    details: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def answer(results: Results) -> Answer:
     versus = versus_sentences(results.runs_dir)
     if len(blocks) <= EACH:
         return Answer((*versus, *(block.sentence for block in blocks)))
-    return Answer((*versus, _counted(blocks)), tuple(block.sentence for block in blocks))
+    return Answer((*versus, _counted(blocks)), {block.title: block.sentence for block in blocks})
 
 
 def versus_sentences(runs_dir: Path | None) -> list[str]:
@@ -75,7 +77,8 @@ def versus_sentences(runs_dir: Path | None) -> list[str]:
         runs_dir: Folder of the run records.
     """
     found = []
-    for path in sorted((runs_dir or Path()).joinpath(FOLDER).glob(f"*/{FILE}")):
+    places = roots(runs_dir) if runs_dir else []
+    for path in (path for place in places for path in sorted((place / FOLDER).glob(f"*/{FILE}"))):
         try:
             facts = strict_json.loads(path.read_bytes())
         except (OSError, ValueError):
@@ -92,8 +95,8 @@ def _counted(blocks: Sequence[_Block]) -> str:
     undecided = sum(block.comparable and not block.best for block in blocks)
     alone = sum(not block.comparable for block in blocks)
     named = f" ({'; '.join(best)})" if best else ""
-    parts = [f"one method is the best in {len(best)}{named}"]
-    parts += [f"nothing is decided in {undecided}"]
+    parts = [f"one method is the best in {len(best) or 'none'}{named}"]
+    parts += [f"nothing is decided in {undecided or 'none'}"]
     parts += [f"nothing can be compared in {alone}"] * bool(alone)
     return f"Of {len(blocks)} tasks and settings, {', '.join(parts)}."
 
@@ -175,36 +178,36 @@ class _Told:
     def too_few(self) -> str:
         """Say that no two methods have two seeds in common."""
         leader, others = str(self.best.leader), self.best.against
-        claim = "nothing can be compared:"
+        who = f"{self.value(leader, named=True)} and {len(others)} other methods"
         if len(others) == 1:
-            who = f"{self.value(leader, named=True)} and {self.value(*others, named=True)} have"
-        else:
-            who = f"{self.value(leader, named=True)} and {len(others)} other methods have"
+            (other,) = others
+            who = f"{self.value(leader, named=True)} and {self.name(other)} ({self.value(other)})"
         alone = all(made.n == 1 for made in others.values())
         seeds = "one seed in common" if alone else "at most one seed in common"
-        return f"{claim} {who} {seeds}, and it takes two at least to see how they scatter"
+        return f"nothing can be compared: {who} have {seeds}, and it takes at least two"
 
     def undecided(self, rival: str) -> str:
         """Say that nobody is the best, and what would decide between the first two."""
         leader, made = str(self.best.leader), self.best.against[rival]
-        methods = f" of {len(self.best.against) + 1}" if len(self.best.against) > 1 else ""
-        parts = [f"nothing is decided: {self.value(leader, named=True)} leads{methods}, "]
+        methods = f" {len(self.best.against) + 1} methods" if len(self.best.against) > 1 else ""
+        lead = f"{self.name(leader)} leads{methods} with {self.metric} {self.value(leader)}"
         if made.difference is None:
-            parts[0] += f"and {self.value(rival, named=True)} has no seed in common with it"
+            said = f"{lead}, but {self.name(rival)} has no seed in common with it"
         elif not made.difference:
-            parts[0] += f"but {self.value(rival, named=True)} is equal to it (n={made.n})"
+            both = f"{self.name(leader)} and {self.name(rival)}"
+            said = f"{both} are equal in {self.metric}, {self.value(leader)} (n={made.n})"
         else:
-            parts[0] += f"ahead of {self.value(rival, named=True)} by {self.gap(made)}"
-        parts += self.why(made)
+            said = f"{lead}, {self.gap(made, f'ahead of {self.name(rival)}')}"
+        parts = [f"nothing is decided: {said}", *self.why(made)]
         better = sum(one.outcome == BETTER for one in self.best.against.values())
-        parts += [f"it is better than {better} of the others"] * bool(better)
+        parts += [f"{self.name(leader)} is better than {better} of the others"] * bool(better)
         return "; ".join(parts)
 
-    def gap(self, made: Comparison) -> str:
+    def gap(self, made: Comparison, what: str = "") -> str:
         """Say by how much the leader is ahead: ``0.28 points (95 % interval 0.1 to 0.46, n=3)``."""
         sign = 1 if self.higher else -1
         unit = " points" if self.unit == " %" else self.unit
-        text = f"{sign * (made.difference or 0.0):.3g}{unit}"
+        text = f"{sign * (made.difference or 0.0):.3g}{unit}{what and f' {what}'}"
         if made.low is None or made.high is None:
             return f"{text} (n={made.n})"
         low, high = sorted((sign * made.low, sign * made.high))
@@ -215,18 +218,27 @@ class _Told:
         if made.n < 2:
             return []
         if made.outcome == UNEQUAL:
-            return ["they were not tuned alike, so that neither is called better"]
+            return [f"{self.unequal(made)}, so that neither is called better"]
         if made.reason:
             return ["equal differences tell no spread" if made.reason == NO_SPREAD else made.reason]
         found = []
         if made.alone is not None and made.alone <= 1 - made.level:
-            found.append(f"which does not hold beside {made.family} comparisons")
+            found.append(f"this does not hold beside {made.family} comparisons")
         if made.more_seeds:
             seeds = "seed" if made.more_seeds == 1 else "seeds"
-            found.append(f"about {made.more_seeds} more {seeds} would decide it, if it is real")
+            found.append(
+                f"about {made.more_seeds} more {seeds} would decide it, if the lead is real"
+            )
         else:
             found.append("no affordable number of seeds would decide it")
         return found
+
+    def unequal(self, made: Comparison) -> str:
+        pair = [self.contest.efforts[key] for key, one in self.best.against.items() if one is made]
+        pair.append(self.contest.efforts[str(self.best.leader)])
+        if any(effort.trials is None for effort in pair):
+            return "it is not known whether they were tuned alike"
+        return "they were not tuned alike"
 
     def sentence(self, title: str, claim: str, pair: Sequence[str]) -> str:
         """Add the budget, where the title does not have it, and the effort of both."""

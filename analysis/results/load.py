@@ -72,8 +72,30 @@ RUN_COLUMNS = (
     *COSTS,
 )
 MEASUREMENT_COLUMNS = ("run_id", "step", "epoch", "train_seconds", "metric", "value")
-NO_RUNS = "No runs to show yet. `make sweep OPT=adafisher` makes some."
 AXES = MEASUREMENT_COLUMNS[1:4]
+
+
+@dataclass(frozen=True)
+class Absent:
+    """What stands where the runs have nothing to show.
+
+    Attributes:
+        why: A sentence.
+        command: What to type, in one line that a shell takes.
+        does: What that does, as ``runs two``.
+    """
+
+    why: str
+    command: str
+    does: str = "makes some"
+
+    def __str__(self) -> str:
+        """Say it whole."""
+        return f"{self.why} `{self.command}` {self.does}."
+
+
+NOT_YET = Absent("No runs to show yet.", "make sweep OPT=adafisher")
+NO_RUNS = str(NOT_YET)
 
 
 @dataclass(frozen=True)

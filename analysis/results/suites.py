@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.results.load import Results
+from analysis.results.load import Absent, Results
 from analysis.results.methods import Method, final_means, methods_of, reference_of
 from analysis.statistics.effort import effort_of
 from analysis.statistics.summary import summarize
@@ -30,9 +30,10 @@ SUITE_RULE = (
     "together."
 )
 
-NOTHING = (
-    "No method has run beside AdamW, Adam or SGD yet. "
-    "`make sweep OPT=adamw,adafisher TASK=digits,tinyshakespeare` runs two."
+NOTHING = Absent(
+    "No method has run beside AdamW, Adam or SGD yet.",
+    "make sweep OPT=adamw,adafisher TASK=digits,tinyshakespeare",
+    "runs two",
 )
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.render import MISSING, range_text
 from analysis.results.leaders import leader_comparisons
-from analysis.results.load import Results
+from analysis.results.load import Absent, Results
 from analysis.statistics.compare import INCONCLUSIVE
 from analysis.statistics.effort import LEGEND, both
 
@@ -45,5 +45,7 @@ def build(results: Results) -> pd.DataFrame:
             ]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS, dtype=object)
     table.index = pd.MultiIndex.from_tuples(list(rows), names=INDEX)
-    table.attrs[MISSING] = "No two methods have run on one task yet. `make sweep` runs four."
+    table.attrs[MISSING] = Absent(
+        "No two methods have run on one task yet.", "make sweep", "runs four"
+    )
     return table

@@ -18,6 +18,8 @@ batch, loss scale and decay."""
 """What the caption goes on with."""
 
 INDEX = ["table", "dataset", "model", "setting", "optimizer", "metric"]
+COMMANDS = "commands"
+"""Key of ``DataFrame.attrs``: the command of each row, also where its verdict has it."""
 SHOWN = ["published", "reproduced", "difference_text", "verdict", "command", "as_run"]
 
 
@@ -35,6 +37,7 @@ def build(results: Results) -> pd.DataFrame:
         f"{row['difference']:+.2f} {row['unit']}" if row["difference"] == row["difference"] else ""
         for row in rows
     ]
+    commands = list(made["command"])
     # A command that stands in the verdict need not stand beside it.
     made["command"] = [
         "" if row["command"] and row["command"] in row["verdict"] else row["command"]
@@ -43,5 +46,5 @@ def build(results: Results) -> pd.DataFrame:
     made["as_run"] = [notes(aspects(row, shipped())) for row in records(made)]
     rest = [name for name in COLUMNS if name not in (*INDEX, *SHOWN)]
     table = made.set_index(INDEX)[[*SHOWN, *rest]].astype(object)
-    table.attrs[CSV_ONLY] = rest
+    table.attrs |= {CSV_ONLY: rest, COMMANDS: commands}
     return table.rename(columns={"difference_text": "ours minus published", "as_run": "as run"})

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.render import MISSING, cell_text, range_text
 from analysis.results.controls import COMMAND, Controlled, controlled
-from analysis.results.load import RESULTS, Results
+from analysis.results.load import RESULTS, Absent, Results
 from analysis.statistics.compare import Comparison, compare_runs, corrected
 from analysis.statistics.effort import both, effort_of
 from analysis.statistics.summary import summarize
@@ -41,7 +41,7 @@ def build(results: Results) -> pd.DataFrame:
             ]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS, dtype=object)
     table.index = pd.MultiIndex.from_tuples(list(rows), names=INDEX)
-    table.attrs[MISSING] = f"No control has run yet. `{COMMAND}` runs some."
+    table.attrs[MISSING] = Absent("No control has run yet.", COMMAND, "runs some")
     return table
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.render import MISSING
+from analysis.render import MISSING, NONE_OF_RUNS
 from analysis.results.groups import rows_of
-from analysis.results.load import Results
+from analysis.results.load import Absent, Results
 from analysis.statistics.effort import marks_of
 
 INDEX = ["task", "optimizer", "ruleset"]
@@ -28,6 +28,7 @@ FACTS = (
     "on_edge",
     "spread",
 )
+COMMAND = "make tune OPT=adafisher TASK=digits"
 UNTUNED = "not tuned here"
 
 
@@ -47,7 +48,9 @@ def build(results: Results) -> pd.DataFrame:
         rows[key] = {"effort": _effort(tuning)} | {fact: _text(tuning.get(fact)) for fact in FACTS}
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["effort", *FACTS], dtype=object)
     table.index = pd.MultiIndex.from_tuples(list(rows), names=INDEX)
-    table.attrs[MISSING] = "No runs to show yet. `make tune OPT=adafisher TASK=digits` tunes."
+    table.attrs[MISSING] = Absent("No runs to show yet.", COMMAND, "tunes")
+    if (table["effort"] == UNTUNED).all():
+        table.attrs[NONE_OF_RUNS] = Absent("Nothing here was tuned.", COMMAND, "tunes")
     return table
 
 

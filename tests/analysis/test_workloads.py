@@ -288,4 +288,4 @@ def test_one_method_alone_says_what_to_run(module: Any, write_run: Any, runs_dir
     write_run("adamw")
     table = module.build(load_results(runs_dir))
     assert table.empty
-    assert "make sweep OPT=adamw,adafisher" in table.attrs[MISSING]
+    assert "make sweep OPT=adamw,adafisher" in str(table.attrs[MISSING])

@@ -71,7 +71,7 @@ for (const region of document.querySelectorAll(".scroll")) {
   const table = region.querySelector("table");
   if (table && table.tHead && table.tBodies.length) {
     sortable(table);
-    filterable(table, region);
+    if (table.tBodies[0].rows.length > 8) filterable(table, region);
   }
 }
 window.addEventListener("hashchange", openTarget);
