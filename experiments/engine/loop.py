@@ -32,6 +32,7 @@ class Counters:
     step: int = 0
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0  # of passes over the test split, which others count as training
+    validation_seconds: float = 0.0  # likewise
     loss_sum: float = 0.0  # since the last evaluation, weighted by `count`
     count: int = 0  # terms of the loss since the last evaluation, as images or tokens
     total_count: int = 0
@@ -269,7 +270,9 @@ class Trainer:
         counters.loss_sum, counters.count = 0.0, 0
         with self.weights.in_place():
             if (validation := built.task.validation) is not None:
+                clock = self._now()
                 row |= {f"validation_{k}": v for k, v in evaluate(built, validation).items()}
+                counters.validation_seconds += built.world.mean([self._now() - clock])[0]
                 is_best = self._is_best(row)
             if (test := built.task.test) is not None and (
                 not built.tests_at_best or is_best or self._is_used_up()

@@ -114,7 +114,9 @@ PROGRESS = mapping(
         "epoch": AMOUNT,
         "train_seconds": AMOUNT,
         "evaluation_seconds": AMOUNT.or_null,
+        "validation_seconds": AMOUNT.or_null,
         "setup_seconds": AMOUNT.or_null,
+        "start_seconds": AMOUNT.or_null,
         "total_steps": COUNT.or_null,
         "last_row_step": COUNT.or_null,
     }

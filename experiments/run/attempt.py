@@ -1,5 +1,6 @@
 """One attempt at a run whose lock is held: it is built, resumed where it stopped, and trained."""
 
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -64,7 +65,7 @@ def attempt(
         UserError: If something that the user can mend stands in the way; the record stays as it
             was.
     """
-    peak = Peak()
+    peak, began = Peak(), time.monotonic()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     if world.leads:
@@ -81,6 +82,7 @@ def attempt(
         remarks += rulesets.remarks(config)  # the preflight has shown them
         training = _Training(config, record, built, display, matched, peak, setup_seconds)
         training.resume(remarks)
+        training.start_seconds = time.monotonic() - began
     except Exception as error:
         if refusal(error) is not None:
             record.withdraw()
@@ -152,7 +154,7 @@ class _Training:
         peak: Peak,
         setup_seconds: float,
     ) -> None:
-        self.peak, self.setup_seconds = peak, setup_seconds
+        self.peak, self.setup_seconds, self.start_seconds = peak, setup_seconds, 0.0
         self.config, self.record, self.built, self.display = config, record, built, display
         self.folder, self.leads, self.matched = record.folder, built.world.leads, matched
         self.stop = signals.StopRequest()
@@ -307,7 +309,11 @@ class _Training:
         if self.leads:
             counters = self.trainer.counters
             progress = run_summary.progress(
-                self.built, counters, self.rows, setup_seconds=self.setup_seconds
+                self.built,
+                counters,
+                self.rows,
+                setup_seconds=self.setup_seconds,
+                start_seconds=self.start_seconds,
             )
             self.record.write(status, reason, progress=progress, summary=self._summary())
 

@@ -17,7 +17,9 @@ _NO_PROGRESS = {
     "epoch": 0.0,
     "train_seconds": 0.0,
     "evaluation_seconds": 0.0,
+    "validation_seconds": 0.0,
     "setup_seconds": None,
+    "start_seconds": None,
     "total_steps": None,
     "last_row_step": None,
 }

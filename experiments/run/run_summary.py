@@ -14,7 +14,12 @@ from experiments.system.memory import Peak
 
 
 def progress(
-    built: Built, counters: Counters, rows: Sequence[Row], *, setup_seconds: float
+    built: Built,
+    counters: Counters,
+    rows: Sequence[Row],
+    *,
+    setup_seconds: float,
+    start_seconds: float,
 ) -> dict[str, Any]:
     """Say how far the run came.
 
@@ -23,13 +28,18 @@ def progress(
         counters: Where its training stands.
         rows: Its evaluations.
         setup_seconds: What this attempt took to warm up.
+        start_seconds: What it took to its first step, with that.
     """
     return {
         "step": counters.step,
         "epoch": counters.step / built.steps_per_epoch,
         "train_seconds": counters.train_seconds,
         "evaluation_seconds": None if built.task.test is None else counters.evaluation_seconds,
+        "validation_seconds": None
+        if built.task.validation is None
+        else counters.validation_seconds,
         "setup_seconds": setup_seconds,
+        "start_seconds": start_seconds,
         "total_steps": built.total_steps,
         "last_row_step": rows[-1]["step"] if rows else None,
     }

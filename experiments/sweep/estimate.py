@@ -1,14 +1,16 @@
-"""What a run will cost, from the records of runs like it: seconds a step, and bytes on the disk."""
+"""What a run will cost, from the records of runs like it: its seconds, and bytes on the disk."""
 
 import dataclasses
 import heapq
+import json
+import math
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from experiments.config import identity
+from experiments.config import budget, identity
 from experiments.config.run_config import RunConfig
 from experiments.records.schema import BrokenRecordError, Run, load_environment
 from experiments.records.states import run_states
@@ -20,7 +22,26 @@ SHORT_RUNS = ".plan"
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden" / "runs" / "sweep"
 GOLDEN_SOURCE = "golden records"
 
-Setting = tuple[Any, ...]
+
+class Setting(NamedTuple):
+    """What decides a cost: the runs that share it are alike.
+
+    Attributes:
+        task: Name; as ``model`` and ``optimizer``.
+        batch_size: Of all processes together.
+        precision: As the config has it.
+        tokenization: In words, None: no text.
+        further: Every other value that does: of the model's, the task's and other sections, the
+            parts of train and validation among them; None in records that have no protocol.
+    """
+
+    task: str
+    model: str
+    optimizer: str
+    batch_size: int | None
+    precision: str
+    tokenization: str | None
+    further: str | None
 
 
 @dataclass(frozen=True)
@@ -33,6 +54,10 @@ class RunCost:
         record_bytes: What a finished run leaves behind; None if none is finished.
         checkpoint_bytes: What a run under way holds besides.
         source: Where the numbers come from, in words.
+        start_seconds: From the start of a run to its first step; None if it is not known.
+        validation_seconds: Of a pass over validation; likewise.
+        test_seconds: Of a pass over test; likewise.
+        test_share: Of the evaluations those that looked at test.
     """
 
     seconds_per_step: float
@@ -40,6 +65,27 @@ class RunCost:
     record_bytes: int | None
     checkpoint_bytes: int | None
     source: str
+    start_seconds: float | None = None
+    validation_seconds: float | None = None
+    test_seconds: float | None = None
+    test_share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Time:
+    """Seconds that a run still takes: of training, of evaluations, and of its start.
+
+    None of the latter two where no record tells.
+    """
+
+    training: float
+    evaluation: float | None = None
+    start: float | None = None
+
+    @property
+    def total(self) -> float:
+        """All that is known of it."""
+        return self.training + (self.evaluation or 0.0) + (self.start or 0.0)
 
 
 def setting(config: RunConfig, *, optimizer: str | None = None) -> Setting:
@@ -49,13 +95,14 @@ def setting(config: RunConfig, *, optimizer: str | None = None) -> Setting:
         config: The resolved config.
         optimizer: Another method in the place of the config's.
     """
-    return (
+    return Setting(
         config.task.name,
         config.model.name,
         optimizer or config.optimizer.name,
         config.task.batching.batch_size,
         config.precision,
         identity.tokenization(config),
+        _further(config.essence),
     )
 
 
@@ -95,10 +142,18 @@ def golden() -> dict[Setting, RunCost]:
 def calibrated(config: RunConfig, runs_dir: Path) -> dict[Setting, RunCost]:
     """Find the cost of a config that no run tells of, and of its reference, if calibrated.
 
+    Steps at equal time that were written down tell it of the machine that they were timed on.
+
     Args:
         config: The resolved config.
         runs_dir: Where the calibrations are kept.
     """
+    listed = config.budget.get(budget.CALIBRATION)
+    if listed is not None:
+        timed = config.budget[budget.MEASURED]["methods"][config.optimizer.name]
+        source = f"a calibration of {listed['date']} on {listed['machine']}"
+        seconds = float(timed["seconds_per_step"])
+        return {setting(config): RunCost(seconds, None, None, None, source)}
     if not (runs_dir / calibration_key.CACHE_DIR).is_dir():  # else torch is loaded, for the machine
         return {}
     found = calibration.of_any_reference(config, runs_dir)
@@ -114,16 +169,34 @@ def calibrated(config: RunConfig, runs_dir: Path) -> dict[Setting, RunCost]:
     }
 
 
-def seconds_left(
-    config: RunConfig, run: Run | None, known: Mapping[Setting, RunCost]
-) -> float | None:
-    """Training time that a run still takes; None where that cannot be told.
+def time_left(config: RunConfig, run: Run | None, known: Mapping[Setting, RunCost]) -> Time | None:
+    """Tell what a run still takes; None where that of its training cannot be told.
 
     Args:
         config: The resolved config.
         run: Its record, if it has begun.
         known: The cost of each setting, as far as it is known.
     """
+    training = _training_left(config, run, known)
+    if training is None:
+        return None
+    own = known.get(setting(config))
+    steps = None if own is None else training / own.seconds_per_step
+    # Beside its steps a run pays nearly the same for whatever method.
+    others = [cost for key, cost in known.items() if _is_beside(key, setting(config))]
+    found = [cost for cost in (own, *others) if cost is not None]
+    evaluations = (_evaluation_left(config, steps, cost) for cost in found)
+    starts = (cost.start_seconds for cost in found)
+    return Time(training, _first(evaluations), _first(starts))
+
+
+def _first(values: Iterable[float | None]) -> float | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _training_left(
+    config: RunConfig, run: Run | None, known: Mapping[Setting, RunCost]
+) -> float | None:
     section, progress = config.budget, {} if run is None else run.progress
     if "train_seconds" in section:
         return max(0.0, float(section["train_seconds"]) - (progress.get("train_seconds") or 0.0))
@@ -136,6 +209,24 @@ def seconds_left(
         return None
     total = _total_steps(section, cost.steps_per_epoch)
     return None if total is None else cost.seconds_per_step * total
+
+
+def _evaluation_left(config: RunConfig, steps: float | None, cost: RunCost) -> float | None:
+    """Tell how long the evaluations of so many steps take; None where that is not known."""
+    batching, share = config.task.batching, cost.test_share
+    if config.evaluate_test != "best":
+        share = float(config.evaluate_test)
+    every: float | None = batching.evaluate_every
+    if every is None and cost.steps_per_epoch is not None:
+        every = cost.steps_per_epoch / batching.evaluations_per_epoch
+    test = 0.0 if share == 0 else cost.test_seconds
+    if steps is None or every is None or cost.validation_seconds is None or test is None:
+        return None
+    return math.ceil(steps / every) * (cost.validation_seconds + share * test)
+
+
+def _is_beside(one: Setting, other: Setting) -> bool:
+    return one._replace(optimizer=other.optimizer) == other
 
 
 def _total_steps(section: Mapping[str, Any], steps_per_epoch: int | None) -> int | None:
@@ -164,14 +255,22 @@ def seconds_side_by_side(seconds: Iterable[float], jobs: int) -> float:
 
 def _setting_of(run: Run) -> Setting:
     facts = run.identity
-    return (
+    protocol = facts.get("protocol")
+    return Setting(
         facts["task"],
         facts["model"],
         facts["optimizer"],
         facts.get("batch_size"),
         facts.get("precision", "fp32"),
         facts.get("tokenization"),
+        _further(protocol) if protocol else None,
     )
+
+
+def _further(essence: Mapping[str, Any]) -> str:
+    task = essence.get("task") or {}
+    looked_at = [task.get(key) for key in ("validation_limit", "eval_batch_size")]
+    return json.dumps([calibration_key.cost_facts(essence), looked_at], sort_keys=True)
 
 
 def _cost(alike: list[Run]) -> RunCost:
@@ -184,13 +283,34 @@ def _cost(alike: list[Run]) -> RunCost:
     ]
     devices = sorted({device for run in used if (device := _device(run)) is not None})
     words = "runs"
+    passes = [run for run in used if run.rows and "validation_seconds" in run.progress]
+    looks = {run.run_id: _looks_at_test(run) for run in passes}
     return RunCost(
         statistics.median(run.progress["train_seconds"] / run.progress["step"] for run in used),
         max(1, int(statistics.median(per_epoch))) if per_epoch else None,
         max((_bytes_of(run.path) for run in finished), default=None),
         max((_checkpoint_bytes(run) for run in used), default=None),
         f"{words} on {', '.join(devices)}" if devices else words,
+        start_seconds=_median(run.progress.get("start_seconds") for run in used),
+        validation_seconds=_median(  # none without that split
+            (run.progress["validation_seconds"] or 0.0) / len(run.rows) for run in passes
+        ),
+        test_seconds=_median(
+            run.progress["evaluation_seconds"] / looks[run.run_id]
+            for run in passes
+            if looks[run.run_id]
+        ),
+        test_share=_median(looks[run.run_id] / len(run.rows) for run in passes) or 0.0,
     )
+
+
+def _looks_at_test(run: Run) -> int:
+    return sum(any(key.startswith("test_") for key in row) for row in run.rows)
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    found = [value for value in values if value is not None]
+    return statistics.median(found) if found else None
 
 
 def _checkpoint_bytes(run: Run) -> int:

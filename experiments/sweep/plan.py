@@ -19,7 +19,7 @@ from experiments.records.schema import FAULTS, Run
 from experiments.records.states import RunState, run_states
 from experiments.records.strict_json import dumps
 from experiments.sweep import estimate, plan_table
-from experiments.sweep.estimate import RunCost
+from experiments.sweep.estimate import RunCost, Time
 from experiments.sweep.plan_table import EACH, Job, duration
 from experiments.sweep.status import aligned
 from experiments.system import cores
@@ -99,16 +99,15 @@ def _varied(grid: list[str]) -> Iterator[tuple[tuple[str, ...], RunConfig]]:
 def report(found: Plan) -> Iterator[str]:
     """Write the plan as lines of text, at most a screen of them."""
     open_jobs = [job for job in found.jobs if job.is_open]
-    seconds = {
-        job.run_id: estimate.seconds_left(job.config, job.run, found.known) for job in open_jobs
-    }
+    times = {job.run_id: estimate.time_left(job.config, job.run, found.known) for job in open_jobs}
+    seconds = {run_id: _total(time) for run_id, time in times.items()}
     counts = Counter(job.state for job in found.jobs if not job.is_open)
     parts = [f"{count} {state}" for state, count in sorted(counts.items())]
     yield f"sweep of {len(found.jobs)}: {', '.join([*parts, f'{len(open_jobs)} to do'])}"
     if any(counts[state] for state in FAULTS):
         yield "  `retry=true` runs what failed again"
     if open_jobs:
-        yield _time(list(seconds.values()), found.side_by_side)
+        yield from _time(list(times.values()), found.side_by_side)
         yield _disk(open_jobs, found.known, found.side_by_side)
     yield from plan_table.lines(found.jobs, seconds, found.known)
     yield from _sources(open_jobs, found)
@@ -119,7 +118,7 @@ def facts(found: Plan) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for job in found.jobs:
         cost = found.known.get(estimate.setting(job.config))
-        left = estimate.seconds_left(job.config, job.run, found.known) if job.is_open else 0.0
+        time = _time_of(job, found.known)
         rows.append(
             {
                 "run_id": job.run_id,
@@ -131,7 +130,10 @@ def facts(found: Plan) -> dict[str, Any]:
                 "control": job.config.control,
                 "seed": job.config.seed,
                 "overrides": list(job.varied),
-                "seconds": left,
+                "seconds": _total(time),
+                "training_seconds": time and time.training,
+                "evaluation_seconds": time and time.evaluation,
+                "start_seconds": time and time.start,
                 "seconds_per_step": cost and cost.seconds_per_step,
                 "source": cost and cost.source,
             }
@@ -154,9 +156,21 @@ def each(found: Plan) -> list[str]:
     """List every run."""
     rows = [["run", "state", "time", "job"]]
     for job in found.jobs:
-        left = estimate.seconds_left(job.config, job.run, found.known)
+        time = _time_of(job, found.known)
+        left = _total(time)
         rows.append([job.run_id, job.state, duration(left) if job.is_open else "-", job.label])
     return aligned(rows)
+
+
+def _time_of(job: Job, known: Mapping[estimate.Setting, RunCost]) -> Time | None:
+    """Tell what a job still takes: nothing where the sweep would not train it."""
+    if not job.is_open:
+        return Time(0.0, 0.0, 0.0)
+    return estimate.time_left(job.config, job.run, known)
+
+
+def _total(time: Time | None) -> float | None:
+    return None if time is None else time.total
 
 
 def _sources(jobs: Sequence[Job], found: Plan) -> Iterator[str]:
@@ -197,15 +211,28 @@ def _side_by_side(overrides: list[str], config: RunConfig) -> int:
     return jobs
 
 
-def _time(seconds: list[float | None], jobs: int) -> str:
-    certain = [one for one in seconds if one is not None]
+def _time(times: list[Time | None], jobs: int) -> Iterator[str]:
+    certain = [one for one in times if one is not None]
     if not certain:
-        return "time: unknown"
-    line = f"time: {duration(sum(certain))} of training one after another"
+        yield "time: unknown"
+        return
+    totals = [time.total for time in certain]
+    line = f"time: {duration(sum(totals))} one after another"
     if jobs > 1:
-        line += f", {duration(estimate.seconds_side_by_side(certain, jobs))} with jobs={jobs}"
-    unknown = len(seconds) - len(certain)
-    return line + (f"; without {unknown} of unknown cost" if unknown else "")
+        line += f", {duration(estimate.seconds_side_by_side(totals, jobs))} with jobs={jobs}"
+    unknown = len(times) - len(certain)
+    yield line + (f"; without {unknown} of unknown cost" if unknown else "")
+    parts = [f"{duration(sum(time.training for time in certain))} of training"]
+    lacking: list[str] = []
+    for what, seconds in (
+        ("evaluation", [time.evaluation for time in certain]),
+        ("start", [time.start for time in certain]),
+    ):
+        told = [one for one in seconds if one is not None]
+        parts += [f"{duration(sum(told))} of {what}"] * bool(told)
+        lacking += [f"{what} of {len(seconds) - len(told)}"] * (len(told) < len(seconds))
+    untold = f"; no run tells the {' and the '.join(lacking)}" if lacking else ""
+    yield f"  {', '.join(parts)}{untold}"
 
 
 def _disk(jobs: Sequence[Job], known: Mapping[estimate.Setting, RunCost], side_by_side: int) -> str:
@@ -228,14 +255,31 @@ def _short_runs(configs: Sequence[RunConfig], runs_dir: Path) -> str:
         f"model={config.model.name}",
         *named.spelled([f"optimizer={methods}"]),
         f"task.batch_size={config.task.batching.batch_size}",
+        *_typed(config),
         *([] if config.precision == "fp32" else [f"precision={config.precision}"]),
         *([] if config.loss_scale is None else [f"loss_scale={config.loss_scale}"]),
-        "budget=steps budget.steps=30 tracking=none",
+        "budget=steps budget.steps=30 evaluate_test=true tracking=none",
         f"data_dir={config.data_dir}",
         f"runs_dir={runs_dir / estimate.SHORT_RUNS}",
     ]
     sweep = ["-m"] if len(configs) > 1 else []
     return " ".join(["python -m experiments.train", *sweep, *words])
+
+
+def _typed(config: RunConfig) -> Iterator[str]:
+    """List overrides that give task, tokenization and model the values of a config."""
+    choices = {"task": config.task.name, "model": config.model.name}
+    if config.tokenization is not None:
+        choices["tokenization"] = config.tokenization.name
+    usual = compose.composed([f"{group}={name}" for group, name in choices.items()])
+    for group in choices:
+        if group == "tokenization":
+            yield f"tokenization={choices[group]}"
+        theirs = getattr(usual, group).arguments
+        for key, value in getattr(config, group).arguments.items():
+            is_said = f"{group}.{key}" == "task.batch_size"
+            if not is_said and value != theirs.get(key):
+                yield f"{group}.{key}={commandline.quoted(value)}"
 
 
 def _megabytes(count: int) -> str:

@@ -90,7 +90,7 @@ def lines(
     """
     rows = _Rows()
     for job in jobs:
-        task, model, _, *rest = estimate.setting(job.config)
+        task, model, _, *rest, _ = estimate.setting(job.config)
         name = " ".join([method_of(job.config.optimizer.name, job.config.control), *job.varied])
         cell = rows.cells.setdefault((name, (task, model, *rest)), Cell())
         cell.jobs += 1

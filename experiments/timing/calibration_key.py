@@ -108,17 +108,15 @@ def cost_facts(essence: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def method_facts(config: RunConfig) -> dict[str, Any]:
-    """Gather what of a method decides the cost of its step."""
-    return _costing(config.essence["optimizer"])
+    """Gather what of a method decides the cost of its step; a rate of any kind by being there."""
+    return {
+        key: bool(value) if key in _AMOUNTS or _is_real(value) else value
+        for key, value in _costing(config.essence["optimizer"]).items()
+    }
 
 
 def _costing(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave of a section what decides a cost; a rate of any kind does by being there."""
-    return {
-        key: bool(value) if key in _AMOUNTS or _is_real(value) else value
-        for key, value in section.items()
-        if key not in (*_COSTLESS, *_NOTES)
-    }
+    return {key: item for key, item in section.items() if key not in (*_COSTLESS, *_NOTES)}
 
 
 def _is_real(value: Any) -> bool:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.config import commandline, grids
+from experiments.config import commandline, grids, identity
 from experiments.errors import UserError
 from experiments.records.calibration import Calibration
 from experiments.records.schema import load_run
@@ -27,7 +27,9 @@ def overrides(tmp_path):
 def write(tmp_path, make_config):
     """Write the record of a run of 20 epochs of 100 steps, at two seconds a step."""
 
-    def record(optimizer, seed, status, *, step=2000, folder=tmp_path, values=()):
+    def record(
+        optimizer, seed, status, *, step=2000, folder=tmp_path, values=(), progress=None, rows=()
+    ):
         config = make_config(
             "budget=epochs",
             "budget.epochs=20",
@@ -48,20 +50,23 @@ def write(tmp_path, make_config):
             "metric": "accuracy_percent",
             "seed": seed,
             "higher_is_better": True,
-            "protocol": {},
+            "protocol": identity.protocol(config),
             "batch_size": config.task.batching.batch_size,
             "precision": "fp32",
             "tokenization": None,
         }
-        progress = {
+        known = {
             "step": step,
             "epoch": step / 100,
             "train_seconds": 2.0 * step,
             "total_steps": 2000,
             "last_row_step": None,
+            **(progress or {}),
         }
         summary = {"parameters": 1_000_000, "state_bytes": 8_000_000}
-        run.write_status(status, "why", identity=facts, progress=progress, summary=summary)
+        run.write_status(status, "why", identity=facts, progress=known, summary=summary)
+        for row in rows:
+            run.append_row(row)
         run.write("arrays.bin", b"0" * 3_000_000)
         return run.run_id
 
@@ -89,7 +94,8 @@ def test_hours_and_disk_follow_from_the_records(overrides, write):
     found = plan.plan([*overrides, "seed=0,1,2", "optimizer=adam", "jobs=2"])
     assert list(plan.report(found)) == [
         "sweep of 3: 1 done, 2 to do",
-        "time: 1.94 h of training one after another, 67 min with jobs=2",
+        "time: 1.94 h one after another, 67 min with jobs=2",
+        "  1.94 h of training; no run tells the evaluation of 2 and the start of 2",
         "disk: 6 MB of records, 48 MB of checkpoints under way",
         "method  on      to do   time    s a step",
         "adam    digits  2 of 3  1.94 h  2",
@@ -109,7 +115,7 @@ def test_what_is_unknown_is_said_with_the_way_to_know(overrides, write, tmp_path
     monkeypatch.setattr(estimate, "GOLDEN", tmp_path / "no checkout")
     write("adam", 0, "done")
     told = list(plan.report(plan.plan(overrides)))
-    assert "time: 67 min of training one after another; without 2 of unknown cost" in told
+    assert "time: 67 min one after another; without 2 of unknown cost" in told
     assert "sgd     digits  2       unknown  unknown" in told
     (command,) = (line for line in told if "python -m experiments.train" in line)
     for word in (
@@ -123,7 +129,7 @@ def test_what_is_unknown_is_said_with_the_way_to_know(overrides, write, tmp_path
     write("sgd", 7, "done", folder=tmp_path / estimate.SHORT_RUNS)
     told = list(plan.report(plan.plan(overrides)))
     assert not any("unknown" in line for line in told)
-    assert "time: 3.33 h of training one after another" in told
+    assert "time: 3.33 h one after another" in told
 
 
 def golden(folder, write, monkeypatch):
@@ -137,7 +143,7 @@ def golden(folder, write, monkeypatch):
 def test_golden_records_tell_where_nothing_better_is_known(overrides, write, tmp_path, monkeypatch):
     golden(tmp_path / "golden", write, monkeypatch)
     write("adam", 0, "done")
-    assert list(plan.report(plan.plan(overrides)))[3:] == [
+    assert list(plan.report(plan.plan(overrides)))[4:] == [
         "method  on      to do   time    s a step",
         "adam    digits  1 of 2  67 min  2",
         "sgd     digits  2       2.22 h  2*",
@@ -183,8 +189,66 @@ def test_another_batch_size_is_another_setting(overrides, write, tmp_path, monke
     monkeypatch.setattr(estimate, "GOLDEN", tmp_path / "no checkout")
     write("adam", 0, "done", values=["task.batch_size=32"])
     found = plan.plan([*overrides, "optimizer=adam"])
-    assert found.known.keys() == {("digits", "small_cnn", "adam", 32, "fp32", None)}
+    assert [key[:-1] for key in found.known] == [("digits", "small_cnn", "adam", 32, "fp32", None)]
     assert "time: unknown" in list(plan.report(found))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["model.width=8", "task.validation_fraction=0.5", "task.train_limit=99", "compile=true"],
+)
+def test_another_width_or_part_is_another_setting_and_short_runs_say_so(
+    overrides, write, tmp_path, monkeypatch, value
+):
+    monkeypatch.setattr(estimate, "GOLDEN", tmp_path / "no checkout")
+    write("adam", 0, "done")
+    told = list(plan.report(plan.plan([*overrides, "optimizer=adam", value])))
+    assert "time: unknown" in told
+    (command,) = (line.split() for line in told if "python -m experiments.train" in line)
+    assert (value in command) == ("." in value)
+    write("adam", 7, "done", folder=tmp_path / estimate.SHORT_RUNS, values=[value])
+    assert "time: 2.22 h one after another" in list(
+        plan.report(plan.plan([*overrides, "optimizer=adam", value]))
+    )
+
+
+LOOKS = [
+    {"step": n, "validation_loss": 1.0, **({"test_loss": 1.0} if n < 3 else {})}
+    for n in (1, 2, 3, 4)
+]
+PASSES = {
+    "last_row_step": 4,
+    "validation_seconds": 12.0,
+    "evaluation_seconds": 10.0,
+    "start_seconds": 7.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "evaluation"),
+    [
+        (["evaluate_test=true"], 20 * (3 + 5)),  # a pass of validation is 3 s, of test 5 s
+        (["evaluate_test=false"], 20 * 3),
+        (["evaluate_test=best"], 20 * (3 + 5 / 2)),  # half of the evaluations looked at test
+        (["evaluate_test=true", "task.evaluate_every=30"], 67 * (3 + 5)),
+        (["evaluate_test=true", "task.evaluations_per_epoch=2"], 40 * (3 + 5)),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_evaluations_and_the_start_count(overrides, write, words, evaluation):
+    """2,000 steps of an epoch of 100, and of a method that no run tells of what others had."""
+    write("adam", 0, "done", progress=PASSES, rows=LOOKS)
+    write("sgd", 0, "done")
+    for name in ("adam", "sgd"):
+        asked = [*overrides, f"optimizer={name}", "seed=1", *words]
+        (run,) = plan.facts(plan.plan(asked))["runs"]
+        assert run["training_seconds"] == 4000
+        assert run["evaluation_seconds"] == evaluation
+        assert run["start_seconds"] == 7
+        assert run["seconds"] == 4000 + evaluation + 7
+    told = list(plan.report(plan.plan(asked)))
+    assert told[2].startswith("  67 min of training, ")
+    assert told[2].endswith(" of evaluation, 7 s of start")
 
 
 def test_a_calibration_serves_where_no_run_does(overrides, write, monkeypatch):
@@ -199,7 +263,7 @@ def test_a_calibration_serves_where_no_run_does(overrides, write, monkeypatch):
     told = list(plan.report(plan.plan(overrides)))
     assert set(asked) == {"sgd"}
     # adam seed 1: 4,000 s; sgd: two times 1,000 s
-    assert "time: 1.67 h of training one after another" in told
+    assert "time: 1.67 h one after another" in told
     assert "sgd     digits  2       33 min  0.5" in told
     assert "  s a step: calibration" in told
 
@@ -246,16 +310,17 @@ def test_each_kind_of_budget_has_its_time(make_config, budget, seconds):
         estimate.setting(config): RunCost(2.0, 100, None, None, ""),
         estimate.setting(config, optimizer="adam"): RunCost(3.0, 100, None, None, ""),
     }
-    assert estimate.seconds_left(config, None, known) == seconds
+    found = estimate.time_left(config, None, known)
+    assert (found and found.training) == seconds
 
 
 def test_of_a_run_under_way_only_the_rest_counts(make_config, write, tmp_path):
     config = make_config("budget=epochs", "budget.epochs=20", f"runs_dir={tmp_path}")
     run = load_run(tmp_path / write("adam", 0, "interrupted", step=500))
     known = {estimate.setting(config): RunCost(2.0, None, None, None, "")}
-    assert estimate.seconds_left(config, run, known) == 2.0 * 1500
+    assert estimate.time_left(config, run, known).total == 2.0 * 1500
     timed = config.having(budget={"train_seconds": 1200.0})
-    assert estimate.seconds_left(timed, run, known) == 1200.0 - 2.0 * 500
+    assert estimate.time_left(timed, run, known).total == 1200.0 - 2.0 * 500
 
 
 @pytest.mark.parametrize(
