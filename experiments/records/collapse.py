@@ -2,8 +2,9 @@
 
 MARGIN = 0.05
 """By which a result must be better, as a share of the constant's; of percents, of the share that is
-right or wrong, whichever is less. A run that has learned nothing ends beside the constant, not at
-it: 10.2 % where it has 10.0 %, 4.7755 where it has 4.7759."""
+right or wrong, whichever is less; of nats as they are, which is that share of a perplexity. A run
+that has learned nothing ends beside the constant, not at it: 10.2 % where it has 10.0 %, 4.7755
+where it has 4.7759."""
 
 
 def is_collapsed(
@@ -20,13 +21,13 @@ def is_collapsed(
     Example:
         >>> is_collapsed(10.2, 10.0, higher_is_better=True, unit="%")
         True
-        >>> is_collapsed(323.0, 340.0, higher_is_better=False, unit="")
+        >>> is_collapsed(281.0, 340.0, higher_is_better=False, unit="")
         False
         >>> is_collapsed(93.0, 90.0, higher_is_better=True, unit="%")
         False
     """
     if final is None or constant is None:
         return False
-    scale = min(constant, 100.0 - constant) if unit == "%" else constant
+    scale = {"%": min(constant, 100.0 - constant), "nats": 1.0}.get(unit, constant)
     gain = final - constant if higher_is_better else constant - final
     return gain <= MARGIN * abs(scale)

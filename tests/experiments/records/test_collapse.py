@@ -1,11 +1,14 @@
 """Runs of which is known whether they had learned: the values that they ended at."""
 
+import math
+
 import pytest
 
 from experiments.records.collapse import is_collapsed
 
 ACCURACY = {"higher_is_better": True, "unit": "%"}
 ERROR = {"higher_is_better": False, "unit": ""}
+NATS = {"higher_is_better": False, "unit": "nats"}
 
 
 @pytest.mark.parametrize(
@@ -22,6 +25,8 @@ ERROR = {"higher_is_better": False, "unit": ""}
         (281.0, 340.0, ERROR, False),
         (91.0, 90.0, ACCURACY, False),  # one class is nine of ten
         (90.4, 90.0, ACCURACY, True),
+        (math.log(345.0), math.log(340.0), NATS, True),
+        (math.log(281.0), math.log(340.0), NATS, False),
         (0.2, 0.0, {"higher_is_better": True, "unit": ""}, False),  # as an R^2
         (None, 10.0, ACCURACY, False),
         (10.0, None, ACCURACY, False),
