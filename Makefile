@@ -80,7 +80,7 @@ is_supported := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 can_make_venv := import ensurepip, venv; $(is_supported)
 can_install := import pip; $(is_supported)
 
-.PHONY: help sweep plan status replay calibration report tables figures paper study tune versus data
+.PHONY: help archive sweep plan status replay calibration report tables figures paper study tune versus data
 .PHONY: publish wandb-sync bench bench-sweep bench-analysis gpu-check test quick lint type smoke setup clean .jobs
 
 ## Print this page. It needs no set-up.
@@ -170,6 +170,13 @@ paper: setup
 ## Example:   make study FIG=landscape
 study: setup
 	@$(python) -m experiments study $(call quote,study=$(or $(strip $(FIG)),all)) $(folders) $(ARGS)
+
+## Write the records of RUNS, with the trials of their tuning, as compact text to OUT: a file a task, to be committed.
+## `make report RUNS=<that folder>`, `status` and `replay` read it.
+## Variables: RUNS OUT
+## Example:   make archive RUNS=runs/study OUT=results/study
+archive: setup
+	@$(python) -m experiments archive $(call override,runs_dir,$(RUNS)) $(call override,out,$(OUT))
 
 ## Choose hyperparameters on the validation split, by as many trials for every optimizer; each
 ## trial is the worst of three seeds that no result is reported for.

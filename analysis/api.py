@@ -74,8 +74,9 @@ def _of_folder(runs: Folder) -> Results:
     results = load_results(folder)
     for line in results.broken:
         warnings.warn(line, stacklevel=3)
-    paths = [str(folder / name) for name in results.runs["folder"]]
-    return Results(results.runs.assign(folder=paths), results.curves, results.broken, folder)
+    records = results.runs_dir or folder
+    paths = [str(records / name) for name in results.runs["folder"]]
+    return Results(results.runs.assign(folder=paths), results.curves, results.broken, records)
 
 
 def _of_rows(runs: pd.DataFrame) -> Results:

@@ -12,6 +12,7 @@ from experiments.errors import UserError
 from experiments.system.output import say
 
 VERBS = {
+    "archive": "experiments.replay.archiving",
     "bench": "experiments.bench.bench",
     "bench_sweep": "experiments.bench.sweeps",
     "calibration": "experiments.timing.calibration",

@@ -161,6 +161,7 @@ def test_jobs_must_be_a_positive_whole_number(checkout: Checkout, jobs: str) -> 
             ["tune", "EXPERIMENT=e", "OPT=adam", "ARGS=a=1"],
             'experiments tune experiment=e optimizer=adam data_dir="./data" runs_dir="runs" a=1',
         ),
+        (["archive", "RUNS=r", "OUT=o"], 'experiments archive runs_dir="r" out="o"'),
         (["status", "RUNS=r"], 'experiments status runs_dir="r"'),
         (["replay", "RUN=0a", "ARGS=x=1"], 'experiments replay run=0a runs_dir="runs" x=1'),
         (["calibration"], 'experiments calibration runs_dir="runs"'),

@@ -17,6 +17,7 @@ from typing import Any
 
 from analysis.report.terminal import SHOWN
 from experiments.records import strict_json
+from experiments.records.archive import OPENED_DIR
 from experiments.records.kinds import SHA256, TEXT, fault, list_of, mapping, whole
 
 FILE = ".report.json"
@@ -24,8 +25,8 @@ VERSION = 1  # of that file; another one is not read
 ROOT = Path(__file__).parents[2]
 OURS = ("analysis", "conf", "experiments/records", "experiments/system")
 """What a report may read of the suite itself: its layer, what that imports, and rulesets."""
-OF_RECORDS = (".analysis", ".locks", ".sweeps")
-"""Folders beside records that no report shows anything of."""
+OF_RECORDS = (".analysis", ".locks", ".sweeps", OPENED_DIR)
+"""Folders beside records that no report shows anything of, or that are made of archives there."""
 PACKAGES = ("jinja2", "fonttools", "matplotlib", "numpy", "pandas", "pillow", "rich", "scipy")
 KEPT = mapping(
     {

@@ -15,6 +15,7 @@ import pandas as pd
 from analysis.results.cache import CachedRecord, Floats, read_records
 from analysis.results.groups import group_runs
 from analysis.results.settings import setting_key
+from experiments.records import archive
 from experiments.records.collapse import is_collapsed
 from experiments.system.output import plain_values
 
@@ -177,9 +178,14 @@ def _series(columns: Mapping[str, Floats], metric: str, axis: str) -> tuple[Floa
 
 
 def load_results(runs_dir: Path) -> Results:
-    """Read every record under ``runs_dir``; a folder that does not exist holds no runs."""
-    records, broken = read_records(runs_dir)
-    return to_results(records, broken, runs_dir)
+    """Read every record under ``runs_dir``; a folder that does not exist holds no runs.
+
+    Of a folder of archives the results are those of the records in them, and ``runs_dir`` is where
+    these are laid out.
+    """
+    folder, left_out = archive.opened(runs_dir)
+    records, broken = read_records(folder)
+    return to_results(records, [*left_out, *broken], folder)
 
 
 def to_results(

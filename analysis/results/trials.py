@@ -25,6 +25,7 @@ from analysis.results.settings import changes, model_text
 from analysis.statistics.expected_best import trial_results
 from analysis.statistics.summary import Floats
 from experiments.records import kinds
+from experiments.records.archive import LEDGERS_DIR
 from experiments.records.reading import content_or_fault
 from experiments.records.schema import METRICS_FILE, STATUS_FILE, UNFINISHED, roots
 from experiments.records.tables import LEDGER as LEDGER_FILE
@@ -79,7 +80,7 @@ def ledger_problems(results: Results) -> tuple[str, ...]:
     found = []
     for file in sorted(_tuned(results)):
         try:
-            read_ledger(file)
+            read_ledger(file, results.runs_dir)
         except LedgerError as error:
             found.append(str(error))
     return tuple(found)
@@ -89,6 +90,7 @@ def trials_digest(runs_dir: Path | None) -> bytes:
     """Digest of all that ``trials_of`` reads besides the runs."""
     digest = hashlib.sha256()
     paths = sorted(TUNED.rglob("ledgers/*.yaml"))
+    paths += [] if runs_dir is None else sorted((runs_dir / LEDGERS_DIR).rglob("*.yaml"))
     for root in [] if runs_dir is None else roots(runs_dir):
         for name in (STATUS_FILE, METRICS_FILE):
             paths += sorted((root / TRIALS_DIR).glob(f"*/{name}"))
@@ -119,7 +121,7 @@ def _recorded(runs_dir: Path | None) -> Iterator[Trials]:
 def _ledgers(results: Results) -> Iterator[Trials]:
     for file, runs in _tuned(results).items():
         try:
-            ledger = read_ledger(file)
+            ledger = read_ledger(file, results.runs_dir)
         except LedgerError:  # `ledger_problems` tells of it
             continue
         for _, block in runs.groupby([*BLOCK, "block"], sort=True):
@@ -164,8 +166,10 @@ def _is_of(recorded: Any, study: Mapping[str, Any]) -> bool:
     )
 
 
-def ledger_path(file: str) -> Path:
-    """Tell where the ledger of a tuned file lies."""
+def ledger_path(file: str, runs_dir: Path | None = None) -> Path:
+    """Tell where the ledger of a tuned file lies: with archived runs, else in ``conf/``."""
+    if runs_dir is not None and (kept := runs_dir / LEDGERS_DIR / file).is_file():
+        return kept
     path = TUNED / file
     return path.parent / "ledgers" / path.name
 
@@ -176,11 +180,12 @@ def is_named(file: str) -> bool:
     return 1 <= len(folders) <= 2 and not {"..", "/"} & set(folders)
 
 
-def read_ledger(file: str) -> dict[str, Any]:
+def read_ledger(file: str, runs_dir: Path | None = None) -> dict[str, Any]:
     """Read the ledger of a tuned file; empty where nothing was tuned.
 
     Args:
         file: Its path below ``TUNED``.
+        runs_dir: Folder of the records, which may have it.
 
     Returns:
         ``tuning``, the effort as runs record it, and ``trials``, each with its ``score``: the
@@ -189,15 +194,18 @@ def read_ledger(file: str) -> dict[str, Any]:
     Raises:
         LedgerError: If it is of another version, or damaged, or not there for a tuned file.
     """
-    path = ledger_path(file)
+    path = ledger_path(file, runs_dir)
     folders, name = Path(file).parent.parts, Path(file).name
     if not is_named(file):
         return {}
 
+    own = path.is_relative_to(TUNED)
+    shown = path.relative_to(TUNED.parents[1] if own else path.parents[len(folders) + 1])
+
     def fault(what: str) -> LedgerError:
         setting = "".join(f" ARGS=tuned={folder}" for folder in folders[1:])
         return LedgerError(
-            f"{path.relative_to(TUNED.parents[1])}: {what}; its trials are left out. "
+            f"{shown}: {what}; its trials are left out. "
             f"`make tune OPT={name.removesuffix('.yaml')} TASK={folders[0]}{setting}` writes it "
             "anew."
         )

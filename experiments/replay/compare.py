@@ -16,7 +16,7 @@ from experiments.config import arguments, foreign
 from experiments.config.lift import lifted
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
-from experiments.records import strict_json
+from experiments.records import archive, strict_json
 from experiments.records.schema import roots
 from experiments.records.store import write_atomic
 from experiments.replay import differences, recorded_code
@@ -147,7 +147,8 @@ def _rounding(record: ReplayedRecord, found: RecordComparison, facts: list[str])
 
 def _find(name: str, runs_dir: Path) -> Path:
     """Find the folder of a run that is given by its id or as a path."""
-    own, kept = ([root / name for root in roots(place)] for place in (runs_dir, GOLDEN / "runs"))
+    places = (archive.opened(runs_dir)[0], GOLDEN / "runs")
+    own, kept = ([root / name for root in roots(place)] for place in places)
     for path in (*own, Path(name).expanduser(), *kept):
         if path.is_dir():
             return path.absolute()
@@ -160,6 +161,8 @@ def _find(name: str, runs_dir: Path) -> Path:
 def _store(runs_dir: Path) -> Path:
     """Tell where the replay goes: not among the records that the repository keeps."""
     folder = Path(os.path.realpath(runs_dir))  # `resolve` ends at a loop of links
+    if archive.opened(runs_dir)[0] != runs_dir:
+        return ROOT / "runs"
     return ROOT / "runs" if folder.is_relative_to(os.path.realpath(GOLDEN)) else folder
 
 

@@ -34,6 +34,7 @@ from experiments.records.schema import (
     STUDY_ARRAYS,
     STUDY_FILE,
     BrokenRecordError,
+    Run,
     load_runs,
     roots,
 )
@@ -71,7 +72,7 @@ def main(words: Sequence[str]) -> int:
     options, _ = arguments.parse(words, GoldenOptions)
     runs_dir, out = options.runs_dir, options.out
     records = _records(runs_dir)
-    runs = {record.run.run_id: _files(record) for record in records}
+    runs = {record.run.run_id: files_of(record) for record in records}
     studies = dict(_studies(runs_dir))
     if not runs and not studies:
         raise UserError(f"Invalid runs_dir: {str(runs_dir)!r}. There are no records in it.")
@@ -89,19 +90,27 @@ def main(words: Sequence[str]) -> int:
 
 def _records(runs_dir: Path) -> list[ReplayedRecord]:
     """Every record, each of a run that is over."""
-    runs, broken = load_runs(runs_dir)
+    return [read(run.path) for run in over(*load_runs(runs_dir), statuses=FINAL_STATUSES)]
+
+
+def over(runs: Sequence[Run], broken: Sequence[str], *, statuses: Sequence[str]) -> Sequence[Run]:
+    """Give runs back, if each can be read and has one of some statuses.
+
+    Raises:
+        UserError: At the first that does not.
+    """
     if broken:
         raise UserError(f"{broken[0]}. Move it away, or run it again.")
     for run in runs:
-        if run.status not in FINAL_STATUSES:
+        if run.status not in statuses:
             raise UserError(
-                f"run {run.run_id} is {run.status}; must be {' or '.join(FINAL_STATUSES)}. "
+                f"run {run.run_id} is {run.status}; must be {' or '.join(statuses)}. "
                 "Run it to its end, or move it away."
             )
-    return [read(run.path) for run in runs]
+    return runs
 
 
-def _files(record: ReplayedRecord) -> Files:
+def files_of(record: ReplayedRecord) -> Files:
     """Read what is kept of a run, by name."""
     folder = record.run.path
     config = {key: value for key, value in record.config.items() if key not in _PRIVATE}

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.config import arguments, run_config
+from experiments.records import archive
 from experiments.records.schema import Run
 from experiments.records.states import STATES, RunState, run_states
 from experiments.records.strict_json import dumps
@@ -32,12 +33,14 @@ class StatusOptions:
 def main(words: Sequence[str]) -> int:
     """Print one line a group of seeds, and one for each run that is not done."""
     options, _ = arguments.parse(words, StatusOptions)
-    found = list(run_states(options.runs_dir))
+    folder, left_out = archive.opened(options.runs_dir)
+    found = list(run_states(folder))
     if options.json:
         say(dumps(facts(found, options.runs_dir)))
         return 0
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if not found:
+        say(*left_out)
         lacks = "" if options.runs_dir.exists() else ", which is not there"
         say(f"no runs in {options.runs_dir}{lacks}")
         return 0
@@ -47,7 +50,7 @@ def main(words: Sequence[str]) -> int:
     else:
         say(*aligned([header, *rows]))
     say(summary(found))
-    say(*remarks(found))
+    say(*remarks(found), *left_out)
     return 0
 
 

@@ -41,7 +41,7 @@ def test_an_unknown_key_is_told_with_the_nearest(verb: str) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ([], "error: Missing command. Must be one of: bench, bench_sweep, calibration, "),
+        ([], "error: Missing command. Must be one of: archive, bench, bench_sweep, calibration, "),
         (["statu"], "error: Unknown command: 'statu'. Did you mean: status"),
         (
             ["status", "runs"],

@@ -226,4 +226,4 @@ def test_every_kept_run_can_be_replayed_and_names_no_path():
         record = rerun.read(folder)
         assert set(record.config).isdisjoint(golden._PRIVATE)
         assert record.environment["cpu_model"]
-        assert set(golden._files(record)) == {path.name for path in folder.iterdir()}
+        assert set(golden.files_of(record)) == {path.name for path in folder.iterdir()}

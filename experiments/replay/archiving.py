@@ -1,0 +1,86 @@
+"""Records as compact text to commit: `python -m experiments archive runs_dir=runs out=FOLDER`.
+
+Each task becomes `<task>.jsonl.xz`. It has of every run, and of every trial of its tuning, status,
+config, environment and rows, and the ledgers of the tuned files that its runs took. Like a copy by
+`golden` it says nothing of whose machine it was. A run that is not over is refused, one that failed
+is kept. `make report RUNS=FOLDER`, `status` and `replay` read a folder of archives as one of runs.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.config import arguments, commandline, rulesets
+from experiments.errors import UserError
+from experiments.records import archive
+from experiments.records.reading import read_bytes
+from experiments.records.schema import FAULTS, FINAL_STATUSES, STATUS_FILE, load_runs, roots
+from experiments.replay.golden import files_of, over
+from experiments.replay.rerun import ReplayedRecord, read
+from experiments.system.output import say
+
+OVER = (*FINAL_STATUSES, *FAULTS)
+
+
+@dataclass(frozen=True)
+class ArchiveOptions:
+    """Whose records are archived, and where to."""
+
+    out: Path
+    runs_dir: Path = Path("runs")
+
+    def __post_init__(self) -> None:
+        commandline.folder("out", self.out)
+
+
+def main(words: Sequence[str]) -> int:
+    """Write the archives of a folder, and say how large they are; returns the exit code."""
+    options, _ = arguments.parse(words, ArchiveOptions)
+    lines: dict[str, list[dict[str, Any]]] = {}
+    counts: dict[str, list[int]] = {}
+    ledgers: dict[str, set[str]] = {}
+    for place, record in _records(options.runs_dir):
+        task = record.run.identity["task"]
+        lines.setdefault(task, []).append(archive.run_line(files_of(record), place=place))
+        counts.setdefault(task, [0, 0])[place != ""] += 1
+        ledgers.setdefault(task, set()).update(_tuned_file(record))
+    if not lines:
+        raise UserError(f"Invalid runs_dir: {str(options.runs_dir)!r}. There are no records in it.")
+    options.out.mkdir(parents=True, exist_ok=True)
+    for task in sorted(lines):
+        found = [line for file in sorted(ledgers[task]) for line in _ledger(file)]
+        path = options.out / f"{task}{archive.SUFFIX}"
+        size = archive.write(path, lines[task] + found)
+        runs, trials = counts[task]
+        say(
+            f"{path}: {runs} runs, {trials} trials, {len(found)} ledgers, "
+            f"{size / 1e6:.3g} MB ({size / (runs + trials):,.0f} bytes each)"
+        )
+    return 0
+
+
+def _records(runs_dir: Path) -> Iterator[tuple[str, ReplayedRecord]]:
+    """Yield every record, with its place: runs first, then trials."""
+    runs, broken = load_runs(runs_dir)
+    for run in over(runs, broken, statuses=OVER):
+        yield "", read(run.path)
+    for root in roots(runs_dir):
+        for path in sorted((root / archive.TRIALS_DIR).glob(f"[!.]*/{STATUS_FILE}")):
+            record = read(path.parent)
+            over([record.run], [], statuses=OVER)
+            yield archive.TRIALS_DIR, record
+
+
+def _tuned_file(record: ReplayedRecord) -> set[str]:
+    """Name the tuned file that a run took, below the folder of them."""
+    origin = record.run.identity.get("origin") or {}
+    folder, _, file = str((origin.get("ruleset_file") or {}).get("path", "")).partition("/")
+    return {file} if folder == rulesets.TUNED else set()
+
+
+def _ledger(file: str) -> Iterator[dict[str, Any]]:
+    tuned = commandline.CONF / rulesets.TUNED / file
+    path = tuned.parent / commandline.LEDGERS / tuned.name
+    if path.is_file():
+        yield archive.ledger_line(file, read_bytes(path).decode(errors="replace"))
