@@ -142,7 +142,7 @@ def _made(plain: dict[str, Any]) -> RunConfig:
 def _plain(config: DictConfig, choices: Choices, *, complete: bool) -> dict[str, Any]:
     if any(config.get(key) is not None for key in OF_ALL):
         # They say which runs there are. In one of them what they refer to may be another's.
-        config = OmegaConf.masked_copy(config, [key for key in config if key not in OF_ALL])
+        config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in OF_ALL])
     with refusals.told():
         missing = sorted(OmegaConf.missing_keys(config)) if complete else []
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=not missing)  # type: ignore[assignment]
