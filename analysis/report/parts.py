@@ -35,6 +35,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     "tuning": ("figures/expected_best", "tables/tuning_effort"),
     "curvature": (
+        "figures/damping_share",
         "figures/curvature_spread",
         "figures/fisher_histograms",
         "figures/kronecker_factors",

@@ -10,6 +10,7 @@ from scipy.stats import ttest_1samp
 from analysis.figures import (
     cost_per_method,
     curvature_spread,
+    damping_share,
     improvement_over_tasks,
     performance_profile,
     quality_vs_cost,
@@ -250,6 +251,33 @@ def test_spread_that_was_never_finite_is_said(write_run: Any, runs_dir: Path) ->
     figure = curvature_spread.build(load_results(runs_dir))
     assert texts(figure.axes[0]) == ["Never finite."]
     figure.draw_without_rendering()
+
+
+def test_the_share_of_damping_is_drawn_for_each_layer(write_run: Any, runs_dir: Path) -> None:
+    for seed, share in enumerate((0.25, 0.75)):
+        rows = [
+            {"step": epoch, "epoch": epoch, "train_seconds": epoch, "curvature_damping_share": 0.6}
+            | {f"curvature_damping_share/{at}": share + at / 100 for at in range(4)}
+            for epoch in (1, 2)
+        ]
+        write_run("adafisher", seed, rows=rows)
+    write_run("adam", 0)
+
+    figure = damping_share.build(load_results(runs_dir))
+
+    (ax,) = figure.axes
+    assert [line.get_ydata()[-1] for line in ax.lines] == pytest.approx(
+        [0.5, 0.51, 0.52, 0.53, 0.6]
+    )
+    assert ax.get_title() == "digits: adafisher (n=2)"
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["all layers", "first layer", "last layer", "a layer between"]
+    assert (ax.get_ylabel(), ax.get_ylim()) == ("damping / F", (0, 1.04))
+
+
+def test_runs_that_tell_of_no_layer_have_no_shares(write_run: Any, runs_dir: Path) -> None:
+    write_run("adafisher", 0, rows=curvature_rows(4.0))
+    assert isinstance(damping_share.build(load_results(runs_dir)), Missing)
 
 
 def test_methods_are_rows_and_no_variant_stands_for_one(write_run: Any, runs_dir: Path) -> None:
