@@ -176,11 +176,11 @@ def blocks(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
                 rows[alone] = part.loc[[key]].set_axis(
                     pd.MultiIndex.from_tuples([alone], names=part.index.names)
                 )
-        yield str(name), _with_own_trials(pd.concat(rows.values()), str(name))
+        yield str(name), pd.concat(rows.values())
 
 
-def _with_own_trials(part: pd.DataFrame, title: str) -> pd.DataFrame:
-    """Write the trials of this block where those of all blocks stand."""
+def with_own_trials(part: pd.DataFrame, title: str) -> pd.DataFrame:
+    """Write the trials of a block of ``blocks`` alone where those of all blocks stand."""
     own = part.attrs.get(TRIALS, {}).get(title, {})
     if not own or part.index.names[-1] != TRIALS:
         return part

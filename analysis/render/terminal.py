@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.render import blocks, cell_text, levels, nothing, shown
-from analysis.render.cells import without_alike
+from analysis.render.cells import with_own_trials, without_alike
 
 
 def terminal_table(table: pd.DataFrame, caption: str) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def terminal_table(table: pd.DataFrame, caption: str) -> dict[str, Any]:
         shared = levels(part.columns[0])[1:-1]
         part = part.droplevel(list(range(part.columns.nlevels - 1)), axis="columns")
         # What all rows share need not take a column's width from each of them.
-        part, alike = without_alike(part)
+        part, alike = without_alike(with_own_trials(part, name))
         title = ", ".join(filter(None, [": ".join([name, *shared]), *alike]))
         parts.append(_texts(part, title))
     whole = [_texts(table, "")] if several else []

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from analysis.published.row_verdicts import NOT_RUN
 from analysis.published.verdict import counts
 from analysis.render import absent, to_html
-from analysis.render.cells import WIDE, blocks, without_alike
+from analysis.render.cells import WIDE, blocks, with_own_trials, without_alike
 from analysis.report.drawing import DATA, ON_PAGE
 from analysis.report.parts import FIRST, parts_of
 from analysis.report.run_pages import MOST, distinct_environments, run_blocks
@@ -150,14 +150,18 @@ def _result(tables: Sequence[BuiltTable], said: Answer) -> dict[str, Any]:
     (frame,) = (table.frame for table in tables if table.name == "results")
     if frame.empty:
         return {"parts": [], "shared": ""}
-    frame, alike = without_alike(frame)
-    parts = list(blocks(frame))
-    if len(parts) <= WIDE:
+    if frame.columns.get_level_values(0).nunique() <= WIDE:
+        frame, alike = without_alike(frame)
         shown = [{"title": "", "sentence": "", "html": to_html(frame)}]
     else:
+        alike = []
         shown = [
-            {"title": title, "sentence": said.details.get(title, ""), "html": to_html(part)}
-            for title, part in parts
+            {
+                "title": title,
+                "sentence": said.details.get(title, ""),
+                "html": to_html(with_own_trials(part, title)),
+            }
+            for title, part in blocks(frame)
         ]
     return {"parts": shown, "shared": f"All: {', '.join(alike)}. " if alike else ""}
 

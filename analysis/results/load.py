@@ -83,7 +83,7 @@ class Absent:
     Attributes:
         why: A sentence.
         command: What to type, in one line that a shell takes.
-        does: What that does, as ``runs two``.
+        does: What that does, as ``runs two``; empty where the sentence is said alone.
     """
 
     why: str
@@ -92,7 +92,7 @@ class Absent:
 
     def __str__(self) -> str:
         """Say it whole."""
-        return f"{self.why} `{self.command}` {self.does}."
+        return f"{self.why} `{self.command}` {self.does}." if self.does else self.why
 
 
 NOT_YET = Absent("No runs to show yet.", "make sweep OPT=adafisher")

@@ -46,5 +46,5 @@ def build(results: Results) -> pd.DataFrame:
                 source=source_of(group),
             )
     table = method_grid(groups, cells, columns=COLUMNS, missing=NOT_RUN)
-    table.attrs[MISSING] = Absent(WHY, COMMAND, "runs two")
+    table.attrs[MISSING] = Absent(WHY, COMMAND, does="")
     return table
