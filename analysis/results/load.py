@@ -126,6 +126,12 @@ class Results:
         """The groups of the runs, see ``group_runs``: most tables and figures begin with them."""
         return group_runs(self.runs)
 
+    def known_of(self, block: pd.DataFrame) -> tuple[str, ...]:
+        """Name the ``RESULTS`` that any run of some groups can have (``evaluate_test``)."""
+        of_block = self.runs["group_id"].isin(block["group_id"])
+        is_known = set(self.runs.loc[of_block, "evaluate_test"]) != {"best"}
+        return RESULTS if is_known else RESULTS[:1]
+
     @cached_property
     def measurements(self) -> pd.DataFrame:
         """One row a run, step and metric (``MEASUREMENT_COLUMNS``): tidy, and large."""

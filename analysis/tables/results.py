@@ -9,9 +9,7 @@ of many without a correction; equal seeds, and differences that are all equal, d
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 
@@ -19,7 +17,7 @@ from analysis.render import Cell
 from analysis.render.grid import Columns, method_grid, row_of, source_of
 from analysis.results.groups import rows_of, without_row
 from analysis.results.leaders import leader_comparisons
-from analysis.results.load import RESULTS, Results
+from analysis.results.load import Results
 from analysis.statistics.effort import LEGEND
 from analysis.statistics.summary import summarize
 from analysis.style import metric_label
@@ -42,7 +40,7 @@ def build(results: Results) -> pd.DataFrame:
     groups = rows_of(every)
     cells: Columns = {}
     members = dict(list(results.runs.groupby("group_id")))
-    shown = {title: _results(alike, members) for title, alike in every.groupby("title")}
+    shown = {title: results.known_of(block) for title, block in every.groupby("title")}
     carried = {
         (contest.outcome.leader, contest.result)
         for contest in leader_comparisons(results)
@@ -67,12 +65,6 @@ def build(results: Results) -> pd.DataFrame:
     return method_grid(
         pd.concat([groups, without_row(every)]), cells, columns=COLUMNS, missing=NOT_RUN
     )
-
-
-def _results(block: pd.DataFrame, members: Mapping[Any, pd.DataFrame]) -> tuple[str, ...]:
-    """Name the results that any run of a block can have (``evaluate_test``)."""
-    ways = {way for group_id in block["group_id"] for way in members[group_id]["evaluate_test"]}
-    return RESULTS[:1] if ways == {"best"} else RESULTS
 
 
 def _metric(group: pd.Series) -> str:

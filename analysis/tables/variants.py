@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.render import MISSING
 from analysis.render.grid import Columns, method_grid, row_of, source_of
-from analysis.results.load import RESULTS, Absent, Results
+from analysis.results.load import Absent, Results
 from analysis.statistics.summary import summarize
 from analysis.style import metric_label
 
@@ -33,11 +33,12 @@ def build(results: Results) -> pd.DataFrame:
     groups = results.groups
     groups = groups[~groups["is_row"].astype(bool)]
     members = dict(list(results.runs.groupby("group_id")))
+    shown = {title: results.known_of(block) for title, block in groups.groupby("title")}
     cells: Columns = {}
     for _, group in groups.iterrows():
         arrow = "↑" if group["higher_is_better"] else "↓"
         metric = f"{metric_label(group['metric'], group['units'])} {arrow}"
-        for result in RESULTS:
+        for result in shown[group["title"]]:
             column = cells.setdefault((group["title"], metric, result), {})
             column[row_of(group)] = summarize(
                 members[group["group_id"]],

@@ -51,8 +51,20 @@ class Reference:
         return torch.linalg.qr(statistic @ basis[:, order]).Q
 
 
+class OneSided(Reference):
+    """Without a basis of the rows: the eigenvectors of the identity are the axes themselves."""
+
+    def _accumulate(self, grad: Tensor) -> None:
+        super()._accumulate(grad)
+        self.left = torch.eye(len(grad), dtype=grad.dtype)
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit"), [(Reference, 10_000), (Reference, 5), (OneSided, 4)], ids=str
+)
 @pytest.mark.parametrize("interval", [1, 3])
-def test_every_step_is_the_published_one(interval: int) -> None:
+def test_every_step_is_the_published_one(interval: int, kind: type[Reference], limit: int) -> None:
+    """Also where the axis of five is longer than the limit, and has no basis."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(5, 4, generator=generator, dtype=torch.float64)
     param = torch.nn.Parameter(weight.clone())
@@ -62,9 +74,10 @@ def test_every_step_is_the_published_one(interval: int) -> None:
         betas=(BETA, BETA),
         weight_decay=DECAY,
         precondition_frequency=interval,
+        max_precondition_dim=limit,
         eps=EPS,
     )
-    reference = Reference(weight, interval)
+    reference = kind(weight, interval)
     scale = torch.randn(5, 4, generator=generator, dtype=torch.float64)
     for _ in range(12):
         grad = scale * torch.randn(5, 4, generator=generator, dtype=torch.float64)
