@@ -37,6 +37,8 @@ FIG :=
 RUN_MISSING :=
 ## 1: figures with serifs, as of Times
 SERIF :=
+## 1: figures of up to three panels as wide as half a text, 2.7 inches
+HALF :=
 ## the Python to make .venv with; empty: the first of 3.11, 3.12 and 3.13 that runs; for gpu-check: python3
 PYTHON :=
 
@@ -49,7 +51,7 @@ define line_break
 endef
 $(foreach name,OPT VS TASK SEEDS DATA RUNS OUT TRIALS,$(if $(strip $($(name))),,\
   $(error error: $(name) is empty: give it a value, or leave it out)))
-$(foreach name,OPT VS TASK EXPERIMENT SEEDS EPOCHS JOBS LAUNCHER DATA RUNS OUT ARGS TRIALS RUN FIG RUN_MISSING SERIF PYTHON,\
+$(foreach name,OPT VS TASK EXPERIMENT SEEDS EPOCHS JOBS LAUNCHER DATA RUNS OUT ARGS TRIALS RUN FIG RUN_MISSING SERIF HALF PYTHON,\
   $(if $(findstring $(line_break),$($(name))),$(error error: $(name) has a line break: it must be one line)))
 
 python := .venv/bin/python
@@ -69,6 +71,7 @@ experiment = $(if $(strip $(EXPERIMENT)),$(call quote,experiment=$(strip $(EXPER
   $(call typed,optimizer,OPT) $(call typed,task,TASK))
 folders = $(call override,data_dir,$(DATA)) $(call override,runs_dir,$(RUNS))
 report = $(python) -m analysis.report --runs $(call quote,$(RUNS)) --out $(call quote,$(OUT))
+look = $(if $(filter 1,$(SERIF)),--serif) $(if $(filter 1,$(HALF)),--half)
 launcher = $(or $(strip $(LAUNCHER)),$(if $(filter-out 1,$(JOBS)),joblib))
 parallel = $(if $(launcher),$(call quote,launcher=$(launcher)) $(call quote,jobs=$(JOBS)))
 epochs = $(if $(strip $(EPOCHS)),$(call quote,budget.epochs=$(EPOCHS)))
@@ -150,20 +153,20 @@ tables: setup
 
 ## Write the figures only, as wide as a text of 5.5 inches: PDF, PNG and SVG. With RUN_MISSING=1 the
 ## studies that they lack (with FIG: that this one lacks) are run first (minutes).
-## Variables: FIG RUN_MISSING SERIF DATA RUNS OUT
+## Variables: FIG RUN_MISSING SERIF HALF DATA RUNS OUT
 ## Example:   make figures FIG=loss_landscape RUN_MISSING=1
 figures: setup
 	@echo "Figures from the run records."
 	@$(if $(filter 1,$(RUN_MISSING)),$(python) -m experiments study study=missing \
 	  $(if $(strip $(FIG)),$(call quote,figure=$(strip $(FIG)))) $(folders))
-	@$(report) --figures-only $(if $(filter 1,$(SERIF)),--serif) $(if $(strip $(FIG)),--only $(call quote,$(FIG)))
+	@$(report) --figures-only $(look) $(if $(strip $(FIG)),--only $(call quote,$(FIG)))
 
 ## Write the tables and figures as a LaTeX document, and compile it where a LaTeX is installed.
-## Variables: RUNS OUT
+## Variables: SERIF HALF RUNS OUT
 ## Example:   make paper
 paper: setup
 	@echo "Paper: every table and figure as a LaTeX document."
-	@$(python) -m analysis.report.paper --runs $(call quote,$(RUNS)) --out $(call quote,$(OUT))
+	@$(python) -m analysis.report.paper --runs $(call quote,$(RUNS)) --out $(call quote,$(OUT)) $(look)
 
 ## Run the small measurements behind the figures that no comparison of methods gives.
 ## Variables: FIG DATA RUNS ARGS

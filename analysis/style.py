@@ -8,7 +8,9 @@ are those at which a figure goes into a paper, where it is not scaled: inches an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,14 +27,14 @@ FIXED = frozenset(color.lower() for color in (ON_LIGHT, ON_DARK))
 DARK_PAGE = "#16171B"  # as templates/page.css has it
 READABLE = 4.5  # contrast of text that anyone can read (WCAG 2.2, 1.4.3)
 
-TEXT_WIDTH, HALF_WIDTH, MOST_HEIGHT = 5.5, 2.7, 8.0  # of a figure; a page of ICLR is 5.5 by 9
+TEXT_WIDTH, HALF_WIDTH, MOST_HEIGHT = 5.5, 2.7, 7.2  # a page of ICLR is 5.5 by 9, with captions
 FONT, SMALL, LEAST_FONT = 7.0, 6.3, 6.0
 LINE, LEAST_LINE = 1.1, 0.6
 LETTER = 0.56
 """Width of a letter, of its size: what is commonly met in the fonts that are used here."""
 STACKS = {False: "system-ui, sans-serif", True: "STIXGeneral, Times New Roman, serif"}
 """Fonts of an SVG that has no page around it, without and with serifs."""
-SERIF: dict[Any, Any] = {
+_SERIF: dict[Any, Any] = {
     "font.family": "serif",
     "font.serif": ["STIXGeneral"],  # of the shape of Times, and part of matplotlib
     "mathtext.fontset": "stix",
@@ -74,6 +76,39 @@ RC: dict[Any, Any] = {
     "figure.constrained_layout.w_pad": 0.03,
 }
 """Settings of matplotlib under which every figure is built."""
+
+_half: ContextVar[bool] = ContextVar("half", default=False)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a paper asks of its figures.
+
+    Attributes:
+        serif: Letters with serifs, as of Times.
+        half: As wide as half a text, where the panels are few enough to be read.
+    """
+
+    serif: bool = False
+    half: bool = False
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Have figures built and drawn so meanwhile."""
+        import matplotlib as mpl
+
+        token = _half.set(self.half)
+        try:
+            with mpl.rc_context(RC | (_SERIF if self.serif else {})):
+                yield
+        finally:
+            _half.reset(token)
+
+
+def is_half() -> bool:
+    """Say whether figures are to be half as wide as a text."""
+    return _half.get()
+
 
 Dash = str | tuple[int, tuple[int, ...]]
 SOLID, DASHED, DOTTED, DASHDOT = "-", (0, (5, 2)), (0, (1, 1)), (0, (5, 2, 1, 2))

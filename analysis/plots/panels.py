@@ -15,10 +15,21 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from analysis.style import FONT, LEAST_LINE, LETTER, MOST_HEIGHT, SMALL, SOFT, TEXT_WIDTH
+from analysis.style import (
+    FONT,
+    HALF_WIDTH,
+    LEAST_LINE,
+    LETTER,
+    MOST_HEIGHT,
+    SMALL,
+    SOFT,
+    TEXT_WIDTH,
+    is_half,
+)
 
 HEIGHTS = {1: 2.2, 2: 1.75, 3: 1.5, 4: 1.3}
 """Of a panel with its title and labels, in inches, by how many stand side by side."""
+MOST_HALF = 3  # panels of a figure that is half as wide, one below another
 MOST_PANELS = 20  # more are not read, and would not fit a page
 BESIDE, ABOVE, BETWEEN = 0.45, 0.6, 0.12
 """Inches of a panel that labels take beside the axes, and above and below, and that stay free."""
@@ -49,10 +60,12 @@ def panels(
         columns: Panels side by side; by default ``side_by_side``.
         height: Of a panel with its title and labels, in inches; by default that of its width.
     """
-    columns = columns or side_by_side(count)
+    half = is_half() and columns is None and count <= MOST_HALF
+    columns = columns or (1 if half else side_by_side(count))
     rows = -(-count // columns)
-    each = height or HEIGHTS.get(columns, HEIGHTS[4])
-    figure = Figure(figsize=(TEXT_WIDTH, min(each * rows, MOST_HEIGHT)), layout="constrained")
+    each = height or HEIGHTS[2 if half else min(columns, 4)]
+    width = HALF_WIDTH if half else TEXT_WIDTH
+    figure = Figure(figsize=(width, min(each * rows, MOST_HEIGHT)), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes[count:]:
         ax.set_axis_off()

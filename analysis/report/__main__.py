@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.report.options import OneLineParser, ReportError, add_folders
+from analysis.report.options import OneLineParser, ReportError, add_folders, add_look
 from analysis.report.terminal import show
 from analysis.report.unchanged import FILE, content, inputs_digest, unchanged
 from experiments.system import output
@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     output.prepare()
-    is_whole = not (options.tables_only or options.figures_only or options.only or options.serif)
+    parts = options.tables_only or options.figures_only or options.only
+    is_whole = not (parts or options.serif or options.half)
     inputs = ""
     if is_whole:
         with contextlib.suppress(OSError):  # the report itself names the folder
@@ -54,6 +55,7 @@ def _make(options: argparse.Namespace, inputs: str) -> int:
     # pandas and all that stands on it
     from analysis.report.drawing import FORMATS, ON_PAGE
     from analysis.report.report import report
+    from analysis.style import Look
 
     made = report(
         options.runs,
@@ -62,7 +64,7 @@ def _make(options: argparse.Namespace, inputs: str) -> int:
         figures=not options.tables_only,
         only=options.only,
         formats=FORMATS if options.figures_only or options.only else ON_PAGE,
-        serif=options.serif,
+        look=Look(serif=options.serif, half=options.half),
     )
     problems = [figure.problem for figure in made.figures if figure.problem]
     kept = options.out / FILE
@@ -94,7 +96,7 @@ def _parser() -> OneLineParser:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--tables-only", action="store_true", help="write and print tables only")
     which.add_argument("--figures-only", action="store_true", help="draw figures only")
-    parser.add_argument("--serif", action="store_true", help="figures with serifs, as of Times")
+    add_look(parser)
     parser.add_argument("--only", metavar="NAME", help="one table or figure, by its name")
     return parser
 

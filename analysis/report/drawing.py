@@ -23,7 +23,7 @@ from analysis.render.write import write_atomic
 from analysis.results.load import Results
 from analysis.results.studies import studies_digest
 from analysis.results.trials import trials_digest
-from analysis.style import SERIF
+from analysis.style import Look
 from experiments.records import strict_json
 from experiments.records.kinds import TEXT, fault, list_of, mapping
 from experiments.system.output import plain
@@ -43,6 +43,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 SAVING: dict[Any, Any] = {"pdf.fonttype": 42}
 DATA = "csv"  # what is drawn, as numbers
+PLAIN = Look()
 STAMP = mapping(
     {
         "digest": TEXT.needed,
@@ -78,7 +79,7 @@ def draw(
     *,
     caption: str = "",
     formats: Collection[str] = FORMATS,
-    serif: bool = False,
+    look: Look = PLAIN,
 ) -> Drawn:
     """Write ``<name>.csv`` and the picture in each format; those of an earlier one go.
 
@@ -94,12 +95,12 @@ def draw(
         digest: What ``digest_of(results)`` gives, for who draws several.
         caption: What a screen reader says of the SVG.
         formats: Of ``FORMATS``.
-        serif: Whether its text has serifs.
+        look: What is asked of it.
     """
     stamp = folder / f".{name}.sha256"
     known = _read(stamp)
-    now = hashlib.sha256((digest or digest_of(results)) + bytes([serif])).hexdigest()
-    there = [path.suffix[1:] for path in folder.glob(f"{name}.*")]
+    now = hashlib.sha256((digest or digest_of(results)) + repr(look).encode()).hexdigest()
+    there = [end for end in (*FORMATS, DATA) if folder.joinpath(f"{name}.{end}").is_file()]
     if known.get("digest") == now:
         if known["command"] and not there:
             return Drawn(command=known["command"])
@@ -109,7 +110,7 @@ def draw(
     problem: str | None = None
     note = ""
     try:
-        built, files, note = _made(name, results, caption, formats, serif=serif)
+        built, files, note = _made(name, results, caption, formats, look)
     except Exception as error:  # whatever it is, the other figures are to be drawn
         problem = f"{name}: {_where(error)}"
         built, files = None, _render(failed_figure(problem), name, problem, formats)
@@ -129,19 +130,17 @@ def draw(
 
 
 def _made(
-    name: str, results: Results, caption: str, formats: Collection[str], *, serif: bool
+    name: str, results: Results, caption: str, formats: Collection[str], look: Look
 ) -> tuple[Figure | Missing, dict[str, bytes], str]:
     """Build the figure and render it under one style: letters are chosen when they are set."""
     module = importlib.import_module(f"analysis.figures.{name}")
-    import matplotlib as mpl
-
-    with mpl.rc_context(SERIF if serif else {}):
+    with look.used():
         built = module.build(results)
         if isinstance(built, Missing):
             return built, {}, ""
         from analysis.plots.panels import note_of
 
-        return built, _render(built, name, caption, formats, serif=serif), note_of(built)
+        return built, _render(built, name, caption, formats, serif=look.serif), note_of(built)
 
 
 def _render(

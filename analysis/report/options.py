@@ -32,6 +32,15 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, default=default, type=_named, help=what)
 
 
+def add_look(parser: argparse.ArgumentParser) -> None:
+    """Add how figures are to look."""
+    for name, what in (
+        ("--serif", "figures with serifs, as of Times"),
+        ("--half", "figures of up to three panels as wide as half a text"),
+    ):
+        parser.add_argument(name, action="store_true", help=what)
+
+
 def _named(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("must name a folder, and is empty")

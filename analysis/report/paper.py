@@ -18,9 +18,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from analysis.render import PACKAGES, latex, to_latex_figure
 from analysis.render.cells import nothing
 from analysis.render.write import write_text
-from analysis.report.options import OneLineParser, ReportError, add_folders
+from analysis.report.drawing import PLAIN
+from analysis.report.options import OneLineParser, ReportError, add_folders, add_look
 from analysis.report.page import TEMPLATES, BuiltTable, DrawnFigure, summary_line
 from analysis.report.report import report
+from analysis.style import Look
 from experiments.system import output
 from experiments.system.output import say
 
@@ -34,22 +36,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, or 2 with one line on stderr."""
     parser = OneLineParser(prog="python -m analysis.report.paper", description=__doc__)
     add_folders(parser)
+    add_look(parser)
     options = parser.parse_args(arguments)
     output.prepare()
     try:
-        say(paper(options.runs, options.out))
+        say(paper(options.runs, options.out, Look(serif=options.serif, half=options.half)))
     except (ReportError, OSError) as error:
         say(f"error: {error}", error=True)
         return 2
     return 0
 
 
-def paper(runs_dir: Path, out: Path) -> str:
+def paper(runs_dir: Path, out: Path, look: Look = PLAIN) -> str:
     """Write the document and compile it.
 
     Args:
         runs_dir: Folder of the run records.
         out: Folder to write to.
+        look: What is asked of the figures.
 
     Returns:
         What was written, in one line.
@@ -57,7 +61,7 @@ def paper(runs_dir: Path, out: Path) -> str:
     Raises:
         ReportError: If a folder cannot be read or written, or LaTeX refuses the document.
     """
-    made = report(runs_dir, out)
+    made = report(runs_dir, out, look=look)
     source = out / "paper" / "paper.tex"
     try:
         for figure in made.figures:

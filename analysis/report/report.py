@@ -16,13 +16,14 @@ import analysis.tables
 from analysis.render import to_csv, to_html, to_latex, to_markdown
 from analysis.render.terminal import terminal_table
 from analysis.render.write import write_text
-from analysis.report.drawing import DATA, FORMATS, ON_PAGE, digest_of, draw
+from analysis.report.drawing import DATA, FORMATS, ON_PAGE, PLAIN, digest_of, draw
 from analysis.report.options import ReportError
 from analysis.report.page import BuiltTable, DrawnFigure, page, unfinished
 from analysis.results.answer import Answer, answer
 from analysis.results.load import Results, load_results
 from analysis.results.studies import study_files, study_problems
 from analysis.results.trials import ledger_problems
+from analysis.style import Look
 from experiments.system.output import say
 
 MAIN = "results"
@@ -90,7 +91,7 @@ def report(
     figures: bool = True,
     only: str | None = None,
     formats: Collection[str] = FORMATS,
-    serif: bool = False,
+    look: Look = PLAIN,
 ) -> Made:
     """Read the records and write what was asked for; the page only where everything was.
 
@@ -103,7 +104,7 @@ def report(
         figures: Whether to draw the figures.
         only: Name of the single table or figure to make.
         formats: What each figure is drawn as, of ``drawing.FORMATS``.
-        serif: Whether figures have serifs.
+        look: What is asked of the figures.
 
     Returns:
         What was made.
@@ -135,8 +136,7 @@ def report(
             _write_table(table, out / "tables")
         digest = digest_of(results) if figure_names else b""
         drawn = [
-            _figure(name, results, out / "figures", digest, formats, serif=serif)
-            for name in figure_names
+            _figure(name, results, out / "figures", digest, formats, look) for name in figure_names
         ]
         if tables and figures and only is None:
             write_text(out / PAGE, page(results, built, drawn, said))
@@ -184,12 +184,11 @@ def _figure(
     folder: Path,
     digest: bytes,
     formats: Collection[str],
-    *,
-    serif: bool,
+    look: Look,
 ) -> DrawnFigure:
     module = f"analysis.figures.{name}"
     caption = _caption(module)
-    drawn = draw(name, results, folder, digest, caption=caption, formats=formats, serif=serif)
+    drawn = draw(name, results, folder, digest, caption=caption, formats=formats, look=look)
     if drawn.command:
         return DrawnFigure(name, caption, "", command=drawn.command)
     caption = f"{caption} {drawn.note}".strip()

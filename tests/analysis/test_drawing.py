@@ -10,6 +10,7 @@ from typing import Any
 from analysis.plots.missing import FAILED, failed_figure
 from analysis.report.drawing import DATA, FORMATS, ON_PAGE, draw
 from analysis.results.load import load_results
+from analysis.style import Look
 
 ROOT = Path(__file__).parents[2]
 NAME = "test_metric_vs_epoch"
@@ -150,7 +151,7 @@ def test_with_serifs_every_letter_is_of_another_font(
     write_run("adam", 0)
     results = load_results(runs_dir)
     for serif, font in ((False, b"DejaVuSans"), (True, b"STIXGeneral"), (False, b"DejaVuSans")):
-        drawn = draw(NAME, results, tmp_path, serif=serif)
+        drawn = draw(NAME, results, tmp_path, look=Look(serif=serif))
         pdf = (tmp_path / f"{NAME}.pdf").read_bytes()
         fonts = set(re.findall(rb"/FontName /(?:[A-Z]{6}\+)?([A-Za-z]+)", pdf))
         assert fonts == {font}

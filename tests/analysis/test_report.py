@@ -284,7 +284,7 @@ PICTURES = {f"figures/{name}.{ending}" for name in FIGURES for ending in DRAWN}
 PARTS = {
     "tables": (["--tables-only"], {name for name in ALL if name.startswith("tables/")}),
     "figures": (["--figures-only"], PICTURES),
-    "figures with serifs": (["--figures-only", "--serif"], PICTURES),
+    "figures with serifs": (["--figures-only", "--serif", "--half"], PICTURES),
     "one figure": (
         ["--figures-only", "--only", ONE],
         {f"figures/{ONE}.{ending}" for ending in DRAWN},

@@ -18,7 +18,7 @@ from analysis.plots.panels import note_of
 from analysis.report import drawing
 from analysis.report.report import names_of
 from analysis.results.load import Results, load_results
-from analysis.style import HALF_WIDTH, LEAST_FONT, LEAST_LINE, MOST_HEIGHT, TEXT_WIDTH
+from analysis.style import HALF_WIDTH, LEAST_FONT, LEAST_LINE, MOST_HEIGHT, TEXT_WIDTH, Look
 
 RUNS = Path(__file__).resolve().parents[1] / "golden" / "runs"
 FIGURES = names_of(analysis.figures)
@@ -117,13 +117,13 @@ def _not_drawn(figure: Figure) -> Iterator[Text]:
                     yield from (tick.label1, tick.label2)
 
 
-def check(name: str, results: Results) -> None:
+def check(name: str, results: Results, width: float = TEXT_WIDTH) -> None:
     figure = importlib.import_module(f"analysis.figures.{name}").build(results)
     if isinstance(figure, Missing):
         return
     with mpl.rc_context({"pdf.compression": 0}):
         sizes = read(drawing._render(figure, name, "", ("pdf",))["pdf"])
-    assert sizes.width in (TEXT_WIDTH * POINTS, HALF_WIDTH * POINTS)
+    assert sizes.width == pytest.approx(width * POINTS)
     assert sizes.height <= MOST_HEIGHT * POINTS
     assert sizes.fonts
     assert min(sizes.fonts) >= LEAST_FONT
@@ -143,6 +143,12 @@ def golden() -> Results:
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_golden_runs(name: str, golden: Results) -> None:
     check(name, golden)
+
+
+@pytest.mark.parametrize("name", ["test_metric_vs_epoch", "quality_vs_cost", "expected_best"])
+def test_half_as_wide(name: str) -> None:
+    with Look(half=True, serif=True).used():
+        check(name, load_results(RUNS / "sweep"), width=HALF_WIDTH)
 
 
 def one_run(write_run: Any) -> None:
