@@ -17,12 +17,12 @@ from analysis.results.studies import Arrays, load_study
 from analysis.style import RC
 
 NOTE = (
-    "Colour: magnitude of the two-dimensional Fourier transform, frequency zero in the middle, on "
-    "one logarithmic scale a row, the least 3 per cent cut. A diagonal of equal entries would be a "
-    "single line from corner to corner. SNR: 10 log10 of the squared diagonal over the squared "
-    "entries above it, by sums as printed in the paper's Appendix A.1; in brackets by the means "
-    "that the released notebook takes, which is 10 log10 n more. Noise: standard deviation "
-    "{noise_std:g}, symmetric."
+    "Axes: frequencies of columns and rows, zero in the middle. Colour: magnitude of the "
+    "two-dimensional Fourier transform, on one logarithmic scale a row, the least 3 per cent cut. "
+    "A diagonal of equal entries would be a single line from corner to corner. SNR: 10 log10 of "
+    "the squared diagonal over the squared entries above it, by sums as printed in the paper's "
+    "Appendix A.1; in brackets by the means that the released notebook takes, which is 10 log10 n "
+    "more. Noise: standard deviation {noise_std:g}, symmetric."
 )
 
 
@@ -64,5 +64,5 @@ def draw_transform(ax: Axes, arrays: Arrays, factor: str, step: int, *, noisy: b
         interpolation="nearest",
         extent=(-half, half, half, -half),
     )
-    describe(ax, x="frequency of columns", y="frequency of rows")
+    describe(ax, x="column", y="row")
     return image

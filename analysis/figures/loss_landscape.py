@@ -58,7 +58,7 @@ def build(results: Results) -> Figure | Missing:
         return Missing(COMMAND)
     arrays, facts = study
     with mpl.rc_context({**RC, "axes.grid": False}):
-        figure, (left, right) = panels(2, height=2.3)
+        figure, (left, right) = panels(2, columns=2, height=2.3)
         for ax, kind in ((left, "slice"), (right, "projection")):
             draw_surface(ax, arrays, facts, kind)
         lines, labels = left.get_legend_handles_labels()

@@ -37,7 +37,7 @@ PROFILE = (
     "all)."
 )
 PLACES = (
-    "As there are but {count} workloads, each is a mark: its cost as a multiple of the fastest "
+    "Each workload (there are but {count}) is a mark: its cost as a multiple of the fastest "
     "method's. At the right edge, hollow: more than {most:g} times, or never."
 )
 FEW = 4  # workloads, up to which a share of them says less than the marks
@@ -57,7 +57,8 @@ def build(results: Results) -> Figure | Missing:
     references = sorted({workload.reference.name for workload in found})
     few = len(found) <= FEW
     with mpl.rc_context(RC):
-        figure, axes = panels(len(AXES), height=0.45 + ROW * len(names) if few else HEIGHTS[2])
+        height = 0.45 + ROW * len(names) if few else HEIGHTS[2]
+        figure, axes = panels(len(AXES), columns=len(AXES), height=height)
         labels = "to the target, as a multiple of the fastest method's"
         for ax, axis in zip(axes, AXES, strict=True):
             costs = costs_of(results, found, names, axis)

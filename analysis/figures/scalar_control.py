@@ -36,7 +36,7 @@ def build(results: Results) -> Figure | Missing:
             pair = axes[2 * position : 2 * position + 2]
             drawn[f"{one.title} {position}"] = _draw(one, results, styles, *pair)
         coloured = [line.name for lines in drawn.values() for line in lines]
-        text = f"Line: mean over seeds. Band: {BAND}. Left: {one_legend(figure, drawn, coloured)}"
+        text = f"Line: mean over seeds. Band: {BAND}.{one_legend(figure, drawn, coloured)}"
         note(figure, text + few([*found, *found]))
     return figure
 

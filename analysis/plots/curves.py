@@ -45,10 +45,8 @@ AXIS_LABELS = {
     "train_seconds": "training time (s)",
 }
 COMMAND = "make sweep OPT=adafisher,adam,kfac,shampoo"
-NOTE = (
-    f"Line: mean over seeds. Band: {BAND}. Thin line ending in a cross: a run that diverged, not "
-    "in the mean."
-)
+NOTE = f"Line: mean over seeds. Band: {BAND}."
+DIVERGED = " Thin line ending in a cross: a run that diverged, not in the mean."
 ON_TIME = (
     " Seeds are interpolated linearly on a common time grid, up to the shortest run of the method."
 )
@@ -124,7 +122,9 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure | 
             clipped |= draw_block(ax, drawn[title], coloured, percent=of.endswith("_percent"))
             if axis != "train_seconds":
                 round_ticks(ax)
-        text = NOTE + (ON_TIME if axis == "train_seconds" else "") + (CLIPPED if clipped else "")
+        diverged = any(line.diverged for lines in drawn.values() for line in lines)
+        text = NOTE + (DIVERGED if diverged else "")
+        text += (ON_TIME if axis == "train_seconds" else "") + (CLIPPED if clipped else "")
         whole = sum(len(block) for _, block in all_blocks[:MOST_PANELS])
         if too_many := whole - sum(map(len, drawn.values())):
             text += LEFT_OUT.format(count=too_many)
@@ -195,21 +195,17 @@ def one_legend(
     apart = []
     for name, short in names.items():
         of = [(title, line) for title, line in lines if line.name == name]
-        counts = dict.fromkeys(line.counts for _, line in of)
-        told = f"{short} ({next(iter(counts))})" if len(counts) == 1 else short
-        if len(counts) > 1:
-            apart += [f"{name}, {title}: {line.counts}" for title, line in of]
+        usual = _most(of if name in coloured else lines)
         if name in coloured:
-            entries[told] = Line2D([], [], **of[0][1].style.plot())
-        elif len(counts) == 1 and next(iter(counts)) != _most(lines):
-            apart.append(f"{name}: {next(iter(counts))}")
+            entries[f"{short} ({usual})"] = Line2D([], [], **of[0][1].style.plot())
+        apart += [f"{name}, {title}: {line.counts}" for title, line in of if line.counts != usual]
     grey = len(names) - len([name for name in names if name in coloured])
     if grey:
         entries[f"{grey} others"] = Line2D([], [], **GREY)
     legend(figure, entries)
     text = rule(names, coloured)
     if apart:
-        text += f" Seeds: {'; '.join(apart)}."
+        text += f" Other counts: {'; '.join(apart)}."
     return f"{text} {CUT}" if any(name != short for name, short in names.items()) else text
 
 

@@ -11,8 +11,10 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.color import Color
 
 from analysis.report.__main__ import main
+from analysis.style import on_dark
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 EVIL = "<script>document.title = 'taken'</script>"
@@ -230,3 +232,25 @@ def test_a_verdict_and_its_command_are_within_the_screen(whole: Path, browser: A
     assert len(rects) == 159
     assert max(rect["x"] + rect["width"] for rect in rects) <= 1400
     assert max(rect["height"] for rect in rects) < 30
+
+
+def test_a_figure_follows_light_and_dark_and_fits_a_phone(page: Any) -> None:
+    figure = page.find_element(By.CSS_SELECTOR, "#figure-test_metric_vs_epoch svg[role=img]")
+    (text,) = (one for one in figure.find_elements(By.TAG_NAME, "text") if one.text == "epoch")
+    line = figure.find_element(By.CSS_SELECTOR, "path[style*='0072b2']")  # adam's
+    seen: dict[str, tuple[str, str]] = {}
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        colours = (text.value_of_css_property("fill"), line.value_of_css_property("stroke"))
+        seen[scheme] = (Color.from_string(colours[0]).hex, Color.from_string(colours[1]).hex)
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    assert seen["light"] == ("#000000", "#0072b2")
+    assert seen["dark"] == (on_dark("#000000").lower(), on_dark("#0072b2").lower())
+    font = "return getComputedStyle(arguments[0]).fontFamily"
+    assert page.execute_script(font, text).startswith("system-ui")
+    narrow = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", narrow)
+    box = figure.rect
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert 300 < box["x"] + box["width"] <= 390

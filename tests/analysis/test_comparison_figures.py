@@ -169,7 +169,7 @@ def test_few_workloads_are_marks_and_who_never_gets_there_is_at_the_edge(
         assert [line.get_markerfacecolor() == "none" for line in ax.lines] == [False] * 3 + [True]
         assert ax.get_xlim() == (1, 2.5)
         assert legend(ax) == ["digits", "mnist"]
-    assert "As there are but 2 workloads, each is a mark" in note_of(figure)
+    assert "Each workload (there are but 2) is a mark" in note_of(figure)
 
 
 def test_a_target_that_is_met_before_the_first_step_is_no_workload_of_that_method(

@@ -63,6 +63,7 @@ def test_one_subplot_a_task_with_axes_named(module: Any, write_run: Any, runs_di
     figure = module.build(load_results(runs_dir))
 
     left, right = figure.axes
+    assert "diverged" not in note_of(figure)
     assert left.get_title() == left.get_label() == "digits (tuned hyperparameters)"
     assert right.get_title() == "ptb (tuned hyperparameters)"
     names = ("epoch", "step (updates of the parameters)", "training time (s)")
@@ -264,14 +265,14 @@ def test_the_axis_spans_what_the_lines_do_after_the_start(write_run: Any, runs_d
 
 
 def test_counts_that_differ_between_panels_are_in_the_note(write_run: Any, runs_dir: Path) -> None:
-    for task, seeds in (("digits", 1), ("mnist", 2)):
+    for task, seeds in (("digits", 1), ("mnist", 2), ("svhn", 1)):
         for seed in range(seeds):
             write_run("adam", seed, task=task)
 
     figure = test_metric_vs_epoch.build(load_results(runs_dir))
 
-    assert legend(figure.axes[0]) == ["adam"]
-    assert "Seeds: adam, digits: n=1; adam, mnist: n=2." in note_of(figure)
+    assert legend(figure.axes[0]) == ["adam (n=1)"]
+    assert "Other counts: adam, mnist: n=2." in note_of(figure)
 
 
 def test_more_panels_than_a_page_holds_are_counted(write_run: Any, runs_dir: Path) -> None:
