@@ -24,6 +24,7 @@ from analysis.render import (
     to_latex,
     to_markdown,
 )
+from analysis.render.cells import TRIALS
 from analysis.render.terminal import terminal_table
 from analysis.report.terminal import TABLE, show_table
 from analysis.results.load import NO_RUNS
@@ -297,6 +298,30 @@ def test_what_all_rows_of_a_block_share_stands_in_its_title() -> None:
     )
     print_table(built, "", console)
     assert "paper" in console.export_text()
+
+
+def test_a_title_that_is_wider_than_its_table_stays_in_a_line() -> None:
+    built = table({"a": [FULL] * 2}, ("tinyshakespeare, 50 steps of a wide model",))
+    console = Console(width=80, file=io.StringIO(), record=True)
+    print_table(built, "", console)
+    title, heads, *_ = console.export_text().splitlines()
+    assert title == "tinyshakespeare, 50 steps of a wide model: accuracy (%) ↑, rules tuned"
+    assert len(title) > len(heads.rstrip())
+
+
+def test_the_trials_of_a_block_are_its_own() -> None:
+    built = table({"adam": [FULL] * 4}, ("digits", "ptb"))
+    built.index = pd.MultiIndex.from_tuples(
+        [("adam", "tuned", "8, edge on ptb")], names=["optimizer", "ruleset", TRIALS]
+    )
+    row = ("adam", "tuned")
+    built.attrs[TRIALS] = {"digits": {row: "8"}, "ptb": {row: "8, edge"}}
+    console = Console(width=80, file=io.StringIO(), record=True)
+    print_table(built, "", console)
+    text = console.export_text()
+    assert "ruleset tuned, trials 8\n" in text
+    assert "ruleset tuned, trials 8, edge\n" in text
+    assert "edge on ptb" not in text
 
 
 def test_a_wide_terminal_gets_one_table() -> None:
