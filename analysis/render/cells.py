@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Generic, Self, TypeVar
 
 import pandas as pd
 
@@ -18,6 +19,7 @@ from analysis.results.load import NOT_YET, Absent
 from analysis.results.settings import is_default
 from analysis.statistics.summary import Summary
 
+T = TypeVar("T")
 WIDE = 3  # more blocks than this do not fit on a page side by side
 MISSING = "missing"
 """Key of ``DataFrame.attrs``: the ``Absent`` that an empty table says in place of its rows."""
@@ -29,6 +31,17 @@ CSV_ONLY = "csv_only"
 TRIALS = "trials"
 """Name of a level of a grid's rows, and key of ``DataFrame.attrs``: by the title of a block and the
 other levels of a row what stands there in the block alone."""
+
+
+@dataclass(frozen=True)
+class Kept(Generic[T]):
+    """A value of ``DataFrame.attrs`` that stays: pandas copies them with each row that is read."""
+
+    value: T
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """Stay."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -181,9 +194,9 @@ def blocks(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def with_own_trials(part: pd.DataFrame, title: str) -> pd.DataFrame:
     """Write the trials of a block of ``blocks`` alone where those of all blocks stand."""
-    own = part.attrs.get(TRIALS, {}).get(title, {})
-    if not own or part.index.names[-1] != TRIALS:
+    if TRIALS not in part.attrs or part.index.names[-1] != TRIALS:
         return part
+    own = part.attrs[TRIALS].value.get(title, {})
     keys = [(*levels(key)[:-1], own.get(levels(key)[:-1], levels(key)[-1])) for key in part.index]
     return part.set_axis(pd.MultiIndex.from_tuples(keys, names=part.index.names))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis.render.cells import TRIALS
+from analysis.render.cells import TRIALS, Kept
 from analysis.results.groups import BLOCK, rows_of
 from analysis.statistics.effort import over_blocks
 
@@ -52,10 +52,12 @@ def method_grid(
         columns=pd.MultiIndex.from_tuples(list(cells), names=columns),
         dtype=object,
     )
-    table.attrs[TRIALS] = {
-        str(title): {tuple(map(str, row)): _trials(alike) for row, alike in block.groupby(ROW)}
-        for title, block in groups.groupby("title")
-    }
+    table.attrs[TRIALS] = Kept(
+        {
+            str(title): {tuple(map(str, row)): _trials(alike) for row, alike in block.groupby(ROW)}
+            for title, block in groups.groupby("title")
+        }
+    )
     return table
 
 

@@ -178,7 +178,7 @@ def published_rows(tables: Sequence[BuiltTable]) -> list[dict[str, Any]]:
                     "said": row["outcome"] if row["outcome"] == NOT_RUN else row["verdict"],
                     "touched": bool(row["run_ids"]),
                 }
-                for row, command in zip(rows, table.frame.attrs[COMMANDS], strict=True)
+                for row, command in zip(rows, table.frame.attrs[COMMANDS].value, strict=True)
             ]
     return []
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -89,6 +89,10 @@ class Absent:
     why: str
     command: str
     does: str = "makes some"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Stay: pandas copies ``attrs`` with each row that is read."""
+        return self
 
     def __str__(self) -> str:
         """Say it whole."""

@@ -10,6 +10,7 @@ from analysis.published.shipped import shipped
 from analysis.published.tables import ours_text, published_text
 from analysis.published.verdict import COLUMNS, RULE, verdicts
 from analysis.render import CSV_ONLY
+from analysis.render.cells import Kept
 from analysis.results.load import Results
 
 NOTE = f"""{RULE} As run: what is known of the row's own runs and is not, or not all, what the \
@@ -19,7 +20,7 @@ batch, loss scale and decay."""
 
 INDEX = ["table", "dataset", "model", "setting", "optimizer", "metric"]
 COMMANDS = "commands"
-"""Key of ``DataFrame.attrs``: the command of each row, also where its verdict has it."""
+"""Key of ``DataFrame.attrs``: ``Kept`` commands of each row, also where its verdict has it."""
 SHOWN = ["published", "reproduced", "difference_text", "verdict", "command", "as_run"]
 
 
@@ -46,5 +47,5 @@ def build(results: Results) -> pd.DataFrame:
     made["as_run"] = [notes(aspects(row, shipped())) for row in records(made)]
     rest = [name for name in COLUMNS if name not in (*INDEX, *SHOWN)]
     table = made.set_index(INDEX)[[*SHOWN, *rest]].astype(object)
-    table.attrs |= {CSV_ONLY: rest, COMMANDS: commands}
+    table.attrs |= {CSV_ONLY: rest, COMMANDS: Kept(commands)}
     return table.rename(columns={"difference_text": "ours minus published", "as_run": "as run"})

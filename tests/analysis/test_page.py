@@ -136,7 +136,7 @@ def commands() -> Iterator[str]:
         yield from (made.command for made in item.values() if hasattr(made, "command"))
         experiments = {
             re.sub(r" (model|optimizer)=\S+", "", command): runnable(command)
-            for command in item.get("commands", ())
+            for command in (item["commands"].value if "commands" in item else ())
             if command
         }
         yield from experiments.values()

@@ -24,7 +24,7 @@ from analysis.render import (
     to_latex,
     to_markdown,
 )
-from analysis.render.cells import TRIALS
+from analysis.render.cells import TRIALS, Kept
 from analysis.render.terminal import terminal_table
 from analysis.report.terminal import TABLE, show_table
 from analysis.results.load import NO_RUNS
@@ -315,7 +315,7 @@ def test_the_trials_of_a_block_are_its_own() -> None:
         [("adam", "tuned", "8, edge on ptb")], names=["optimizer", "ruleset", TRIALS]
     )
     row = ("adam", "tuned")
-    built.attrs[TRIALS] = {"digits": {row: "8"}, "ptb": {row: "8, edge"}}
+    built.attrs[TRIALS] = Kept({"digits": {row: "8"}, "ptb": {row: "8, edge"}})
     console = Console(width=80, file=io.StringIO(), record=True)
     print_table(built, "", console)
     text = console.export_text()
