@@ -398,6 +398,55 @@ FAULTS = (
         "np.mean(np.log(sample), axis=axis)",
         "test_score_by_hand",
     ),
+    Fault(
+        "test-not-looked-at-where-best",
+        "experiments",
+        "not built.tests_at_best or is_best or self._is_used_up()",
+        "not built.tests_at_best or self._is_used_up()",
+        "test_a_run_that_looks_at_test_where_validation_is_best_has_the_same_final",
+    ),
+    Fault(
+        "best-validation-forgotten",
+        "experiments",
+        "            counters.best_validation = value\n",
+        "            self._best_validation = value\n",
+        "test_a_run_that_looks_at_test_where_validation_is_best_has_the_same_final",
+    ),
+    Fault(
+        "collapsed-on-the-other-side",
+        "experiments",
+        "gain = final - constant if higher_is_better else constant - final",
+        "gain = constant - final if higher_is_better else final - constant",
+        "test_collapsed",
+    ),
+    Fault(
+        "constant-of-padding",
+        "experiments",
+        "torch.bincount(seen[seen != IGNORE], ",
+        "torch.bincount(seen.clamp(min=0).flatten(), ",
+        "test_of_text_it_is_the_unigram_model",
+    ),
+    Fault(
+        "listed-steps-by-the-inverse-ratio",
+        "experiments",
+        "max(1, round(reference_steps / self.ratio))",
+        "max(1, round(reference_steps * self.ratio))",
+        "test_the_file_has_the_steps_of_each_method_nearest_to_the_references_time",
+    ),
+    Fault(
+        "listed-steps-of-another-setting",
+        "experiments",
+        '        if then != now:\n            raise UserError(\n                f"Invalid budget',
+        '        if False:\n            raise UserError(\n                f"Invalid budget',
+        "test_what_was_not_timed_is_refused_in_one_line",
+    ),
+    Fault(
+        "plan-without-test-passes",
+        "experiments",
+        "(cost.validation_seconds + share * test)",
+        "(cost.validation_seconds)",
+        "test_evaluations_and_the_start_count",
+    ),
 )
 
 

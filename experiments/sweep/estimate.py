@@ -150,10 +150,10 @@ def calibrated(config: RunConfig, runs_dir: Path) -> dict[Setting, RunCost]:
     """
     listed = config.budget.get(budget.CALIBRATION)
     if listed is not None:
-        timed = config.budget[budget.MEASURED]["methods"][config.optimizer.name]
+        measured = config.budget[budget.MEASURED]
+        seconds = measured["methods"][config.optimizer.name]["seconds_per_step"]
         source = f"a calibration of {listed['date']} on {listed['machine']}"
-        seconds = float(timed["seconds_per_step"])
-        return {setting(config): RunCost(seconds, None, None, None, source)}
+        return {setting(config): RunCost(seconds, measured["steps_per_epoch"], None, None, source)}
     if not (runs_dir / calibration_key.CACHE_DIR).is_dir():  # else torch is loaded, for the machine
         return {}
     found = calibration.of_any_reference(config, runs_dir)

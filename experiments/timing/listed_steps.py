@@ -194,6 +194,7 @@ def _budget(
         budget.CALIBRATION: dict(zip(budget.CALIBRATED_BY, head, strict=True)),
         budget.MEASURED: {
             "machine": first.machine,
+            "steps_per_epoch": first.steps_per_epoch,
             "setting": _setting(configs[0]),
             "methods": methods,
         },

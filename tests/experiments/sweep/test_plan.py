@@ -286,6 +286,30 @@ def test_the_calibration_of_a_machine_is_asked_where_there_is_one(make_config, t
     }
 
 
+def test_steps_that_were_written_down_tell_the_seconds_of_their_machine(make_config, tmp_path):
+    config = make_config("optimizer=kfac").having(
+        budget={
+            "steps": 30,
+            "by_optimizer": {"kfac": 30},
+            "calibration": {
+                "reference": "adam",
+                "reference_steps": 20,
+                "date": "2026-11-29",
+                "machine": "M1",
+            },
+            "measured": {
+                "steps_per_epoch": 18,
+                "methods": {"kfac": {"seconds_per_step": 0.5}},
+            },
+        }
+    )
+    ((key, cost),) = estimate.calibrated(config, tmp_path).items()
+    assert key == estimate.setting(config)
+    assert (cost.seconds_per_step, cost.steps_per_epoch) == (0.5, 18)
+    assert cost.source == "a calibration of 2026-11-29 on M1"
+    assert estimate.time_left(config, None, {key: cost}).training == 15.0
+
+
 def test_a_plan_of_controls_has_what_they_control(overrides):
     labels = plan.plan([*overrides, "control=scalar", "optimizer=adam"]).jobs
     assert len(labels) == 4  # two seeds, each with its control
