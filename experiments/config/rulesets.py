@@ -45,7 +45,9 @@ def file_of(choices: Mapping[str, Any]) -> str:
 
 def make_command(choices: Mapping[str, Any]) -> str:
     """Give the command that tunes what a job asks for."""
-    setting = choices.get("tuned") or OWN
+    setting, experiment = choices.get("tuned") or OWN, choices.get("experiment")
+    if setting != OWN and experiment:
+        return f"make tune EXPERIMENT={experiment} OPT={choices['optimizer']}"
     further = "" if setting == OWN else f" ARGS=tuned={setting}"
     return f"make tune OPT={choices['optimizer']} TASK={choices['task']}{further}"
 

@@ -19,15 +19,13 @@ Trials are runs of a sweep: they resume, they are isolated, and a diverged one i
 import json
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from experiments.config import commandline, compose, named, origin, rulesets
-from experiments.config.commandline import quoted
-from experiments.config.essence import NOT_HASHED
+from experiments.config import commandline, compose, origin, rulesets
 from experiments.config.run_config import RunConfig
 from experiments.config.sections import MethodSection
 from experiments.errors import UserError
@@ -47,11 +45,9 @@ from experiments.tuning.options import TuneOptions
 from experiments.tuning.space import Point
 from experiments.tuning.trial_scores import METRIC, SCORES, Trial, choose, of_runs
 from experiments.tuning.trial_sweep import TrialSweep
-from experiments.tuning.written import EXPERIMENT, OfMethods
+from experiments.tuning.written import PLAIN, OfMethods
 
 TRIALS_DIR = ".tuning"
-PLAIN = OfMethods()
-KEYS = tuple(field.name for field in fields(TuneOptions))
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,7 @@ def tune(
         KeyboardInterrupt: Likewise.
     """
     made = search(optimizer, task, options, overrides, own=own)
-    command = _command(optimizer, task, options, overrides, tuned=tuned, own=own)
+    command = tuned_file.command(optimizer, task, options, overrides, tuned=tuned, own=own)
     path, kept = tuned_file.write(
         task,
         optimizer,
@@ -248,44 +244,6 @@ def _check_unreported(seeds: Sequence[int], task: str, runs_dir: Path) -> None:
                 f"Invalid seeds: {seed}. {runs_dir} has a result of {task} with it (run "
                 f"{run.run_id}): tune with others, as seeds=2000,2001,2002."
             )
-
-
-def _command(
-    optimizer: str,
-    task: str,
-    options: TuneOptions,
-    overrides: Sequence[str],
-    *,
-    tuned: str = rulesets.OWN,
-    own: OfMethods = PLAIN,
-) -> str:
-    """Give the command that makes the same file again, wherever its runs are."""
-    elsewhere = ("hydra", "launcher", *NOT_HASHED)
-    chosen = named.spelled([f"optimizer={optimizer}", f"task={task}"], kept=True)
-    method, on = (item.partition("=")[2] for item in chosen)
-    if own.typed:
-        said = ("experiment=", "optimizer=", *elsewhere)
-        typed = [item for item in own.typed if not item.startswith(said)]
-        (experiment,) = (i for i in own.typed if i.startswith(EXPERIMENT))
-        arguments = f" ARGS='{' '.join(typed)}'" if typed else ""
-        return f"make tune EXPERIMENT={experiment.partition('=')[2]} OPT={method}{arguments}"
-    default = TuneOptions()
-    further = [
-        f"{key}={_typed(value)}"
-        for key in KEYS[1:]
-        if (value := getattr(options, key)) != getattr(default, key)
-    ]
-    further += [] if tuned == rulesets.OWN else [f"tuned={tuned}"]
-    further += [item for item in overrides if not item.startswith(elsewhere)]
-    arguments = f" ARGS='{' '.join(further)}'" if further else ""
-    return f"make tune OPT={method} TASK={on} TRIALS={options.trials}{arguments}"
-
-
-def _typed(value: Any) -> str:
-    """Write an option as it is typed."""
-    if isinstance(value, dict):
-        return ",".join(f"{key}:{item}" for key, item in value.items())
-    return ",".join(map(str, value)) if isinstance(value, tuple) else quoted(value)
 
 
 def _side_by_side(config: RunConfig, overrides: Sequence[str]) -> int:

@@ -2,16 +2,21 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from experiments.config import commandline
+from experiments.config import commandline, named
+from experiments.config.commandline import quoted
+from experiments.config.essence import NOT_HASHED
 from experiments.config.rulesets import OWN, apart
 from experiments.records.store import write_atomic
+from experiments.tuning.options import TuneOptions
 from experiments.tuning.rungs import PRUNERS
 from experiments.tuning.space import Space
+from experiments.tuning.written import EXPERIMENT, PLAIN, OfMethods
 
 TUNED = commandline.CONF / commandline.TUNED
 LEDGERS = commandline.LEDGERS
@@ -97,6 +102,44 @@ def write(
     )
     taken = f"(cd {shlex.quote(str(path.parent))} && {moves})"
     return Path(f"{path}{NEW}"), f"{path} stays: {'; '.join(why)}. To take the new one: {taken}"
+
+
+def command(
+    optimizer: str,
+    task: str,
+    options: TuneOptions,
+    overrides: Sequence[str],
+    *,
+    tuned: str = OWN,
+    own: OfMethods = PLAIN,
+) -> str:
+    """Give the command that makes the same file again, wherever its runs are."""
+    elsewhere = ("hydra", "launcher", *NOT_HASHED)
+    chosen = named.spelled([f"optimizer={optimizer}", f"task={task}"], kept=True)
+    method, on = (item.partition("=")[2] for item in chosen)
+    if own.typed:
+        said = ("experiment=", "optimizer=", *elsewhere)
+        typed = [item for item in own.typed if not item.startswith(said)]
+        (experiment,) = (i for i in own.typed if i.startswith(EXPERIMENT))
+        arguments = f" ARGS='{' '.join(typed)}'" if typed else ""
+        return f"make tune EXPERIMENT={experiment.partition('=')[2]} OPT={method}{arguments}"
+    default = TuneOptions()
+    further = [
+        f"{key}={_typed(value)}"
+        for key in (option.name for option in fields(TuneOptions))
+        if key != "trials" and (value := getattr(options, key)) != getattr(default, key)
+    ]
+    further += [] if tuned == OWN else [f"tuned={tuned}"]
+    further += [item for item in overrides if not item.startswith(elsewhere)]
+    arguments = f" ARGS='{' '.join(further)}'" if further else ""
+    return f"make tune OPT={method} TASK={on} TRIALS={options.trials}{arguments}"
+
+
+def _typed(value: Any) -> str:
+    """Write an option as it is typed."""
+    if isinstance(value, dict):
+        return ",".join(f"{key}:{item}" for key, item in value.items())
+    return ",".join(map(str, value)) if isinstance(value, tuple) else quoted(value)
 
 
 def _more(path: Path, ours: Mapping[str, Any]) -> Sequence[str]:

@@ -62,13 +62,16 @@ class OfMethods:
         return own
 
 
+PLAIN = OfMethods()
+
+
 @dataclass(frozen=True)
 class Asked:
     """One entry, or what was typed: methods and tasks and how they are tuned, and overrides."""
 
     request: TuneRequest
     overrides: list[str]
-    own: OfMethods = OfMethods()
+    own: OfMethods = PLAIN
 
 
 def asked(words: Sequence[str]) -> Iterator[Asked]:

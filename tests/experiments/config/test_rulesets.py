@@ -202,6 +202,14 @@ def test_a_setting_that_is_none_is_one_line(conf, check, overrides, line):
     assert str(refused.value).startswith(line)
 
 
+def test_of_an_experiment_the_command_tunes_what_its_file_says(conf, check):
+    text = "# @package _global_\ndefaults: [override /task: digits]\ngrids: [{seed: 0}]\n"
+    (conf / "experiment" / "mine.yaml").write_text(text)
+    with pytest.raises(UserError) as refused:
+        check("experiment=mine", "ruleset=tuned", "tuned=w9", "optimizer=sgd")
+    assert "Tune it by `make tune EXPERIMENT=mine OPT=sgd`, or" in str(refused.value)
+
+
 def test_a_sweep_of_rulesets_may_name_a_setting_of_the_tuned_one(conf, check):
     write_tuned(conf, "w8", 0.008)
     check("optimizer=sgd", "task=digits", "ruleset=default,tuned", "tuned=w8")

@@ -87,19 +87,19 @@ def test_mistakes_are_one_line(capsys, tmp_path, arguments, line):
 def test_the_command_in_the_ledger_is_the_one_that_makes_it_again():
     asked = TuneOptions(trials=4, seeds=(2000, 2001), sampler="tpe", startup=2)
     typed = ["model=resnet18", "runs_dir=/tmp/x", "jobs=2", "hydra/launcher=joblib", "retry=true"]
-    command = tune._command("adam", "digits", asked, typed)
+    command = tuned_file.command("adam", "digits", asked, typed)
     assert command == (
         "make tune OPT=adam TASK=digits TRIALS=4 "
         "ARGS='seeds=2000,2001 sampler=tpe startup=2 model=resnet18'"
     )
     grid = TuneOptions(24, sampler="full_grid", grid={"lr": 8, "eps": 3}, choose="loss")
-    assert tune._command("adam", "digits", grid, []).endswith(
+    assert tuned_file.command("adam", "digits", grid, []).endswith(
         "TRIALS=24 ARGS='sampler=full_grid grid=lr:8,eps:3 choose=loss'"
     )
-    assert tune._command("adam", "digits", TuneOptions(), []) == (
+    assert tuned_file.command("adam", "digits", TuneOptions(), []) == (
         "make tune OPT=adam TASK=digits TRIALS=16"
     )
-    assert tune._command("adam", "digits", TuneOptions(), ["model.width=8"], tuned="w8") == (
+    assert tuned_file.command("adam", "digits", TuneOptions(), ["model.width=8"], tuned="w8") == (
         "make tune OPT=adam TASK=digits TRIALS=16 ARGS='tuned=w8 model.width=8'"
     )
 
@@ -108,6 +108,20 @@ def test_by_default_sixteen_values_with_three_seeds_apart_from_those_of_results(
     assert TuneOptions() == TuneOptions(
         16, (1000, 1001, 1002), "grid", 8, "none", again=False, passes=1
     )
+
+
+def test_a_comparison_keeps_its_name_though_options_came_later():
+    """What `versus` is named by: at their defaults they are no part of it."""
+    assert TuneOptions().facts == {
+        "trials": 16,
+        "seeds": (1000, 1001, 1002),
+        "sampler": "grid",
+        "startup": 8,
+        "pruner": "none",
+        "again": False,
+        "passes": 1,
+    }
+    assert TuneOptions(choose="loss").facts["choose"] == "loss"
 
 
 def test_a_seed_that_has_a_result_is_refused(tmp_path, tuned, make_config):

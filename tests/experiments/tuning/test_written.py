@@ -8,7 +8,7 @@ import yaml
 from experiments.config import commandline, compose, grids
 from experiments.errors import UserError
 from experiments.records.schema import load_runs
-from experiments.tuning import trial_sweep, tune, tuned_file, written
+from experiments.tuning import trial_sweep, tuned_file, written
 from experiments.tuning.options import TuneOptions
 from tests.support.commands import exit_code
 
@@ -136,7 +136,7 @@ def test_the_setting_of_an_experiment_can_be_run_without_its_grids(conf):
 
 def test_the_command_in_a_tuned_file_of_an_experiment_makes_it_again(conf):
     own = written.OfMethods(("experiment=mine", "runs_dir=/tmp/x", "budget.epochs=2", "jobs=2"))
-    command = tune._command("adam", "digits", TuneOptions(), ["experiment=mine"], own=own)
+    command = tuned_file.command("adam", "digits", TuneOptions(), ["experiment=mine"], own=own)
     assert command == "make tune EXPERIMENT=mine OPT=adam ARGS='budget.epochs=2'"
 
 
