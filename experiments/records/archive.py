@@ -18,13 +18,13 @@ from typing import Any
 from experiments.records import strict_json
 from experiments.records.calibration import RUN_FILE
 from experiments.records.kinds import (
-    INNER_PATH,
     MAPPING,
     NAME,
     TEXT,
     fault,
     list_of,
     mapping,
+    matching,
     one_of,
 )
 from experiments.records.reading import BrokenRecordError, read_bytes
@@ -58,7 +58,8 @@ _RUN = mapping(
         "calibration": MAPPING,
     }
 )
-_LEDGER = mapping({"ledger": INNER_PATH.needed, "text": TEXT.needed})
+_TUNED_FILE = matching(r"[\w-][\w.-]{,90}(/[\w-][\w.-]{,90}){1,2}", "the path of a tuned file")
+_LEDGER = mapping({"ledger": _TUNED_FILE.needed, "text": TEXT.needed})
 
 
 def run_line(files: Mapping[str, bytes], *, place: str = "") -> dict[str, Any]:
@@ -101,6 +102,11 @@ def write(path: Path, lines: Iterable[Mapping[str, Any]]) -> int:
     return len(packed)
 
 
+def archives_in(runs_dir: Path) -> list[Path]:
+    """List the archives of a folder, which may not be there."""
+    return sorted(runs_dir.glob(f"*{SUFFIX}")) if runs_dir.is_dir() else []
+
+
 def opened(runs_dir: Path) -> tuple[Path, list[str]]:
     """Give the folder in which the records of a folder lie: itself, unless it has archives.
 
@@ -110,7 +116,7 @@ def opened(runs_dir: Path) -> tuple[Path, list[str]]:
     Returns:
         The folder, and one line for each archive, or record in one, that was left out.
     """
-    archives = sorted(runs_dir.glob(f"*{SUFFIX}")) if runs_dir.is_dir() else []
+    archives = archives_in(runs_dir)
     if not archives:
         return runs_dir, []
     digest = hashlib.sha256(str(VERSION).encode())
@@ -133,16 +139,28 @@ def _has_records(root: Path) -> bool:
 
 
 def _laid_out(archives: Sequence[Path], target: Path) -> Path:
-    """Lay archives out in a folder; in one of its own where that cannot be made."""
+    """Lay archives out in a folder, in one step; returns it, or one that ends with the process."""
     try:
         target.parent.mkdir(exist_ok=True)
         place = Path(tempfile.mkdtemp(prefix=".", dir=target.parent))
     except OSError:
         place = Path(tempfile.mkdtemp(prefix="adafisher-"))
         atexit.register(shutil.rmtree, place, ignore_errors=True)
-        target = place / "records"
-    made = place / "made"
-    made.mkdir()
+        _lay_all_out(archives, place)
+        return place
+    try:
+        _lay_all_out(archives, place)
+        with contextlib.suppress(OSError):  # another process was first
+            place.rename(target)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    for other in target.parent.glob("[!.]*"):  # of archives as they were before
+        if other != target:
+            shutil.rmtree(other, ignore_errors=True)
+    return target
+
+
+def _lay_all_out(archives: Sequence[Path], made: Path) -> None:
     faults: list[str] = []
     seen: dict[str, str] = {}
     for path in archives:
@@ -152,14 +170,6 @@ def _laid_out(archives: Sequence[Path], target: Path) -> Path:
             said = " ".join(str(error).split())
             faults.append(f"{path.name}: not readable ({said}); its runs are left out")
     (made / _FAULTS).write_text(strict_json.dumps(faults), encoding="utf-8")
-    with contextlib.suppress(OSError):  # another process was first
-        made.rename(target)
-    if target.parent != place:
-        shutil.rmtree(place, ignore_errors=True)
-        for other in target.parent.glob("[!.]*"):  # of archives as they were before
-            if other != target:
-                shutil.rmtree(other, ignore_errors=True)
-    return target
 
 
 def _lay_out(path: Path, made: Path, seen: dict[str, str], faults: list[str]) -> None:
@@ -175,7 +185,10 @@ def _lay_out(path: Path, made: Path, seen: dict[str, str], faults: list[str]) ->
         ):
             faults.append(f"{at}: {found}")
         elif "ledger" in value:
-            _write(made / LEDGERS_DIR / value["ledger"], value["text"].encode())
+            try:
+                _write(made / LEDGERS_DIR / value["ledger"], value["text"].encode())
+            except (FileExistsError, NotADirectoryError, IsADirectoryError):
+                faults.append(f"{at}: {value['ledger']} is a file and a folder")
         elif value["run"] != value["status"]["run_id"]:
             faults.append(f"{at}: run {value['run']} has the status of another")
         elif (before := seen.setdefault(value["run"], path.name)) != path.name:

@@ -161,7 +161,7 @@ def _find(name: str, runs_dir: Path) -> Path:
 def _store(runs_dir: Path) -> Path:
     """Tell where the replay goes: not among the records that the repository keeps."""
     folder = Path(os.path.realpath(runs_dir))  # `resolve` ends at a loop of links
-    if archive.opened(runs_dir)[0] != runs_dir:
+    if archive.archives_in(runs_dir):
         return ROOT / "runs"
     return ROOT / "runs" if folder.is_relative_to(os.path.realpath(GOLDEN)) else folder
 

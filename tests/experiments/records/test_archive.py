@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.report.unchanged import inputs_digest
 from analysis.results.load import load_results
 from experiments.records import archive
 from experiments.records.schema import load_runs
@@ -138,7 +139,7 @@ def test_an_archive_that_cannot_be_read_is_one_line_and_the_others_are_reported(
         (lambda line: {**line, "rows": [3]}, "rows[0] is 3, must be a mapping"),
         (
             lambda line: {"ledger": "../../x", "text": ""},
-            'ledger is "../../x", must be a path below',
+            'ledger is "../../x", must be the path of a tuned file',
         ),
         (lambda line: [line], ", must be a mapping"),
     ],
@@ -196,6 +197,21 @@ def test_a_changed_archive_is_laid_out_anew_and_the_old_one_goes(archived):
     assert [run.run_id for run in load_runs(after)[0]] == [RUNS[1]]
     assert after != before
     assert not before.exists()
+
+
+def test_a_ledger_that_is_a_file_and_a_folder_is_one_line(archived):
+    (path,) = archived.iterdir()
+    made = [json.dumps({"ledger": name, "text": "x"}) for name in ("a/b.yaml", "a/b.yaml/c.yaml")]
+    write_lines(path, [*lines_of(path), *made])
+    folder, (fault,) = archive.opened(archived)
+    assert fault.endswith("a/b.yaml/c.yaml is a file and a folder")
+    assert len(load_runs(folder)[0]) == 2
+
+
+def test_what_is_laid_out_makes_no_report_anew(archived, tmp_path):
+    before = inputs_digest(archived, tmp_path / "out")
+    archive.opened(archived)
+    assert inputs_digest(archived, tmp_path / "out") == before
 
 
 def test_runs_beside_archives_are_told(archived):
