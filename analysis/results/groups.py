@@ -24,6 +24,7 @@ from analysis.statistics.effort import effort_of
 CONF = Path(__file__).resolve().parents[2] / "conf"
 BLOCK = ("task", "tokenization", "model", "setting", "budget")
 METHOD = ["block", "optimizer", "ruleset", "control"]
+NO_GRIDS = "grids=null"
 GROUP_COLUMNS = (
     "group_id",
     "block",
@@ -118,6 +119,8 @@ def command(runs: pd.DataFrame) -> str:
     # A sweep of controls runs what they control too; by itself it is one of the two.
     typed = [item for item in origin["command"] if not item.startswith("control=")]
     typed += [f"control={control}"] if control else []
+    # These runs of an experiment alone, in its setting, not all that its grids list.
+    typed += [NO_GRIDS] if any(item.startswith("experiment=") for item in typed) else []
     return shlex.join(["python", "-m", "experiments.train", *sweep, *typed, f"seed={seeds}"])
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from analysis.results.groups import group_runs, rows_of, shown_of, without_row
 from analysis.results.load import load_results
+from experiments.config import grids
 
 
 def labels(runs_dir: Path) -> list[str]:
@@ -248,6 +249,19 @@ def test_the_command_is_the_recorded_one_and_survives_a_shell(
 
     start = ["python", "-m", "experiments.train", "-m"]
     assert shlex.split(command) == [*start, *typed, "seed=0,1"]
+
+
+def test_the_command_of_runs_of_an_experiment_runs_nothing_else_of_it(
+    write_run: Any, runs_dir: Path
+) -> None:
+    typed = ["experiment=schedules", "task=digits", "optimizer=adam", "ruleset=tuned"]
+    write_run("adam", protocol=PROTOCOL, origin=origin(command=typed))
+
+    (command,) = group_runs(load_results(runs_dir).runs)["command"]
+
+    start = ["python", "-m", "experiments.train"]
+    assert shlex.split(command) == [*start, *typed, grids.NONE, "seed=0"]
+    grids.check_single([*typed, grids.NONE])
 
 
 def test_the_command_of_an_older_record_is_not_made_up(write_run: Any, runs_dir: Path) -> None:
