@@ -447,6 +447,41 @@ FAULTS = (
         "(cost.validation_seconds)",
         "test_evaluations_and_the_start_count",
     ),
+    Fault(
+        "small-letters",
+        "analysis",
+        "SMALL, LEAST_FONT = 7.0, 6.3, 6.0",
+        "SMALL, LEAST_FONT = 7.0, 5.3, 6.0",
+        "test_the_golden_runs[test_metric_vs_epoch]",
+    ),
+    Fault(
+        "colours-by-the-worst",
+        "analysis",
+        "v > value if higher_is_better",
+        "v < value if higher_is_better",
+        "test_of_many_methods_the_named_and_the_best_are_in_colour",
+    ),
+    Fault(
+        "squeezed-axis",
+        "analysis",
+        "0 < spread < SQUEEZED * span",
+        "0 > spread",
+        "test_the_axis_spans_what_the_lines_do_after_the_start",
+    ),
+    Fault(
+        "stale-pictures",
+        "analysis",
+        'folder / f"{name}.{ending}").unlink(missing_ok=True)',
+        'folder / f"{name}.{ending}").exists()',
+        "test_formats_that_are_not_asked_for_are_not_drawn_and_old_ones_go",
+    ),
+    Fault(
+        "white-in-the-dark",
+        "analysis",
+        "return color if color in FIXED else",
+        "return color if color else",
+        "test_colours_are_variables_that_fall_back_to_themselves",
+    ),
 )
 
 
