@@ -151,6 +151,18 @@ def test_a_number_leads_to_its_command_and_its_runs(page: Any) -> None:
     assert len(run.find_elements(By.TAG_NAME, "polyline")) == 2
 
 
+def test_without_scripts_a_number_still_leads_to_its_runs(report: Path, browser: Any) -> None:
+    disabled = "Emulation.setScriptExecutionDisabled"
+    browser.execute_cdp_cmd(disabled, {"value": True})
+    browser.get(report.as_uri())
+    browser.find_element(By.LINK_TEXT, "97.00 ± 0.00").click()
+    shown = browser.find_element(By.CSS_SELECTOR, "details:target").is_displayed()
+    buttons = browser.find_elements(By.TAG_NAME, "button")
+    browser.execute_cdp_cmd(disabled, {"value": False})
+    assert shown
+    assert buttons == []
+
+
 def test_a_figure_has_its_data_one_click_away(page: Any) -> None:
     figure = page.find_element(By.ID, "figure-test_metric_vs_epoch")
     link = figure.find_element(By.LINK_TEXT, "csv").get_attribute("href")
