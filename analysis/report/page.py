@@ -101,7 +101,7 @@ def page(
         blocks=run_blocks(results, groups, ran),
         environments=[told(one) for one in distinct_environments(ran)],
         left_out=max(0, len(results.runs) - MOST),
-        ledgers=ledgers(results.runs, results.runs_dir),
+        ledgers=ledgers(results.runs),
     )
 
 
@@ -210,11 +210,11 @@ def verdict_counts(tables: Sequence[BuiltTable]) -> Mapping[str, int]:
     return {}
 
 
-def ledgers(runs: pd.DataFrame, runs_dir: Path | None) -> list[str]:
-    """Name the ledgers of the runs whose hyperparameters were tuned, where they lie."""
+def ledgers(runs: pd.DataFrame) -> list[str]:
+    """Name the ledgers of the runs whose hyperparameters were tuned, where tuning writes them."""
     tuned = runs[runs["ruleset"] == "tuned"].drop_duplicates("group_id")
     files = sorted({tuned_file(row) for _, row in tuned.iterrows()})
-    paths = [ledger_path(file, runs_dir) for file in files if is_named(file)]
+    paths = [ledger_path(file) for file in files if is_named(file)]
     return [
         (path.relative_to(ROOT) if path.is_relative_to(ROOT) else path).as_posix()
         for path in paths
