@@ -129,6 +129,44 @@ def search(
             a value.
         KeyboardInterrupt: If it was interrupted; asked again, it goes on where it was.
     """
+    study = prepared(optimizer, task, options, overrides, own=own)
+    trials = _trials(optimizer, study, options)
+    effort = ledger.effort(
+        study.config,
+        trials,
+        setting=origin.of(study.config, study.overrides)["setting"],
+        space=study.space,
+        options=options,
+    )
+    return Tuning(study.space, trials, effort)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the trials of one method on one task share.
+
+    Attributes:
+        overrides: Those of every trial.
+        config: What they compose to.
+        space: What is searched.
+        fixed: What every trial has besides.
+    """
+
+    overrides: list[str]
+    config: RunConfig
+    space: space.Space
+    fixed: Point
+
+
+def prepared(
+    optimizer: str,
+    task: str,
+    options: TuneOptions,
+    overrides: Sequence[str],
+    *,
+    own: OfMethods = PLAIN,
+) -> Study:
+    """Check all that can be wrong before the first trial; see ``search``."""
     base = commandline.normalise(
         [
             "tracking=none",  # unless somebody asks for it
@@ -145,18 +183,13 @@ def search(
             "Invalid task.validation_fraction: 0. Must be > 0: tuning never looks at the test set."
         )
     _check_unreported(options.seeds, task, config.runs_dir)
-    config = config.having(runs_dir=str(config.runs_dir / TRIALS_DIR))
     dimensions = searched(own.searched(config.optimizer), options)
-    fixed = own.fixed(config.optimizer)
-    trials = _trials(optimizer, config, base, dimensions, options, fixed)
-    effort = ledger.effort(
-        config,
-        trials,
-        setting=origin.of(config, base)["setting"],
-        space=dimensions,
-        options=options,
-    )
-    return Tuning(dimensions, trials, effort)
+    if options.sampler == full_grid.NAME:
+        full_grid.points(dimensions, options.counts)
+    if options.sampler == "grid":
+        two_stages.check(dimensions, options.trials)
+    config = config.having(runs_dir=str(config.runs_dir / TRIALS_DIR))
+    return Study(base, config, dimensions, own.fixed(config.optimizer))
 
 
 def searched(optimizer: MethodSection, options: TuneOptions) -> list[space.Dimension]:
@@ -180,20 +213,14 @@ def searched(optimizer: MethodSection, options: TuneOptions) -> list[space.Dimen
     return [*own, *space.coordinates(optimizer)[: options.passes - 1]]
 
 
-def _trials(
-    optimizer: str,
-    config: RunConfig,
-    base: Sequence[str],
-    dimensions: space.Space,
-    options: TuneOptions,
-    fixed: Point,
-) -> list[Trial]:
+def _trials(optimizer: str, study: Study, options: TuneOptions) -> list[Trial]:
     """Evaluate all trials, and show each as soon as it is known."""
+    config, dimensions, fixed = study.config, study.space, study.fixed
     facts = [dimension.facts() | {"key": dimension.key} for dimension in dimensions]
     judged = SCORES[options.score] + ("" if options.choose == METRIC else f", {options.choose}")
     about = [facts, options.proposed, options.pruner, judged, *([fixed] if fixed else [])]
     judge = partial(of_runs, score=options.score, choose=options.choose)
-    sweep = TrialSweep(config, base, options.seeds, about=about, judge=judge)
+    sweep = TrialSweep(config, study.overrides, options.seeds, about=about, judge=judge)
     cuts = rungs.budgets(options.pruner, config.budget)
     name = f"{optimizer} on {config.task.name}"
     shown: set[str] = set()
@@ -225,7 +252,7 @@ def _trials(
             options.trials,
             options.sampler,
             options.startup,
-            batch=_side_by_side(config, base),
+            batch=_side_by_side(config, study.overrides),
             retry=config.retry,
         )
         found = optuna_trials.complete(sweep.folder, plan, evaluate)
@@ -262,16 +289,17 @@ def main(words: Sequence[str]) -> int:
     """Tune every pair of the optimizers and tasks that were asked for; returns the exit code."""
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, interrupt)
-    for asked in written.asked(commandline.normalise(list(words))):
-        for task in asked.request.task:
-            for optimizer in asked.request.optimizer:
-                path = tune(
-                    optimizer,
-                    task,
-                    asked.request.options,
-                    asked.overrides,
-                    tuned=asked.request.tuned,
-                    own=asked.own,
-                )
-                say(f"tuned: {path}")
+    asked = list(written.asked(commandline.normalise(list(words))))
+    studies = [
+        (one, task, optimizer)
+        for one in asked
+        for task in one.request.task
+        for optimizer in one.request.optimizer
+    ]
+    for one, task, optimizer in studies:  # a mistake in the last one is told before the first
+        prepared(optimizer, task, one.request.options, one.overrides, own=one.own)
+    for one, task, optimizer in studies:
+        options, tuned = one.request.options, one.request.tuned
+        path = tune(optimizer, task, options, one.overrides, tuned=tuned, own=one.own)
+        say(f"tuned: {path}")
     return 0
