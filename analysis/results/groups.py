@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from analysis.statistics.effort import effort_of
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 BLOCK = ("task", "tokenization", "model", "setting", "budget")
-METHOD = ["block", "optimizer", "ruleset", "control"]
+METHOD = ["block", "optimizer", "ruleset", "control", "tuned"]
 NO_GRIDS = "grids=null"
 GROUP_COLUMNS = (
     "group_id",
@@ -34,6 +34,7 @@ GROUP_COLUMNS = (
     "family",
     "ruleset",
     "control",
+    "tuned",
     "effort",
     "label",
     "is_row",
@@ -56,7 +57,8 @@ def group_runs(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row a group (``GROUP_COLUMNS``), by block, label and ruleset. ``title`` names the block;
-        ``label`` names the method, a variant with what it has otherwise than the others;
+        ``label`` names the method, a variant with what it has otherwise than the others, and one
+        that was tuned in another setting than most of its block with that (``tuned``);
         ``is_row`` tells the method's row from its variants; ``effort`` is the tuning behind the
         hyperparameters; ``expected`` counts the seeds that any row of the block has, or
         any variant where the block has none.
@@ -76,6 +78,7 @@ def group_runs(runs: pd.DataFrame) -> pd.DataFrame:
     groups = runs.drop_duplicates("group_id")[[*shared, *own]].copy()
     titles = setting_titles(runs)
     groups["title"] = [titles[block] for block in groups["block"]]
+    groups["tuned"] = [tuned_setting(origin) for origin in groups["origin"]]
     groups["is_row"] = _rows(groups)
     groups["label"] = _labels(groups)
     members = dict(list(runs.groupby("group_id")))
@@ -159,6 +162,18 @@ def _digest(path: Path) -> str:
         return ""
 
 
+def tuned_setting(origin: Mapping[str, Any]) -> str:
+    """Name the setting whose tuned file a run took, as ``tuned=`` does; empty: none, or its task's.
+
+    Example:
+        >>> tuned_setting({"ruleset_file": {"path": "tuned/digits/w8/adam.yaml"}})
+        'w8'
+    """
+    path = ((origin or {}).get("ruleset_file") or {}).get("path", "")
+    folders = str(path).split("/")[:-1]
+    return folders[2] if len(folders) == 3 and folders[0] == "tuned" else ""
+
+
 def _expected(groups: pd.DataFrame, members: dict[Any, pd.DataFrame]) -> list[int]:
     seeds: dict[str, set[int]] = {}
     for _, group in shown_of(groups).iterrows():
@@ -168,8 +183,12 @@ def _expected(groups: pd.DataFrame, members: dict[Any, pd.DataFrame]) -> list[in
 
 def _labels(groups: pd.DataFrame) -> list[str]:
     labels = dict.fromkeys(groups.index, "")
-    for (_, optimizer, _, control), alike in groups.groupby(METHOD):
+    tuned = groups[groups["ruleset"] == "tuned"].drop_duplicates(METHOD)
+    usual = tuned.groupby("block")["tuned"].agg(lambda of: of.mode().iloc[0]).to_dict()
+    for (block, optimizer, ruleset, control, setting), alike in groups.groupby(METHOD):
         what = [f"{control} control"] if control else []
+        if ruleset == "tuned" and setting != usual[block]:
+            what.append(f"tuned={setting or '.'}")
         parts = differences(list(alike["hyperparameters"]))
         names = [
             _named(optimizer, what if group["is_row"] else [*what, *_told(group, part)])

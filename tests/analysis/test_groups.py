@@ -94,6 +94,29 @@ def test_of_records_without_an_origin_the_tuned_values_make_the_row(
     }
 
 
+def test_a_method_that_was_tuned_twice_has_two_rows(write_run: Any, runs_dir: Path) -> None:
+    """Of the rate alone, as all others, and of rate and damping: each is what its ruleset gives."""
+    for name, setting, lr in (
+        *(("adam", "study", 0.1), ("sgd", "study", 0.2), ("soap", "study", 0.3)),
+        *(("adam", "damping", 0.4), ("soap", "", 0.5)),
+    ):
+        file = {
+            "path": f"tuned/digits/{setting}/{name}.yaml".replace("//", "/"),
+            "sha256": "0" * 64,
+        }
+        made = {**origin(command=[]), "ruleset_file": file}
+        write_run(name, hyperparameters={"lr": lr}, protocol=PROTOCOL, origin=made)
+
+    groups = group_runs(load_results(runs_dir).runs).set_index("label")
+
+    assert groups["is_row"].to_dict() == dict.fromkeys(
+        ["adam", "adam (tuned=damping)", "sgd", "soap", "soap (tuned=.)"], True
+    )
+    assert groups.loc["adam", "hyperparameters"] == {"lr": 0.1}
+    assert groups.loc["soap (tuned=.)", "hyperparameters"] == {"lr": 0.5}
+    assert groups["tuned"].tolist() == ["study", "damping", "study", "study", ""]
+
+
 def test_where_nothing_tells_the_row_all_are_variants(write_run: Any, runs_dir: Path) -> None:
     """A choice among them after seeing the results would be a choice on the test set."""
     for lr in (0.01, 0.001):
