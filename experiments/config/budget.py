@@ -76,12 +76,12 @@ def describe(budget: Mapping[str, Any]) -> str:
         'time of 200 epochs of adafisher'
         >>> told = {"reference": "sgd", "reference_steps": 9, "date": "2026-11-29", "machine": "M1"}
         >>> describe({"steps": 7, "calibration": told})
-        'equal time (9 steps of sgd) by calibration of 2026-11-29 on M1'
+        'equal time (9 steps of sgd, timed 2026-11-29 on M1)'
     """
     kind = check(budget)
     if by := budget.get(CALIBRATION):
         amount = f"{_counted(by['reference_steps'], 'steps')} of {by['reference']}"
-        return f"equal time ({amount}) by calibration of {by['date']} on {by['machine']}"
+        return f"equal time ({amount}, timed {by['date']} on {by['machine']})"
     if kind == "train_seconds":
         return f"{_plain(budget[kind])} seconds of training"
     if kind == "target":

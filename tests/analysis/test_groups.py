@@ -182,7 +182,7 @@ def test_a_budget_that_is_a_table_by_methods_is_one_setting(write_run: Any, runs
 def test_steps_of_one_calibration_are_one_setting_that_says_so(
     write_run: Any, runs_dir: Path
 ) -> None:
-    words = "equal time (9 steps of sgd) by calibration of 2026-11-29 on M1"
+    words = "equal time (9 steps of sgd, timed 2026-11-29 on M1)"
     for date, methods in {"2026-11-29": {"adam": 7, "sgd": 9}, "2026-11-30": {"adam": 8}}.items():
         by = {"reference": "sgd", "reference_steps": 9, "date": date, "machine": "M1"}
         for name, steps in methods.items():

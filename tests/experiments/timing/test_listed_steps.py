@@ -60,7 +60,7 @@ def test_a_run_goes_by_the_file_and_says_so(timed, tmp_path, make_config):
     assert record.progress["step"] == record.progress["total_steps"] == 20
     by = made["calibration"]
     assert record.identity["budget"] == (
-        f"equal time (6 steps of adafisher) by calibration of {by['date']} on {by['machine']}"
+        f"equal time (6 steps of adafisher, timed {by['date']} on {by['machine']})"
     )
     assert record.identity["protocol"]["budget"] == {"steps": 20, "calibration": by}
 
