@@ -140,6 +140,7 @@ class _Told:
         self.metric, _, unit = label.partition(" (")
         self.unit = f" {unit[:-1]}" if unit else ""
         self.higher = bool(first["higher_is_better"])
+        self.collapsed = {key: int(members[key]["collapsed"].sum()) for key in contest.names}
         self.means = {
             key: _mean(by_seed(members[key], contest.result).values()) for key in contest.names
         }
@@ -256,6 +257,11 @@ class _Told:
         known = {self.best.leader, *self.best.against}
         gone = [name for key, name in self.contest.names.items() if key not in known]
         parts = [claim, *([f"every run of {_listed(gone)} diverged"] if gone else [])]
+        parts += [
+            f"{self.collapsed[key]} of the runs of {self.name(key)} learned nothing (collapsed)"
+            for key in pair
+            if self.collapsed[key]
+        ]
         parts += [*([f"budget {' against '.join(shown)}"] if shown else []), tuned]
         return f"On {title}, {'; '.join(parts)}."
 

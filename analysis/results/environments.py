@@ -59,6 +59,8 @@ def facts(found: Sequence[Environment]) -> list[str]:
     }
     if len(values["date"]) > 1:
         said["date"] = f"{values['date'][0]} to {values['date'][-1]}"
+    if values["date"] and not all(one["date"] for one in each):  # older records tell none
+        said["date"] = f"until {values['date'][-1]}"
     return list(said.values())
 
 

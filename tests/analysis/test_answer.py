@@ -134,6 +134,15 @@ def test_a_method_that_diverged_is_named(method: Any, said: Any) -> None:
     assert "; every run of sgd diverged;" in one(said())
 
 
+def test_runs_that_learned_nothing_are_told(method: Any, said: Any) -> None:
+    constant = {"units": {"accuracy_percent": "%"}, "summary": {"constant_prediction": 10.0}}
+    method("adam", [98.0, 98.3, 10.1], **constant)
+    method("sgd", NEXT, **constant)
+    sentence = one(said())
+    assert "; 1 of the runs of adam learned nothing (collapsed);" in sentence
+    assert "runs of sgd" not in sentence
+
+
 def test_without_a_result_nothing_is_said_of_methods(method: Any, said: Any) -> None:
     method("adam", [1.0], status="failed", reason="gone")
     assert one(said()) == "On digits, no run has a result yet (adam)."

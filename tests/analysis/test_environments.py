@@ -42,6 +42,10 @@ def test_of_what_differs_there_is_a_count_and_of_days_a_span() -> None:
     ]
 
 
+def test_records_without_a_day_are_older_than_those_with_one() -> None:
+    assert "until 2026-11-28" in facts([ONE, {key: ONE[key] for key in ONE if key != "date"}])
+
+
 @pytest.mark.parametrize("odd", [{}, {"packages": None, "code": None, "cpu_count": "many"}])
 def test_what_is_not_recorded_is_not_said(odd: dict[str, Any]) -> None:
     assert facts([odd]) == []

@@ -244,8 +244,8 @@ def test_more_blocks_than_fit_side_by_side_are_below_each_other(write_run: Any, 
         for name in ("adam", "sgd"):
             write_run(name, task=task)
     first = first_screen(made())
-    assert first.count("<details open><summary><b>a</b>: On a, nothing can be compared") == 1
-    assert first.count("<details><summary><b>") == 3
+    assert first.count("<details open><summary>On a, nothing can be compared") == 1
+    assert first.count("<details><summary>On ") == 3
 
 
 @pytest.mark.parametrize(
