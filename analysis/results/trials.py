@@ -108,14 +108,35 @@ def _recorded(runs_dir: Path | None) -> Iterator[Trials]:
     }
     loaded = to_results(list(records.values()))
     ended = loaded.runs[~loaded.runs["status"].isin(UNFINISHED)]
-    for _, runs in ended.groupby([*BLOCK, "block", "optimizer"], sort=True):
+    ended = ended.assign(searched=[_searched(origin) for origin in ended["origin"]])
+    by_method = ended.drop_duplicates(["block", "optimizer", "searched"]).groupby("block")
+    usual = by_method["searched"].agg(lambda of: of.mode().iloc[0]).to_dict()
+    for _, runs in ended.groupby([*BLOCK, "block", "optimizer", "searched"], sort=True):
         first = runs.iloc[0]
+        apart = first["searched"] != usual[first["block"]] and not _is_alone(ended, first)
+        optimizer = first["optimizer"] + (f" ({first['searched']})" if apart else "")
         metric, higher = f"validation_{first['metric']}", bool(first["higher_is_better"])
         curves = loaded.series_by_run(metric, "step")
         values = trial_results(runs, curves, higher_is_better=higher)
         title = _title(first, first["budget"])
         units = first["units"]
-        yield Trials(title, first["optimizer"], first["family"], metric, higher, units, values)
+        yield Trials(title, optimizer, first["family"], metric, higher, units, values)
+
+
+def _searched(origin: Mapping[str, Any]) -> str:
+    """Name what a trial has otherwise than its method: what its tuning searched, and held.
+
+    The rate is always among it, as one of its values may be the method's own.
+    """
+    return ", ".join(sorted({"lr", *((origin or {}).get("typed") or ())}))
+
+
+def _is_alone(trials: pd.DataFrame, trial: pd.Series) -> bool:
+    """Tell whether all trials of a method in a block are of one search."""
+    alike = trials[
+        (trials["block"] == trial["block"]) & (trials["optimizer"] == trial["optimizer"])
+    ]
+    return bool(alike["searched"].nunique() == 1)
 
 
 def _ledgers(results: Results) -> Iterator[Trials]:

@@ -122,6 +122,25 @@ def test_trials_of_two_widths_and_of_a_subset_are_panels_of_their_own(
     }
 
 
+def test_two_searches_of_one_method_are_two_lines(write_trial: Any, runs_dir: Path) -> None:
+    """Of the rate as all others, and of rate and damping: the best of both is nobody's choice."""
+    for name, lr, searched, value in (
+        *(("adam", 0.1, ("lr",), 90.0), ("sgd", 0.1, ("lr",), 70.0), ("soap", 0.1, ("lr",), 60.0)),
+        *(("adam", 0.2, ("damping", "lr"), 95.0), ("muon", 0.1, ("beta", "lr"), 50.0)),
+        *(("sgd", 0.2, (), 71.0), ("adam", 0.3, ("damping",), 96.0)),  # at the method's own rate
+    ):
+        origin = {**made_by({}), "typed": dict.fromkeys(searched, lr)}
+        write_trial(lr, value, optimizer=name, origin=origin)
+    found = {made.optimizer: made.values.tolist() for made in trials_of(load_results(runs_dir))}
+    assert found == {
+        "adam": [90.0],
+        "adam (damping, lr)": [95.0, 96.0],
+        "muon": [50.0],
+        "sgd": [70.0, 71.0],
+        "soap": [60.0],
+    }
+
+
 def made_by(setting: dict[str, Any]) -> dict[str, Any]:
     return {"command": [], "setting": setting, "typed": {}, "ruleset_file": None}
 
