@@ -22,6 +22,7 @@ from experiments.tuning.options import TuneRequest, check_overrides
 from experiments.tuning.space import Point
 
 EXPERIMENT = "experiment="
+GRID = "grid="
 BY_METHOD = ("search", "arguments")
 _NUMBER = "entry"
 
@@ -103,13 +104,19 @@ def asked(words: Sequence[str]) -> Iterator[Asked]:
         {_NUMBER: str(number), **grids.texts({"task": task, **entry})}
         for number, entry in enumerate(entries)
     ]
+    # The commas of a grid part its keys: they list no choices of which an entry could lack some.
+    whole = [word for word in typed if word.startswith(GRID)]
+    typed = [word for word in typed if word not in whole]
+    takes = [text[_NUMBER] for text in texts if "grid" in text] or [t[_NUMBER] for t in texts]
     for own in grids.narrowed(texts, list(typed)):
+        if whole and own[_NUMBER] in takes:
+            own["grid"] = whole[-1].removeprefix(GRID)
         number = int(own.pop(_NUMBER))
         given = [f"{key}={value}" for key, value in own.items()]
         given += [word for word in typed if word.partition("=")[0] not in own]
         request, others = arguments.parse(commandline.normalise(given), TuneRequest, further=True)
         check_overrides(others)
-        of_methods = OfMethods((*named, *typed), **by_method[number])
+        of_methods = OfMethods((*named, *typed, *whole), **by_method[number])
         yield Asked(request, [*named, grids.NONE, *others], of_methods)
 
 

@@ -81,6 +81,8 @@ def test_what_is_typed_narrows_or_replaces(conf):
     assert only.overrides[-1] == "budget.epochs=2"
     (other,) = asked("experiment=mine", "optimizer=adafisher")
     assert other.request.tuned == "wide"
+    first, second = asked("experiment=mine", "grid=lr:3,damping:2", "trials=6")
+    assert (first.request.grid, second.request.grid) == (None, {"lr": 3, "damping": 2})
 
 
 def test_without_an_experiment_it_is_what_was_typed(conf):
