@@ -207,8 +207,10 @@ def without_alike(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     Returns:
         The table, and what was dropped: ``ruleset tuned``.
     """
-    alike = [key for key in table.index.names[1:] if table.index.unique(key).size == 1]
-    return table.droplevel(alike), [f"{key} {table.index.unique(key)[0]}" for key in alike]
+    # A method that has not run there has none of them.
+    found = {key: set(table.index.unique(key)) - {""} for key in table.index.names[1:]}
+    alike = {key: values.pop() for key, values in found.items() if len(values) == 1}
+    return table.droplevel(list(alike)), [f"{key} {value}" for key, value in alike.items()]
 
 
 def levels(key: object) -> tuple[str, ...]:

@@ -66,7 +66,9 @@ def show_table(table: Mapping[str, Any], console: Console) -> None:
             console.print(drawn)
             break
     else:
-        for part in table["parts"]:
+        for number, part in enumerate(table["parts"]):
+            if number:
+                console.print()
             # Not as the table's own title, which would wrap at the table's width.
             if part["title"]:
                 console.print(_text(part["title"], style="bold"))

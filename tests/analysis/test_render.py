@@ -300,6 +300,18 @@ def test_what_all_rows_of_a_block_share_stands_in_its_title() -> None:
     assert "paper" in console.export_text()
 
 
+def test_a_method_that_has_not_run_in_a_block_widens_it_by_no_column() -> None:
+    built = table(
+        {"adam": [FULL] * 4, "sgd": ["not run", "not run", FULL, FULL]}, ("digits", "ptb")
+    )
+    console = Console(width=70, file=io.StringIO(), record=True)
+    print_table(built, "", console)
+    first, _, second = console.export_text().partition("ptb: ")
+    assert first.startswith("digits: accuracy (%) ↑, rules tuned\n")
+    assert "sgd" in first
+    assert second.startswith("accuracy (%) ↑, rules tuned\n")
+
+
 def test_a_title_that_is_wider_than_its_table_stays_in_a_line() -> None:
     built = table({"a": [FULL] * 2}, ("tinyshakespeare, 50 steps of a wide model",))
     console = Console(width=80, file=io.StringIO(), record=True)
