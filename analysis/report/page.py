@@ -29,6 +29,7 @@ from analysis.results.load import NO_RUNS, NOT_YET, Results
 from analysis.results.trials import is_named, ledger_path, tuned_file
 from analysis.tables.published_vs_reproduced import COMMANDS
 
+ROOT = Path(__file__).parents[2]
 TEMPLATES = Path(__file__).parent / "templates"
 TEMPLATE = "page.html"
 VERDICTS = "published_vs_reproduced"
@@ -220,6 +221,3 @@ def ledgers(runs: pd.DataFrame) -> list[str]:
         for path in paths
         if path.is_file()
     ]
-
-
-ROOT = Path(__file__).parents[2]

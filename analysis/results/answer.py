@@ -27,6 +27,11 @@ from experiments.system.output import plain_line
 EACH = 3
 """Up to so many blocks of runs have a sentence each; more are counted first."""
 
+VARIANTS_ONLY = (
+    "Nothing is compared: every run here has hyperparameters that somebody typed, and such "
+    "variants carry no verdict."
+)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -44,7 +49,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Block:
-    """One block: its sentence, and what it comes to, ``None`` where nothing can be compared."""
+    """One block: its sentence, the method that is the best, and whether any can be compared."""
 
     title: str
     sentence: str
@@ -65,6 +70,8 @@ def answer(results: Results) -> Answer:
         for title, rows in rows_of(results.groups).groupby("title", sort=False)
     ]
     versus = versus_sentences(results.runs_dir)
+    if not (blocks or versus or results.runs.empty):
+        return Answer((VARIANTS_ONLY,))
     if len(blocks) <= EACH:
         return Answer((*versus, *(block.sentence for block in blocks)))
     return Answer((*versus, _counted(blocks)), {block.title: block.sentence for block in blocks})
@@ -146,10 +153,11 @@ class _Told:
         }
 
     def name(self, key: str) -> str:
+        """Name a method, with its ruleset where there are several."""
         return self.contest.names[key]
 
     def value(self, key: str, *, named: bool = False) -> str:
-        """Write a mean; named: ``adam (test accuracy 98.05 %, n=3)``."""
+        """Write a mean; named: ``adam (test accuracy 98.05 %)``."""
         mean = self.means[key]
         number = "no result" if math.isnan(mean) else f"{mean:.4g}{self.unit}"
         return f"{self.name(key)} ({self.metric} {number})" if named else number
@@ -192,11 +200,15 @@ class _Told:
         leader, made = str(self.best.leader), self.best.against[rival]
         methods = f" {len(self.best.against) + 1} methods" if len(self.best.against) > 1 else ""
         lead = f"{self.name(leader)} leads{methods} with {self.metric} {self.value(leader)}"
-        if made.difference is None:
+        if math.isnan(self.means[rival]):
+            said = f"{lead}, but {self.name(rival)} has no result"
+        elif made.difference is None:
             said = f"{lead}, but {self.name(rival)} has no seed in common with it"
         elif not made.difference:
             both = f"{self.name(leader)} and {self.name(rival)}"
             said = f"{both} are equal in {self.metric}, {self.value(leader)} (n={made.n})"
+        elif not made.ahead:  # where one of them has more seeds
+            said = f"{lead}, but not over the seeds of {self.name(rival)} (n={made.n})"
         else:
             said = f"{lead}, {self.gap(made, f'ahead of {self.name(rival)}')}"
         parts = [f"nothing is decided: {said}", *self.why(made)]
@@ -235,6 +247,7 @@ class _Told:
         return found
 
     def unequal(self, made: Comparison) -> str:
+        """Say what is wrong with the effort behind a pair."""
         pair = [self.contest.efforts[key] for key, one in self.best.against.items() if one is made]
         pair.append(self.contest.efforts[str(self.best.leader)])
         if any(effort.trials is None for effort in pair):
@@ -257,6 +270,8 @@ class _Told:
         known = {self.best.leader, *self.best.against}
         gone = [name for key, name in self.contest.names.items() if key not in known]
         parts = [claim, *([f"every run of {_listed(gone)} diverged"] if gone else [])]
+        twice = [str(row["label"]) for key, row in self.rows.iterrows() if key not in self.means]
+        parts += [f"left out is {_listed(twice)}, with a seed twice"] if twice else []
         parts += [
             f"{self.collapsed[key]} of the runs of {self.name(key)} learned nothing (collapsed)"
             for key in pair

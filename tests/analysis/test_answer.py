@@ -234,5 +234,41 @@ def test_what_versus_said_stands_first_word_for_word(
     assert second.startswith("On digits, nothing can be compared")
 
 
+def test_a_leader_that_is_behind_over_the_common_seeds_says_so(method: Any, said: Any) -> None:
+    method("adam", [95.0, 95.2, 99.9, 99.8])
+    method("sgd", [95.5, 95.6])
+    sentence = one(said())
+    assert "adam leads with test accuracy 97.47 %, but not over the seeds of sgd (n=2)" in sentence
+    assert "ahead" not in sentence
+
+
+def test_a_method_without_a_result_leaves_it_open(method: Any, said: Any) -> None:
+    method("adam", BEST)
+    method("sgd", NEXT)
+    method("kfac", [1.0], status="failed", reason="gone")
+    sentence = one(said())
+    assert "nothing is decided: adam leads 3 methods with test accuracy 98.13 %" in sentence
+    assert ", but kfac has no result; adam is better than 1 of the others;" in sentence
+
+
+def test_a_method_with_a_seed_twice_is_named_and_left_out(
+    method: Any, said: Any, write_run: Any
+) -> None:
+    method("adam", BEST)
+    method("sgd", NEXT)
+    method("kfac", LAST)
+    write_run("kfac", 0, (99.0, 99.0), run_id="again", **TUNED)
+    sentence = one(said())
+    assert "adam is better than sgd" in sentence
+    assert "; left out is kfac, with a seed twice;" in sentence
+
+
+def test_variants_alone_are_not_compared(method: Any, said: Any) -> None:
+    told = {"protocol": {"task": {"name": "digits"}}, "hyperparameters": {"lr": 0.5}}
+    origin = {"command": ["optimizer=adam"], "setting": {}, "ruleset_file": None}
+    method("adam", BEST, origin={**origin, "typed": {"lr": 0.5}, "experiment": None}, **told)
+    assert "hyperparameters that somebody typed" in one(said())
+
+
 def test_no_runs_say_nothing(said: Any) -> None:
     assert said() == Answer()
