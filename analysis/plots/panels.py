@@ -34,7 +34,7 @@ MOST_PANELS = 20  # more are not read, and would not fit a page
 BESIDE, ABOVE, BETWEEN = 0.45, 0.6, 0.12
 """Inches of a panel that labels take beside the axes, and above and below, and that stay free."""
 LEGEND_LINE = 0.14  # inches
-HANDLE = 5.5  # widths of a letter that a line of a legend and the space beside it take
+HANDLE = 8.0  # widths of a letter that a line of a legend and the space beside it take
 MOST_LETTERS = 36  # of a name in a legend
 COUNTS = 24  # and of what is said behind it
 MOST_LINES = 4  # of a title

@@ -30,6 +30,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     "cost": ("tables/cost", "figures/cost_per_method"),
     "sensitivity": (
+        "figures/validation_vs_learning_rate",
         "figures/test_metric_vs_learning_rate",
         "figures/test_metric_vs_batch_size",
     ),

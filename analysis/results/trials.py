@@ -34,6 +34,7 @@ from experiments.system.output import plain_values
 TRIALS_DIR = Path(".tuning")
 TUNED = Path(__file__).resolve().parents[2] / "conf" / "tuned"
 """What tuning has found: data, in a folder a task."""
+RATE = "lr"
 LEDGER = 1
 """Version of the ledgers that are read."""
 
@@ -54,6 +55,7 @@ class Trials:
         higher_is_better: Its direction.
         units: What loss and metrics are counted in, by name.
         values: The best result of each trial, ``[trials]``; NaN where it has none.
+        rates: Its learning rate, ``[trials]``; NaN where the trials differ in more than that.
     """
 
     title: str
@@ -63,6 +65,7 @@ class Trials:
     higher_is_better: bool
     units: Mapping[str, str]
     values: Floats
+    rates: Floats
 
 
 def trials_of(results: Results) -> list[Trials]:
@@ -120,7 +123,12 @@ def _recorded(runs_dir: Path | None) -> Iterator[Trials]:
         values = trial_results(runs, curves, higher_is_better=higher)
         title = _title(first, first["budget"])
         units = first["units"]
-        yield Trials(title, optimizer, first["family"], metric, higher, units, values)
+        # A trial is a group, in the order of its first run.
+        rates = [one.get(RATE) for one in runs.drop_duplicates("group_id")["hyperparameters"]]
+        if first["searched"] != RATE:
+            rates = [None] * len(rates)
+        made = np.array(rates, dtype=np.float64)
+        yield Trials(title, optimizer, first["family"], metric, higher, units, values, made)
 
 
 def _searched(origin: Mapping[str, Any]) -> str:
@@ -128,7 +136,7 @@ def _searched(origin: Mapping[str, Any]) -> str:
 
     The rate is always among it, as one of its values may be the method's own.
     """
-    return ", ".join(sorted({"lr", *((origin or {}).get("typed") or ())}))
+    return ", ".join(sorted({RATE, *((origin or {}).get("typed") or ())}))
 
 
 def _is_alone(trials: pd.DataFrame, trial: pd.Series) -> bool:
@@ -151,6 +159,8 @@ def _ledgers(results: Results) -> Iterator[Trials]:
             if not ledger or not _is_of(first["tuning"], ledger["tuning"]):
                 continue
             metric = ledger["tuning"]["spread"]["metric"]
+            tried = [trial["values"] for trial in ledger["trials"]]
+            rates = [one[RATE] if set(one) == {RATE} else None for one in tried]
             yield Trials(
                 _title(first, ledger["tuning"]["budget"]),
                 first["optimizer"],
@@ -159,6 +169,7 @@ def _ledgers(results: Results) -> Iterator[Trials]:
                 metric != "validation_loss" and bool(first["higher_is_better"]),
                 first["units"],
                 np.array([trial["score"] for trial in ledger["trials"]], dtype=np.float64),
+                np.array(rates, dtype=np.float64),
             )
 
 

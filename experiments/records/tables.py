@@ -228,6 +228,10 @@ LEDGER = mapping(
                 "spread": mapping({"metric": LABEL.needed}).needed,
             }
         ).needed,
-        "trials": list_of(mapping({"score": NUMBER_OR_NULL.needed})).needed,
+        "trials": list_of(
+            mapping(
+                {"score": NUMBER_OR_NULL.needed, "values": mapping({"lr": NUMBER_OR_NULL}).needed}
+            )
+        ).needed,
     }
 )

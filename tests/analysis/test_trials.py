@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from analysis.figures import expected_best
+from analysis.figures import expected_best, validation_vs_learning_rate
 from analysis.plots.missing import Missing
 from analysis.report import __main__ as report
 from analysis.report import drawing
@@ -216,6 +216,32 @@ def test_a_ledger_that_cannot_be_read_is_one_line_and_the_rest_is_made(
     assert report.main(["--runs", str(runs_dir), "--out", str(out), "--tables-only"]) == 0
     assert f"warning: {line}" in capsys.readouterr().err.splitlines()
     assert (out / "tables" / "results.md").is_file()
+
+
+def test_the_rates_that_were_tried_are_drawn_with_those_that_were_lost(
+    write_trial: Any, runs_dir: Path
+) -> None:
+    write_trial(0.1, 1.0, 90.0)
+    write_trial(0.001, 80.0)
+    write_trial(10.0, 85.0, status="diverged")
+    for lr, damping in ((0.1, 1e-3), (0.2, 1e-4)):  # searched in pairs: no line over one of them
+        write_trial(
+            lr,
+            95.0,
+            optimizer="kfac",
+            hyperparameters={"lr": lr, "damping": damping},
+            origin={**made_by({}), "typed": {"lr": lr, "damping": damping}},
+        )
+
+    figure = validation_vs_learning_rate.build(load_results(runs_dir))
+
+    (ax,) = figure.axes
+    line, lost = ax.lines
+    assert line.get_xdata().tolist() == [0.001, 0.1, 10.0]
+    assert line.get_ydata()[:2].tolist() == [80.0, 90.0]
+    assert lost.get_xdata().tolist() == [10.0]
+    assert (ax.get_xscale(), ax.get_xlabel()) == ("log", "learning rate")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["adam"]
 
 
 def test_what_was_never_tuned_has_no_ledger_and_no_fault(write_run: Any, runs_dir: Path) -> None:
