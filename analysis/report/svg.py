@@ -7,8 +7,10 @@ fonts at every word, a rule of style that would hold for the whole page, and ids
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 DPI = 90  # of what is pixels inside
 COLOURS = 256  # of a picture with a palette
+MANY = 4  # elements of one look
 LARGER = 1.3  # than in print a figure may be on a page
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
@@ -45,7 +48,6 @@ _IN_TAG: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...
     (re.compile(r"\s*\b([MLCQz])\s*|\s+(?=\")"), r"\1"),
     (re.compile(r' d="[MLz\d.\s-]*"'), lambda found: f' d="{_path(found[0][4:-1])}"'),
     (re.compile(r' (?:d|x|y)="[^"]*"'), lambda found: _NUMBER.sub(_tenths, found[0])),
-    (re.compile(r"#[0-9a-f]{6}\b"), lambda found: _variable(found[0])),
 )
 _TITLE = re.compile(r'<g id="title(\d+)">')
 _MARKERS = re.compile(
@@ -53,6 +55,9 @@ _MARKERS = re.compile(
     r'(?:<use href="[^"]*" x="[^"]*" y="[^"]*"\3/>)*)</g>'
 )
 _GROUP = re.compile(r"(<g(?: [^>]*)?>|</g>)")
+_COLOUR = re.compile(r"#[0-9a-f]{6}\b")
+_COLOURED = re.compile(r"<style>[^<]*</style>|<[^>]*>")
+_STYLE = re.compile(r' style="([^"]*)"')
 _AGAIN = re.compile(r"(<use [^>]*/>)\1+")
 _IMAGE = re.compile(r"(?<=data:image/png;base64,)\s*([^\"]*)")
 _NOTHING = re.compile(r'<path d="[^"]*" style="fill:none"/>|<g(?: [^>]*)?></g>')
@@ -61,8 +66,7 @@ _NOTHING = re.compile(r'<path d="[^"]*" style="fill:none"/>|<g(?: [^>]*)?></g>')
 def svg_of(figure: Figure, *, name: str, label: str, serif: bool = False) -> str:
     """Write a figure as one ``<svg>`` element, without what stands before it in a file.
 
-    Colours are variables that fall back to themselves, as ``var(--ink-d55e00,#d55e00)``; lines and
-    bars that have a name say it, with their last value, where a pointer rests.
+    Lines and bars that have a name say it, with their last value, where a pointer rests.
 
     Args:
         figure: With its layout done.
@@ -80,22 +84,30 @@ def svg_of(figure: Figure, *, name: str, label: str, serif: bool = False) -> str
     head = _HEAD.match(text)
     assert head is not None
     width, height = (float(side) for side in head.groups())
-    body = _compact(text[head.end() :], titles)
+    body = _with_classes(_compact(text[head.end() :], titles))
     return (
         f'<svg{NAMESPACE} width="{width:g}pt" height="{height:g}pt" '
         f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}" '
-        f'font-family="{STACKS[serif]}" fill="{_variable("#000000")}" stroke-linejoin="round" '
+        f'font-family="{STACKS[serif]}" fill="#000000" stroke-linejoin="round" '
         f'style="width:100%;height:auto;max-width:{LARGER * width / 72:.2f}in">{body}'
     )
 
 
 def for_page(svg: str) -> str:
-    """Write the element for a page of HTML, with the colours that it has in the dark."""
-    known = sorted(set(re.findall(r"var\(--ink-([0-9a-f]{6}),", svg)))
-    dark = "".join(f"--ink-{color}:{on_dark(f'#{color}')};" for color in known)
+    """Write the element for a page of HTML, with the colours that it has in the dark.
+
+    Colours become variables that fall back to themselves, as ``var(--ink-d55e00,#d55e00)``.
+    """
+    known = sorted({color for color in _COLOUR.findall(svg) if color not in FIXED})
+    dark = "".join(f"--ink-{color[1:]}:{on_dark(color)};" for color in known)
     style = f"<style>@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}</style>"
     opening, rest = svg.replace(NAMESPACE, "", 1).split(">", 1)
-    return f"{opening}>{style}{rest}"
+    opening = opening.replace('fill="#000000"', f'fill="{_variable("#000000")}"')
+    return f"{opening}>{style}{_COLOURED.sub(_variables, rest)}"
+
+
+def _variables(found: re.Match[str]) -> str:
+    return _COLOUR.sub(lambda color: _variable(color[0]), found[0])
 
 
 def _titles(figure: Figure) -> Iterator[str]:
@@ -130,6 +142,17 @@ def _compact(body: str, titles: Sequence[str]) -> str:
     while (shorter := _NOTHING.sub("", body)) != body:
         body = shorter
     return _without_groups(body)
+
+
+def _with_classes(body: str) -> str:
+    """Write each look that many elements have once, by a class of its own content's name."""
+    rules = ""
+    for look, count in Counter(_STYLE.findall(body)).items():
+        if count >= MANY:
+            name = f"look-{hashlib.sha256(look.encode()).hexdigest()[:6]}"
+            rules += f".{name}{{{look}}}"
+            body = body.replace(f' style="{look}"', f' class="{name}"')
+    return f"<style>{rules}</style>{body}" if rules else body
 
 
 def _without_groups(body: str) -> str:

@@ -249,7 +249,11 @@ def test_a_verdict_and_its_command_are_within_the_screen(whole: Path, browser: A
 def test_a_figure_follows_light_and_dark_and_fits_a_phone(page: Any) -> None:
     figure = page.find_element(By.CSS_SELECTOR, "#figure-test_metric_vs_epoch svg[role=img]")
     (text,) = (one for one in figure.find_elements(By.TAG_NAME, "text") if one.text == "epoch")
-    line = figure.find_element(By.CSS_SELECTOR, "path[style*='0072b2']")  # adam's
+    (line, *_) = (  # adam's
+        path
+        for path in figure.find_elements(By.TAG_NAME, "path")
+        if path.value_of_css_property("stroke") == "rgb(0, 114, 178)"
+    )
     seen: dict[str, tuple[str, str]] = {}
     for scheme in ("light", "dark"):
         features = [{"name": "prefers-color-scheme", "value": scheme}]

@@ -68,17 +68,21 @@ def test_a_pointer_is_told_name_and_last_value() -> None:
 
 
 def test_colours_are_variables_that_fall_back_to_themselves() -> None:
-    svg = made()
-    bare = re.findall(r"(?<!,)(?<!#)#[0-9a-f]{6}\b", re.sub(r'href="[^"]*"', "", svg))
+    """On a page only: other programs than browsers know no variables."""
+    file = made()
+    assert "var(" not in file
+    page = for_page(file)
+    body = page[page.index("</style>") :]  # behind what they are in the dark
+    bare = re.findall(r"(?<!,)#[0-9a-f]{6}\b", re.sub(r'href="[^"]*"', "", body))
     assert set(bare) == {ON_LIGHT.lower()}  # what stands on pixels, which stay as they are
-    assert "var(--ink-d55e00,#d55e00)" in svg
-    assert "var(--ink-000000,#000000)" in svg
-    assert all(one == two for one, two in re.findall(r"var\(--ink-(\w+),#(\w+)\)", svg))
+    assert "var(--ink-d55e00,#d55e00)" in body
+    assert 'fill="var(--ink-000000,#000000)"' in page
+    assert all(one == two for one, two in re.findall(r"var\(--ink-(\w+),#(\w+)\)", page))
 
 
 def test_a_dark_page_turns_black_light_and_keeps_no_sheet() -> None:
     page = for_page(made())
-    (style,) = re.findall(r"<style>(.*?)</style>", page)
+    style, *_ = re.findall(r"<style>(.*?)</style>", page)
     assert style.startswith("@media screen and (prefers-color-scheme:dark){:root{")
     assert f"--ink-000000:{on_dark('#000000')};" in style
     assert "xmlns" not in page
@@ -87,7 +91,13 @@ def test_a_dark_page_turns_black_light_and_keeps_no_sheet() -> None:
 
 
 def test_a_rule_of_it_holds_for_no_other_part_of_a_page() -> None:
-    assert "*{" not in for_page(made())
+    """A class is named by what it says, so that two figures that name one say the same."""
+    looks: dict[str, str] = {}
+    for page in (for_page(made("one")), for_page(made("two"))):
+        rules = "".join(re.findall(r"<style>(.*?)</style>", page)[1:])
+        found = dict(re.findall(r"(\.look-[0-9a-f]{6})\{([^}]*)\}", rules))
+        assert "".join(f"{name}{{{look}}}" for name, look in found.items()) == rules != ""
+        assert all(looks.setdefault(name, look) == look for name, look in found.items())
 
 
 def test_ids_differ_between_figures_and_each_is_there() -> None:
