@@ -50,11 +50,12 @@ DIVERGED = " Thin line ending in a cross: a run that diverged, not in the mean."
 ON_TIME = (
     " Seeds are interpolated linearly on a common time grid, up to the shortest run of the method."
 )
-SETTLED = 0.15  # of the run; what comes before may lie outside of the axis
+SETTLED = (0.15, 0.3, 0.5)  # of the run; what comes before may lie outside of the axis
 SQUEEZED = 0.4  # of the whole axis; if what comes later spans less, that alone is the axis
 CLIPPED = (
     f" Where the lines in colour would span less than {SQUEEZED:.0%} of it, the vertical axis "
-    f"leaves out the first {SETTLED:.0%} of the runs."
+    f"leaves out the first {', '.join(f'{share:.0%}' for share in SETTLED[:-1])} or "
+    f"{SETTLED[-1]:.0%} of the runs."
 )
 MOST_LINES = 40  # of a panel; more are one grey
 LEFT_OUT = (
@@ -313,13 +314,13 @@ def _limits(ax: Axes, lines: list[Line], *, percent: bool) -> tuple[bool, tuple[
         ax.set_ylim(*limits)
         spread_ticks(ax.yaxis)
         return False, limits
-    late = y[x >= x.min() + SETTLED * (x.max() - x.min())]
-    later = float(np.nanmin(late)), float(np.nanmax(late))
-    span = float(subtract(high, low))
-    spread = float(subtract(later[1], later[0]))
-    clipped = len(np.unique(x)) > 3 and 0 < spread < SQUEEZED * span
-    if clipped:
-        low, high = later
+    clipped = False
+    for share in SETTLED if len(np.unique(x)) > 3 else ():
+        late = y[x >= x.min() + share * (x.max() - x.min())]
+        later = float(np.nanmin(late)), float(np.nanmax(late))
+        span, spread = (float(subtract(top, least)) for least, top in ((low, high), later))
+        if 0 < spread < SQUEEZED * span:
+            (low, high), clipped = later, True
     margin = 0.08 * float(subtract(high, low)) or 0.05 * abs(high) or 1.0
     limits = low - margin, high + margin
     if percent:

@@ -261,7 +261,14 @@ def test_the_axis_spans_what_the_lines_do_after_the_start(write_run: Any, runs_d
     low, high = figure.axes[0].get_ylim()
     assert 90 < low < 94.2
     assert 97.7 < high < 98.5
-    assert "leaves out the first 15% of the runs" in note_of(figure)
+    assert "leaves out the first 15%, 30% or 50% of the runs" in note_of(figure)
+
+
+def test_a_late_start_squeezes_no_axis(write_run: Any, runs_dir: Path) -> None:
+    write_run("adam", 0, (10.0, 90.0, *(96.0 + 0.1 * step for step in range(18))))
+    write_run("sgd", 0, (*[10.0] * 8, *(94.0 + 0.1 * step for step in range(12))))
+    low, _ = test_metric_vs_epoch.build(load_results(runs_dir)).axes[0].get_ylim()
+    assert 93 < low < 94.2
 
 
 def test_counts_that_differ_between_panels_are_in_the_note(write_run: Any, runs_dir: Path) -> None:
