@@ -303,7 +303,7 @@ def test_two_views_in_a_dictionary_are_contrasted(tmp_path: Path):
 
 def test_the_process_of_a_run_knows_what_was_typed_by_the_files_of_its_config(tmp_path: Path):
     """Its budget may be a reference's time on that task, whose section it composes."""
-    path = tmp_path / "elsewhere.py"
+    path = tmp_path / "typed_there.py"
     path.write_text(CONTRASTIVE)
     words = [f"task={path}", "optimizer=sgd", "budget=match_seconds", "tracking=none"]
     config = compose.composed(commandline.normalise(words))
