@@ -233,8 +233,8 @@ FAULTS = (
     Fault(
         "trial-of-its-luckiest-seed",
         "experiments",
-        "metric=max(parts, key=lambda part: part.cost).metric",
-        "metric=min(parts, key=lambda part: part.cost).metric",
+        "metric = max(parts, key=lambda part: part.cost).metric",
+        "metric = min(parts, key=lambda part: part.cost).metric",
         "test_a_trial_of_several_seeds_is_the_worst_of_them",
     ),
     Fault(

@@ -262,7 +262,7 @@ TUNE = {
     **without(KINDS, "optimizer.", "data_dir", "task=", "optimizer=", "seed"),
     "optimizer.lr=1": r"Invalid override: optimizer\.lr=1\. The tuned file would not hold it",
     "seed=0": r"Invalid override: seed=0\. The seeds of the trials are seeds=",
-    "experiment=schedules": r"Invalid override: experiment=schedules\. Name what it sets",
+    "experiment=nope": r"Unknown experiment: 'nope'\. Known: schedules, ",
     "debug=limit": r"Invalid override: debug=limit\. A trial is a whole run",
     "trials=many": r"Invalid trials: 'many'\. Must be a whole number",
     "trials=0": r"Invalid trials: 0\. Must be a whole number >= 1",
