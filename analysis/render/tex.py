@@ -60,6 +60,7 @@ SPECIAL = {
     "–": "--",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
+_ESCAPES = str.maketrans(SPECIAL)
 
 
 def to_latex(table: pd.DataFrame, caption: str, name: str) -> str:
@@ -119,8 +120,8 @@ def to_latex_figure(name: str, caption: str) -> str:
 
 def latex(text: str) -> str:
     """Escape text for LaTeX; what its default fonts lack becomes a question mark."""
-    known = (SPECIAL.get(character, character) for character in plain_line(" ".join(text.split())))
-    return "".join(part if part.isascii() or len(part) > 1 else "?" for part in known)
+    known = plain_line(" ".join(text.split())).translate(_ESCAPES)
+    return known.encode("ascii", "replace").decode("ascii")
 
 
 def _float(part: pd.DataFrame, caption: str, notes: str) -> str:
