@@ -21,6 +21,7 @@ from analysis.render.write import write_text
 from analysis.report.drawing import PLAIN
 from analysis.report.options import OneLineParser, ReportError, add_folders, add_look
 from analysis.report.page import TEMPLATES, BuiltTable, DrawnFigure, summary_line
+from analysis.report.parts import FIRST, parts_of
 from analysis.report.report import report
 from analysis.style import Look
 from experiments.system import output
@@ -68,7 +69,8 @@ def paper(runs_dir: Path, out: Path, look: Look = PLAIN) -> str:
             if not figure.command:
                 text = to_latex_figure(figure.name, figure.caption)
                 write_text(out / "figures" / f"{figure.name}.tex", text)
-        write_text(source, document(made.tables, made.figures, summary_line(made.results)))
+        said = [*made.answer.sentences, summary_line(made.results)]
+        write_text(source, document(made.tables, made.figures, said))
     except OSError as error:
         raise ReportError(f"cannot write {source}: {error.strerror}") from None
     if shutil.which(COMPILER) is None:
@@ -77,8 +79,19 @@ def paper(runs_dir: Path, out: Path, look: Look = PLAIN) -> str:
     return f"Written to {source.with_suffix('.pdf')}"
 
 
-def document(tables: Sequence[BuiltTable], figures: Sequence[DrawnFigure], summary: str) -> str:
-    """Fill the template; everything that comes from a record is escaped."""
+def document(
+    tables: Sequence[BuiltTable], figures: Sequence[DrawnFigure], said: Sequence[str]
+) -> str:
+    """Fill the template; everything that comes from a record is escaped.
+
+    Args:
+        tables: All of them; those that are empty are listed at the end.
+        figures: Likewise.
+        said: What the runs come to, in sentences.
+    """
+    places = [f"tables/{table.name}" for table in tables if not table.frame.empty]
+    places += [f"figures/{figure.name}" for figure in figures if not figure.command]
+    first = [place for place in FIRST if place in places]
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -94,9 +107,8 @@ def document(tables: Sequence[BuiltTable], figures: Sequence[DrawnFigure], summa
     )
     return environment.get_template("paper.tex").render(
         packages=",".join(PACKAGES.values()),
-        summary=latex(summary),
-        tables=[table.name for table in tables if not table.frame.empty],
-        figures=[figure.name for figure in figures if not figure.command],
+        said=map(latex, said),
+        places=[*first, *(place for part in parts_of(places).values() for place in part)],
         missing=[
             {"title": _title(table.name), "command": latex(nothing(table.frame))}
             for table in tables
