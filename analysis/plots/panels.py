@@ -11,6 +11,7 @@ import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -34,7 +35,7 @@ MOST_PANELS = 20  # more are not read, and would not fit a page
 BESIDE, ABOVE, BETWEEN = 0.45, 0.6, 0.12
 """Inches of a panel that labels take beside the axes, and above and below, and that stay free."""
 LEGEND_LINE = 0.14  # inches
-HANDLE = 8.0  # widths of a letter that a line of a legend and the space beside it take
+HANDLE = 5.5  # widths of a letter that a line of a legend and the space beside it take
 MOST_LETTERS = 36  # of a name in a legend
 COUNTS = 24  # and of what is said behind it
 MOST_LINES = 4  # of a title
@@ -149,15 +150,21 @@ def legend(figure: Figure, entries: Mapping[str, Artist]) -> None:
     short = short_names(entries, MOST_LETTERS + COUNTS)
     longest = max(map(len, short.values()))
     columns = max(1, min(len(short), letters(figure.get_figwidth(), SMALL) // (longest + HANDLE)))
+    canvas = FigureCanvasAgg(figure)
+    while True:  # names are wider or narrower than letters commonly make them
+        made = figure.legend(
+            list(entries.values()),
+            [plain(name) for name in short.values()],
+            loc="outside lower center",
+            ncols=int(columns),
+            borderpad=0.2,
+        )
+        if columns == 1 or made.get_window_extent(canvas.get_renderer()).width < figure.bbox.width:
+            break
+        made.remove()
+        columns -= 1
     rows = -(-len(short) // int(columns))
     figure.set_figheight(min(figure.get_figheight() + LEGEND_LINE * rows + 0.05, MOST_HEIGHT))
-    figure.legend(
-        list(entries.values()),
-        [plain(name) for name in short.values()],
-        loc="outside lower center",
-        ncols=int(columns),
-        borderpad=0.2,
-    )
 
 
 def note(figure: Figure, text: str) -> None:

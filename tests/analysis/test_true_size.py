@@ -180,6 +180,12 @@ def long_names(write_run: Any) -> None:
             write_run(LONG.format(index), 0, (70.0 + lr,), hyperparameters={"lr": lr}, task="rates")
 
 
+def wide_names(write_run: Any) -> None:
+    for index in range(20):
+        for seed in range(3):
+            write_run(f"MWMWMW{index}", seed, (80.0, 90.0 + 0.3 * index))
+
+
 def many_tasks(write_run: Any) -> None:
     for task in range(21):  # one more than a page holds
         for name in ("adafisher", "adamw"):
@@ -194,6 +200,7 @@ MADE_UP: tuple[Callable[[Any], None], ...] = (
     constant,
     without_costs,
     long_names,
+    wide_names,
     many_tasks,
 )
 
