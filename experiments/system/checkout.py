@@ -21,6 +21,8 @@ _UNTRACKED = tuple(
     for folder in ("adafisher", "conf", "experiments")
     for ending in ("py", "yaml")
 )
+# What a tuning writes while its trials run: values that each config holds, and no code.
+_NO_CODE = (":(exclude,top)conf/tuned",)
 # A user's settings of git must not change what the patch looks like.
 _PLAIN_DIFF = (
     *("-c", "core.quotePath=true", "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false"),
@@ -87,7 +89,7 @@ def git(
 
 
 def _patch(top: Path) -> bytes | None:
-    new = git(top, "ls-files", "-z", "--others", "--exclude-standard", "--", *_UNTRACKED)
+    new = git(top, "ls-files", "-z", "--others", "--exclude-standard", "--", *_UNTRACKED, *_NO_CODE)
     index = git(top, "rev-parse", "--git-path", "index")
     if new is None or index is None:
         return None
@@ -100,4 +102,4 @@ def _patch(top: Path) -> bytes | None:
             announce = ("add", "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul")
             if git(top, "--literal-pathspecs", *announce, stdin=new, variables=own) is None:
                 return None
-        return git(top, *_PLAIN_DIFF, variables=own)
+        return git(top, *_PLAIN_DIFF, "--", ":(top)", *_NO_CODE, variables=own)

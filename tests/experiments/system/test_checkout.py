@@ -86,6 +86,21 @@ def test_the_patch_gives_the_working_tree_back(repository, tmp_path, setting):
     assert checkout.version(again).patch_to_keep() == patch
 
 
+def test_what_a_tuning_writes_is_no_change_of_the_code(repository):
+    (repository / "conf" / "tuned").mkdir()
+    kept = repository / "conf" / "tuned" / "adam.yaml"
+    kept.write_text("lr: 0.1\n")
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "Tune")
+    kept.write_text("lr: 0.2\n")
+    (repository / "conf" / "tuned" / "sgd.yaml").write_text("lr: 0.3\n")
+    checkout.version.cache_clear()
+    assert checkout.version(repository).facts()["uncommitted_changes"] is False
+    (repository / "conf" / "own.yaml").write_text("lr: 0.3\n")
+    checkout.version.cache_clear()
+    assert checkout.version(repository).facts()["uncommitted_changes"] is True
+
+
 def test_a_large_patch_is_told_of_and_not_kept(repository):
     (repository / "README.md").write_bytes(os.urandom(checkout.MOST_PATCH_BYTES))
     found = checkout.version(repository)
