@@ -106,6 +106,7 @@ def to_latex_figure(name: str, caption: str) -> str:
     The document says by ``\newcommand{\reportpath}{...}`` where the report lies; without it, beside
     the document.
     """
+    short = latex(caption.partition(". ")[0].rstrip("."))  # for a list of figures
     return (
         rf"% \usepackage{{graphicx}}; \newcommand{{{FOLDER}}}{{folder of the report}}"
         "\n"
@@ -113,7 +114,7 @@ def to_latex_figure(name: str, caption: str) -> str:
         "\n\\begin{figure}\n\\centering\n"
         rf"\includegraphics{{{FOLDER}/figures/{name}.pdf}}"
         "\n"
-        rf"\caption{{{latex(caption)}}}\label{{fig:{name}}}"
+        rf"\caption[{{{short}.}}]{{{latex(caption)}}}\label{{fig:{name}}}"
         "\n\\end{figure}\n"
     )
 

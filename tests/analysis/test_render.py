@@ -22,6 +22,7 @@ from analysis.render import (
     to_csv,
     to_html,
     to_latex,
+    to_latex_figure,
     to_markdown,
 )
 from analysis.render.cells import TRIALS, Kept
@@ -143,6 +144,13 @@ def test_latex_is_a_float_with_caption_label_and_intervals() -> None:
             "",
         ]
     )
+
+
+def test_a_figure_is_listed_by_its_first_sentence_in_latex() -> None:
+    text = to_latex_figure("curves", "Test metric (%). How to read it.")
+    assert r"\includegraphics{\reportpath/figures/curves.pdf}" in text
+    caption = r"\caption[{Test metric (\%).}]{Test metric (\%). How to read it.}\label{fig:curves}"
+    assert caption in text
 
 
 def flat(rows: list[tuple[object, ...]]) -> pd.DataFrame:
