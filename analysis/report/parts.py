@@ -15,6 +15,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "tables/comparison",
         "tables/variants",
         "figures/improvement_over_tasks",
+        "tables/paired_difference",
         "tables/improvement_probability",
         "tables/aggregate_score",
         "tables/speed_up",

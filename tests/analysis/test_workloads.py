@@ -6,13 +6,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from analysis.figures import performance_profile
 from analysis.render import MISSING
 from analysis.results.load import load_results
 from analysis.results.suites import Target, suites, target_of, workloads
 from analysis.statistics.speedup import SpeedUp
-from analysis.tables import aggregate_score, improvement_probability, speed_up
+from analysis.tables import (
+    aggregate_score,
+    improvement_probability,
+    paired_difference,
+    speed_up,
+)
 
 PERPLEXITY = {"metric": "perplexity", "higher_is_better": False}
 
@@ -219,6 +225,46 @@ LATE = {
 @pytest.mark.parametrize(("made", "ratio", "interval"), LATE.values(), ids=list(LATE))
 def test_a_bound_is_said_in_words(made: SpeedUp, ratio: str, interval: str) -> None:
     assert (speed_up.said(made), speed_up.interval_said(made)) == (ratio, interval)
+
+
+def test_paired_differences_are_corrected_over_workloads_by_an_independent_test(
+    write_run: Any, runs_dir: Path
+) -> None:
+    ours = {"digits": (93.0, 91.5, 95.0, 92.0), "ptb": (80.0, 81.0, 85.0, 79.0)}
+    theirs = {"digits": (90.0, 91.0, 92.0, 90.5), "ptb": (82.0, 80.0, 84.0, 81.0)}
+    for task in ours:
+        for seed in range(4):
+            write_run("kfac", seed, (ours[task][seed],), task=task)
+            write_run("adamw", seed, (theirs[task][seed],), task=task)
+            write_run("sgd", seed, (50.0,), task=task)
+
+    table = paired_difference.build(load_results(runs_dir)).droplevel(1)
+
+    found = table.loc["kfac"]
+    wanted = [stats.ttest_rel(ours[task], theirs[task]) for task in ours]
+    p = [one.pvalue for one in wanted]
+    assert found["p"].tolist() == pytest.approx(p)
+    assert found["p over workloads"].tolist() == pytest.approx(
+        [min(1.0, 2 * p[0]), max(p[1], min(1.0, 2 * p[0]))]  # the first is the smaller
+    )
+    ends = [one.confidence_interval(0.95) for one in wanted]
+    assert found["low"].tolist() == pytest.approx([end.low for end in ends])
+    assert found["high"].tolist() == pytest.approx([end.high for end in ends])
+    assert found["difference"].tolist() == pytest.approx([2.0, -0.5])
+    assert found["n"].tolist() == [4, 4]
+    assert found.loc["digits", "differences"] == "0: 3; 1: 0.5; 2: 3; 3: 1.5"
+    assert found.loc["digits", "metric"] == "accuracy (%) ↑"
+
+
+def test_a_pair_that_lacks_a_run_drops_out_and_is_told(write_run: Any, runs_dir: Path) -> None:
+    for seed in range(3):
+        write_run("adamw", seed, (90.0 + seed,))
+    write_run("kfac", 0, (91.0,))
+    write_run("kfac", 1, status="diverged")
+    row = paired_difference.build(load_results(runs_dir)).droplevel(1).loc[("kfac", "digits")]
+    assert (row["difference"], row["n"], row["interval"]) == (1.0, 1, "")
+    assert row["p"] is None
+    assert "diverged 1/3" in row["incomplete"]
 
 
 def probability(runs_dir: Path) -> pd.DataFrame:
