@@ -79,7 +79,7 @@ def build(results: Results) -> Figure | Missing:
 def draw_shares(ax: Axes, method: Method, layers: Sequence[str], shares: Shares) -> Axes:
     """Draw the shares of one method's layers on ``ax`` and return it."""
     roles = dict.fromkeys(layers, OTHER) | {layers[0]: FIRST, layers[-1]: LAST}
-    end = 0.0
+    end, count = 0.0, 0
     for name, role in [*roles.items(), (DAMPING_SHARE.rstrip("/"), WHOLE)]:
         found = shares.get(name, {})
         mean = curve([found[run_id] for run_id in method.done["run_id"] if run_id in found])
@@ -88,7 +88,9 @@ def draw_shares(ax: Axes, method: Method, layers: Sequence[str], shares: Shares)
         label = "_nolegend_" if role in ax.get_legend_handles_labels()[1] else role
         ax.plot(mean["x"], mean["mean"], label=label, zorder=2 + (role != OTHER), **LOOKS[role])
         end = max(end, float(mean["x"].max()))
-    title = f"{method.title}: {method.name} (n={len(method.done)})"
+        if role != WHOLE:  # which runs tell of that were not asked for their layers
+            count = max(count, int(mean["n"].max()))
+    title = f"{method.title}: {method.name} (n={count})"
     if not np.isfinite(end) or end == 0:
         say(ax, "Never finite.")
         describe(ax, title)
