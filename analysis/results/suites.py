@@ -1,10 +1,11 @@
 """Workloads, and which of them a number over several may be taken over.
 
 A *workload* is a block of comparable runs in which a reference method has a result and another
-method was started. A *suite* is a set of workloads that are alike: of one reference, and mostly of
-the same methods. So a folder with a few methods on CIFAR-10 and all of them on digits has two, and
-in neither is a method called incomplete for what was never meant to be compared. Both look only at
-what was started, never at how it ended.
+method was started. A *suite* is a set of workloads that are alike: of one reference, mostly of the
+same methods, and of one kind of budget. So a folder with a few methods on CIFAR-10 and all of them
+on digits has two, and in neither is a method called incomplete for what was never meant to be
+compared; and a task that was run at equal time and at equal length does not count twice. Both look
+only at what was started, never at how it ended.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ ALIKE = 0.5
 SUITE_RULE = (
     "Workload: a block of runs of one task, model, setting and budget, in which the reference has "
     "a result and another method was started; its seeds are those that the reference was started "
-    "with. Workloads with one reference, of whose methods at least half are in both, are taken "
-    "together."
+    "with. Workloads with one reference and one kind of budget (time, length, a target), of whose "
+    "methods at least half are in both, are taken together."
 )
+
+TIMED = ("train_seconds", "match_seconds", "calibration", "by_optimizer")
+"""Keys of a budget that gives each method a time, or what it does in one."""
 
 NOTHING = Absent(
     "No method has run beside AdamW, Adam or SGD yet.",
@@ -66,6 +70,14 @@ class Workload:
         """What loss and metrics are counted in, by name."""
         units: dict[str, str] = self.reference.runs["units"].iloc[0]
         return units
+
+    @property
+    def kind_of_budget(self) -> str:
+        """What all methods have in common: ``time``, ``length``, or a ``target``."""
+        budget = (self.reference.runs["protocol"].iloc[0] or {}).get("budget", {})
+        if "target" in budget:
+            return "target"
+        return "time" if any(key in budget for key in TIMED) else "length"
 
     @property
     def seeds(self) -> list[int]:
@@ -185,7 +197,7 @@ def is_doubled(runs: pd.DataFrame) -> bool:
 
 
 def _alike(one: Workload, other: Workload) -> bool:
-    if one.reference.name != other.reference.name:
+    if (one.reference.name, one.kind_of_budget) != (other.reference.name, other.kind_of_budget):
         return False
     both, either = one.methods.keys() & other.methods.keys(), one.methods.keys() | other.methods
     return len(both) >= ALIKE * len(either)

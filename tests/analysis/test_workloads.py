@@ -71,6 +71,36 @@ def test_unlike_workloads_are_kept_apart(write_run: Any, runs_dir: Path) -> None
     assert (row["rank"], row["n"], row["incomplete"]) == (None, "1/2", "ptb: not run")
 
 
+def test_a_task_at_equal_time_and_at_equal_length_counts_once(
+    write_run: Any, runs_dir: Path
+) -> None:
+    by = {"reference": "adamw", "reference_steps": 9, "date": "2026-11-29", "machine": "M1"}
+    told = {"command": [], "typed": {}, "ruleset_file": None, "experiment": None}
+    finals = {"adamw": (90.0, 91.0, 93.0), "muon": (92.0, 94.0, 94.5)}
+    for task in ("digits", "mnist"):
+        for budget, words in (({"calibration": by}, "equal time"), ({}, "9 steps")):
+            for name, values in finals.items():
+                for seed, value in enumerate(values):
+                    write_run(
+                        name,
+                        seed,
+                        (value,),
+                        task=task,
+                        budget=words,
+                        protocol={"task": {"name": task}, "budget": {"steps": 9, **budget}},
+                        origin={**told, "setting": {"budget": words}},
+                        group_id=f"{task}{words}{name}",
+                    )
+    assert [title for title, _ in titles(runs_dir)] == [
+        "digits, 9 steps; mnist, 9 steps",
+        "digits, equal time; mnist, equal time",
+    ]
+    table = paired_difference.build(load_results(runs_dir))
+    p = stats.ttest_rel(finals["muon"], finals["adamw"]).pvalue
+    assert table["p"].tolist() == pytest.approx([p] * 4)
+    assert table["p over workloads"].tolist() == pytest.approx([2 * p] * 4)  # Holm over two
+
+
 def test_score_by_hand(write_run: Any, runs_dir: Path) -> None:
     write_both(write_run, "adamw", (96.0, 10.0), (96.0, 10.0))  # errors 4
     write_both(write_run, "kfac", (99.0, 10.0), (99.0, 10.0))  # errors 1: a quarter
