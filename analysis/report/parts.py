@@ -13,6 +13,7 @@ FIRST = ("tables/results", "figures/test_metric_vs_epoch", "figures/quality_vs_c
 PARTS: dict[str, tuple[str, ...]] = {
     "result": (
         "tables/comparison",
+        "figures/final_by_seed",
         "tables/variants",
         "figures/improvement_over_tasks",
         "tables/paired_difference",

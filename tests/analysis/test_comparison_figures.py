@@ -11,6 +11,7 @@ from analysis.figures import (
     cost_per_method,
     curvature_spread,
     damping_share,
+    final_by_seed,
     improvement_over_tasks,
     performance_profile,
     quality_vs_cost,
@@ -324,3 +325,51 @@ def test_records_without_times_say_so(write_run: Any, runs_dir: Path) -> None:
     write_run("adam", rows=[{"step": 1, "epoch": 1.0, "test_accuracy_percent": 90.0}])
     ax = quality_vs_cost.build(load_results(runs_dir)).axes[0]
     assert said(" ".join(texts(ax))) == "No training time is recorded."
+
+
+def test_every_seed_is_drawn_with_the_mean_and_its_interval(write_run: Any, runs_dir: Path) -> None:
+    finals = {"adamw": (90.0, 91.0, 95.0), "muon": (97.0, 99.0)}
+    for name, values in finals.items():
+        for seed, value in enumerate(values):
+            write_run(name, seed, (value,))
+    write_run("muon", 2, (50.0,), status="diverged")
+    write_run("sgd", 0, (99.9,), status="failed")
+    write_run("adam", task="mnist")  # of one seed there is nothing to show
+
+    (ax,) = final_by_seed.build(load_results(runs_dir)).axes
+
+    assert names(ax) == ["muon", "adamw", "sgd"]  # the best mean is on top
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]
+    rings = {str(line.get_label()): line for line in ax.lines if line.get_marker() == "o"}
+    for row, (name, values) in enumerate([("muon", finals["muon"]), ("adamw", finals["adamw"])]):
+        assert rings[name].get_xdata().tolist() == list(values)
+        assert set(rings[name].get_ydata()) == {row}
+        expected = ttest_1samp(values, 0.0).confidence_interval(0.95)
+        (interval,) = (
+            line.get_xdata()
+            for line in ax.lines
+            if line.get_linestyle() == "-" and line.get_lw() > 1 and line.get_ydata()[0] == row
+        )
+        assert list(interval) == pytest.approx([expected.low, expected.high])
+        (mean,) = (
+            line.get_xdata()
+            for line in ax.lines
+            if line.get_marker() == "|" and line.get_ydata()[0] == row
+        )
+        assert mean[0] == pytest.approx(np.mean(values))
+    crosses = [line.get_ydata()[0] for line in ax.lines if line.get_marker() == "x"]
+    assert crosses == [0, 2]
+    assert said(ax.get_xlabel()) == "test accuracy (%); better: right"
+
+
+def test_seeds_of_losses_have_the_least_on_top(write_run: Any, runs_dir: Path) -> None:
+    options = {"metric": "perplexity", "higher_is_better": False}
+    for name, values in {"adamw": (10.0, 12.0), "muon": (300.0, 8.0)}.items():
+        for seed, value in enumerate(values):
+            write_run(name, seed, (value,), **options)
+
+    (ax,) = final_by_seed.build(load_results(runs_dir)).axes
+
+    assert names(ax) == ["adamw", "muon"]
+    assert ax.get_xscale() == "log"  # the outlier does not hide the others
+    assert said(ax.get_xlabel()) == "test perplexity; better: left"
