@@ -21,12 +21,12 @@ COLUMNS = ["tuning", "the method", "its control", "difference", "interval", "n",
 
 
 def build(results: Results) -> pd.DataFrame:
-    """Build the flat table, two rows for each control whose method has run."""
+    """Build the flat table, a row for each result of each control whose method has run."""
     found = list(controlled(results))
     made = {(at, result): one for result in RESULTS for at, one in _compared(found, result).items()}
     rows: dict[tuple[str, str, str], list[object]] = {}
     for at, one in enumerate(found):
-        for result in RESULTS:
+        for result in results.known_of(one.pair):
             test = made[at, result]
             cells = [cell_text(summarize(runs, result, expected=test.n)) for runs in one.runs]
             label = str(one.pair["label"].iloc[0])

@@ -46,6 +46,17 @@ def test_the_difference_is_paired_by_seed(both: Any) -> None:
     assert row["its control"] == "95.67 ± 0.58 (n=3)"
 
 
+def test_a_result_that_no_run_can_have_has_no_row(write_run: Any, runs_dir: Path) -> None:
+    told = {"evaluate_test": "best"}
+    for seed, values in METHOD.items():
+        write_run("adafisher", seed, values, group_id="own", **told)
+        write_run(
+            "adafisher", seed, values, group_id="c", control="scalar", control_of="own",
+            run_id=f"c{seed}", **told,
+        )  # fmt: skip
+    assert [row[2] for row in table.build(load_results(runs_dir)).index] == ["final"]
+
+
 def test_the_figure_draws_both_and_their_difference(both: Any) -> None:
     left, right = figure.build(both).axes
     assert len(left.lines) == 2
