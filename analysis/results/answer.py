@@ -15,6 +15,7 @@ import pandas as pd
 from analysis.results.groups import rows_of
 from analysis.results.leaders import LeaderComparison, leader_comparisons
 from analysis.results.load import Results
+from analysis.results.settings import short_budget
 from analysis.statistics.compare import BETTER, NO_SPREAD, UNEQUAL, Comparison, by_seed
 from analysis.statistics.effort import Effort
 from analysis.statistics.leader import Best
@@ -257,7 +258,11 @@ class _Told:
     def sentence(self, title: str, claim: str, pair: Sequence[str]) -> str:
         """Add the budget, where the title does not have it, and the effort of both."""
         budgets = dict.fromkeys(str(self.rows.loc[key, "budget"]) for key in pair)
-        shown = [budget for budget in budgets if budget not in title.split(", ")]
+        shown = [
+            short_budget(budget)
+            for budget in budgets
+            if short_budget(budget) not in title.split(", ") and budget not in title
+        ]
         efforts = {key: _effort(self.contest.efforts[key]) for key in self.contest.names}
         if len(set(efforts.values())) == 1:
             who = {1: "", 2: "both "}.get(len(efforts), "all ")

@@ -62,8 +62,28 @@ def setting_titles(runs: pd.DataFrame, *, without: str = "") -> dict[str, str]:
         without: A key that is not named, as ``batch_size`` where that is varied.
 
     Returns:
-        The title of each ``block``; the default setting of a task has the task's name alone.
+        The title of each ``block``; the default setting of a task has the task's name alone. Of
+        steps at equal time the day and machine that they were timed on are named where two differ
+        in nothing else.
     """
+    titles = _titles(runs, without, short=True)
+    if without:
+        return titles
+    if twice := _repeated(titles):
+        whole = _titles(runs, without, short=False)
+        titles |= {block: whole[block] for block, title in titles.items() if title in twice}
+    twice = _repeated(titles)
+    return {
+        block: f"{title} ({number})" if title in twice else title
+        for number, (block, title) in enumerate(sorted(titles.items()), start=1)
+    }
+
+
+def _repeated(titles: Mapping[str, str]) -> set[str]:
+    return {title for title, count in Counter(titles.values()).items() if count > 1}
+
+
+def _titles(runs: pd.DataFrame, without: str, *, short: bool) -> dict[str, str]:
     first = runs.drop_duplicates("block")
     counts = runs["block"].value_counts()
     titles = {}
@@ -73,31 +93,43 @@ def setting_titles(runs: pd.DataFrame, *, without: str = "") -> dict[str, str]:
         for run in plain:
             differences = [] if run["protocol"] else [UNRECORDED] * bool(settings["protocol"].any())
             told = (
-                changes(run, without=(without,)) if run["origin"] else _unlike(run, usual, without)
+                changes(run, without=(without,), short=short)
+                if run["origin"]
+                else _unlike(run, usual, without)
             )
             titles[run["block"]] = ", ".join([str(task), *told, *differences])
-    if without:
-        return titles
-    twice = {title for title, count in Counter(titles.values()).items() if count > 1}
-    return {
-        block: f"{title} ({number})" if title in twice else title
-        for number, (block, title) in enumerate(sorted(titles.items()), start=1)
-    }
+    return titles
 
 
-def changes(run: pd.Series, *, without: Collection[str] = ()) -> list[str]:
+def short_budget(budget: str) -> str:
+    """Leave out of steps at equal time the day and machine that they were timed on.
+
+    Example:
+        >>> short_budget("equal time (9 steps of sgd, timed 2026-11-29 on M1)")
+        'equal time (9 steps of sgd)'
+        >>> short_budget("5 epochs")
+        '5 epochs'
+    """
+    words, timed, _ = budget.partition(", timed ")
+    return f"{words})" if timed else budget
+
+
+def changes(run: pd.Series, *, without: Collection[str] = (), short: bool = False) -> list[str]:
     """List what the record of a run says to be no default of its task.
 
     Args:
         run: Its row of the run-level frame.
         without: Keys, or whole sections, that are not named.
+        short: Whether budgets are named by ``short_budget``.
     """
     changed: Mapping[str, Any] = run["origin"]["setting"]
     differences: dict[str, None] = {}
     for key in changed:
         if {key, key.partition(".")[0], key.rpartition(".")[2]} & set(without):
             continue
-        differences[_change(run, key)] = None
+        change = _change(run, key)
+        is_budget = key.partition(".")[0] == "budget"
+        differences[short_budget(change) if short and is_budget else change] = None
     return list(differences)
 
 

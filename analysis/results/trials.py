@@ -21,7 +21,7 @@ import yaml
 from analysis.results.cache import read_records
 from analysis.results.groups import BLOCK
 from analysis.results.load import Results, to_results
-from analysis.results.settings import changes, model_text
+from analysis.results.settings import changes, model_text, short_budget
 from analysis.statistics.expected_best import trial_results
 from analysis.statistics.summary import Floats
 from experiments.records import kinds
@@ -264,4 +264,4 @@ def _title(run: pd.Series, budget: str) -> str:
     named = ("budget", "model", "tokenization", "setting", "pretrained")
     apart = changes(run, without=named) if run["origin"] else []
     names = [run["task"], run["tokenization"], model_text(run), setting, *apart]
-    return f"{', '.join(name for name in names if name)}: trials of {budget}"
+    return f"{', '.join(name for name in names if name)}: trials of {short_budget(budget)}"

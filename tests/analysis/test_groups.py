@@ -191,13 +191,16 @@ def test_steps_of_one_calibration_are_one_setting_that_says_so(
             said = words.replace("2026-11-29", date)
             write_run(name, protocol=protocol, origin=known, budget=said, group_id=f"{name}{date}")
 
-    groups = group_runs(load_results(runs_dir).runs)
+    runs = load_results(runs_dir).runs
+    groups = group_runs(runs)
 
     blocks = groups.groupby("title")["optimizer"].apply(sorted).to_dict()
     assert blocks == {
         f"digits, {words}": ["adam", "sgd"],
         f"digits, {words.replace('29', '30')}": ["adam"],
     }
+    of_one_day = runs[runs["budget"] == words]
+    assert set(group_runs(of_one_day)["title"]) == {"digits, equal time (9 steps of sgd)"}
 
 
 def test_a_record_without_a_protocol_is_no_run_of_a_recorded_setting(
