@@ -38,6 +38,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     "tuning": ("figures/expected_best", "tables/tuning_effort"),
     "curvature": (
+        "tables/damping_share",
         "figures/damping_share",
         "figures/curvature_spread",
         "figures/fisher_histograms",

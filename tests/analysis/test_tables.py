@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scipy.stats import ttest_rel
+from scipy.stats import ttest_1samp, ttest_rel
 
 import analysis.tables
 from analysis.render import MISSING, cell_text
@@ -17,6 +17,7 @@ from analysis.tables import (
     comparison,
     cost,
     coverage,
+    damping_share,
     published_vs_reproduced,
     results,
     table8_budgets,
@@ -381,3 +382,31 @@ def test_each_number_of_a_grid_names_its_runs(name: str, write_run: Any, runs_di
     assert cell.source["group_id"].startswith("digits-small_cnn-adam")
     assert cell.source["command"] == "python -m experiments.train task=digits seed=0"
     assert MISSING not in cell.source
+
+
+def test_the_share_of_damping_over_training_and_layers(write_run: Any, runs_dir: Path) -> None:
+    shares = {0: (0.1, 0.5, 0.9), 1: (0.2, 0.5, 1.0)}  # of a seed, at three evaluations
+    for seed, values in shares.items():
+        rows = [
+            {"step": step, "epoch": step, "train_seconds": step, "curvature_damping_share": share}
+            | {f"curvature_damping_share/{name}": share * k for name, k in (("a", 1), ("b", 0.5))}
+            for step, share in enumerate(values, start=1)
+        ]
+        write_run("adafisher", seed, rows=rows)
+    write_run("adam", 0)
+
+    table = damping_share.build(load_results(runs_dir)).loc["digits", "adafisher"]
+
+    assert table["share (%)"].tolist() == pytest.approx([15.0, 50.0, 95.0])
+    assert table["n"].tolist() == [2, 2, 2]
+    expected = ttest_1samp([90.0, 100.0], 0.0).confidence_interval(0.95)
+    last = table.loc["last"]
+    assert (last["low"], last["high"]) == pytest.approx((expected.low, expected.high))
+    assert (last["least"], last["most"]) == ("47.5 (b)", "95.0 (a)")
+
+
+def test_a_folder_that_tells_of_no_damping_says_what_would(write_run: Any, runs_dir: Path) -> None:
+    write_run("adam")
+    table = damping_share.build(load_results(runs_dir))
+    assert table.empty
+    assert "curvature_by_layer=true" in table.attrs[MISSING].command

@@ -1,0 +1,83 @@
+"""How much of F is damping: damping / F, at the first evaluation, halfway and at the last.
+
+Mean over the parameters, then over the seeds, with the 95 % Student-t interval. At 100 % curvature
+changes nothing: the step is that of SGD with momentum and the learning rate lr/damping. ``least``
+and ``most``: the layers with the smallest and the largest share, where runs tell of their layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.render import CSV_ONLY, MISSING, range_text
+from analysis.results.load import Absent, Results
+from analysis.results.methods import ONE_EACH, methods_of
+from analysis.statistics.summary import LEVEL, Floats, moments
+from experiments.records.schema import DAMPING_SHARE
+
+INDEX = ["task", "method", "when"]
+SHOWN = ["share (%)", "interval", "n", "least", "most"]
+IN_FULL = ["low", "high", "level"]
+NOTE = ONE_EACH
+NOTHING = Absent(
+    "No run tells of its damping.",
+    "make sweep OPT=adafisher,adafisher_released ARGS=curvature_by_layer=true",
+    "runs two that do",
+)
+MOMENTS = {"first": 0.0, "halfway": 0.5, "last": 1.0}
+"""Of all evaluations of a run that have a share."""
+
+Shares = Mapping[str, tuple[Floats, Floats]]
+"""Steps and shares by run id."""
+
+
+def build(results: Results) -> pd.DataFrame:
+    """Build the flat table, three rows for each method of a block that tells of its damping."""
+    whole = results.series_by_run(DAMPING_SHARE.rstrip("/"), "step")
+    columns = dict.fromkeys(name for curves in results.curves.values() for name in curves)
+    layers = {
+        name.removeprefix(DAMPING_SHARE): results.series_by_run(name, "step")
+        for name in columns
+        if name.startswith(DAMPING_SHARE)
+    }
+    rows: dict[tuple[str, str, str], list[object]] = {}
+    for title, methods in methods_of(results).items():
+        for method in methods:
+            run_ids = [run_id for run_id in method.done["run_id"] if run_id in whole]
+            for when, share in MOMENTS.items() if run_ids else ():
+                values = _at(whole, run_ids, share)
+                _, mean, _, low, high = (float(number) for number in moments(values))
+                ends = (low, high) if np.isfinite(low) else (None, None)
+                rows[title, method.name, when] = [
+                    mean,
+                    range_text(*ends),
+                    len(values),
+                    *_extremes(layers, run_ids, share),
+                    *ends,
+                    LEVEL,
+                ]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=[*SHOWN, *IN_FULL], dtype=object)
+    table.index = pd.MultiIndex.from_tuples(list(rows), names=INDEX)
+    table.attrs |= {MISSING: NOTHING, CSV_ONLY: IN_FULL}
+    return table
+
+
+def _at(shares: Shares, run_ids: Sequence[str], share: float) -> Floats:
+    """Give the share of each run at a part of its evaluations, ``[runs]``, in percent."""
+    series = [shares[run_id][1] for run_id in run_ids if run_id in shares]
+    return 100 * np.array([values[round(share * (len(values) - 1))] for values in series])
+
+
+def _extremes(
+    layers: Mapping[str, Shares], run_ids: Sequence[str], share: float
+) -> tuple[str, str]:
+    """Name the layers with the smallest and the largest mean, with it; empty without layers."""
+    found = {name: _at(of, run_ids, share) for name, of in layers.items()}
+    means = {name: float(values.mean()) for name, values in found.items() if values.size}
+    if not means:
+        return "", ""
+    least, most = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+    return f"{means[least]:.1f} ({least})", f"{means[most]:.1f} ({most})"
