@@ -29,7 +29,7 @@ from analysis.plots.panels import (
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH, Method, methods_of
 from analysis.statistics.summary import Floats, moments
-from analysis.style import FAINT, LEAST_LINE, MOST_HEIGHT, RC, SOFT, metric_label
+from analysis.style import FAINT, FONT, LEAST_LINE, LETTER, MOST_HEIGHT, RC, SOFT, metric_label
 
 COMMAND = "make sweep OPT=adafisher,adamw TASK=digits SEEDS=0,1,2"
 NOTE = (
@@ -57,7 +57,10 @@ def build(results: Results) -> Figure | Missing:
         figure, axes = panels(len(shown), columns=columns, height=height)
         for ax, (title, methods) in zip(axes, shown.items(), strict=True):
             of = metric_label(f"test_{methods[0].runs['metric'].iloc[0]}", _units(methods[0]))
-            describe(ax, title, f"{of}; better: {'right' if _is_up(methods[0]) else 'left'}")
+            better = "right" if _is_up(methods[0]) else "left"
+            longest = max(len(shortened(method.name, LETTERS)) for method in methods)
+            beside = (longest + 1) * FONT * LETTER / 72
+            describe(ax, title, f"{of}; better: {better}", beside=beside)
             draw_seeds(ax, methods)
         ring = Line2D([], [], ls="none", marker="o", ms=3, mfc="none", color=SOFT)
         mean = Line2D([], [], ls="-", marker="|", ms=6, color=SOFT)

@@ -79,17 +79,27 @@ def few(items: Sequence[object]) -> str:
     return f" The first {MOST_PANELS} of {len(items)} panels are drawn." if more > 0 else ""
 
 
-def describe(ax: Axes, title: str = "", x: str = "", y: str = "") -> None:
-    """Write title and names of the axes in as many lines as they need, whatever is in them."""
+def describe(
+    ax: Axes, title: str = "", x: str = "", y: str = "", *, beside: float = BESIDE
+) -> None:
+    """Write title and names of the axes in as many lines as they need, whatever is in them.
+
+    Args:
+        ax: Of ``panels``.
+        title: Of the panel.
+        x: Name of the axis below.
+        y: Name of the axis at the left.
+        beside: Inches that the labels at the left take.
+    """
     width, height = _size(ax)
     if title:
         ax.set_label(plain(title))  # whole
         # No layout makes room for a title: it is as wide as its panel, and above the middle of it.
         ax.set_title(
-            wrapped(title, letters(width - BETWEEN)), x=0.5 - BESIDE / (2 * width - 2 * BESIDE)
+            wrapped(title, letters(width - BETWEEN)), x=0.5 - beside / (2 * width - 2 * beside)
         )
     if x:
-        ax.set_xlabel(wrapped(x, letters(width - BESIDE)))
+        ax.set_xlabel(wrapped(x, letters(width - beside)))
     if y:
         ax.set_ylabel(wrapped(y, letters(height - ABOVE)))
 
