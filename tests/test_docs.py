@@ -262,8 +262,9 @@ def test_the_page_of_records_has_the_keys_of_a_config_and_an_environment() -> No
 def test_the_page_of_records_has_the_keys_of_studies_and_tunings() -> None:
     named = set(code(section("Other files")))
     studies = [json.loads(p.read_text("utf-8")) for p in GOLDEN.glob("*/.studies/*/*/study.json")]
-    tuned = [yaml.safe_load(p.read_text("utf-8")) for p in ROOT.glob("conf/tuned/*/*.yaml")]
-    ledgers = [yaml.safe_load(p.read_text("utf-8")) for p in ROOT.glob("conf/tuned/*/*/*.yaml")]
+    files = [(p, yaml.safe_load(p.read_text("utf-8"))) for p in ROOT.glob("conf/tuned/**/*.yaml")]
+    tuned = [content for path, content in files if path.parent.name != "ledgers"]
+    ledgers = [content for path, content in files if path.parent.name == "ledgers"]
     trials = [trial for ledger in ledgers for trial in ledger["trials"]]
     efforts = [file["tuning"] for file in tuned]
     assert all((studies, tuned, ledgers, trials))

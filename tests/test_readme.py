@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+
+from tests import test_study
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-LEDGERS = ROOT / "conf" / "tuned" / "tinyshakespeare" / "ledgers"
 # Numbers that no run gave.
 NOT_MEASURED = {
     "95 %": "of an interval, by definition",
@@ -33,15 +33,6 @@ def measurements(text: str) -> set[str]:
     return {found for found in MEASURED.findall(prose) if found not in NOT_MEASURED}
 
 
-def tried() -> set[str]:
-    """Rates and scores of the two ledgers that README speaks of."""
-    numbers: set[str] = set()
-    for name in ("adafisher", "adafisherw_v3"):
-        for trial in yaml.safe_load((LEDGERS / f"{name}.yaml").read_text())["trials"]:
-            numbers |= {f"{trial['score']:.2f}", f"{trial['values']['lr']:g}"}
-    return numbers
-
-
 def shares() -> set[str]:
     """How often the rule of `versus` errs, and what it finds."""
     table = json.loads((ROOT / "tests/golden/bench/sequential.json").read_text("utf-8"))
@@ -52,12 +43,9 @@ def shares() -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_no_sentence_has_a_measurement_that_no_file_carries(page: Path) -> None:
-    """The table of results is held to the golden one, in test_golden."""
-    lines = page.read_text("utf-8").splitlines()
-    prose = "\n".join(
-        line for line in lines if not line.startswith("| adafisher") and "±" not in line
-    )
-    assert measurements(prose) - tried() - costs() - shares() == set()
+    """What is said of the study is held to its tables, in test_study."""
+    known = costs() | shares() | measurements(test_study.said())
+    assert measurements(page.read_text("utf-8")) - known == set()
 
 
 def test_a_gpu_is_said_to_be_unmeasured_until_its_record_is_kept() -> None:

@@ -2,6 +2,8 @@
 
 import importlib
 import re
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -14,28 +16,39 @@ from analysis.report import __main__ as report
 from analysis.report.report import names_of
 from analysis.results.load import Results, load_results
 from analysis.tables import results as results_table
+from experiments.records.archive import opened
 from experiments.records.schema import CONFIG_FILE, ENVIRONMENT_FILE, SCHEMA, load_run
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 RUNS = GOLDEN / "runs"
 LONG = re.compile(r"-?\d+\.\d{10,}(?:e-?\d+)?")  # numbers in full precision
-TABLES = sorted(path.name for path in (GOLDEN / "tables").iterdir())
+STUDY = GOLDEN.parents[1] / "results" / "study"
+KEPT = {GOLDEN / "tables": RUNS / "sweep", STUDY / "tables": STUDY}
+"""By the folder of the tables, that of the records."""
+TABLES = [path for tables in KEPT for path in sorted(tables.iterdir())]
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("golden")
-    assert report.main(["--runs", str(RUNS / "sweep"), "--out", str(out), "--tables-only"]) == 0
-    return out / "tables"
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    @cache
+    def write(tables: Path) -> Path:
+        out = tmp_path_factory.mktemp("tables")
+        assert report.main(["--runs", str(KEPT[tables]), "--out", str(out), "--tables-only"]) == 0
+        return out / "tables"
+
+    return write
 
 
-def test_there_are_golden_tables() -> None:
-    assert {"results.csv", "results.md", "results.tex"} <= set(TABLES)
+def test_there_are_committed_tables() -> None:
+    for tables in KEPT:
+        assert {"results.csv", "results.md"} <= {path.name for path in tables.iterdir()}
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_the_tables_are_the_committed_ones(written: Path, name: str) -> None:
-    ours, golden = ((folder / name).read_text("utf-8") for folder in (written, GOLDEN / "tables"))
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: f"{path.parents[1].name}-{path.name}")
+def test_the_tables_are_the_committed_ones(written: Callable[[Path], Path], path: Path) -> None:
+    ours, golden = (
+        (folder / path.name).read_text("utf-8") for folder in (written(path.parent), path.parent)
+    )
     assert LONG.sub("#", ours) == LONG.sub("#", golden)
     # Processors with vectors of other widths have another last digit of exp and log.
     numbers = [[float(number) for number in LONG.findall(text)] for text in (ours, golden)]
@@ -46,12 +59,6 @@ def test_every_run_of_the_golden_sweep_counts() -> None:
     runs = load_results(RUNS / "sweep").runs
     assert set(runs["task"]) == {"digits", "tinyshakespeare"}
     assert set(runs.groupby(["task", "optimizer"])["seed"].nunique()) == {3}
-
-
-def test_the_readme_shows_the_golden_table() -> None:
-    lines = (GOLDEN / "tables" / "results.md").read_text("utf-8").splitlines()
-    table = "\n".join(line for line in lines if line.startswith("|"))
-    assert table in (GOLDEN.parents[1] / "README.md").read_text("utf-8")
 
 
 def test_other_runs_beside_the_sweep_change_no_number_of_it(everything: Results) -> None:
@@ -66,9 +73,11 @@ def test_other_runs_beside_the_sweep_change_no_number_of_it(everything: Results)
 @pytest.mark.parametrize("name", ["README.md", "Makefile"])
 def test_the_runs_that_are_named_to_be_replayed_are_there(name: str) -> None:
     text = (GOLDEN.parents[1] / name).read_text("utf-8")
-    named = set(re.findall(r"RUN=([0-9a-f]{12})", text))
+    named = set(re.findall(r"RUN=([0-9a-f]{12})(?: RUNS=([\w/]+))?", text))
     assert named
-    assert named <= {path.name for path in (RUNS / "sweep").iterdir()}
+    for run_id, folder in named:
+        runs = opened(GOLDEN.parents[1] / folder)[0] if folder else RUNS / "sweep"
+        assert (runs / run_id).is_dir()
 
 
 def test_the_golden_records_can_be_replayed() -> None:
