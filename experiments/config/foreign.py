@@ -14,8 +14,8 @@ import yaml
 from experiments.config import by_name, commandline, named
 from experiments.errors import UserError
 
-GROUPS = ("task", "tokenization", "model", "optimizer", "schedule")
-"""Of what a run is built."""
+GROUPS = ("task", "tokenization", "model", "optimizer", "schedule", "budget")
+"""Of what a run is built, and of what the steps of its budget were measured."""
 NOTES = ("origin", "tuning", "tracking")
 """Sections of a record that nothing is built of."""
 

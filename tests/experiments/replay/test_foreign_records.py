@@ -136,6 +136,17 @@ def test_a_file_of_ones_own_in_conf_names_it(tmp_path: Path, recorded: Path) -> 
     foreign.check(config, conf=conf)
 
 
+def test_what_steps_at_equal_time_were_measured_of_is_that_of_their_file(recorded: Path) -> None:
+    file = checkout.ROOT / "conf" / "budget" / "study_mnist.yaml"
+    measured = yaml.safe_load(file.read_text("utf-8"))["measured"]
+    config = rerun.read(recorded).config
+    config["budget"] = {"steps": 1, "measured": measured}
+    foreign.check(config)
+    measured["setting"]["task"]["_target_"] = f"{MODULE}.Optimizer"
+    with pytest.raises(UserError, match=rf"budget.measured.setting.task._target_={MODULE}"):
+        foreign.check(config)
+
+
 def test_a_mirror_that_a_record_names_is_not_started(
     record: Path, trap: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
