@@ -190,8 +190,8 @@ def test_two_settings_of_one_task_are_tuned_side_by_side(conf):
             "is default.",
         ),
         (["tuned=ledgers"], "Invalid tuned: 'ledgers'. Trials are kept in folders of that name."),
-        (["tuned=../digits"], "Unknown tuned: '../digits'. Known: w8."),
-        (["tuned=null"], "Invalid tuned: null. Must be one of: w8."),
+        (["tuned=../digits"], "Unknown tuned: '../digits'. Known: study, w8."),
+        (["tuned=null"], "Invalid tuned: null. Must be one of: study, w8."),
         (["ruleset=tuned", "tuned=w8", "seed=1000"], "Invalid seed: 1000. sgd on digits was tuned"),
     ],
 )
