@@ -1,7 +1,7 @@
 """How much of F is damping? The share of each layer, against epochs.
 
-At a share of 1 the curvature of a layer changes nothing: its step is that of SGD with momentum and
-the learning rate lr/damping.
+At a share of 1 the curvature of a layer changes nothing: its step is that of SGD with the learning
+rate lr/damping, whose momentum is a running mean.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from analysis.plots.panels import (
     spans_decades,
     spread_ticks,
 )
+from analysis.plots.sensitivity import ENDED_BADLY
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH, Method, methods_of
 from analysis.statistics.summary import Floats, moments
@@ -100,8 +101,7 @@ def draw_seeds(ax: Axes, methods: list[Method]) -> Axes:
             ax.plot([mean], [row], "|", ms=8, mew=1.4, color=color)
             if np.isfinite(low):
                 ax.plot([low, high], [row, row], "-", lw=1.4, color=color)
-        lost = int(method.runs["status"].isin(["diverged", "failed", "out_of_memory"]).sum())
-        if lost:
+        if method.runs["status"].isin(ENDED_BADLY).any():
             edge = 0.0 if higher else 1.0  # where the worst results are
             ax.plot(
                 [edge], [row], "x", color=color, transform=ax.get_yaxis_transform(), clip_on=False

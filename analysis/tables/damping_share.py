@@ -1,8 +1,9 @@
 """How much of F is damping: damping / F, at the first evaluation, halfway and at the last.
 
 Mean over the parameters, then over the seeds, with the 95 % Student-t interval. At 100 % curvature
-changes nothing: the step is that of SGD with momentum and the learning rate lr/damping. ``least``
-and ``most``: the layers with the smallest and the largest share, where runs tell of their layers.
+changes nothing: the step is that of SGD with the learning rate lr/damping, whose momentum is a
+running mean. ``least`` and ``most``: the layers with the smallest and the largest share, where runs
+tell of their layers.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ NOTHING = Absent(
     "make sweep OPT=adafisher,adafisher_released ARGS=curvature_by_layer=true",
     "runs two that do",
 )
-MOMENTS = {"first": 0.0, "halfway": 0.5, "last": 1.0}
+PARTS = {"first": 0.0, "halfway": 0.5, "last": 1.0}
 """Of all evaluations of a run that have a share."""
 
 Shares = Mapping[str, tuple[Floats, Floats]]
@@ -47,15 +48,15 @@ def build(results: Results) -> pd.DataFrame:
     for title, methods in methods_of(results).items():
         for method in methods:
             run_ids = [run_id for run_id in method.done["run_id"] if run_id in whole]
-            for when, share in MOMENTS.items() if run_ids else ():
-                values = _at(whole, run_ids, share)
+            for when, part in PARTS.items() if run_ids else ():
+                values = _at(whole, run_ids, part)
                 _, mean, _, low, high = (float(number) for number in moments(values))
                 ends = (low, high) if np.isfinite(low) else (None, None)
                 rows[title, method.name, when] = [
                     mean,
                     range_text(*ends),
                     len(values),
-                    *_extremes(layers, run_ids, share),
+                    *_extremes(layers, run_ids, part),
                     *ends,
                     LEVEL,
                 ]
@@ -65,17 +66,15 @@ def build(results: Results) -> pd.DataFrame:
     return table
 
 
-def _at(shares: Shares, run_ids: Sequence[str], share: float) -> Floats:
+def _at(shares: Shares, run_ids: Sequence[str], part: float) -> Floats:
     """Give the share of each run at a part of its evaluations, ``[runs]``, in percent."""
     series = [shares[run_id][1] for run_id in run_ids if run_id in shares]
-    return 100 * np.array([values[round(share * (len(values) - 1))] for values in series])
+    return 100 * np.array([values[round(part * (len(values) - 1))] for values in series])
 
 
-def _extremes(
-    layers: Mapping[str, Shares], run_ids: Sequence[str], share: float
-) -> tuple[str, str]:
+def _extremes(layers: Mapping[str, Shares], run_ids: Sequence[str], part: float) -> tuple[str, str]:
     """Name the layers with the smallest and the largest mean, with it; empty without layers."""
-    found = {name: _at(of, run_ids, share) for name, of in layers.items()}
+    found = {name: _at(of, run_ids, part) for name, of in layers.items()}
     means = {name: float(values.mean()) for name, values in found.items() if values.size}
     if not means:
         return "", ""
