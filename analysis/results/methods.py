@@ -41,14 +41,15 @@ class Method:
 
 
 def methods_of(results: Results) -> dict[str, list[Method]]:
-    """List the rows of each block, by name: one for each optimizer, ruleset and control."""
+    """List the rows of each block, by name: one for each optimizer, ruleset, control and tuning."""
     groups = rows_of(results.groups)
     runs = {str(group_id): part for group_id, part in results.runs.groupby("group_id")}
     several_rulesets = groups["ruleset"].nunique() > 1
     found: dict[str, list[Method]] = {}
-    for _, group in groups.sort_values(["title", "optimizer", "ruleset", "control"]).iterrows():
-        name = group["optimizer"] + (f", {group['ruleset']}" if several_rulesets else "")
-        name += f" ({group['control']} control)" if group["control"] else ""
+    for _, group in groups.sort_values(["title", "optimizer", "ruleset", "label"]).iterrows():
+        ruleset = f", {group['ruleset']}" if several_rulesets else ""
+        # Its label has the control, and the tuning where that is not the one of the others.
+        name = group["optimizer"] + ruleset + group["label"].removeprefix(group["optimizer"])
         variant = "" if name == group["optimizer"] else name
         found.setdefault(group["title"], []).append(
             Method(

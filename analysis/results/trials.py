@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ class Trials:
 
     Attributes:
         title: Task, model and budget.
-        optimizer: The method.
+        optimizer: The method, and what was searched where the others searched something else.
+        searched: Names of the hyperparameters.
         family: Lends it its colour.
         metric: What is measured, as ``validation_accuracy_percent``.
         higher_is_better: Its direction.
@@ -60,6 +62,7 @@ class Trials:
 
     title: str
     optimizer: str
+    searched: str
     family: str
     metric: str
     higher_is_better: bool
@@ -71,11 +74,21 @@ class Trials:
 def trials_of(results: Results) -> list[Trials]:
     """Find the trials beside the runs, and the ledgers of tuned runs for what is not there."""
     found = {
-        (trials.title, trials.optimizer): trials
+        (trials.title, trials.optimizer, trials.searched): trials
         for source in (_ledgers(results), _recorded(results.runs_dir))
         for trials in source
     }
-    return [found[key] for key in sorted(found)]
+    return [_named(found[key], list(found.values())) for key in sorted(found)]
+
+
+def _named(trials: Trials, found: Sequence[Trials]) -> Trials:
+    """Name one of two searches of a method by what it searched, if most searched something else."""
+    alike = [one for one in found if one.title == trials.title]
+    usual = Counter(one.searched for one in alike).most_common(1)[0][0]
+    several = sum(one.optimizer == trials.optimizer for one in alike) > 1
+    if not several or trials.searched == usual:
+        return trials
+    return replace(trials, optimizer=f"{trials.optimizer} ({trials.searched})")
 
 
 def ledger_problems(results: Results) -> tuple[str, ...]:
@@ -111,13 +124,10 @@ def _recorded(runs_dir: Path | None) -> Iterator[Trials]:
     }
     loaded = to_results(list(records.values()))
     ended = loaded.runs[~loaded.runs["status"].isin(UNFINISHED)]
-    ended = ended.assign(searched=[_searched(origin) for origin in ended["origin"]])
-    by_method = ended.drop_duplicates(["block", "optimizer", "searched"]).groupby("block")
-    usual = by_method["searched"].agg(lambda of: of.mode().iloc[0]).to_dict()
+    typed = ((origin or {}).get("typed") or () for origin in ended["origin"])
+    ended = ended.assign(searched=[_searched(keys) for keys in typed])
     for _, runs in ended.groupby([*BLOCK, "block", "optimizer", "searched"], sort=True):
         first = runs.iloc[0]
-        apart = first["searched"] != usual[first["block"]] and not _is_alone(ended, first)
-        optimizer = first["optimizer"] + (f" ({first['searched']})" if apart else "")
         metric, higher = f"validation_{first['metric']}", bool(first["higher_is_better"])
         curves = loaded.series_by_run(metric, "step")
         values = trial_results(runs, curves, higher_is_better=higher)
@@ -128,23 +138,16 @@ def _recorded(runs_dir: Path | None) -> Iterator[Trials]:
         if first["searched"] != RATE:
             rates = [None] * len(rates)
         made = np.array(rates, dtype=np.float64)
-        yield Trials(title, optimizer, first["family"], metric, higher, units, values, made)
+        method = first["optimizer"], first["searched"], first["family"]
+        yield Trials(title, *method, metric, higher, units, values, made)
 
 
-def _searched(origin: Mapping[str, Any]) -> str:
-    """Name what a trial has otherwise than its method: what its tuning searched, and held.
+def _searched(keys: Iterable[str]) -> str:
+    """Name what trials have otherwise than their method: what their tuning searched, and held.
 
     The rate is always among it, as one of its values may be the method's own.
     """
-    return ", ".join(sorted({RATE, *((origin or {}).get("typed") or ())}))
-
-
-def _is_alone(trials: pd.DataFrame, trial: pd.Series) -> bool:
-    """Tell whether all trials of a method in a block are of one search."""
-    alike = trials[
-        (trials["block"] == trial["block"]) & (trials["optimizer"] == trial["optimizer"])
-    ]
-    return bool(alike["searched"].nunique() == 1)
+    return ", ".join(sorted({RATE, *keys}))
 
 
 def _ledgers(results: Results) -> Iterator[Trials]:
@@ -164,6 +167,7 @@ def _ledgers(results: Results) -> Iterator[Trials]:
             yield Trials(
                 _title(first, ledger["tuning"]["budget"]),
                 first["optimizer"],
+                _searched({key for values in tried for key in values}),
                 first["family"],
                 metric,
                 metric != "validation_loss" and bool(first["higher_is_better"]),

@@ -293,6 +293,29 @@ def test_a_setting_has_ledgers_of_its_own(write_run: Any, runs_dir: Path, own_co
     assert "`make tune OPT=adam TASK=digits ARGS=tuned=w8`" in line
 
 
+def test_ledgers_of_two_searches_of_one_method_are_two_lines(
+    write_run: Any, runs_dir: Path, own_conf: Path
+) -> None:
+    """As their records are, where no trial is recorded: neither hides the other."""
+    tuning = yaml.safe_load((own_conf / "adam.yaml").read_text())["tuning"]
+    text = (own_conf / "ledgers" / "adam.yaml").read_text()
+    (own_conf / "damping" / "ledgers").mkdir(parents=True)
+    both = text.replace("values: {lr: ", "values: {damping: 0.1, lr: ")
+    assert both != text
+    (own_conf / "damping" / "ledgers" / "adam.yaml").write_text(both)
+    for setting, lr in (("", 0.1), ("damping/", 0.2)):
+        file = {"path": f"tuned/digits/{setting}adam.yaml", "sha256": "0" * 64}
+        origin = {**made_by({}), "ruleset_file": file}
+        write_run("adam", tuning=tuning, origin=origin, hyperparameters={"lr": lr})
+    write_run("sgd", tuning=yaml.safe_load((own_conf / "sgd.yaml").read_text())["tuning"])
+    made = trials_of(load_results(runs_dir))
+    assert [(one.optimizer, int(np.isfinite(one.rates).sum())) for one in made] == [
+        ("adam (damping, lr)", 0),
+        ("adam", 8),
+        ("sgd", 8),
+    ]
+
+
 def test_of_a_loss_less_is_better_though_more_of_the_metric_is(
     write_run: Any, runs_dir: Path, own_conf: Path
 ) -> None:

@@ -71,6 +71,25 @@ def test_unlike_workloads_are_kept_apart(write_run: Any, runs_dir: Path) -> None
     assert (row["rank"], row["n"], row["incomplete"]) == (None, "1/2", "ptb: not run")
 
 
+def test_a_method_that_was_tuned_twice_is_two_methods(write_run: Any, runs_dir: Path) -> None:
+    """Neither is taken for the other, whichever comes last."""
+    for name, setting, value in (
+        *(("adamw", "study", 90.0), ("adam", "study", 91.0), ("sgd", "study", 80.0)),
+        ("adam", "damping", 95.0),
+    ):
+        file = {"path": f"tuned/digits/{setting}/{name}.yaml", "sha256": "0" * 64}
+        origin = {"command": [], "setting": {}, "typed": {}, "ruleset_file": file}
+        for seed in (0, 1):
+            made = {"hyperparameters": {"lr": value}, "origin": origin}
+            write_run(name, seed, (value + seed,), **made, group_id=f"{name} {setting}")
+    (workload,) = workloads(load_results(runs_dir))
+    assert {name: len(of.done) for name, of in workload.methods.items()} == dict.fromkeys(
+        ("adam", "adam (tuned=damping)", "adamw", "sgd"), 2
+    )
+    table = paired_difference.build(load_results(runs_dir))["difference"].droplevel([1, 2])
+    assert table.to_dict() == {"adam": 1.0, "adam (tuned=damping)": 5.0, "sgd": -10.0}
+
+
 def test_a_task_at_equal_time_and_at_equal_length_counts_once(
     write_run: Any, runs_dir: Path
 ) -> None:
