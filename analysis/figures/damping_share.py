@@ -6,7 +6,7 @@ rate lr/damping, whose momentum is a running mean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -26,13 +26,12 @@ from analysis.plots.panels import (
     round_ticks,
     say,
 )
+from analysis.results.damping import COMMAND, DampingShares, damping_shares
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH, Method, methods_of
-from analysis.statistics.summary import Floats, curve
+from analysis.statistics.summary import curve
 from analysis.style import BLUE, FAINT, GREEN, INK, LEAST_LINE, LINE, RC
-from experiments.records.schema import DAMPING_SHARE
 
-COMMAND = "make sweep OPT=adafisher,adafisher_released ARGS=curvature_by_layer=true"
 NOTE = (
     "Mean over the parameters of damping / F, where F has the damping in it; mean over seeds. "
     "Layers are in the order of the model."
@@ -44,18 +43,11 @@ LOOKS: dict[str, dict[str, Any]] = {
     LAST: {"color": GREEN, "linestyle": "-.", "linewidth": LINE},
     OTHER: {"color": FAINT, "linestyle": "-", "linewidth": LEAST_LINE},
 }
-Shares = Mapping[str, Mapping[str, tuple[Floats, Floats]]]
-"""By column and run id."""
 
 
 def build(results: Results) -> Figure | Missing:
     """Draw one subplot a task and method that tells of its layers."""
-    columns = dict.fromkeys(name for columns in results.curves.values() for name in columns)
-    shares = {
-        name: results.series_by_run(name, "epoch")
-        for name in columns
-        if name.startswith(DAMPING_SHARE.rstrip("/"))
-    }
+    shares = damping_shares(results, "epoch")
     shown = [
         (method, layers)
         for methods in methods_of(results).values()
@@ -76,12 +68,12 @@ def build(results: Results) -> Figure | Missing:
     return figure
 
 
-def draw_shares(ax: Axes, method: Method, layers: Sequence[str], shares: Shares) -> Axes:
+def draw_shares(ax: Axes, method: Method, layers: Sequence[str], shares: DampingShares) -> Axes:
     """Draw the shares of one method's layers on ``ax`` and return it."""
     roles = dict.fromkeys(layers, OTHER) | {layers[0]: FIRST, layers[-1]: LAST}
+    lines = [(role, shares.layers[name]) for name, role in roles.items()]
     end, count = 0.0, 0
-    for name, role in [*roles.items(), (DAMPING_SHARE.rstrip("/"), WHOLE)]:
-        found = shares.get(name, {})
+    for role, found in [*lines, (WHOLE, shares.whole)]:
         mean = curve([found[run_id] for run_id in method.done["run_id"] if run_id in found])
         if mean.empty:
             continue
@@ -101,7 +93,7 @@ def draw_shares(ax: Axes, method: Method, layers: Sequence[str], shares: Shares)
     return ax
 
 
-def _layers(method: Method, shares: Shares) -> list[str]:
-    """Name the columns of the layers that the runs of a method tell of, in their order."""
+def _layers(method: Method, shares: DampingShares) -> list[str]:
+    """Name the layers that the runs of a method tell of, in their order."""
     run_ids = set(method.done["run_id"])
-    return [name for name, found in shares.items() if "/" in name and run_ids & set(found)]
+    return [name for name, found in shares.layers.items() if run_ids & set(found)]

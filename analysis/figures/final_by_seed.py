@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -25,12 +24,13 @@ from analysis.plots.panels import (
     shortened,
     spans_decades,
     spread_ticks,
+    width_of,
 )
 from analysis.plots.sensitivity import ENDED_BADLY
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH, Method, methods_of
-from analysis.statistics.summary import Floats, moments
-from analysis.style import FAINT, FONT, LEAST_LINE, LETTER, MOST_HEIGHT, RC, SOFT, metric_label
+from analysis.statistics.summary import moments
+from analysis.style import FAINT, LEAST_LINE, MOST_HEIGHT, RC, SOFT, metric_label
 
 COMMAND = "make sweep OPT=adafisher,adamw TASK=digits SEEDS=0,1,2"
 NOTE = (
@@ -47,7 +47,7 @@ def build(results: Results) -> Figure | Missing:
     blocks = {
         title: methods
         for title, methods in methods_of(results).items()
-        if any(len(_finals(method)) > 1 for method in methods)
+        if any(len(method.finals) > 1 for method in methods)
     }
     if not blocks:
         return Missing(COMMAND)
@@ -57,11 +57,10 @@ def build(results: Results) -> Figure | Missing:
     with mpl.rc_context(RC):
         figure, axes = panels(len(shown), columns=columns, height=height)
         for ax, (title, methods) in zip(axes, shown.items(), strict=True):
-            of = metric_label(f"test_{methods[0].runs['metric'].iloc[0]}", _units(methods[0]))
-            better = "right" if _is_up(methods[0]) else "left"
+            of = metric_label(f"test_{methods[0].metric}", methods[0].units)
+            better = "right" if methods[0].higher_is_better else "left"
             longest = max(len(shortened(method.name, LETTERS)) for method in methods)
-            beside = (longest + 1) * FONT * LETTER / 72
-            describe(ax, title, f"{of}; better: {better}", beside=beside)
+            describe(ax, title, f"{of}; better: {better}", beside=width_of(longest + 1))
             draw_seeds(ax, methods)
         ring = Line2D([], [], ls="none", marker="o", ms=3, mfc="none", color=SOFT)
         mean = Line2D([], [], ls="-", marker="|", ms=6, color=SOFT)
@@ -73,14 +72,14 @@ def build(results: Results) -> Figure | Missing:
 
 def draw_seeds(ax: Axes, methods: list[Method]) -> Axes:
     """Draw every seed of each method on ``ax``, a row each, the best mean on top, and return it."""
-    higher = _is_up(methods[0])
+    higher = methods[0].higher_is_better
 
     def rank(method: Method) -> float:
-        finals = _finals(method)
+        finals = method.finals
         return (-1 if higher else 1) * float(finals.mean()) if finals.size else np.inf
 
     rows = sorted(methods, key=rank)
-    found = [_finals(method) for method in rows]
+    found = [method.finals for method in rows]
     if any(finals.size for finals in found) and spans_decades(np.concatenate(found)):
         logarithmic(ax.xaxis)
     for row, (method, finals) in enumerate(zip(rows, found, strict=True)):
@@ -111,17 +110,3 @@ def draw_seeds(ax: Axes, methods: list[Method]) -> Axes:
     if ax.get_xscale() == "log":
         spread_ticks(ax.xaxis)
     return ax
-
-
-def _finals(method: Method) -> Floats:
-    """Give the finite final results of the runs that are done, ``[seeds]``."""
-    finals = pd.to_numeric(method.done["final"]).to_numpy(dtype=np.float64)
-    return finals[np.isfinite(finals)]
-
-
-def _is_up(method: Method) -> bool:
-    return bool(method.runs["higher_is_better"].iloc[0])
-
-
-def _units(method: Method) -> dict[str, str]:
-    return dict(method.runs["units"].iloc[0])

@@ -59,7 +59,7 @@ def build(results: Results) -> Figure | Missing:
         ({one.name: means.get(one.name, math.nan) for one in methods}, higher)
         for methods in shown.values()
         for means in [final_means(methods)]
-        for higher in [bool(methods[0].runs["higher_is_better"].iloc[0])]
+        for higher in [methods[0].higher_is_better]
     )
     with mpl.rc_context(RC):
         figure, axes = panels(len(shown))
@@ -94,10 +94,8 @@ def draw_points(
     costs: list[float] = []
     means: list[float] = []
     for method in methods:
-        done = method.done
-        cost = float(pd.to_numeric(done["run_id"].map(seconds)).median())
-        finals = pd.to_numeric(done["final"]).to_numpy(dtype=np.float64)
-        _, mean, _, low, high = moments(np.where(np.isfinite(finals), finals, np.nan))
+        cost = float(pd.to_numeric(method.done["run_id"].map(seconds)).median())
+        _, mean, _, low, high = moments(method.finals)
         if not (math.isfinite(cost) and np.isfinite(mean)):
             continue
         labels.append(plain(method.name))
@@ -112,9 +110,8 @@ def draw_points(
     if not labels:
         say(ax, "No training time is recorded.")
         return ax
-    runs = methods[0].runs.iloc[0]
-    better = "up" if runs["higher_is_better"] else "down"
-    metric = metric_label(f"test_{runs['metric']}", dict(runs["units"]))
+    better = "up" if methods[0].higher_is_better else "down"
+    metric = metric_label(f"test_{methods[0].metric}", methods[0].units)
     describe(ax, x="training time of a run (s); cheaper: left", y=f"{metric}; better: {better}")
     spread = max(means) - min(means)
     if spread > 0:

@@ -109,6 +109,11 @@ def letters(inches: float, size: float = FONT) -> int:
     return max(8, int(72 * inches / (size * LETTER)))
 
 
+def width_of(count: int, size: float = FONT) -> float:
+    """Give the inches that a line of so many letters commonly takes."""
+    return count * size * LETTER / 72
+
+
 class _Wrapper(textwrap.TextWrapper):
     """Breaks lines after an underscore too, of which names are full."""
 

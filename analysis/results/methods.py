@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.results.groups import rows_of
 from analysis.results.load import Results
+from analysis.statistics.summary import Floats
 from analysis.style import Style, style_of
 
 REFERENCES = ("adamw", "adam", "sgd")  # in order of preference
@@ -38,6 +39,28 @@ class Method:
     def done(self) -> pd.DataFrame:
         """The runs that ended ``done``."""
         return self.runs[self.runs["status"] == "done"]
+
+    @property
+    def finals(self) -> Floats:
+        """The finite final results of the runs that are done, ``[seeds]``."""
+        finals = pd.to_numeric(self.done["final"]).to_numpy(dtype=np.float64)
+        return finals[np.isfinite(finals)]
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric, without its split."""
+        return str(self.runs["metric"].iloc[0])
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of the metric."""
+        return bool(self.runs["higher_is_better"].iloc[0])
+
+    @property
+    def units(self) -> dict[str, str]:
+        """What loss and metrics are counted in, by name."""
+        units: dict[str, str] = self.runs["units"].iloc[0]
+        return units
 
 
 def methods_of(results: Results) -> dict[str, list[Method]]:
@@ -77,5 +100,5 @@ def reference_of(methods: list[Method]) -> Method | None:
 
 def final_means(methods: Sequence[Method]) -> Mapping[str, float]:
     """Mean final result over the finished seeds of each method that has one, by its name."""
-    means = {method.name: method.done["final"].astype(float).mean() for method in methods}
-    return {name: float(mean) for name, mean in means.items() if np.isfinite(mean)}
+    finals = {method.name: method.finals for method in methods}
+    return {name: float(values.mean()) for name, values in finals.items() if values.size}

@@ -58,18 +58,17 @@ class Workload:
     @property
     def metric(self) -> str:
         """Name of the metric, without its split."""
-        return str(self.reference.runs["metric"].iloc[0])
+        return self.reference.metric
 
     @property
     def higher_is_better(self) -> bool:
         """Direction of the metric."""
-        return bool(self.reference.runs["higher_is_better"].iloc[0])
+        return self.reference.higher_is_better
 
     @property
     def units(self) -> dict[str, str]:
         """What loss and metrics are counted in, by name."""
-        units: dict[str, str] = self.reference.runs["units"].iloc[0]
-        return units
+        return self.reference.units
 
     @property
     def kind_of_budget(self) -> str:

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.render import CSV_ONLY, MISSING, range_text
+from analysis.results.damping import COMMAND, Shares, damping_shares
 from analysis.results.load import Absent, Results
 from analysis.results.methods import ONE_EACH, methods_of
 from analysis.statistics.summary import LEVEL, Floats, moments
-from experiments.records.schema import DAMPING_SHARE
 
 INDEX = ["task", "method", "when"]
 SHOWN = ["share (%)", "interval", "n", "least", "most"]
@@ -25,38 +25,29 @@ IN_FULL = ["low", "high", "level"]
 NOTE = ONE_EACH
 NOTHING = Absent(
     "No run tells of its damping.",
-    "make sweep OPT=adafisher,adafisher_released ARGS=curvature_by_layer=true",
+    COMMAND,
     "runs two that do",
 )
 PARTS = {"first": 0.0, "halfway": 0.5, "last": 1.0}
 """Of all evaluations of a run that have a share."""
 
-Shares = Mapping[str, tuple[Floats, Floats]]
-"""Steps and shares by run id."""
-
 
 def build(results: Results) -> pd.DataFrame:
     """Build the flat table, three rows for each method of a block that tells of its damping."""
-    whole = results.series_by_run(DAMPING_SHARE.rstrip("/"), "step")
-    columns = dict.fromkeys(name for curves in results.curves.values() for name in curves)
-    layers = {
-        name.removeprefix(DAMPING_SHARE): results.series_by_run(name, "step")
-        for name in columns
-        if name.startswith(DAMPING_SHARE)
-    }
+    shares = damping_shares(results, "step")
     rows: dict[tuple[str, str, str], list[object]] = {}
     for title, methods in methods_of(results).items():
         for method in methods:
-            run_ids = [run_id for run_id in method.done["run_id"] if run_id in whole]
+            run_ids = [run_id for run_id in method.done["run_id"] if run_id in shares.whole]
             for when, part in PARTS.items() if run_ids else ():
-                values = _at(whole, run_ids, part)
+                values = _at(shares.whole, run_ids, part)
                 _, mean, _, low, high = (float(number) for number in moments(values))
                 ends = (low, high) if np.isfinite(low) else (None, None)
                 rows[title, method.name, when] = [
                     mean,
                     range_text(*ends),
                     len(values),
-                    *_extremes(layers, run_ids, part),
+                    *_extremes(shares.layers, run_ids, part),
                     *ends,
                     LEVEL,
                 ]

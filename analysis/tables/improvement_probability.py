@@ -120,6 +120,5 @@ def _results(method: Method | None) -> Floats:
     """Gather the final results of the runs that ended, NaN for those that diverged."""
     if method is None or is_doubled(method.done):
         return np.empty(0)
-    finals = pd.to_numeric(method.done["final"]).dropna().to_numpy(dtype=np.float64)
     diverged = int((method.runs["status"] == "diverged").sum())
-    return np.concatenate([finals[np.isfinite(finals)], np.full(diverged, np.nan)])
+    return np.concatenate([method.finals, np.full(diverged, np.nan)])
