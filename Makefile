@@ -8,8 +8,7 @@ OPT := adafisher,adam,kfac,shampoo
 VS := adamw
 ## tasks, by the names in conf/task/, a file as ./mine.py, all, or here: all whose data are there
 TASK := digits,tinyshakespeare
-## an experiment, by the names in conf/experiment/: it says what is tuned and run; OPT, TASK, SEEDS and TRIALS then
-## count where they are typed
+## an experiment of conf/experiment/, which says what is tuned and run; OPT, TASK, SEEDS, TRIALS count where typed
 EXPERIMENT :=
 ## seeds; each is a run of its own
 SEEDS := 0,1,2
