@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +73,7 @@ def permutation_p(
     ours: Sequence[npt.ArrayLike],
     theirs: Sequence[npt.ArrayLike],
     *,
+    higher_is_better: Sequence[bool],
     generator: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> float | None:
@@ -82,8 +84,10 @@ def permutation_p(
     and Whitney.
 
     Args:
-        ours: As for ``probability_of_improvement``; the direction has no part in it.
+        ours: As for ``probability_of_improvement``.
         theirs: Likewise.
+        higher_is_better: Direction of each task; over tasks of both a method is not to lose on
+            one what it wins on another by its metric alone.
         generator: Source of the deals of a task that has more than ``resamples`` of them.
         resamples: How many are drawn then.
 
@@ -96,6 +100,7 @@ def permutation_p(
         larger than the other; van Elteren (1960) for several tasks.
     """
     pairs = [(finite(x), finite(y)) for x, y in zip(ours, theirs, strict=True)]
+    signs = [1.0 if higher else -1.0 for higher in higher_is_better]
     if not pairs or any(not x.size or not y.size for x, y in pairs):
         return None
     if all(are_equal(sample) for pair in pairs for sample in pair):
@@ -103,12 +108,12 @@ def permutation_p(
     sums: Floats = np.zeros(1)
     shares: Floats = np.ones(1)
     observed = 0.0
-    for x, y in pairs:
+    for (x, y), sign in zip(pairs, signs, strict=True):
         from scipy.stats import permutation_test  # as in estimates
 
         made = permutation_test(
             (x, y),
-            _ahead,
+            partial(_ahead, sign=sign),
             permutation_type="independent",
             n_resamples=resamples,
             vectorized=True,
@@ -127,8 +132,8 @@ def permutation_p(
     return min(1.0, max(float(shares[extreme].sum()), 1 / (resamples + 1)))
 
 
-def _ahead(x: Floats, y: Floats, axis: int = -1) -> Floats:
-    return _task(np.moveaxis(x, axis, -1), np.moveaxis(y, axis, -1), 1.0)
+def _ahead(x: Floats, y: Floats, axis: int = -1, *, sign: float) -> Floats:
+    return _task(np.moveaxis(x, axis, -1), np.moveaxis(y, axis, -1), sign)
 
 
 def _task(x: Floats, y: Floats, sign: float) -> Floats:

@@ -59,7 +59,7 @@ def build(results: Results) -> pd.DataFrame:
 
 def _rows(part: Sequence[Workload], names: Sequence[str]) -> list[list[object]]:
     compared = [[_samples(workload, name) for workload in part] for name in names]
-    tested = [_test(samples) if _several(samples) else None for samples in compared]
+    tested = [_test(part, samples) if _several(samples) else None for samples in compared]
     adjusted = holm(tested, tests=sum(map(_several, compared)))
     return [
         [trials(part, name), *_row(part, name, samples, corrected), p]
@@ -72,10 +72,15 @@ def _several(samples: Sequence[Samples]) -> bool:
     return min(sample.size for pair in samples for sample in pair) > 1
 
 
-def _test(samples: Sequence[Samples]) -> float | None:
+def _test(part: Sequence[Workload], samples: Sequence[Samples]) -> float | None:
     ours, theirs = zip(*samples, strict=True)
-    generator = np.random.default_rng(0)
-    return permutation_p(ours, theirs, generator=generator, resamples=RESAMPLES)
+    return permutation_p(
+        ours,
+        theirs,
+        higher_is_better=[workload.higher_is_better for workload in part],
+        generator=np.random.default_rng(0),
+        resamples=RESAMPLES,
+    )
 
 
 def _row(
