@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.curves import Line, draw_block, lines_of, looks, one_legend
+from analysis.plots.curves import Line, draw_block, judged_by, lines_of, looks, one_legend
 from analysis.plots.missing import Missing
 from analysis.plots.panels import MOST_PANELS, describe, few, note, panels, plain, round_ticks, say
 from analysis.results.controls import COMMAND, Controlled, controlled
@@ -62,9 +62,9 @@ def differences(one: Controlled, results: Results, metric: str) -> list[tuple[Fl
 def _draw(
     one: Controlled, results: Results, styles: Mapping[str, Style], left: Axes, right: Axes
 ) -> list[Line]:
-    metric = f"test_{one.metric}"
-    curves = results.series_by_run(metric, "epoch")
     runs = dict(zip(one.pair["group_id"], one.runs, strict=True))
+    metric = judged_by(results, one.pair, runs)
+    curves = results.series_by_run(metric, "epoch")
     lines = lines_of(one.pair, runs, curves, "epoch", styles)
     of = metric_label(metric, one.units)
     describe(left, f"{one.title}: {lines[0].name}", "epoch", of)

@@ -114,7 +114,7 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure | 
         drawn: dict[str, list[Line]] = {}
         clipped = False
         for ax, (title, block) in zip(axes, shown, strict=True):
-            of = metric or _judged_by(results, block, runs)
+            of = metric or judged_by(results, block, runs)
             if of not in curves:
                 curves[of] = results.series_by_run(of, axis)
             units = block["units"].iloc[0]
@@ -133,7 +133,7 @@ def draw_curves(results: Results, *, metric: str | None, axis: str) -> Figure | 
     return figure
 
 
-def _judged_by(results: Results, block: pd.DataFrame, runs: Mapping[str, pd.DataFrame]) -> str:
+def judged_by(results: Results, block: pd.DataFrame, runs: Mapping[str, pd.DataFrame]) -> str:
     """Name the test metric of a block; that on validation where no run has a whole curve of it."""
     name = block["metric"].iloc[0]
     ids = [run_id for group_id in block["group_id"] for run_id in runs[group_id]["run_id"]]

@@ -57,6 +57,32 @@ def test_a_result_that_no_run_can_have_has_no_row(write_run: Any, runs_dir: Path
     assert [row[2] for row in table.build(load_results(runs_dir)).index] == ["final"]
 
 
+def test_where_test_was_looked_at_now_and_then_all_runs_are_drawn_on_validation(
+    write_run: Any, runs_dir: Path
+) -> None:
+    """A curve on test would be of the runs that were best each time: of some seeds alone."""
+    for seed in (0, 1):
+        for name in ("own", "c"):
+            rows = [
+                {"step": at, "epoch": float(at), "validation_accuracy_percent": 90.0 + at}
+                | ({"test_accuracy_percent": 80.0 + at} if seed == 0 or at == 1 else {})
+                for at in (1, 2)
+            ]
+            of = {"control": "scalar", "control_of": "own"} if name == "c" else {}
+            made = {
+                "rows": rows,
+                "validation": True,
+                "evaluate_test": "best",
+                "run_id": f"{name}{seed}",
+            }
+            write_run("adafisher", seed, group_id=name, **made, **of)
+    results = load_results(runs_dir)
+    assert results.series_by_run("test_accuracy_percent", "epoch") == {}
+    left, _ = figure.build(results).axes
+    assert [line.get_ydata().tolist() for line in left.lines] == [[91.0, 92.0]] * 2
+    assert "validation" in left.get_ylabel()
+
+
 def test_the_figure_draws_both_and_their_difference(both: Any) -> None:
     left, right = figure.build(both).axes
     assert len(left.lines) == 2
