@@ -37,6 +37,7 @@ GROUP_COLUMNS = (
     "tuned",
     "effort",
     "label",
+    "what",
     "is_row",
     "metric",
     "higher_is_better",
@@ -58,10 +59,10 @@ def group_runs(runs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row a group (``GROUP_COLUMNS``), by block, label and ruleset. ``title`` names the block;
         ``label`` names the method, a variant with what it has otherwise than the others, and one
-        that was tuned in another setting than most of its block with that (``tuned``);
-        ``is_row`` tells the method's row from its variants; ``effort`` is the tuning behind the
-        hyperparameters; ``expected`` counts the seeds that any row of the block has, or
-        any variant where the block has none.
+        that was tuned in another setting than most that it stands beside with that (``tuned``);
+        ``what`` is that without the method; ``is_row`` tells the method's row from its variants;
+        ``effort`` is the tuning behind the hyperparameters; ``expected`` counts the seeds that any
+        row of the block has, or any variant where the block has none.
     """
     if runs.empty:
         return pd.DataFrame(columns=list(GROUP_COLUMNS))
@@ -80,6 +81,7 @@ def group_runs(runs: pd.DataFrame) -> pd.DataFrame:
     groups["title"] = [titles[block] for block in groups["block"]]
     groups["tuned"] = [tuned_setting(origin) for origin in groups["origin"]]
     groups["is_row"] = _rows(groups)
+    groups["what"] = _what(groups)
     groups["label"] = _labels(groups)
     members = dict(list(runs.groupby("group_id")))
     groups["expected"] = _expected(groups, members)
@@ -103,9 +105,12 @@ def shown_of(groups: pd.DataFrame) -> pd.DataFrame:
 
 
 def without_row(groups: pd.DataFrame) -> pd.DataFrame:
-    """One line, under the method's plain name, for each method that has variants but no row."""
+    """One line, under the name of the row, for each method that has variants but no row."""
     has_row = groups.groupby(METHOD)["is_row"].transform("any").astype(bool)
-    return groups[~has_row].drop_duplicates(METHOD).assign(label=lambda rows: rows["optimizer"])
+    lines = groups[~has_row].drop_duplicates(METHOD)
+    return lines.assign(
+        label=[_named(*of) for of in zip(lines["optimizer"], lines["what"], strict=True)]
+    )
 
 
 def command(runs: pd.DataFrame) -> str:
@@ -181,14 +186,46 @@ def _expected(groups: pd.DataFrame, members: dict[Any, pd.DataFrame]) -> list[in
     return [len(seeds[block]) for block in groups["block"]]
 
 
+def _what(groups: pd.DataFrame) -> list[list[str]]:
+    """Say of each group what its method's row is called by, besides the optimizer."""
+    usual = _usual_tunings(groups[groups["ruleset"] == "tuned"].drop_duplicates(METHOD))
+    found = []
+    for _, group in groups.iterrows():
+        what = [f"{group['control']} control"] if group["control"] else []
+        if group["ruleset"] == "tuned" and group["tuned"] != usual[group["tuned"]]:
+            what.append(f"tuned={group['tuned'] or '.'}")
+        found.append(what)
+    return found
+
+
+def _usual_tunings(methods: pd.DataFrame) -> dict[str, str]:
+    """Of tunings that stand side by side in some block, name the one that most methods have.
+
+    It is the same in all blocks, or a name would stand for one tuning here and another there.
+
+    Args:
+        methods: A line a method and block.
+
+    Returns:
+        The usual one by the name of each.
+    """
+    together: list[set[str]] = []
+    for _, block in methods.groupby("block"):
+        beside = set(block["tuned"])
+        near = [one for one in together if one & beside]
+        together = [one for one in together if one not in near] + [beside.union(*near)]
+    counts = methods["tuned"].value_counts()
+    return {
+        setting: max(sorted(beside), key=counts.__getitem__)
+        for beside in together
+        for setting in beside
+    }
+
+
 def _labels(groups: pd.DataFrame) -> list[str]:
     labels = dict.fromkeys(groups.index, "")
-    tuned = groups[groups["ruleset"] == "tuned"].drop_duplicates(METHOD)
-    usual = tuned.groupby("block")["tuned"].agg(lambda of: of.mode().iloc[0]).to_dict()
-    for (block, optimizer, ruleset, control, setting), alike in groups.groupby(METHOD):
-        what = [f"{control} control"] if control else []
-        if ruleset == "tuned" and setting != usual[block]:
-            what.append(f"tuned={setting or '.'}")
+    for _, alike in groups.groupby(METHOD):
+        optimizer, what = alike["optimizer"].iloc[0], alike["what"].iloc[0]
         parts = differences(list(alike["hyperparameters"]))
         names = [
             _named(optimizer, what if group["is_row"] else [*what, *_told(group, part)])

@@ -52,7 +52,8 @@ class Effort:
 def effort_of(runs: pd.DataFrame) -> Effort:
     """Read the effort off a group of runs (``ruleset`` and ``tuning``).
 
-    Runs that disagree have an effort that is not known, as have tuned ones without a record of it.
+    Runs that disagree have an effort that is not known, as have tuned ones without a record of it,
+    or with a value that was typed over the one that was chosen.
     """
     rulesets, tunings = _columns(runs)
     found = {_effort(ruleset, tuning) for ruleset, tuning in zip(rulesets, tunings, strict=True)}
@@ -130,8 +131,20 @@ def both(ours: Effort, theirs: Effort) -> str:
 
 
 def _columns(runs: pd.DataFrame) -> tuple[list[object], list[object]]:
-    tuning = list(runs["tuning"]) if "tuning" in runs else [None] * len(runs)
-    return list(runs["ruleset"]), tuning
+    nothing = [None] * len(runs)
+    tunings = list(runs["tuning"]) if "tuning" in runs else nothing
+    origins = list(runs["origin"]) if "origin" in runs else nothing
+    return list(runs["ruleset"]), [
+        None if _is_typed_over(tuning, origin) else tuning
+        for tuning, origin in zip(tunings, origins, strict=True)
+    ]
+
+
+def _is_typed_over(tuning: object, origin: object) -> bool:
+    """Tell whether a value was typed over one that the tuning chose: it is none of its trials."""
+    if not isinstance(tuning, dict) or not isinstance(origin, dict):
+        return False
+    return not (origin.get("typed") or {}).keys().isdisjoint(tuning.get("chosen") or {})
 
 
 def _effort(ruleset: object, tuning: object) -> Effort:

@@ -7,6 +7,7 @@ import pytest
 
 from analysis.results.groups import group_runs, rows_of, shown_of, without_row
 from analysis.results.load import load_results
+from analysis.tables import results as results_table
 from experiments.config import grids
 
 
@@ -115,6 +116,60 @@ def test_a_method_that_was_tuned_twice_has_two_rows(write_run: Any, runs_dir: Pa
     assert groups.loc["adam", "hyperparameters"] == {"lr": 0.1}
     assert groups.loc["soap (tuned=.)", "hyperparameters"] == {"lr": 0.5}
     assert groups["tuned"].tolist() == ["study", "damping", "study", "study", ""]
+
+
+def tuned_by(setting: str, name: str, **told: Any) -> dict[str, Any]:
+    file = {"path": f"tuned/digits/{setting}/{name}.yaml", "sha256": "0" * 64}
+    return {**origin(command=[], **told), "ruleset_file": file}
+
+
+def test_one_name_is_one_tuning_in_all_blocks(write_run: Any, runs_dir: Path) -> None:
+    """Also where most of a block have the other one; one that stands alone needs no name."""
+    for task, methods in (
+        ("digits", {"adam": "study", "sgd": "study", "soap": "study"}),
+        ("mnist", {"adam": "damping", "sgd": "damping", "soap": "study"}),
+        ("ptb", {"adam": "w16", "sgd": "w16"}),
+    ):
+        for name, setting in methods.items():
+            write_run(
+                name,
+                task=task,
+                protocol={**PROTOCOL, "task": {"name": task}},
+                origin=tuned_by(setting, name),
+            )
+    labels = group_runs(load_results(runs_dir).runs).groupby("task")["label"].agg(list).to_dict()
+    assert labels == {
+        "digits": ["adam", "sgd", "soap"],
+        "mnist": ["adam (tuned=damping)", "sgd (tuned=damping)", "soap"],
+        "ptb": ["adam", "sgd"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("of", "line"),
+    [
+        ({"setting": "damping"}, "adam (tuned=damping)"),
+        ({"control": "scalar"}, "adam (scalar control)"),
+    ],
+)
+def test_variants_take_no_row_of_another_method(
+    write_run: Any, runs_dir: Path, of: dict[str, str], line: str
+) -> None:
+    """A typed value beside another tuning, or a control, leaves the number of the method alone."""
+    for name in ("adam", "sgd"):
+        write_run(name, values=(95.0,), protocol=PROTOCOL, origin=tuned_by("study", name))
+    made = tuned_by(of.get("setting", "study"), "adam", typed={"lr": 0.4})
+    write_run(
+        "adam",
+        values=(50.0,),
+        protocol=PROTOCOL,
+        origin=made,
+        control=of.get("control"),
+        hyperparameters={"lr": 0.4},
+    )
+    built = results_table.build(load_results(runs_dir))
+    cells = dict(zip(built.index.get_level_values(0), built.iloc[:, 0], strict=True))
+    assert (cells["adam"].mean, cells[line].text) == (95.0, "variants only")
 
 
 def test_where_nothing_tells_the_row_all_are_variants(write_run: Any, runs_dir: Path) -> None:
