@@ -17,7 +17,7 @@ from analysis.plots.emphasis import chosen
 from analysis.plots.missing import Missing
 from analysis.plots.panels import MOST_PANELS, describe, few, note, panels, round_ticks
 from analysis.results.load import Results
-from analysis.results.trials import Trials, trials_of
+from analysis.results.trials import Trials, panels_of, trials_of
 from analysis.statistics.expected_best import expected_best
 from analysis.statistics.summary import CURVE_COLUMNS, Floats
 from analysis.style import RC, metric_label, style_of
@@ -37,8 +37,11 @@ NOTE = (
 
 def build(results: Results) -> Figure | Missing:
     """Draw one panel a task and budget of the trials, one line a method."""
-    found = trials_of(results)
-    blocks = {title: [one for one in found if one.title == title] for title in _titles(found)}
+    blocks = {
+        title: panel
+        for title, panel in panels_of(trials_of(results)).items()
+        if any(np.isfinite(one.values).any() for one in panel)
+    }
     if not blocks:
         return Missing(COMMAND)
     shown = dict(list(blocks.items())[:MOST_PANELS])
@@ -98,8 +101,3 @@ def _bounded(block: list[Trials]) -> tuple[list[Floats], float]:
         found = [np.where(values > most, np.nan, values) for values in found]
     extreme = np.nanmin if block[0].higher_is_better else np.nanmax
     return found, float(extreme(np.concatenate(found)))
-
-
-def _titles(found: list[Trials]) -> list[str]:
-    """Name the panels in which some trial has a result."""
-    return list(dict.fromkeys(one.title for one in found if np.isfinite(one.values).any()))

@@ -29,13 +29,14 @@ from analysis.plots.panels import (
     spread_ticks,
 )
 from analysis.results.load import Results
-from analysis.results.trials import Trials, trials_of
+from analysis.results.trials import Trials, panels_of, trials_of
 from analysis.style import RC, metric_label, style_of
 
 COMMAND = "make tune OPT=adafisher,adamw,kfac,shampoo TASK=digits,tinyshakespeare"
 NOTE = (
-    "Point: a trial, by the result that it was judged by. A cross at the edge: it diverged, failed "
-    "or has no finite result. Trials of searches of more than the rate are left out."
+    "Point: a trial, by what it was judged by, or, while no run tells of its tuning, by its worst "
+    "seed. A cross at the edge: it diverged, failed or has no finite result. Trials of searches of "
+    "more than the rate are left out."
 )
 
 
@@ -43,7 +44,7 @@ def build(results: Results) -> Figure | Missing:
     """Draw one panel a task and budget of the trials, one line a method."""
     found = [one for one in trials_of(results) if np.isfinite(one.rates).sum() > 1]
     found = [one for one in found if np.isfinite(one.values).any()]
-    blocks = {title: [one for one in found if one.title == title] for title in _titles(found)}
+    blocks = panels_of(found)
     if not blocks:
         return Missing(COMMAND)
     shown = dict(list(blocks.items())[:MOST_PANELS])
@@ -96,7 +97,3 @@ def draw_trials(ax: Axes, block: list[Trials], coloured: Collection[str]) -> Axe
 
 def _best(trials: Trials) -> float:
     return float((np.nanmax if trials.higher_is_better else np.nanmin)(trials.values))
-
-
-def _titles(found: list[Trials]) -> list[str]:
-    return list(dict.fromkeys(one.title for one in found))

@@ -1,8 +1,8 @@
-"""The trials of tuning studies: their records beside the runs, else the ledger of a tuned file.
+"""The trials of tuning studies: the ledger of a tuned file, else their records beside the runs.
 
-A study's runs are under ``.tuning/`` where the runs lie. What it found is also in the ledger,
-beside its tuned file in ``ledgers/``; that is read for the runs whose record tells of that very
-study, so that trials which were made elsewhere can be shown too.
+A study's runs are under ``.tuning/`` where the runs lie. What it found is in the ledger beside its
+tuned file, in ``ledgers/``, by what each trial was judged by; it is read for the runs whose record
+tells of that very study. Trials of which no run tells yet are judged here, by their worst seed.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Trials:
 
     Attributes:
         title: Task, model and budget.
+        in_full: The same with the day and machine that a budget of time was measured on.
         optimizer: The method, and what was searched where the others searched something else.
         searched: Names of the hyperparameters.
         family: Lends it its colour.
@@ -61,6 +62,7 @@ class Trials:
     """
 
     title: str
+    in_full: str
     optimizer: str
     searched: str
     family: str
@@ -74,16 +76,31 @@ class Trials:
 def trials_of(results: Results) -> list[Trials]:
     """Find the trials beside the runs, and the ledgers of tuned runs for what is not there."""
     found = {
-        (trials.title, trials.optimizer, trials.searched): trials
-        for source in (_ledgers(results), _recorded(results.runs_dir))
+        (trials.in_full, trials.optimizer, trials.searched): trials
+        for source in (_recorded(results.runs_dir), _ledgers(results))
         for trials in source
     }
-    return [_named(found[key], list(found.values())) for key in sorted(found)]
+    named = [_named(trials, list(found.values())) for trials in found.values()]
+    return sorted(named, key=lambda trials: (trials.title, trials.optimizer))
+
+
+def panels_of(found: Iterable[Trials]) -> dict[str, list[Trials]]:
+    """Put together what was judged by one metric under one title, by the title of the panel."""
+    panels: dict[tuple[str, str], list[Trials]] = {}
+    for trials in found:
+        panels.setdefault((trials.title, trials.metric), []).append(trials)
+    titles = Counter(title for title, _ in panels)
+    return {
+        title if titles[title] == 1 else f"{title}, by {metric}": trials
+        for (title, metric), trials in panels.items()
+    }
 
 
 def _named(trials: Trials, found: Sequence[Trials]) -> Trials:
-    """Name one of two searches of a method by what it searched, if most searched something else."""
-    alike = [one for one in found if one.title == trials.title]
+    """Tell apart what was timed on two days or machines, and two searches of one method."""
+    if len({one.in_full for one in found if one.title == trials.title}) > 1:
+        trials = replace(trials, title=trials.in_full)
+    alike = [one for one in found if one.in_full == trials.in_full]
     usual = Counter(one.searched for one in alike).most_common(1)[0][0]
     several = sum(one.optimizer == trials.optimizer for one in alike) > 1
     if not several or trials.searched == usual:
@@ -131,15 +148,14 @@ def _recorded(runs_dir: Path | None) -> Iterator[Trials]:
         metric, higher = f"validation_{first['metric']}", bool(first["higher_is_better"])
         curves = loaded.series_by_run(metric, "step")
         values = trial_results(runs, curves, higher_is_better=higher)
-        title = _title(first, first["budget"])
-        units = first["units"]
+        titles, units = _titles(first, first["budget"]), first["units"]
         # A trial is a group, in the order of its first run.
         rates = [one.get(RATE) for one in runs.drop_duplicates("group_id")["hyperparameters"]]
         if first["searched"] != RATE:
             rates = [None] * len(rates)
         made = np.array(rates, dtype=np.float64)
         method = first["optimizer"], first["searched"], first["family"]
-        yield Trials(title, *method, metric, higher, units, values, made)
+        yield Trials(*titles, *method, metric, higher, units, values, made)
 
 
 def _searched(keys: Iterable[str]) -> str:
@@ -165,7 +181,7 @@ def _ledgers(results: Results) -> Iterator[Trials]:
             tried = [trial["values"] for trial in ledger["trials"]]
             rates = [one[RATE] if set(one) == {RATE} else None for one in tried]
             yield Trials(
-                _title(first, ledger["tuning"]["budget"]),
+                *_titles(first, ledger["tuning"]["budget"]),
                 first["optimizer"],
                 _searched({key for values in tried for key in values}),
                 first["family"],
@@ -263,9 +279,11 @@ def read_ledger(file: str, runs_dir: Path | None = None) -> dict[str, Any]:
     return dict(plain_values(found))
 
 
-def _title(run: pd.Series, budget: str) -> str:
+def _titles(run: pd.Series, budget: str) -> tuple[str, str]:
+    """Give the title of trials, and the same in full."""
     setting = run["setting"] if run["setting"] not in ("scratch", "") else ""
     named = ("budget", "model", "tokenization", "setting", "pretrained")
     apart = changes(run, without=named) if run["origin"] else []
     names = [run["task"], run["tokenization"], model_text(run), setting, *apart]
-    return f"{', '.join(name for name in names if name)}: trials of {short_budget(budget)}"
+    what = ", ".join(name for name in names if name)
+    return f"{what}: trials of {short_budget(budget)}", f"{what}: trials of {budget}"

@@ -19,8 +19,10 @@ from analysis.results.trials import (
     LEDGER,
     TRIALS_DIR,
     LedgerError,
+    Trials,
     ledger_path,
     ledger_problems,
+    panels_of,
     read_ledger,
     trials_digest,
     trials_of,
@@ -265,9 +267,9 @@ def test_a_ledger_counts_for_runs_that_tell_of_it(
     # As conf/tuned/digits/adam.yaml had them as a comment, from the lowest rate to the highest.
     assert made.values[:3].tolist() == [86.1111, 92.7083, 97.2222]
     assert len(made.values) == 8
-    write_trial(0.1, 90.0, budget="20 epochs")  # what was measured here goes before
-    (made,) = trials_of(results)
-    assert made.values.tolist() == [90.0]
+    write_trial(0.1, 90.0, budget="20 epochs")  # by its worst seed, which chose nothing
+    (again,) = trials_of(results)
+    assert again.values.tolist() == made.values.tolist()
     ledger_path("digits/adam.yaml").unlink()
     assert [one.values.tolist() for one in trials_of(results)] == [[90.0]]
 
@@ -310,10 +312,39 @@ def test_ledgers_of_two_searches_of_one_method_are_two_lines(
     write_run("sgd", tuning=yaml.safe_load((own_conf / "sgd.yaml").read_text())["tuning"])
     made = trials_of(load_results(runs_dir))
     assert [(one.optimizer, int(np.isfinite(one.rates).sum())) for one in made] == [
-        ("adam (damping, lr)", 0),
         ("adam", 8),
+        ("adam (damping, lr)", 0),
         ("sgd", 8),
     ]
+
+
+def test_trials_under_two_timings_are_not_taken_for_one_another(
+    write_trial: Any, runs_dir: Path
+) -> None:
+    for day, lrs in (("2026-11-29", (0.1, 0.2)), ("2026-12-01", (0.1,))):
+        words = f"equal time (9 steps of sgd, timed {day} on M1)"
+        for lr in lrs:
+            write_trial(lr, 90.0, budget=words, group_id=f"{day} {lr}")
+    made = {one.title: one.values.size for one in trials_of(load_results(runs_dir))}
+    assert list(made.values()) == [2, 1]
+    assert all("timed 2026-1" in title for title in made)
+
+
+def test_what_was_judged_otherwise_has_a_panel_of_its_own() -> None:
+    of = {"family": "adam", "higher_is_better": False, "units": {}, "searched": "lr"}
+    values = {"values": np.array([1.0]), "rates": np.array([0.1])}
+    adam, sgd = (
+        Trials(title="t", in_full="t", optimizer=name, metric=metric, **of, **values)
+        for name, metric in (("adam", "validation_loss"), ("sgd", "validation_accuracy_percent"))
+    )
+    assert list(panels_of([adam])) == ["t"]
+    both = {
+        title: [one.optimizer for one in panel] for title, panel in panels_of([adam, sgd]).items()
+    }
+    assert both == {
+        "t, by validation_loss": ["adam"],
+        "t, by validation_accuracy_percent": ["sgd"],
+    }
 
 
 def test_of_a_loss_less_is_better_though_more_of_the_metric_is(
