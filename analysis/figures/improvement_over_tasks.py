@@ -12,7 +12,7 @@ from analysis.plots.missing import Missing
 from analysis.plots.panels import describe, legend, note, number, plain, short_names
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH, final_means
-from analysis.results.suites import workloads as workloads_of
+from analysis.results.suites import Workload, largest
 from analysis.statistics.scores import improvement_percent
 from analysis.style import LEAST_LINE, MOST_HEIGHT, PAPER, RC, SOFT, TEXT_WIDTH, Style
 
@@ -32,7 +32,8 @@ LINEAR_PERCENT = 10.0  # then the axis is linear up to here, and logarithmic bey
 
 def build(results: Results) -> Figure | Missing:
     """Draw one row a method, best median on top."""
-    found, styles, references = improvements(results)
+    chosen, others = largest(results)
+    found, styles, references = improvements(chosen)
     if not found:
         return Missing(COMMAND)
     workloads = sorted({title for values in found.values() for title in values})
@@ -41,12 +42,12 @@ def build(results: Results) -> Figure | Missing:
         figure = Figure(figsize=(TEXT_WIDTH, height), layout="constrained")
         draw_improvements(figure.subplots(), found, styles, workloads)
         legend(figure, {title: _handle(mark) for mark, title in enumerate(workloads)})
-        note(figure, f"{NOTE.format(reference=' or '.join(references))} {ONE_EACH}")
+        note(figure, f"{NOTE.format(reference=' or '.join(references))} {ONE_EACH}{others}")
     return figure
 
 
 def improvements(
-    results: Results,
+    workloads: list[Workload],
 ) -> tuple[dict[str, dict[str, float]], dict[str, Style], list[str]]:
     """Relative improvement of each method in each workload, in percent; the reference has none.
 
@@ -56,7 +57,7 @@ def improvements(
     found: dict[str, dict[str, float]] = {}
     styles: dict[str, Style] = {}
     references: set[str] = set()
-    for workload in workloads_of(results):
+    for workload in workloads:
         means, reference = final_means(list(workload.methods.values())), workload.reference
         for name, method in workload.methods.items():
             if method is reference or name not in means:

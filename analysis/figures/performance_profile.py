@@ -17,7 +17,7 @@ from analysis.plots.missing import Missing
 from analysis.plots.panels import HEIGHTS, describe, legend, note, panels, plain, short_names
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH, final_means
-from analysis.results.suites import Workload, target_of, workloads
+from analysis.results.suites import Workload, largest, target_of
 from analysis.statistics.profiles import performance_profile
 from analysis.statistics.speedup import median_reach, reaches
 from analysis.statistics.summary import Floats
@@ -49,7 +49,7 @@ LETTERS = 20  # of its name at the left
 
 def build(results: Results) -> Figure | Missing:
     """Draw one panel a measure of cost, one line or row a method."""
-    found = workloads(results)
+    found, others = largest(results)
     if not found:
         return Missing(COMMAND)
     names = sorted({name for workload in found for name in workload.methods})
@@ -83,7 +83,7 @@ def build(results: Results) -> Figure | Missing:
             how = PROFILE.format(count=len(found)) + rule(names, coloured_of(found))
         both = " or ".join(AXES.values())
         text = NOTE.format(reference=" or ".join(references), axes=both, how=how)
-        note(figure, f"{text} {ONE_EACH}")
+        note(figure, f"{text} {ONE_EACH}{others}")
     return figure
 
 

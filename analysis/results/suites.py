@@ -161,6 +161,22 @@ def suites(results: Results) -> list[Suite]:
     ]
 
 
+def largest(results: Results) -> tuple[list[Workload], str]:
+    """Choose the suite of most workloads for a figure that has room for one.
+
+    Returns:
+        Its workloads, none where there is no suite, and what is to be said of the others.
+    """
+    found = suites(results)
+    if not found:
+        return [], ""
+    shown = max(found, key=lambda suite: len(suite.workloads))  # of equals the first by title
+    others = sum(len(suite.workloads) for suite in found) - len(shown.workloads)
+    plural = "s" if others > 1 else ""
+    said = f" Of the suite with most workloads; {others} other{plural} left out." if others else ""
+    return shown.workloads, said
+
+
 def lacks(workload: Workload, method: str) -> str:
     """Say what a method lacks of the seeds of a workload, and why; empty where it has all of them.
 

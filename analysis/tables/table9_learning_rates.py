@@ -36,16 +36,17 @@ def build(results: Results) -> pd.DataFrame:
 
 
 def _tuned(runs: pd.DataFrame) -> dict[str, dict[str, Cell]]:
-    """Find the rates of the methods' rows by task and optimizer: what was typed is none of them."""
+    """Find the rates of the methods' rows by tuning and optimizer, without what was typed."""
     found: dict[str, dict[str, dict[float, None]]] = {}
     rows = rows_of(group_runs(runs))
     for _, row in rows[(rows["ruleset"] == "tuned") & (rows["control"] == "")].iterrows():
         if row["hyperparameters"].get("lr") is not None:
-            of = found.setdefault(row["task"], {}).setdefault(row["optimizer"], {})
+            name = row["task"] + (f", tuned={row['tuned']}" if row["tuned"] else "")
+            of = found.setdefault(name, {}).setdefault(row["optimizer"], {})
             of[row["hyperparameters"]["lr"]] = None
     return {
         task: {
-            # Files of different times, in different settings.
+            # Files of different times.
             name: Cell(", ".join(f"{rate:g}" for rate in rates), {"lr": next(iter(rates))})
             for name, rates in of.items()
         }

@@ -355,8 +355,13 @@ def test_tuned_rates_are_those_of_the_methods_rows(write_run: Any, runs_dir: Pat
         **{**facts, "origin": {**origin, "typed": {"lr": 0.25}}},
     )
     write_run("sgd", ruleset="default", hyperparameters={"lr": 0.1}, **facts)
+    file = {"path": "tuned/digits/w16/adam.yaml", "sha256": "0" * 64}
+    wide = {**facts, "protocol": {**protocol, "model": {"name": "wide"}}}
+    made = {**wide, "origin": {**origin, "ruleset_file": file}}
+    write_run("adam", hyperparameters={"lr": 0.125}, **made)
     rates = table9_learning_rates.build(load_results(runs_dir))
     assert rates.loc["adam", ("tuned", "digits")].text == "0.5"
+    assert rates.loc["adam", ("tuned", "digits, tuned=w16")].text == "0.125"
     assert rates.loc["sgd", ("tuned", "digits")].text == "none"
 
 

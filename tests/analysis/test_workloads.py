@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.figures import performance_profile
+from analysis.figures import improvement_over_tasks, performance_profile
 from analysis.render import MISSING
 from analysis.results.load import load_results
 from analysis.results.suites import Target, suites, target_of, workloads
@@ -115,9 +115,25 @@ def test_a_task_at_equal_time_and_at_equal_length_counts_once(
         "digits, equal time; mnist, equal time",
     ]
     table = paired_difference.build(load_results(runs_dir))
+    for figure in (improvement_over_tasks, performance_profile):
+        text = figure.build(load_results(runs_dir)).get_label()
+        assert "2 others left out." in " ".join(text.split())
     p = stats.ttest_rel(finals["muon"], finals["adamw"]).pvalue
     assert table["p"].tolist() == pytest.approx([p] * 4)
     assert table["p over workloads"].tolist() == pytest.approx([2 * p] * 4)  # Holm over two
+
+
+def test_a_workload_that_cannot_be_tested_was_one_of_the_family(
+    write_run: Any, runs_dir: Path
+) -> None:
+    for name, values in (("adamw", (90.0, 91.0, 93.0)), ("muon", (92.0, 94.0, 94.5))):
+        for seed, value in enumerate(values):
+            write_run(name, seed, (value,))
+            status = "diverged" if name == "muon" and seed else "done"
+            write_run(name, seed, (value,), task="mnist", status=status)
+    table = paired_difference.build(load_results(runs_dir)).droplevel([0, 1])
+    assert pd.isna(table.loc["mnist", "p"])
+    assert table.loc["digits", "p over workloads"] == pytest.approx(2 * table.loc["digits", "p"])
 
 
 def test_score_by_hand(write_run: Any, runs_dir: Path) -> None:
