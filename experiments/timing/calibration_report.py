@@ -151,8 +151,12 @@ def lines(found: Sequence[Matched]) -> list[str]:
     blocks: dict[tuple[object, ...], list[Matched]] = {}
     for one in found:
         blocks.setdefault(_block(one.runs[0]), []).append(one)
-    for (task, model, *_, budget), members in blocks.items():
-        lines.append(f"{task} {model}, {budget}")
+    for members in blocks.values():
+        of = members[0].runs[0].identity
+        # What is not its task's default, but for the budget, which is named whole.
+        changed = ((of.get("origin") or {}).get("setting") or {}).items()
+        apart = [f"{key}={value}" for key, value in changed if not key.startswith("budget")]
+        lines.append(", ".join([f"{of['task']} {of['model']}", of["budget"], *apart]))
         lines.append(
             f"  {'method':<22}{'steps':>7}{'ratio':>8}{'paper':>7}{'runs':>6}{'planned s':>11}"
             f"{'measured s':>12}{'off':>8}{'varied':>8}{'machine':>9}"
@@ -248,7 +252,11 @@ def _half_range_percent(took: Sequence[float]) -> float | None:
 
 
 def _block(run: Run) -> tuple[object, ...]:
-    return tuple(run.identity.get(key) for key in _BLOCK)
+    """Name all that runs share but for their method and its steps."""
+    protocol = dict(run.identity.get("protocol") or {})
+    protocol.pop("budget", None)
+    whole = json.dumps(protocol, sort_keys=True, default=str)
+    return (*(run.identity.get(key) for key in _BLOCK), whole)
 
 
 def _environment(run: Run) -> dict[str, Any]:

@@ -139,14 +139,27 @@ def _setting(config: RunConfig) -> dict[str, Any]:
 def _check_alike(earlier: Mapping[str, Any], config: RunConfig, path: Path) -> None:
     """Refuse to add methods that are timed beside something else, or on another machine."""
     head, reference = earlier[budget.CALIBRATION], budget.reference(config.budget)
-    setting, _ = _measured_of(earlier)
-    then = {"machine": head["machine"], "reference": head["reference"]}
-    now = {"machine": _machine(calibration_key.machine(config)), "reference": reference}
-    then |= dict(values.leaves(setting))
-    now |= dict(values.leaves(_setting(config)))
-    steps = config.budget.get("reference_steps")
-    if steps is not None:
-        then, now = {**then, "steps": head["reference_steps"]}, {**now, "steps": steps}
+    setting, methods = _measured_of(earlier)
+    length = earlier[budget.MEASURED]["steps_per_epoch"]
+    then = {
+        "machine": head["machine"],
+        "reference": head["reference"],
+        "steps": head["reference_steps"],
+        **dict(values.leaves(setting)),
+    }
+    now = {
+        "machine": _machine(calibration_key.machine(config)),
+        "reference": reference,
+        "steps": budget.reference_steps(config.budget, steps_per_epoch=length),
+        **dict(values.leaves(_setting(config))),
+    }
+    if reference == head["reference"] and reference in methods:  # else nothing tells of its form
+        of = config.having(optimizer=calibration_key.reference_section(config).values)
+        then |= {
+            f"{reference}.{key}": value for key, value in methods[reference]["arguments"].items()
+        }
+        facts = calibration_key.method_facts(of)
+        now |= {f"{reference}.{key}": value for key, value in facts.items()}
     for key in [*now, *then]:
         if then.get(key) != now.get(key):
             raise UserError(

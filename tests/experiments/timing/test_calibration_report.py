@@ -80,6 +80,20 @@ def test_several_seeds_are_checked_by_their_mean():
     assert row.split()[4:] == ["3", "-", "175.00", "+5.0%", "24.9%", "10.0%"]
 
 
+def test_runs_of_another_width_are_measured_by_their_own_reference():
+    runs = []
+    for width, seconds in ((64, 100.0), (8, 25.0)):
+        for method, factor in (("adafisher", 1.0), ("adam", 1.01)):
+            run = finished(method, factor * seconds)
+            run.identity["protocol"] = {"model": {"width": width}, "budget": {"steps": 9 * factor}}
+            run.identity["origin"] = {"setting": {"model.width": width, "budget": "match_seconds"}}
+            runs.append(run)
+    found = calibration_report.matched(runs)
+    assert [round(one.off_percent, 3) for one in found] == [0.0, 1.0, 0.0, 1.0]
+    headings = [line for line in calibration_report.lines(found) if line.startswith("digits")]
+    assert headings == [f"digits small_cnn, b, model.width={width}" for width in (64, 8)]
+
+
 def test_a_method_at_two_learning_rates_is_checked_twice() -> None:
     runs = [finished("adam", seconds) for seconds in (101.0, 120.0)]
     for index, run in enumerate(runs):

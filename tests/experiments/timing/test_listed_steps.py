@@ -15,7 +15,7 @@ from experiments.sweep.inspection import inspect
 from experiments.timing import calibration, calibration_key, listed_steps
 from tests.support.calibrations import made_up
 
-RATIOS = {"adafisher": 1.0, "adam": 0.5, "sgd": 0.3, "soap": 4.0}
+RATIOS = {"adafisher": 1.0, "adam": 0.5, "sgd": 0.3, "soap": 4.0, "shampoo": 2.0}
 MATCHED = ["task=digits", "budget=match_seconds", "budget.reference_steps=6", "threads=1"]
 
 
@@ -29,7 +29,9 @@ def timed(tmp_path: Path, monkeypatch) -> list[list[str]]:
     def measure(configs, runs_dir):
         asked.append([config.optimizer.name for config in configs])
         machine = calibration_key.machine(configs[0])
-        return [made_up(method=n, ratio=RATIOS[n], machine=machine) for n in asked[-1]]
+        reference = configs[0].budget["match_seconds"]
+        same = {"machine": machine, "reference": reference}
+        return [made_up(method=name, ratio=RATIOS[name], **same) for name in asked[-1]]
 
     monkeypatch.setattr(calibration, "measure", measure)
     return asked
@@ -109,6 +111,17 @@ def test_what_was_not_timed_is_refused_in_one_line(timed, make_config, overrides
         inspect(make_config("optimizer=soap", "budget=equal", *overrides))
 
 
+def test_a_method_is_not_added_beside_a_reference_in_another_form(timed):
+    """As that of another ruleset, or of an older file: its own time would be another."""
+    beside = "budget.match_seconds=shampoo"
+    made = write("shampoo,sgd", beside)
+    assert made["measured"]["methods"]["shampoo"]["arguments"]["interval"] == 10
+    made["measured"]["methods"]["shampoo"]["arguments"]["interval"] = 1
+    (commandline.CONF / "budget" / "equal.yaml").write_text(yaml.safe_dump(made))
+    with pytest.raises(UserError, match=r"timed with shampoo\.interval=1, not 10\. again=true"):
+        write("adam", beside)
+
+
 @pytest.mark.parametrize(
     "override",
     ["optimizer.lr=0.5", "optimizer.weight_decay=0.3", "seed=4", "task.evaluate_every=2"],
@@ -128,6 +141,7 @@ def test_what_costs_nothing_may_be_otherwise(timed, make_config, override):
         (["name=x", "optimizer.amsgrad=true,false"], r"several forms of one method"),
         (["name=equal", "model.width=8"], r"equal\.yaml: timed with model\.width=16, not 8\."),
         (["name=equal", "budget.reference_steps=7"], r"timed with steps=6, not 7\."),
+        (["name=equal", "budget.reference_steps=null"], r"timed with steps=6, not 360\."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
