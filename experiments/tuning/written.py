@@ -95,10 +95,7 @@ def asked(words: Sequence[str]) -> Iterator[Asked]:
     entries = _entries(named[0])
     if not entries:
         say(f"{named[0]} has nothing to tune: no tune: in its file")
-    by_method = [
-        {key: _by_method(named[0], key, entry.pop(key, None) or {}) for key in BY_METHOD}
-        for entry in entries
-    ]
+    by_method = [{key: _by_method(named[0], key, entry) for key in BY_METHOD} for entry in entries]
     # With its number, as typed words may leave an entry out.
     texts = [
         {_NUMBER: str(number), **grids.texts({"task": task, **entry})}
@@ -129,7 +126,17 @@ def _entries(name: str) -> list[dict[str, Any]]:
     return [dict(entry) for entry in found]
 
 
-def _by_method(name: str, key: str, value: Any) -> Mapping[str, Any]:
+def _by_method(name: str, key: str, entry: dict[str, Any]) -> Mapping[str, Any]:
+    """Take out of an entry what it says of its methods one by one."""
+    value = entry.pop(key, None) or {}
     if not isinstance(value, Mapping) or not all(isinstance(of, Mapping) for of in value.values()):
         raise UserError(f"Invalid tune {key} of {name}: {value!r}. Must be a mapping a method.")
+    tuned = entry.get("optimizer", commandline.ALL)
+    methods = [str(one) for one in tuned] if isinstance(tuned, list) else str(tuned).split(",")
+    for method in value:
+        if method not in methods and commandline.ALL not in methods:
+            raise UserError(
+                f"Invalid tune {key} of {name}: {method!r} is none of its methods. Must be one of: "
+                f"{', '.join(methods)}."
+            )
     return value

@@ -102,6 +102,16 @@ def test_an_experiment_without_tuning_says_so_and_is_no_mistake(conf, capsys):
         ("trials: 2", "trials: 0", "Invalid trials: 0. Must be a whole number >= 1."),
         ("trials: 2", "tirals: 2", "Unknown key: 'tirals'"),
         ("adam: {eps", "adam: {epz", "Invalid tune arguments.adam.epz: it has no such hyper"),
+        (
+            "search: {sgd: {lr",
+            "search: {sgdd: {lr",
+            "Invalid tune search of experiment=mine: 'sgdd'",
+        ),
+        (
+            "{adam: {eps",
+            "{adamm: {eps",
+            "Invalid tune arguments of experiment=mine: 'adamm' is none",
+        ),
         ("search: {sgd: {lr", "search: {sgd: {rl", "Invalid optimizer.suite.search.rl: sgd has no"),
         ("arguments: {adam: {eps: 1.0e-6}}", "arguments: 3", "Invalid tune arguments of exper"),
         (
