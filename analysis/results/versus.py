@@ -73,7 +73,9 @@ def _told(
     if looked is None:
         verdict = WORSE if lost["ours"] and not lost["theirs"] else UNDECIDED
     elif last and p is not None and p <= 1 - LEVEL:
-        verdict = BETTER if last.difference > 0 else WORSE
+        # The p-value is of the look that was the clearest; with several tasks others may follow.
+        if looked.is_better == (last.difference > 0):
+            verdict = BETTER if looked.is_better else WORSE
     elif p_within is not None and p_within <= 1 - LEVEL:
         verdict = WITHIN
     reason = "; ".join(f"{who}: {what}" for who, what in lost.items() if what)
@@ -175,11 +177,16 @@ def _cost(runs: Sequence[Run]) -> float:
 
 
 def _beside(runs: Mapping[str, Sequence[Run]]) -> Facts | None:
-    """Give means after as many epochs, without a verdict; None where neither was run so."""
+    """Give means after as many epochs, without a verdict; None where neither was run so.
+
+    A method of which a run was lost has no mean: it would be that of those that were not.
+    """
     sides = {side: runs.get(f"{side}_equal_epochs", runs[side]) for side in ("ours", "theirs")}
     if all(sides[side] is runs[side] for side in sides):
         return None
-    return {"n": len(sides["ours"]), **{side: _mean(of) for side, of in sides.items()}}
+    lost = _lost(sides)
+    means = {side: None if lost[side] else _mean(of) for side, of in sides.items()}
+    return {"n": len(sides["ours"]), **means, "lost": lost}
 
 
 def _is_finite(value: object) -> bool:

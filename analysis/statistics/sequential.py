@@ -160,12 +160,14 @@ class Looked:
 
     Attributes:
         looks: So far.
-        p: Of a difference in either direction.
+        p: Of a difference in either direction: the smaller of the two one-sided ones, doubled.
+        is_better: Whether it is that of a positive difference.
         p_within: That the true difference is as large as the margin; None without one.
     """
 
     looks: tuple[Look, ...]
     p: float
+    is_better: bool
     p_within: float | None
 
 
@@ -188,8 +190,9 @@ def look(differences: npt.ArrayLike, *, margin: float | None = None) -> Looked:
         half = float(stdtrit(n - 1, ndtr(bound))) * spread / math.sqrt(n)
         low, high = (None, None) if are_equal(array[:n]) else (mean - half, mean + half)
         found.append(Look(n, mean, spread, float(z), bound, low, high))
-    either = min(p_value(scores), p_value(-scores))
+    better, worse = p_value(scores), p_value(-scores)
     within = None
     if margin is not None:
         within = max(p_value(z_scores(margin + sign * array)) for sign in (1, -1))
-    return Looked(tuple(found), min(1.0, 2 * either), within and min(1.0, 2 * within))
+    both = min(1.0, 2 * min(better, worse))
+    return Looked(tuple(found), both, better < worse, within and min(1.0, 2 * within))

@@ -32,10 +32,15 @@ def beside(facts: Facts) -> list[str]:
     """Say how both do after as many epochs, a line a task."""
     return [
         f"without a verdict, for as many epochs on {task}: {_label('test_' + one['metric'])} "
-        f"{_number(made['ours'])} against {_number(made['theirs'])} (n={made['n']})"
+        f"{_beside(made, 'ours')} against {_beside(made, 'theirs')} (n={made['n']})"
         for task, one in facts["results"].items()
         if (made := one["equal_epochs"])
     ]
+
+
+def _beside(made: Facts, side: str) -> str:
+    lost: str = made.get("lost", {}).get(side, "")  # verdicts of before have no such key
+    return lost or _number(made[side])
 
 
 def _claim(one: Facts, ours: str, theirs: str, margin: float | None) -> str:

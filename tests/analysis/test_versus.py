@@ -136,7 +136,25 @@ def test_speed_up_and_cost_are_ratios_of_seconds():
 def test_as_many_epochs_are_told_without_a_verdict():
     theirs = runs(np.full(3, 90.0))
     told = decided(runs(90 + SPREAD[:3]), theirs, ours_equal_epochs=runs(np.full(3, 99.0)))
-    assert told["equal_epochs"] == {"n": 3, "ours": 99.0, "theirs": 90.0}
+    lost = {"ours": "", "theirs": ""}
+    assert told["equal_epochs"] == {"n": 3, "ours": 99.0, "theirs": 90.0, "lost": lost}
+    assert told["verdict"] == UNDECIDED
+
+
+def test_a_method_that_lost_runs_has_no_mean_of_the_others_after_as_many_epochs():
+    of = [run(0, 99.0), *(run(seed, 0.0, status="diverged") for seed in (1, 2))]
+    told = decided(runs(90 + SPREAD[:3]), runs(np.full(3, 90.0)), ours_equal_epochs=of)
+    beside = told["equal_epochs"]
+    assert (beside["ours"], beside["lost"]["ours"]) == (None, "2 of 3 diverged")
+
+
+def test_what_met_a_bound_as_better_is_not_called_worse():
+    """Clearly better at the second look, and then one seed lost by far: another task went on."""
+    gains = np.array([1, 1.35, 0.65, 1.2, 0.8, 1.0, -60.0])
+    assert sequential.look(gains[:5]).p < 0.05
+    told = decided(runs(90 + gains), runs(np.full(7, 90.0)))
+    assert told["p_corrected"] < 0.05
+    assert told["looks"][-1]["difference"] < 0
     assert told["verdict"] == UNDECIDED
 
 

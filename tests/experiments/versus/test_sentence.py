@@ -51,6 +51,9 @@ def test_it_names_interval_speed_up_cost_and_what_the_claim_is_about():
         "trials; no more seeds are needed); this is said of the two configurations as tuned here, "
         "frozen before the first result seed."
     )
+    made = {"n": 5, "ours": None, "theirs": 97.0, "lost": {"ours": "2 of 5 diverged", "theirs": ""}}
+    (line,) = beside(record({"digits": {**RESULT, "equal_epochs": made}}))
+    assert line.endswith(" on digits: test accuracy in % 2 of 5 diverged against 97 (n=5)")
     assert beside(record({"digits": RESULT})) == [
         "without a verdict, for as many epochs on digits: test accuracy in % 98.5 against 97 (n=5)"
     ]
