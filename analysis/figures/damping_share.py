@@ -26,7 +26,7 @@ from analysis.plots.panels import (
     round_ticks,
     say,
 )
-from analysis.results.damping import COMMAND, DampingShares, damping_shares
+from analysis.results.damping import COMMAND, DampingShares, damping_shares, layers_of
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH, Method, methods_of
 from analysis.statistics.summary import curve
@@ -52,7 +52,7 @@ def build(results: Results) -> Figure | Missing:
         (method, layers)
         for methods in methods_of(results).values()
         for method in methods
-        if (layers := _layers(method, shares))
+        if (layers := _layers(method, results))
     ]
     if not shown:
         return Missing(COMMAND)
@@ -93,7 +93,7 @@ def draw_shares(ax: Axes, method: Method, layers: Sequence[str], shares: Damping
     return ax
 
 
-def _layers(method: Method, shares: DampingShares) -> list[str]:
-    """Name the layers that the runs of a method tell of, in their order."""
-    run_ids = set(method.done["run_id"])
-    return [name for name, found in shares.layers.items() if run_ids & set(found)]
+def _layers(method: Method, results: Results) -> list[str]:
+    """Name the layers that the runs of a method tell of, in the order of its model."""
+    columns = (results.curves.get(run_id, {}) for run_id in method.done["run_id"])
+    return list(dict.fromkeys(layer for of in columns for layer in layers_of(of)))

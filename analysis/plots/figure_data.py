@@ -44,9 +44,14 @@ def _parts(axes: Axes) -> Iterator[dict[str, object]]:
     for container in axes.containers:
         if isinstance(container, BarContainer):
             bars = container.patches
-            x = np.array([bar.get_x() + bar.get_width() / 2 for bar in bars])
-            y = np.array([bar.get_y() + bar.get_height() for bar in bars])
-            yield {"kind": "bar", "series": name_of(container.get_label()), "x": x, "y": y}
+            named = [name_of(bar.get_label()) or name_of(container.get_label()) for bar in bars]
+            if container.orientation == "horizontal":
+                x = np.array([bar.get_x() + bar.get_width() for bar in bars])
+                y = np.array([bar.get_y() + bar.get_height() / 2 for bar in bars])
+            else:
+                x = np.array([bar.get_x() + bar.get_width() / 2 for bar in bars])
+                y = np.array([bar.get_y() + bar.get_height() for bar in bars])
+            yield {"kind": "bar", "series": named, "x": x, "y": y}
     for image in axes.images:
         pixels = image.get_array()
         if pixels is not None and pixels.ndim == 2 and pixels.size <= LARGEST:

@@ -110,8 +110,11 @@ class RowVerdicts:
             "difference_low": made.low,
             "difference_high": made.high,
         }
-        # A decision over the seeds that happened to end well is none.
-        if made.more_seeds == 0 and not (summary.diverged or summary.not_finite):
+        # A decision over the seeds that ended well is none, and no further seed makes one.
+        if lost := summary.diverged + summary.not_finite:
+            why = f"{lost} of {len(runs)} without a result"
+            return line | _outcome(INCONCLUSIVE, why, label) | {"more_seeds": None, "command": ""}
+        if made.more_seeds == 0:
             decided = (
                 (DIFFERS, made.outcome) if made.outcome in (HIGHER, LOWER) else (REPRODUCED, "")
             )

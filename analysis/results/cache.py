@@ -25,6 +25,7 @@ from experiments.records.schema import (
     METRICS_FILE,
     STATUS_FILE,
     Run,
+    check_whole,
     final_and_best,
     load_each,
     load_run,
@@ -106,7 +107,10 @@ def read_records(runs_dir: Path) -> tuple[list[CachedRecord], list[str]]:
         if cached is not None and cached[0] == stamp:
             record = cached[1]
         else:
-            record = to_record(load_run(folder), name_of(folder))
+            run = load_run(folder)
+            if "last_row_step" in run.progress:  # records of before cannot be held against it
+                check_whole(run)
+            record = to_record(run, name_of(folder))
             fresh += 1
         stamps[name_of(folder)] = stamp
         return record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from analysis.results.load import Results
@@ -22,11 +22,16 @@ class DampingShares:
 
     Attributes:
         whole: Over those of the model.
-        layers: Over those of each layer, by its name, in the order of the model.
+        layers: Over those of each layer, by its name, of whatever model.
     """
 
     whole: Shares
     layers: Mapping[str, Shares]
+
+
+def layers_of(columns: Iterable[str]) -> list[str]:
+    """Name the layers that a run tells of, in the order of its model."""
+    return [name.removeprefix(DAMPING_SHARE) for name in columns if name.startswith(DAMPING_SHARE)]
 
 
 def damping_shares(results: Results, axis: str) -> DampingShares:
@@ -36,10 +41,6 @@ def damping_shares(results: Results, axis: str) -> DampingShares:
         results: What was read.
         axis: Column that they are over, as ``step``.
     """
-    columns = dict.fromkeys(name for curves in results.curves.values() for name in curves)
-    layers = {
-        name.removeprefix(DAMPING_SHARE): results.series_by_run(name, axis)
-        for name in columns
-        if name.startswith(DAMPING_SHARE)
-    }
+    names = dict.fromkeys(name for of in results.curves.values() for name in layers_of(of))
+    layers = {name: results.series_by_run(f"{DAMPING_SHARE}{name}", axis) for name in names}
     return DampingShares(results.series_by_run(DAMPING_SHARE.rstrip("/"), axis), layers)

@@ -229,12 +229,17 @@ def _whole(record: CachedRecord) -> Mapping[str, Floats]:
 
     So would those of the runs that happened to be best each time.
     """
-    now_and_then = record.head["identity"].get("evaluate_test") == "best"
+    at_best = _tests_at_best(record.head["identity"])
     return {
         name: values
         for name, values in record.columns.items()
-        if not (name.startswith("test_") and (now_and_then or np.isnan(values).any()))
+        if not (name.startswith("test_") and (at_best or np.isnan(values).any()))
     }
+
+
+def _tests_at_best(identity: Mapping[str, Any]) -> bool:
+    """Tell whether test was looked at where validation was best; without a split it always was."""
+    return identity.get("evaluate_test") == "best" and bool(identity.get("validation"))
 
 
 def _without_protocol(runs: pd.DataFrame) -> list[str]:
@@ -288,8 +293,10 @@ def _run_row(head: Mapping[str, Any]) -> dict[str, object]:
         row[key] = identity.get(key) or ""
     for key in ("published_as", "protocol", "origin"):
         row[key] = identity.get(key) or {}
-    if identity.get("evaluate_test") == "best":  # also where that happened to be each time
+    if _tests_at_best(identity):  # also where that happened to be each time
         row["best_test"] = None
+    elif identity.get("evaluate_test") == "best":
+        row["evaluate_test"] = "true"
     row["units"] = identity.get("units") or {}
     row["block"] = setting_key(row)
     row |= {column: head[part].get(key) for column, (part, key) in COSTS.items()}

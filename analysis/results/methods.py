@@ -25,6 +25,7 @@ class Method:
         title: The block.
         name: The method, by the same name in every block.
         optimizer: Its optimizer, as in ``conf/optimizer/``.
+        control: What it is the control of itself by; empty for the method.
         style: Colour, dash and marker, the same in every block.
         runs: Its rows of the run-level frame.
     """
@@ -32,6 +33,7 @@ class Method:
     title: str
     name: str
     optimizer: str
+    control: str
     style: Style
     runs: pd.DataFrame
 
@@ -79,6 +81,7 @@ def methods_of(results: Results) -> dict[str, list[Method]]:
                 title=group["title"],
                 name=name,
                 optimizer=group["optimizer"],
+                control=group["control"],
                 style=style_of(group["optimizer"], group["family"], variant),
                 runs=runs[group["group_id"]],
             )
@@ -92,7 +95,8 @@ def reference_of(methods: list[Method]) -> Method | None:
     Of several rulesets it is the one with most finished runs, and of equals the first by name.
     """
     for optimizer in REFERENCES:
-        alike = [method for method in methods if method.optimizer == optimizer and len(method.done)]
+        plain = (one for one in methods if one.optimizer == optimizer and not one.control)
+        alike = [method for method in plain if len(method.done)]
         if alike:
             return max(alike, key=lambda method: len(method.done))
     return None

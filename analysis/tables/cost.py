@@ -51,7 +51,8 @@ def build(results: Results) -> pd.DataFrame:
             (
                 members[row["group_id"]]
                 for _, row in block.iterrows()
-                if row["optimizer"] == REFERENCE and row["group_id"] in members
+                if (row["optimizer"], row["control"]) == (REFERENCE, "")
+                and row["group_id"] in members
             ),
             None,
         )

@@ -54,13 +54,19 @@ def describe(config: RunConfig, task: JudgedTask) -> dict[str, Any]:
         "units": task.units,
         "unit": task.unit,
         "validation": task.validation is not None,
-        "evaluate_test": str(config.evaluate_test).lower(),
+        "evaluate_test": _evaluate_test(config, task),
         "hyperparameters": config.optimizer.hyperparameters,
         "published_as": published_as(config),
         "tuning": config.tuning,
         "control": config.control,
         "control_of": config.control and config.having(control=None).group_id,
     }
+
+
+def _evaluate_test(config: RunConfig, task: JudgedTask) -> str:
+    """Say when test is evaluated: each time, where no validation split tells what is best."""
+    at_best = config.evaluate_test == "best" and task.validation is not None
+    return "best" if at_best else str(bool(config.evaluate_test)).lower()
 
 
 def tokenization(config: RunConfig) -> str | None:

@@ -277,6 +277,17 @@ def test_the_share_of_damping_is_drawn_for_each_layer(write_run: Any, runs_dir: 
     assert (ax.get_ylabel(), ax.get_ylim()) == ("damping / F", (0, 1.04))
 
 
+def test_layers_are_in_the_order_of_their_own_model(write_run: Any, runs_dir: Path) -> None:
+    """Another task may have a layer of the same name elsewhere, and be read first."""
+    for task, names in (("digits", ("head", "a")), ("mnist", ("a", "b", "head"))):
+        row = {"step": 1, "epoch": 1, "train_seconds": 1, "curvature_damping_share": 0.5}
+        shares = {f"curvature_damping_share/{name}": 0.1 * at for at, name in enumerate(names, 1)}
+        write_run("adafisher", 0, rows=[{**row, **shares}], task=task)
+    _, mnist = damping_share.build(load_results(runs_dir)).axes
+    ends = {str(line.get_label()): line.get_ydata()[-1] for line in mnist.lines}
+    assert (ends["first layer"], ends["last layer"]) == pytest.approx((0.1, 0.3))
+
+
 def test_runs_that_tell_of_no_layer_have_no_shares(write_run: Any, runs_dir: Path) -> None:
     write_run("adafisher", 0, rows=curvature_rows(4.0))
     assert isinstance(damping_share.build(load_results(runs_dir)), Missing)

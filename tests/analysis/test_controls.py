@@ -47,7 +47,7 @@ def test_the_difference_is_paired_by_seed(both: Any) -> None:
 
 
 def test_a_result_that_no_run_can_have_has_no_row(write_run: Any, runs_dir: Path) -> None:
-    told = {"evaluate_test": "best"}
+    told = {"evaluate_test": "best", "validation": True}
     for seed, values in METHOD.items():
         write_run("adafisher", seed, values, group_id="own", **told)
         write_run(

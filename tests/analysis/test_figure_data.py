@@ -29,6 +29,13 @@ def test_lines_points_bars_and_images_come_back_as_drawn() -> None:
     assert np.isnan(found["value"][7])
 
 
+def test_a_bar_that_lies_ends_at_its_value_and_has_its_own_name() -> None:
+    figure = Figure()
+    figure.subplots().barh([0, 1], [7, 9], label=["one", "other"])
+    rows = figure_data(figure).loc[:, ["kind", "series", "x", "y"]].to_numpy().tolist()
+    assert rows == [["bar", "one", 7, 0], ["bar", "other", 9, 1]]
+
+
 def test_a_large_image_stays_in_its_arrays() -> None:
     """A page that held six of them was 77 MB."""
     figure = Figure()

@@ -82,6 +82,30 @@ def test_a_run_that_looked_at_test_now_and_then_has_no_curve_of_it(
     assert set(results.measurements["metric"]) == {"validation_accuracy_percent"}
 
 
+def test_without_a_validation_split_test_was_looked_at_each_time(
+    write_run: Any, runs_dir: Path
+) -> None:
+    write_run("adam", evaluate_test="best", validation=False)
+    results = load_results(runs_dir)
+    assert results.runs["best_test"].tolist() == [95.0]
+    ((_, values),) = results.series_by_run("test_accuracy_percent", "epoch").values()
+    assert values.tolist() == [90.0, 95.0]
+
+
+def test_a_finished_run_that_lacks_rows_is_left_out(write_run: Any, runs_dir: Path) -> None:
+    """As of a folder that was copied while it ran: the epoch that is left may not be the best."""
+    folder = write_run("adam")
+    status = json.loads((folder / "status.json").read_text())
+    (folder / "status.json").write_text(json.dumps({**status, "progress": {"last_row_step": 20}}))
+    assert len(load_results(runs_dir).runs) == 1
+    rows = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text(rows[0])
+    results = load_results(runs_dir)
+    assert results.runs.empty
+    (line,) = results.broken
+    assert "rows of a finished run are missing" in line
+
+
 def test_the_order_of_the_runs_does_not_matter(write_run: Any, runs_dir: Path) -> None:
     for optimizer in ("adam", "sgd"):
         for seed in (0, 2, 10):

@@ -43,8 +43,8 @@ def test_the_best_on_test_is_left_out_where_nobody_looked_for_it(
     write_run: Any, runs_dir: Path
 ) -> None:
     for seed in range(2):
-        write_run("adam", seed, evaluate_test="best")
-        write_run("sgd", seed, evaluate_test="best", task="ptb")
+        write_run("adam", seed, evaluate_test="best", validation=True)
+        write_run("sgd", seed, evaluate_test="best", validation=True, task="ptb")
         write_run("adam", seed, evaluate_test="true", task="ptb")
 
     table = build(load_results(runs_dir))

@@ -53,6 +53,17 @@ def test_a_workload_needs_a_reference_with_a_result_and_another_method(
     assert target_of(svhn, results) == Target("test_accuracy_percent", 96.0)
 
 
+def test_a_control_is_no_reference(write_run: Any, runs_dir: Path) -> None:
+    """Though more of its runs are done than of the method that it is the control of."""
+    for seed, status in enumerate(("done", "failed")):
+        write_run("adamw", seed, status=status, group_id="own")
+        of = {"control": "scalar", "control_of": "own", "group_id": "c"}
+        write_run("adamw", seed, run_id=f"c{seed}", **of)
+        write_run("sgd", seed)
+    (workload,) = workloads(load_results(runs_dir))
+    assert workload.reference.name == "adamw"
+
+
 def test_unlike_workloads_are_kept_apart(write_run: Any, runs_dir: Path) -> None:
     for name in ("adamw", "adam", "kfac", "muon"):
         write_both(write_run, name, (90.0, 10.0))
