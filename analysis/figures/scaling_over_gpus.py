@@ -96,7 +96,7 @@ def panels_of(runs: pd.DataFrame) -> list[Panel]:
 
 def scaled_runs(results: Results) -> pd.DataFrame:
     """Pick the finished runs whose setting tells a number of GPUs; adds gpus, seconds, method."""
-    runs = results.runs[results.runs["status"] == "done"]
+    runs = results.runs[(results.runs["status"] == "done") & (results.runs["control"] == "")]
     runs = runs.assign(
         gpus=runs["setting"].astype(str).str.extract(SETTING)[0].astype(float),
         seconds=runs["run_id"].map(seconds_per_epoch(results)),

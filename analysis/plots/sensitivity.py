@@ -183,20 +183,36 @@ def dependences(runs: pd.DataFrame, setting: str) -> dict[str, list[Dependence]]
     runs["value"] = pd.to_numeric(runs["value"], errors="coerce")
     runs = runs[runs["value"] > 0]
     runs["title"] = runs["block"].map(titles)
+    runs["title"] = _told_apart(runs)
+    controls = runs["control"].map(lambda control: f" ({control} control)" if control else "")
+    runs["name"] = runs["optimizer"] + controls
     for (title, _), block in runs.groupby(["title", "apart"], sort=True):
         several = [
             part
-            for _, part in block.groupby(["optimizer", "rest"], sort=True)
+            for _, part in block.groupby(["name", "rest"], sort=True)
             if part["value"].nunique() > 1
         ]
-        times = pd.Series([part["optimizer"].iloc[0] for part in several]).value_counts()
+        times = pd.Series([part["name"].iloc[0] for part in several]).value_counts()
         for index, part in enumerate(several):
-            optimizer, ruleset = part["optimizer"].iloc[0], part["ruleset"].iloc[0]
-            name = optimizer if times[optimizer] == 1 else f"{optimizer} {ruleset} ({index + 1})"
-            variant = "" if times[optimizer] == 1 else name
+            optimizer, name = part["optimizer"].iloc[0], part["name"].iloc[0]
+            if times[name] > 1:
+                name = f"{name} {part['ruleset'].iloc[0]} ({index + 1})"
+            variant = "" if name == optimizer else name
             style = style_of(optimizer, part["family"].iloc[0], variant)
             found.setdefault(str(title), []).append(_dependence(name, style, part))
     return found
+
+
+def _told_apart(runs: pd.DataFrame) -> pd.Series:
+    """Give a number to titles that several settings share, as one timed on two days does."""
+    places = {
+        (title, apart): f"{title} ({number})"
+        for title, of in runs.groupby("title")["apart"]
+        if of.nunique() > 1
+        for number, apart in enumerate(sorted(of.unique()), start=1)
+    }
+    pairs = zip(runs["title"], runs["apart"], strict=True)
+    return pd.Series([places.get(pair, pair[0]) for pair in pairs], index=runs.index, dtype=str)
 
 
 def draw_lines(ax: Axes, methods: list[Dependence], coloured: Collection[str]) -> Axes:

@@ -62,14 +62,15 @@ class Cell:
 
 
 def number(value: float) -> str:
-    """Write a number with two decimals, or in scientific form where that would hide it.
+    """Write a number with two decimals, of less than 0.1 with three digits, as the form allows.
 
     Example:
-        >>> number(98.125), number(0.00123), number(1234567.0)
-        ('98.12', '1.23e-03', '1.23e+06')
+        >>> number(98.125), number(0.05265), number(0.00123), number(1234567.0)
+        ('98.12', '0.0527', '1.23e-03', '1.23e+06')
     """
-    readable = value == 0 or 0.005 <= abs(value) < 1e5
-    return f"{value:.2f}" if readable else f"{value:.2e}"
+    if value == 0 or 0.1 <= abs(value) < 1e5:
+        return f"{value:.2f}"
+    return f"{value:#.3g}" if 0.005 <= abs(value) < 0.1 else f"{value:.2e}"
 
 
 def range_text(low: float | None, high: float | None) -> str:
@@ -88,7 +89,7 @@ def value_text(cell: Summary) -> str:
         return ""
     if cell.std is None:
         return number(cell.mean)
-    spread = "<0.01" if 0 < cell.std < 0.005 < abs(cell.mean) else number(cell.std)
+    spread = "<0.01" if 0 < cell.std < 0.005 and abs(cell.mean) >= 0.1 else number(cell.std)
     return f"{number(cell.mean)} ± {spread}"
 
 

@@ -58,6 +58,7 @@ EMPTY = table({}, ())
         (Summary(n=1, mean=5.0, expected=3), "5.00 (n=1/3)"),
         (Summary(n=2, mean=5.0, std=0.001, expected=2), "5.00 ± <0.01 (n=2)"),
         (Summary(n=2, mean=5.0, std=0.0, expected=2), "5.00 ± 0.00 (n=2)"),
+        (Summary(n=2, mean=0.055, std=0.0012, expected=2), "0.0550 ± 1.20e-03 (n=2)"),
         ("not run", "not run"),
     ],
 )
@@ -66,7 +67,11 @@ def test_a_cell_in_words(cell: object, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.0, "0.00"), (100.0, "100.00"), (1e-9, "1.00e-09"), (2.5e7, "2.50e+07")]
+    ("value", "text"),
+    [
+        *((0.0, "0.00"), (100.0, "100.00"), (1e-9, "1.00e-09"), (2.5e7, "2.50e+07")),
+        *((0.1, "0.10"), (-0.05265, "-0.0527"), (0.0051, "0.00510"), (0.0149, "0.0149")),
+    ],
 )
 def test_numbers_stay_readable(value: float, text: str) -> None:
     assert number(value) == text

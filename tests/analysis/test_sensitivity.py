@@ -43,6 +43,34 @@ def test_lines_and_heat_map_show_the_means(write_run: Any, runs_dir: Path) -> No
     assert texts(right) == {(0, 0): "92", (1, 0): "55", (1, 1): "97", (2, 1): "80"}
 
 
+def test_settings_of_one_title_and_controls_keep_names_of_their_own(
+    write_run: Any, runs_dir: Path
+) -> None:
+    """Two timings of one budget, say: no method stands twice in a panel."""
+    told = {"command": [], "typed": {}, "ruleset_file": None, "experiment": None}
+    for day in ("2026-11-29", "2026-12-01"):
+        words = f"equal time (9 steps of sgd, timed {day} on M1)"
+        for lr in (0.1, 0.2):
+            for control in ("", "scalar"):
+                write_run(
+                    "adam",
+                    budget=words,
+                    control=control,
+                    control_of="own" if control else None,
+                    group_id=f"{day}{lr}{control}",
+                    hyperparameters={"lr": lr},
+                    protocol={"task": {"name": "digits"}, "budget": {"steps": 9, "on": day}},
+                    origin={**told, "setting": {"budget": words}},
+                )
+    figure = test_metric_vs_learning_rate.build(load_results(runs_dir))
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert len(set(titles)) == len(titles) == 2
+    found = dependences(load_results(runs_dir).runs, "lr")
+    assert [[one.name for one in of] for of in found.values()] == [
+        ["adam", "adam (scalar control)"]
+    ] * 2
+
+
 def test_what_ended_badly_is_a_cross_and_a_count(write_run: Any, runs_dir: Path) -> None:
     write_rates(write_run, "adam", {0.1: (50.0,)})
     lr = {"lr": 1.0, "beta": 0.9}
