@@ -25,12 +25,15 @@ class Effort:
         trials: Settings tried; 0 where they are taken as given, ``None`` where it is not known.
         seeds: Seeds of each trial.
         marks: Of ``marks_of``, what makes the choice an accident; no part of how much was spent.
+        length: What each trial was trained for, and in which setting, in words; empty: not known,
+            or several.
     """
 
     ruleset: str
     trials: int | None
     seeds: int | None = None
     marks: tuple[str, ...] = field(default=(), compare=False)
+    length: str = ""
 
     @property
     def count(self) -> str:
@@ -56,11 +59,14 @@ def effort_of(runs: pd.DataFrame) -> Effort:
     or with a value that was typed over the one that was chosen.
     """
     rulesets, tunings = _columns(runs)
-    found = {_effort(ruleset, tuning) for ruleset, tuning in zip(rulesets, tunings, strict=True)}
+    whole = {_effort(ruleset, tuning) for ruleset, tuning in zip(rulesets, tunings, strict=True)}
+    found = {replace(effort, length="") for effort in whole}
+    lengths = {effort.length for effort in whole}
     rulesets_text = " and ".join(sorted({effort.ruleset for effort in found})) or "none"
     effort = found.pop() if len(found) == 1 else Effort(rulesets_text, None)
     marks = {mark for tuning in tunings for mark in marks_of(tuning)}
-    return replace(effort, marks=tuple(mark for mark in MARKS if mark in marks))
+    marked = tuple(mark for mark in MARKS if mark in marks)
+    return replace(effort, marks=marked, length=lengths.pop() if len(lengths) == 1 else "")
 
 
 def marks_of(tuning: object) -> list[str]:
@@ -111,11 +117,14 @@ def over_blocks(efforts: Mapping[str, Effort]) -> str:
 def insufficient(winner: Effort, loser: Effort) -> str:
     """Say why a method may not be called better, in a few words; empty where it may.
 
-    The loser must have had at least the winner's trials and seeds of each: a method that lost
-    though more was tried for it has lost. What a paper gives was tuned by others, nobody knows how.
+    The loser must have had at least the winner's trials and seeds of each, each as long and in the
+    same setting: a method that lost though more was tried for it has lost. What a paper gives was
+    tuned by others, nobody knows how.
     """
     if winner == loser and winner.trials is not None:
         return ""
+    if winner.length and loser.length and winner.length != loser.length:
+        return f"trials of {winner.length} against {loser.length}"
     known = winner.trials is not None and loser.trials is not None
     outside = {winner.ruleset, loser.ruleset} - {"default", "tuned"}
     if known and not outside:
@@ -149,8 +158,16 @@ def _is_typed_over(tuning: object, origin: object) -> bool:
 
 def _effort(ruleset: object, tuning: object) -> Effort:
     if isinstance(tuning, dict):
-        return Effort(str(ruleset), _whole(tuning.get("trials")), _whole(tuning.get("seeds")))
+        numbers = _whole(tuning.get("trials")), _whole(tuning.get("seeds"))
+        return Effort(str(ruleset), *numbers, length=_length(tuning))
     return Effort(str(ruleset), None if ruleset == "tuned" else 0)
+
+
+def _length(tuning: Mapping[str, object]) -> str:
+    setting = tuning.get("setting")
+    changed = setting.items() if isinstance(setting, Mapping) else ()
+    apart = [f"{key}={value}" for key, value in changed if key.partition(".")[0] != "budget"]
+    return ", ".join([str(tuning.get("budget") or ""), *apart])
 
 
 def _whole(value: object) -> int | None:

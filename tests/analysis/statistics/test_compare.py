@@ -111,6 +111,12 @@ EFFORTS = {
     "loser unknown": (Effort("tuned", 8, 1), Effort("tuned", None), False),
     "both unknown": (Effort("tuned", None), Effort("tuned", None), False),
     "both as published": (Effort("paper", 0), Effort("paper", 0), True),
+    "as long, in words": (Effort("tuned", 8, length="9 steps"), Effort("tuned", 8), True),
+    "longer trials": (
+        Effort("tuned", 8, length="9 steps"),
+        Effort("tuned", 16, length="2 steps"),
+        False,
+    ),
     "tuned over default": (Effort("tuned", 8), Effort("default", 0), False),
     "default over tuned": (Effort("default", 0), Effort("tuned", 8), True),
     "as published over default": (Effort("paper", 0), Effort("default", 0), False),
@@ -131,6 +137,11 @@ def test_effort_is_read_off_the_runs() -> None:
     mixed = pd.concat([tuned, runs(BASE, ruleset="tuned", tuning={"trials": 9})])
     assert effort_of(mixed).trials is None
     assert str(effort_of(tuned)) == "tuned, 8 trials of 2 seeds"
+    wide = {"budget": "9 steps", "setting": {"model.width": 8, "budget.steps": 9}}
+    told = runs(BASE, ruleset="tuned", tuning={"trials": 8, "seeds": 2, **wide})
+    assert effort_of(told).length == "9 steps, model.width=8"
+    several = effort_of(pd.concat([told, tuned]))  # of two tasks, say
+    assert (several.count, several.length) == ("8 x 2 seeds", "")
 
 
 def test_a_method_that_diverged_is_not_better_on_the_seeds_that_are_left() -> None:
