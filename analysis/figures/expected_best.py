@@ -17,13 +17,12 @@ from analysis.plots.emphasis import chosen
 from analysis.plots.missing import Missing
 from analysis.plots.panels import MOST_PANELS, describe, few, note, panels, round_ticks
 from analysis.results.load import Results
-from analysis.results.trials import Trials, panels_of, trials_of
+from analysis.results.trials import Trials, panels_of, trials_of, without_blown_up
 from analysis.statistics.expected_best import expected_best
 from analysis.statistics.summary import CURVE_COLUMNS, Floats
 from analysis.style import RC, metric_label, style_of
 
 COMMAND = "make tune OPT=adafisher,adamw,kfac,shampoo TASK=digits,tinyshakespeare"
-BLOWN_UP = 10.0  # times the median of the panel, for a metric that is to be low
 NOTE = (
     "Line: expectation of the best of k trials drawn with replacement from all of the method. "
     "Band: one standard deviation of that best to either side, within the range of the trials. "
@@ -94,10 +93,6 @@ def lines_of(block: list[Trials]) -> list[Line]:
 
 def _bounded(block: list[Trials]) -> tuple[list[Floats], float]:
     """Take out what blew up, with which a mean says nothing, and find the worst of the rest."""
-    found = [np.where(np.isfinite(one.values), one.values, np.nan) for one in block]
-    median = float(np.nanmedian(np.concatenate(found)))
-    if not block[0].higher_is_better and median > 0:
-        most = BLOWN_UP * median
-        found = [np.where(values > most, np.nan, values) for values in found]
+    found = without_blown_up(block)
     extreme = np.nanmin if block[0].higher_is_better else np.nanmax
     return found, float(extreme(np.concatenate(found)))

@@ -29,14 +29,14 @@ from analysis.plots.panels import (
     spread_ticks,
 )
 from analysis.results.load import Results
-from analysis.results.trials import Trials, panels_of, trials_of
+from analysis.results.trials import Trials, panels_of, trials_of, without_blown_up
 from analysis.style import RC, metric_label, style_of
 
 COMMAND = "make tune OPT=adafisher,adamw,kfac,shampoo TASK=digits,tinyshakespeare"
 NOTE = (
     "Point: a trial, by what it was judged by, or, while no run tells of its tuning, by its worst "
-    "seed. A cross at the edge: it diverged, failed or has no finite result. Trials of searches of "
-    "more than the rate are left out."
+    "seed. A cross at the edge: it diverged, failed, has no finite result or, where low is good, "
+    "one of more than ten times the median. Trials of searches of more than the rate are left out."
 )
 
 
@@ -72,10 +72,11 @@ def build(results: Results) -> Figure | Missing:
 def draw_trials(ax: Axes, block: list[Trials], coloured: Collection[str]) -> Axes:
     """Draw the trials of each method of one task on ``ax`` and return it."""
     logarithmic(ax.xaxis)
-    for one in block:
+    known = without_blown_up(block)
+    for one, values in zip(block, known, strict=True):
         look = style_of(one.optimizer, one.family).plot() if one.optimizer in coloured else GREY
         order = np.argsort(one.rates, kind="stable")
-        x, y = one.rates[order], one.values[order]
+        x, y = one.rates[order], values[order]
         ax.plot(x, y, label=plain(one.optimizer), **look)
         lost = x[~np.isfinite(y)]
         if lost.size:
@@ -88,10 +89,11 @@ def draw_trials(ax: Axes, block: list[Trials], coloured: Collection[str]) -> Axe
                 transform=ax.get_xaxis_transform(),
                 clip_on=False,
             )
-    if spans_decades(np.concatenate([one.values for one in block])):
+    if spans_decades(np.concatenate(known)):
         logarithmic(ax.yaxis)
         spread_ticks(ax.yaxis)
-    spread_ticks(ax.xaxis)
+    columns = ax.get_subplotspec().get_gridspec().ncols  # type: ignore[union-attr]
+    spread_ticks(ax.xaxis, most=5 if columns < 3 else 4)
     return ax
 
 

@@ -36,6 +36,7 @@ TRIALS_DIR = Path(".tuning")
 TUNED = Path(__file__).resolve().parents[2] / "conf" / "tuned"
 """What tuning has found: data, in a folder a task."""
 RATE = "lr"
+BLOWN_UP = 10.0  # times the median of a panel
 LEDGER = 1
 """Version of the ledgers that are read."""
 
@@ -94,6 +95,19 @@ def panels_of(found: Iterable[Trials]) -> dict[str, list[Trials]]:
         title if titles[title] == 1 else f"{title}, by {metric}": trials
         for (title, metric), trials in panels.items()
     }
+
+
+def without_blown_up(panel: Sequence[Trials]) -> list[Floats]:
+    """Give the values of trials, NaN for those that say nothing but that they are bad.
+
+    They diverged, failed, or ended, where low is good, at more than ten times the median.
+    """
+    found = [np.where(np.isfinite(one.values), one.values, np.nan) for one in panel]
+    known = np.concatenate(found)
+    median = float(np.nanmedian(known)) if np.isfinite(known).any() else 0.0
+    if not panel[0].higher_is_better and median > 0:
+        found = [np.where(values > BLOWN_UP * median, np.nan, values) for values in found]
+    return found
 
 
 def _named(trials: Trials, found: Sequence[Trials]) -> Trials:

@@ -246,6 +246,19 @@ def test_the_rates_that_were_tried_are_drawn_with_those_that_were_lost(
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["adam"]
 
 
+def test_a_trial_that_blew_up_is_a_cross_and_bends_no_axis(
+    write_trial: Any, runs_dir: Path
+) -> None:
+    low = {"higher_is_better": False}
+    for lr, value in ((0.1, 2.0), (0.2, 1.0), (0.3, 3.0), (0.4, 1e8)):
+        write_trial(lr, value, **low)
+    (ax,) = validation_vs_learning_rate.build(load_results(runs_dir)).axes
+    line, lost = ax.lines
+    assert line.get_ydata()[:3].tolist() == [2.0, 1.0, 3.0]
+    assert lost.get_xdata().tolist() == [0.4]
+    assert ax.get_ylim()[1] < 10
+
+
 def test_what_was_never_tuned_has_no_ledger_and_no_fault(write_run: Any, runs_dir: Path) -> None:
     write_run("mine")  # its ruleset is called tuned, and there is no file
     assert ledger_problems(load_results(runs_dir)) == ()
