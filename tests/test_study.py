@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,22 +12,29 @@ import pytest
 import yaml
 from scipy import stats
 
+from analysis.results.groups import tuned_setting
 from analysis.results.load import load_results
 from experiments.records.archive import opened
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "results" / "study"
 CONF = ROOT / "conf"
-# By what README and the page call them: task, and the steps of the reference at equal time.
+# By what README and the page call them: task, and the steps of the reference.
 WORKLOADS = {
     "autoencoder": ("digits_autoencoder", 1080),
     "mnist": ("mnist", 235),
     "cifar": ("cifar10_jpeg", 316),
     "ptb": ("ptb", 300),
 }
+ACCURACY = ("mnist", "cifar")  # of the others less is better
 OURS = ["adafisher", "adafisher_v3", "adafisher_released"]
 OTHERS = ["adam", "adamw", "kfac", "muon", "sgd", "shampoo", "soap"]
-NOT_RUN = {("cifar", "adam")}
+AGAINST = "adamw"
+NOT_RUN = "not run"
+WIDTH = 8  # of the network of mnist
+WIDTHS = (4, WIDTH, 16)
+SMALLER = "(tuned=study_damping)"  # in the name of a method that has one of the smaller dampings
+CUT = "cifar"  # has no runs with these
 
 
 @cache
@@ -39,12 +47,25 @@ def table(name: str) -> pd.DataFrame:
     return pd.read_csv(STUDY / "tables" / f"{name}.csv")
 
 
-def at_equal_time(frame: pd.DataFrame, column: str, workload: str) -> pd.DataFrame:
+def at_equal_time(
+    frame: pd.DataFrame, column: str, workload: str, width: int = WIDTH
+) -> pd.DataFrame:
+    """The rows of a block, of which ``column`` has the titles; mnist has one a width."""
     task, steps = WORKLOADS[workload]
-    return frame[
-        frame[column].str.startswith(f"{task},")
-        & frame[column].str.contains(f"equal time ({steps} steps of adafisher)", regex=False)
-    ]
+    of = frame[frame[column].str.startswith(f"{task}, ")]
+    titles, timed = of[column].str, f"equal time ({steps} steps of adafisher)"
+    # The width that the model has by default is not named.
+    widths = (
+        titles.extract(r"small_cnn width=(\d+)", expand=False).fillna(str(max(WIDTHS))).astype(int)
+    )
+    return of[titles.contains(timed, regex=False) & ((widths == width) | (workload != "mnist"))]
+
+
+def at_equal_steps(frame: pd.DataFrame, column: str, workload: str) -> pd.DataFrame:
+    """The rows of the block in which every method takes the steps of the reference."""
+    task, steps = WORKLOADS[workload]
+    titles = frame[column].str
+    return frame[titles.match(rf"{task}, ([^,]*, )*{steps} steps(,|$)")]
 
 
 def one(frame: pd.DataFrame) -> dict[str, Any]:
@@ -56,56 +77,106 @@ def signed(mean: float, low: float, high: float) -> str:
     return f"{mean:.2f} ({low:.2f} to {high:.2f})"
 
 
-def mean_row(method: str) -> str:
-    cells = []
-    for workload in WORKLOADS:
-        of = at_equal_time(table("results"), "task", workload)
-        of = of[(of["optimizer"] == method) & (of["result"] == "final")]
-        if (workload, method) in NOT_RUN:
-            assert not of["n"].fillna(0).any()
-            cells.append("not run")
-            continue
-        cell = one(of)
-        assert cell["expected_seeds"] == cell["n"] == 10
-        assert cell["note"] == "n=10"  # none collapsed, none diverged
-        cells.append(signed(cell["mean"], cell["ci_low"], cell["ci_high"]))
-    return f"| {method} | " + " | ".join(cells) + " |"
+def row_of(name: str, cells: Iterable[str]) -> str:
+    return f"| {name} | " + " | ".join(cells) + " |"
 
 
-def difference(workload: str, method: str) -> dict[str, Any]:
-    of = at_equal_time(table("paired_difference"), "workload", workload)
+def mean_cell(workload: str, method: str) -> str:
+    of = at_equal_time(table("results"), "task", workload)
+    cell = one(of[(of["optimizer"] == method) & (of["result"] == "final")])
+    assert cell["expected_seeds"] == cell["n"] == 10
+    assert cell["note"] == "n=10"  # none collapsed, none diverged
+    return signed(cell["mean"], cell["ci_low"], cell["ci_high"])
+
+
+def difference(workload: str, method: str, width: int = WIDTH) -> dict[str, Any]:
+    of = at_equal_time(table("paired_difference"), "workload", workload, width)
     row = one(of[of["method"] == method])
-    assert (row["against"], row["n"]) == ("adamw", 10)
+    assert (row["against"], row["n"]) == (AGAINST, 10)
     return row
 
 
+def difference_cell(workload: str, method: str, width: int = WIDTH) -> str:
+    row = difference(workload, method, width)
+    return signed(row["difference"], row["low"], row["high"])
+
+
 def primary_row() -> str:
-    cells = []
-    for workload in WORKLOADS:
-        row = difference(workload, "adafisher")
-        shown = signed(row["difference"], row["low"], row["high"])
-        cells.append(f"{shown}, p {row['p over workloads']:.0e}")
-    return "| adafisher less adamw | " + " | ".join(cells) + " |"
+    corrected = [difference(workload, "adafisher")["p over workloads"] for workload in WORKLOADS]
+    cells = (difference_cell(workload, "adafisher") for workload in WORKLOADS)
+    return row_of(
+        "adafisher less adamw",
+        (f"{cell}, p {p:.0e}" for cell, p in zip(cells, corrected, strict=True)),
+    )
 
 
 def front_rows() -> list[str]:
     """The table of README and of the page."""
-    return [*map(mean_row, [*OURS, *OTHERS]), primary_row()]
+    rows = [
+        row_of(method, (mean_cell(workload, method) for workload in WORKLOADS))
+        for method in [*OURS, *OTHERS]
+    ]
+    return [*rows, primary_row()]
 
 
-def difference_rows() -> list[str]:
-    """The table of the page of all methods against AdamW."""
-    rows = []
-    for method in [*OURS, *OTHERS]:
-        found = [
-            None if (workload, method) in NOT_RUN else difference(workload, method)
-            for workload in WORKLOADS
-            if method != "adamw"
-        ]
-        cells = [
-            signed(of["difference"], of["low"], of["high"]) if of else "not run" for of in found
-        ]
-        rows += [f"| {method} | " + " | ".join(cells) + " |"] if cells else []
+def steps_row(workload: str, method: str) -> dict[str, Any]:
+    """The difference at equal steps, over the five seeds that AdamW has there."""
+    of = at_equal_steps(table("paired_difference"), "workload", workload)
+    row = one(of[of["method"] == method])
+    assert (row["against"], row["n"]) == (AGAINST, 5)
+    return row
+
+
+def steps_cell(workload: str, method: str) -> str:
+    row = steps_row(workload, method)
+    return signed(row["difference"], row["low"], row["high"])
+
+
+def timed(workload: str, tuned: str = "study") -> pd.DataFrame:
+    """The runs at equal time with the hyperparameters of one tuning."""
+    task, steps = WORKLOADS[workload]
+    of = runs()[runs()["task"] == task]
+    of = of[of["budget"].str.startswith(f"equal time ({steps} ")]
+    return of[[tuned_setting(origin) == tuned for origin in of["origin"]]]
+
+
+def smaller_cells(method: str) -> Iterable[str]:
+    return (NOT_RUN if of == CUT else smaller_cell(of, method) for of in WORKLOADS)
+
+
+def smaller_less_adamw_cells(method: str) -> Iterable[str]:
+    name = f"{method} {SMALLER}"
+    return (NOT_RUN if of == CUT else difference_cell(of, name) for of in WORKLOADS)
+
+
+def smaller_cell(workload: str, method: str) -> str:
+    """The rule with a smaller damping, and which that is, less the rule."""
+    file = CONF / "tuned" / WORKLOADS[workload][0] / f"study_damping/{method}.yaml"
+    damping = yaml.safe_load(file.read_text("utf-8"))["optimizer"]["damping"]
+    return f"{damping:g}: {paired(*smaller(workload, method))}"
+
+
+def smaller(workload: str, method: str) -> list[pd.Series]:
+    """Final results of a rule by seed, with a smaller damping and with its own."""
+    found = (timed(workload, tuned) for tuned in ("study_damping", "study"))
+    return [of[of["optimizer"] == method].set_index("seed")["final"] for of in found]
+
+
+def page_rows() -> list[str]:
+    """The rows of the page's other tables."""
+    others = [method for method in [*OURS, *OTHERS] if method != AGAINST]
+    rows = [
+        row_of(method, (cell(workload, method) for workload in WORKLOADS))
+        for cell in (difference_cell, steps_cell)
+        for method in others
+    ]
+    for method in OURS:
+        rows.append(row_of(f"{method} less itself at 1e-3", smaller_cells(method)))
+        rows.append(row_of(f"{method} less `adamw`", smaller_less_adamw_cells(method)))
+    rows += [
+        row_of(method, (difference_cell("mnist", method, width) for width in WIDTHS))
+        for method in ("adafisher", "adafisher_released")
+    ]
     return rows
 
 
@@ -115,16 +186,16 @@ def control(workload: str) -> str:
     row = one(of[of["task"].str.startswith(f"{WORKLOADS[workload][0]},")])
     assert row["n"] == 10
     return paired(
-        at_equal_steps(workload, "adafisher_released"),
-        at_equal_steps(workload, "adafisher_released", control="scalar"),
+        finals(workload, "adafisher_released"),
+        finals(workload, "adafisher_released", control="scalar"),
         mean=row["difference"],
     )
 
 
 def hundredfold(workload: str) -> str:
     """The released rule less momentum at a hundred times its rate."""
-    ours = at_equal_steps(workload, "adafisher_released")
-    return paired(ours, at_equal_steps(workload, "sgd", lr=hundredfold_rate(workload)))
+    ours = finals(workload, "adafisher_released")
+    return paired(ours, finals(workload, "sgd", lr=hundredfold_rate(workload)))
 
 
 def hundredfold_rate(workload: str) -> float:
@@ -133,9 +204,7 @@ def hundredfold_rate(workload: str) -> float:
     return float(grid["optimizer.lr"])
 
 
-def at_equal_steps(
-    workload: str, method: str, *, control: str = "", lr: float | None = None
-) -> pd.Series:
+def finals(workload: str, method: str, *, control: str = "", lr: float | None = None) -> pd.Series:
     """Final results by seed, with the steps of the reference."""
     task, steps = WORKLOADS[workload]
     of = runs()[(runs()["task"] == task) & (runs()["budget"] == f"{steps} steps")]
@@ -149,8 +218,13 @@ def paired(ours: pd.Series, theirs: pd.Series, *, mean: float | None = None) -> 
     differences = (ours - theirs).dropna().astype(float)
     assert len(differences) == len(ours) == len(theirs) == 10
     assert mean is None or mean == pytest.approx(differences.mean())
+    return signed(differences.mean(), *paired_ends(ours, theirs))
+
+
+def paired_ends(ours: pd.Series, theirs: pd.Series) -> tuple[float, float]:
+    differences = (ours - theirs).astype(float)  # by seed
     interval = stats.ttest_1samp(differences, 0.0).confidence_interval(0.95)
-    return signed(differences.mean(), interval.low, interval.high)
+    return float(interval.low), float(interval.high)
 
 
 def share(workload: str, method: str, when: str) -> str:
@@ -204,9 +278,7 @@ def of_readme() -> list[str]:
 
 def said() -> str:
     """All that the two pages take from the study."""
-    return "\n".join(
-        [*front_rows(), *difference_rows(), *sentences(), *of_the_page(), *of_readme()]
-    )
+    return "\n".join([*front_rows(), *page_rows(), *sentences(), *of_the_page(), *of_readme()])
 
 
 def text(page: str) -> str:
@@ -222,7 +294,7 @@ def test_the_pages_say_what_the_tables_hold(page: str) -> None:
 
 def test_the_page_has_every_method_against_adamw() -> None:
     lines = (ROOT / "docs/study.md").read_text("utf-8").splitlines()
-    assert [row for row in difference_rows() if row not in lines] == []
+    assert [row for row in page_rows() if row not in lines] == []
     assert [part for part in of_the_page() if part not in text("docs/study.md")] == []
     assert [part for part in of_readme() if part not in text("README.md")] == []
 
@@ -241,10 +313,8 @@ def test_the_verdict_is_that_of_the_rule() -> None:
 
 def test_the_primary_test_is_a_paired_t_with_holm_over_four_workloads() -> None:
     found = []
-    for task, steps in WORKLOADS.values():
-        of = runs()[runs()["task"] == task]
-        of = of[of["budget"].str.startswith(f"equal time ({steps} ")]
-        finals = of.pivot(index="seed", columns="optimizer", values="final")
+    for workload in WORKLOADS:
+        finals = timed(workload).pivot(index="seed", columns="optimizer", values="final")
         assert list(finals.index) == list(range(10))
         tested = stats.ttest_rel(finals["adafisher"].astype(float), finals["adamw"].astype(float))
         found.append(float(tested.pvalue))
@@ -269,9 +339,56 @@ def test_the_best_means_are_those_that_are_named() -> None:
     assert [name for name in outcomes.index if "inconclusive" in outcomes[name]] == ["muon"]
 
 
-def test_no_run_of_a_result_diverged_or_collapsed() -> None:
+def test_no_run_of_a_result_diverged_and_those_that_collapsed_are_counted() -> None:
     assert set(runs()["status"]) == {"done"}
-    assert not runs()["collapsed"].any()
+    lost = runs()[runs()["collapsed"]]
+    assert set(lost["task"]) == {WORKLOADS["autoencoder"][0]}
+    assert set(lost["optimizer"]) == {"adafisher"}
+    assert {tuned_setting(origin) for origin in lost["origin"]} == {"study_damping"}
+    told = f"{len(lost)} of the ten runs of `adafisher` on the autoencoder have collapsed"
+    assert told in text("docs/study.md")
+
+
+def side(workload: str, low: float, high: float) -> str:
+    """Tell which side of 0 an interval is on, in the direction of the workload."""
+    if low <= 0 <= high:
+        return "undecided"
+    return "better" if (low > 0) == (workload in ACCURACY) else "worse"
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_no_change_of_steps_damping_or_width_turns_the_answer(workload: str) -> None:
+    rows = [steps_row(workload, "adafisher")]
+    if workload != CUT:
+        rows.append(difference(workload, f"adafisher {SMALLER}"))
+    if workload == "mnist":
+        rows += [difference(workload, "adafisher", width) for width in WIDTHS]
+    assert {side(workload, row["low"], row["high"]) for row in rows} == {"worse"}
+
+
+def test_what_is_said_of_steps_widths_and_dampings_is_on_one_side() -> None:
+    rows = {name: {of: steps_row(of, name) for of in WORKLOADS} for name in ("soap", "kfac")}
+    better = {
+        name: [of for of, row in found.items() if side(of, row["low"], row["high"]) == "better"]
+        for name, found in rows.items()
+    }
+    assert better == {
+        "soap": ["autoencoder", "cifar", "ptb"],
+        "kfac": ["autoencoder", "mnist", "cifar"],
+    }
+    narrow, wide = (difference("mnist", "adafisher", width) for width in (4, 16))
+    assert narrow["high"] < wide["low"] < 0
+    narrow, wide = (difference("mnist", "adafisher_released", width) for width in (4, 16))
+    assert narrow["low"] > 0 > wide["high"]
+    changed = {
+        method: {of: smaller(of, method) for of in WORKLOADS if of != CUT} for method in OURS
+    }
+    sides = {
+        method: [side(of, *paired_ends(*pair)) for of, pair in found.items()]
+        for method, found in changed.items()
+    }
+    assert sides["adafisher"] == ["worse"] * 3
+    assert sides["adafisher_released"] == ["undecided", "undecided", "better"]
 
 
 def test_no_published_number_could_be_checked() -> None:
@@ -292,13 +409,15 @@ def test_momentum_has_a_hundred_times_the_rate_of_the_released_rule(workload: st
 
 @pytest.mark.parametrize(
     "path",
-    sorted(CONF.glob("tuned/*/study/*.yaml")),
-    ids=lambda path: f"{path.parents[1].name}-{path.stem}",
+    sorted(CONF.glob("tuned/*/study*/*.yaml")),
+    ids=lambda path: "-".join([*path.parts[-3:-1], path.stem]),
 )
 def test_no_chosen_rate_is_on_an_edge(path: Path) -> None:
+    """Both smaller dampings are, and it is said so."""
     tuning = yaml.safe_load(path.read_text("utf-8"))["tuning"]
-    assert tuning["on_edge"] == []
-    assert (tuning["trials"], tuning["seeds"]) == (12, [1000, 1001])
+    is_smaller = path.parent.name == "study_damping"
+    assert tuning["on_edge"] == (["damping"] if is_smaller else [])
+    assert (tuning["trials"], tuning["seeds"]) == (24 if is_smaller else 12, [1000, 1001])
 
 
 def test_every_run_is_of_committed_code_that_knew_the_page() -> None:
