@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
-from analysis.results.groups import rows_of
+from analysis.results.groups import rows_of, without_row
 from analysis.results.leaders import LeaderComparison, leader_comparisons
 from analysis.results.load import Results
 from analysis.results.settings import short_budget
@@ -70,12 +70,24 @@ def answer(results: Results) -> Answer:
         _block(str(title), rows, contests.get(str(title)), members)
         for title, rows in rows_of(results.groups).groupby("title", sort=False)
     ]
+    ambiguous = without_row(results.groups)
+    ambiguous = ambiguous[ambiguous["versions"] > 1]
+    blocks = [_with_versions(block, ambiguous) for block in blocks]
     versus = versus_sentences(results.runs_dir)
     if not (blocks or versus or results.runs.empty):
         return Answer((VARIANTS_ONLY,))
     if len(blocks) <= EACH:
         return Answer((*versus, *(block.sentence for block in blocks)))
     return Answer((*versus, _counted(blocks)), {block.title: block.sentence for block in blocks})
+
+
+def _with_versions(block: _Block, ambiguous: pd.DataFrame) -> _Block:
+    """Add which methods of a block are left out, as they have run in several versions."""
+    names = ambiguous.loc[ambiguous["title"] == block.title, "label"]
+    if names.empty:
+        return block
+    said = f"Left out: {_listed(dict.fromkeys(map(str, names)))}, run in several versions."
+    return replace(block, sentence=f"{block.sentence} {said}")
 
 
 def versus_sentences(runs_dir: Path | None) -> list[str]:

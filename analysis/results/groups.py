@@ -39,6 +39,7 @@ GROUP_COLUMNS = (
     "label",
     "what",
     "is_row",
+    "is_untyped",
     "metric",
     "higher_is_better",
     "units",
@@ -60,7 +61,8 @@ def group_runs(runs: pd.DataFrame) -> pd.DataFrame:
         One row a group (``GROUP_COLUMNS``), by block, label and ruleset. ``title`` names the block;
         ``label`` names the method, a variant with what it has otherwise than the others, and one
         that was tuned in another setting than most that it stands beside with that (``tuned``);
-        ``what`` is that without the method; ``is_row`` tells the method's row from its variants;
+        ``what`` is that without the method; ``is_row`` tells the method's row from its variants,
+        ``is_untyped`` that its record tells of no value that somebody gave;
         ``effort`` is the tuning behind the hyperparameters; ``expected`` counts the seeds that any
         row of the block has, or any variant where the block has none.
     """
@@ -80,6 +82,7 @@ def group_runs(runs: pd.DataFrame) -> pd.DataFrame:
     titles = setting_titles(runs)
     groups["title"] = [titles[block] for block in groups["block"]]
     groups["tuned"] = [tuned_setting(origin) for origin in groups["origin"]]
+    groups["is_untyped"] = [bool(of) and not of["typed"] for of in groups["origin"]]
     groups["is_row"] = _rows(groups)
     groups["what"] = _what(groups)
     groups["label"] = _labels(groups)
@@ -105,12 +108,17 @@ def shown_of(groups: pd.DataFrame) -> pd.DataFrame:
 
 
 def without_row(groups: pd.DataFrame) -> pd.DataFrame:
-    """One line, under the name of the row, for each method that has variants but no row."""
+    """One line, under the name of the row, for each method that has variants but no row.
+
+    ``versions`` counts the groups that nobody typed a value for: where there are several, as of two
+    versions of a file of one's own, nothing tells which of them is the row.
+    """
     has_row = groups.groupby(METHOD)["is_row"].transform("any").astype(bool)
-    lines = groups[~has_row].drop_duplicates(METHOD)
-    return lines.assign(
-        label=[_named(*of) for of in zip(lines["optimizer"], lines["what"], strict=True)]
-    )
+    left = groups[~has_row]
+    versions = left.groupby(METHOD)["is_untyped"].transform("sum").astype(int)
+    lines = left.assign(versions=versions).drop_duplicates(METHOD)
+    named = zip(lines["optimizer"], lines["what"], strict=True)
+    return lines.assign(label=[_named(*of) for of in named])
 
 
 def command(runs: pd.DataFrame) -> str:

@@ -26,6 +26,7 @@ COLUMNS = ["task", "metric", "result"]
 NOTE = LEGEND
 NOT_RUN = "not run"
 VARIANTS_ONLY = "variants only"
+VERSIONS = "{} versions"  # of one method: nothing tells which counts
 
 
 def build(results: Results) -> pd.DataFrame:
@@ -61,7 +62,8 @@ def build(results: Results) -> pd.DataFrame:
         metric = _metric(group)
         for result in shown[group["title"]]:
             column = cells.setdefault((group["title"], metric, result), {})
-            column[row_of(group)] = Cell(VARIANTS_ONLY, source=source_of(group))
+            text = VARIANTS_ONLY if group["versions"] < 2 else VERSIONS.format(group["versions"])
+            column[row_of(group)] = Cell(text, source=source_of(group))
     return method_grid(
         pd.concat([groups, without_row(every)]), cells, columns=COLUMNS, missing=NOT_RUN
     )

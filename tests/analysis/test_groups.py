@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from analysis.results.answer import answer
 from analysis.results.groups import group_runs, rows_of, shown_of, without_row
 from analysis.results.load import load_results
 from analysis.tables import results as results_table
@@ -170,6 +171,22 @@ def test_variants_take_no_row_of_another_method(
     built = results_table.build(load_results(runs_dir))
     cells = dict(zip(built.index.get_level_values(0), built.iloc[:, 0], strict=True))
     assert (cells["adam"].mean, cells[line].text) == (95.0, "variants only")
+
+
+def test_versions_of_a_method_of_ones_own_are_said_to_be_several(
+    write_run: Any, runs_dir: Path
+) -> None:
+    """As of a file that was edited between two sweeps: it did run, and the other is not alone."""
+    for at, value in enumerate((94.0, 95.0)):
+        own = {"group_id": f"g{at}", "protocol": PROTOCOL, "origin": origin()}
+        write_run("mine.MySGD", values=(value,), run_id=f"r{at}", **own)
+    write_run("adamw", values=(90.0,), protocol=PROTOCOL, origin=origin())
+    results = load_results(runs_dir)
+    built = results_table.build(results)
+    cells = dict(zip(built.index.get_level_values(0), built.iloc[:, 0], strict=True))
+    assert cells["mine.MySGD"].text == "2 versions"
+    (sentence,) = answer(results).sentences
+    assert sentence.endswith("Left out: mine.MySGD, run in several versions.")
 
 
 def test_where_nothing_tells_the_row_all_are_variants(write_run: Any, runs_dir: Path) -> None:
