@@ -74,18 +74,24 @@ class Comparison:
             task: digest([config.group_id for config in of.values()])
             for task, of in configs.items()
         }
-        spaces = [
-            [
-                one.facts() | {"key": one.key}
-                for one in tune.searched(config.optimizer, question.options)
-            ]
-            for of in configs.values()
-            for config in of.values()
-        ]
+        tunings = {
+            task: digest(
+                [
+                    question.options.facts,
+                    [
+                        [
+                            one.facts() | {"key": one.key}
+                            for one in tune.searched(config.optimizer, question.options)
+                        ]
+                        for config in of.values()
+                    ],
+                ]
+            )
+            for task, of in configs.items()
+        }
         self.question = question
         self.runs_dir = next(iter(configs.values()))["ours"].runs_dir
-        tuned = digest([question.options.facts, spaces])
-        name = "-".join([*map(_plain, question.names.values()), digest([settings, tuned])])
+        name = "-".join([*map(_plain, question.names.values()), digest([settings, tunings])])
         self.path = next(
             path
             for number in itertools.count(1)
@@ -97,7 +103,7 @@ class Comparison:
             "optimizer": question.optimizer,
             "against": question.against,
             "tasks": settings,
-            "tuning": tuned,
+            "tunings": tunings,
             "options": question.options.facts,
             "overrides": list(question.overrides),
             "margin": question.margin,
@@ -106,6 +112,7 @@ class Comparison:
             "seeds": None,
             "void": None,
             "after": [],
+            "beside": [],
             "results": {},
         }
         self.facts = _read(self.path) or begun
@@ -125,7 +132,9 @@ class Comparison:
         Raises:
             UserError: If there are no seeds left that tell nothing yet.
         """
-        self.facts |= {"frozen": frozen, "seeds": self._unseen(), "after": self._void_others()}
+        after, beside = self._earlier()
+        seeds = self._unseen()
+        self.facts |= {"frozen": frozen, "seeds": seeds, "after": after, "beside": beside}
         self.save()
 
     def save(self, **changes: Any) -> None:
@@ -170,23 +179,28 @@ class Comparison:
                 found.append({**facts, "path": path})
         return found
 
-    def _void_others(self) -> list[str]:
-        """Void those of the same settings that were begun with another tuning; returns their names.
+    def _earlier(self) -> tuple[list[str], list[str]]:
+        """Void those of the same settings that were begun with another tuning.
 
-        Those that were void before are among them.
+        Returns:
+            Names of those that are void, also from before, and of those that stand: of other tasks
+            besides, with the same tuning where they share one.
         """
-        earlier = []
+        after, beside = [], []
         for one in self._others():
             path = one.pop("path")
-            shared = set(one["tasks"].items()) & set(self.facts["tasks"].items())
-            retuned = one["void"] or one["tuning"] != self.facts["tuning"]
-            if not (one["frozen"] and shared and retuned):
+            shared = dict(set(one["tasks"].items()) & set(self.facts["tasks"].items()))
+            if not (one["frozen"] and shared):
                 continue
-            earlier.append(path.parent.name)
+            theirs, ours = one.get("tunings", {}), self.facts["tunings"]
+            if not one["void"] and all(theirs.get(task) == ours[task] for task in shared):
+                beside.append(path.parent.name)
+                continue
+            after.append(path.parent.name)
             if not one["void"]:
                 one["void"] = f"the methods were tuned again, for {self.folder.name}"
                 write_atomic(path, (dumps(one, indent=1) + "\n").encode())
-        return earlier
+        return after, beside
 
 
 def digest(value: Any) -> str:

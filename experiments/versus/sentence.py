@@ -20,11 +20,17 @@ def sentence(facts: Facts) -> str:
         for task, one in results.items()
     )
     holm = f", with Holm's correction for {len(results)} tasks" if len(results) > 1 else ""
-    count = len(facts["after"])
-    voided = f", after {count} earlier comparison{'s' * (count > 1)} that a tuning made void"
+    others = "".join(
+        f", {how} {count} {which} comparison{'s' * (count > 1)} {what}"
+        for how, which, what, names in (
+            ("after", "earlier", "that a tuning made void", facts["after"]),
+            ("beside", "other", "on some of these tasks", facts.get("beside", ())),
+        )
+        if (count := len(names))
+    )
     return (
         f"{claims}{holm}; this is said of the two configurations as tuned here, frozen before the "
-        f"first result seed{voided if count else ''}."
+        f"first result seed{others}."
     )
 
 

@@ -59,6 +59,16 @@ def test_another_tuning_makes_the_earlier_one_void_and_has_seeds_of_its_own(ques
     assert json.loads(second.path.read_text())["void"]
 
 
+def test_a_question_about_other_tasks_too_is_said_and_makes_nothing_void(question):
+    first = begun(question)
+    both = begun(question, tasks=("digits", "generated_text"))
+    assert (both.facts["after"], both.facts["beside"]) == ([], [first.folder.name])
+    assert both.facts["seeds"] == list(range(10, 20))  # those of the first were looked at
+    assert json.loads(first.path.read_text())["void"] is None
+    retuned = begun(question, options=TuneOptions(trials=6))
+    assert sorted(retuned.facts["after"]) == sorted([first.folder.name, both.folder.name])
+
+
 def test_another_space_is_another_tuning(question):
     first = begun(question)
     narrower = (*question.overrides, "optimizer.suite.search.lr.low=1e-3")

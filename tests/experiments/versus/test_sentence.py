@@ -103,3 +103,5 @@ def test_several_tasks_are_one_sentence():
     assert ", with Holm's correction for 2 tasks; this is said" in said
     assert said.endswith("after 1 earlier comparison that a tuning made void.")
     assert said.count(". ") == 0
+    said = sentence(record(results, beside=["adam-sgd-2", "adam-sgd-3"]))
+    assert said.endswith("beside 2 other comparisons on some of these tasks.")
