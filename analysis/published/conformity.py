@@ -101,7 +101,7 @@ def _beyond(
     cut = run["validation"]
     if recipe.protocol["task"].get("validation_fraction") == 0 and (cut is None or cut):
         yield FRACTION, "a validation split cut from train" if cut else "validation not known"
-    if run["evaluate_test"] == "best":
+    if run.get("evaluate_test") == "best":
         yield "evaluate_test", "test evaluated at the best epoch alone"
     if run["control"]:
         yield "control", f"control {run['control']}"

@@ -64,6 +64,17 @@ def test_what_was_typed_is_named(seeds: Any, runs_dir: Path, typed: list[str], s
     assert verdict(runs_dir) == f"not comparable (protocol: {said})"
 
 
+def test_a_row_is_judged_by_the_best_on_test_only_where_all_epochs_were_looked_at(
+    seeds: Any, runs_dir: Path
+) -> None:
+    """As they were where no validation split tells which is the best."""
+    facts = described(*ROW, "evaluate_test=best")
+    seeds({**facts, "evaluate_test": "best", "validation": True, "group_id": "cut"})
+    assert "test evaluated at the best epoch alone" in verdict(runs_dir)
+    seeds(facts)
+    assert verdict(runs_dir) == "reproduced"
+
+
 def test_the_variant_that_fits_keeps_its_verdict_among_all_others(
     seeds: Any, runs_dir: Path
 ) -> None:
