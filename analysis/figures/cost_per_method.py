@@ -20,7 +20,8 @@ COMMAND = "make sweep OPT=all TASK=digits"
 NOTE = (
     f"Bar: mean over the seeds that ended done. Line: {BAND}. {{numbers}} Seconds: "
     "training time over epochs, without evaluation and logging. Peak memory: what the accelerator "
-    "allocated; on a CPU that of the whole process. State: what the optimizer keeps between steps. "
+    "allocated; on a CPU what the run added to its process. State: what the optimizer keeps "
+    "between steps. "
     "Compare times of one machine."
 )
 RATIO = (

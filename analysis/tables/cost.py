@@ -2,11 +2,12 @@
 
 Means over the finished runs of a group, and ± their sample standard deviation for the time: runs
 may have shared their machine, or ran on different ones. ``make bench`` measures ratios in one
-process. The peak is that of the process on a CPU, of the device elsewhere. A step's time is that of
-training alone; the AdaFisher authors' training time includes the passes over the test set, which
-``s with test`` adds to a run's where its record has them. Nor has it a run's set-up, which favours
-methods that compile: ``s set-up`` is that, and ``to adamw with it`` the ratio of a step's time with
-its share of it. ``form`` is how a method's step is computed, where its records say so.
+process. The peak is what a run added to the memory of its process on a CPU, that of the device
+elsewhere. A step's time is that of training alone; the AdaFisher authors' training time includes
+the passes over the test set, which ``s with test`` adds to a run's where its record has them. Nor
+has it a run's set-up, which favours methods that compile: ``s set-up`` is that, and ``to adamw with
+it`` the ratio of a step's time with its share of it. ``form`` is how a method's step is computed,
+where its records say so.
 """
 
 from __future__ import annotations

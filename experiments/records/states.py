@@ -12,6 +12,7 @@ from experiments.records.schema import (
     BrokenRecordError,
     NewerRecordError,
     Run,
+    roots,
 )
 from experiments.records.store import LOCKS, RunFolder
 
@@ -70,7 +71,8 @@ def run_state(folder: RunFolder) -> RunState | None:
 
 def run_states(runs_dir: Path) -> Iterator[RunState]:
     """Yield where every run below ``runs_dir`` stands, in order of their ids."""
-    names = {path.name for path in _entries(runs_dir) if path.is_dir()}
+    places = roots(runs_dir)  # a subfolder that holds runs of another place is no run
+    names = {path.name for path in _entries(runs_dir) if path.is_dir() and path not in places}
     names |= {path.name for path in _entries(runs_dir / LOCKS)}
     for name in sorted(names):
         folder = RunFolder(runs_dir, name)

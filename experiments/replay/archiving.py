@@ -37,6 +37,11 @@ class ArchiveOptions:
 def main(words: Sequence[str]) -> int:
     """Write the archives of a folder, and say how large they are; returns the exit code."""
     options, _ = arguments.parse(words, ArchiveOptions)
+    if options.out.resolve() == options.runs_dir.resolve():
+        raise UserError(
+            f"Invalid out: {str(options.out)!r}. Must be another folder than runs_dir: where "
+            "archives lie, they alone are read."
+        )
     lines: dict[str, list[dict[str, Any]]] = {}
     counts: dict[str, list[int]] = {}
     ledgers: dict[str, set[str]] = {}

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from experiments.config import arguments, run_config
 from experiments.records import archive
-from experiments.records.schema import Run
+from experiments.records.schema import Run, roots
 from experiments.records.states import STATES, RunState, run_states
 from experiments.records.strict_json import dumps
 from experiments.system.output import plain_values, say
@@ -34,7 +34,7 @@ def main(words: Sequence[str]) -> int:
     """Print one line a group of seeds, and one for each run that is not done."""
     options, _ = arguments.parse(words, StatusOptions)
     folder, left_out = archive.opened(options.runs_dir)
-    found = list(run_states(folder))
+    found = [state for place in roots(folder) for state in run_states(place)]
     if options.json:
         say(dumps(facts(found, options.runs_dir)))
         return 0

@@ -20,7 +20,7 @@ from analysis.figures import (
     train_loss_vs_step,
     train_loss_vs_train_seconds,
 )
-from analysis.plots.emphasis import MOST
+from analysis.plots.emphasis import MOST, chosen, rule
 from analysis.plots.missing import Missing
 from analysis.plots.panels import MOST_PANELS, note_of
 from analysis.report.report import names_of
@@ -250,6 +250,17 @@ def test_of_many_methods_the_named_and_the_best_are_in_colour(
     assert (grey.get_linewidth(), grey.get_marker()) == (LEAST_LINE, "None")
     assert "Grey: method00, method01," in note_of(figure)
     assert "adafisher and adamw, and of the others those whose final result" in note_of(figure)
+
+
+def test_what_is_always_in_colour_is_so_under_any_ruleset() -> None:
+    means = {f"m{at}, {ruleset}": float(at) for at in range(9) for ruleset in ("tuned", "default")}
+    names = [*means, "adafisher, tuned"]
+    coloured = chosen([({**means, "adafisher, tuned": -1.0}, True)])
+    assert "adafisher, tuned" in coloured
+    said = rule(names, coloured)
+    assert said.startswith(" In colour: adafisher, tuned, and of the others those whose")
+    assert "Grey: m0, default; m0, tuned;" in said
+    assert rule(["adam"], ["adam"]) == ""
 
 
 def test_the_axis_spans_what_the_lines_do_after_the_start(write_run: Any, runs_dir: Path) -> None:

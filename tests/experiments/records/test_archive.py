@@ -251,3 +251,10 @@ def test_what_names_a_path_of_its_machine_is_refused(runs_dir, tmp_path, capsys)
 def test_nothing_to_archive_is_one_line(tmp_path, capsys):
     assert exit_code("archive", f"runs_dir={tmp_path}", f"out={tmp_path / 'kept'}") == 2
     assert "There are no records in it." in capsys.readouterr().err
+
+
+def test_an_archive_beside_its_runs_is_refused(runs_dir, capsys):
+    assert exit_code("archive", f"runs_dir={runs_dir}", f"out={runs_dir / '..' / 'runs'}") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Must be another folder than runs_dir" in line
+    assert not list(runs_dir.glob("*.xz"))

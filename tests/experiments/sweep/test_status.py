@@ -1,6 +1,7 @@
 """Where runs stand, from records written by hand; a lock is held by a living process or by none."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,17 @@ def write(tmp_path):
 
 def states(folder):
     return {item.run_id: item.state for item in run_states(folder)}
+
+
+def test_runs_of_several_places_are_those_in_its_folders(tmp_path, write, capsys):
+    """As `report` reads them: a folder of each machine, in one folder."""
+    write("a", "done", 0)
+    for machine in ("one", "other"):
+        (tmp_path / "all" / machine).mkdir(parents=True)
+        shutil.copytree(tmp_path / "a", tmp_path / "all" / machine / f"{machine}-a")
+    assert exit_code("status", f"runs_dir={tmp_path / 'all'}", "json=true") == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert sorted(run["run_id"] for run in runs) == ["one-a", "other-a"]
 
 
 def test_every_state_is_told_from_the_records(tmp_path, write, capsys, monkeypatch):
