@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adafisher import native
 from adafisher.squares import factor_dtype, square_sum
 
 _FEW_MEETINGS = 1 << 17  # a product of one matrix of so many entries costs less than two products
@@ -43,6 +44,8 @@ def linear_activation_sum(x: Tensor, *, bias: bool) -> Tensor:
     if x.layout is not torch.strided:
         sums, count = sparse_square_sum(x), x.shape[:-1].numel()
         return _augment(sums.unsqueeze(0), count if bias else None)
+    if native.takes(x):
+        return native.column_squares(x, (1, x.shape[-1] + bias), counted=bias)
     rows = x.reshape(-1, x.shape[-1])
     return _augment(square_sum(rows, (0,)).unsqueeze(0), rows.shape[0] if bias else None)
 

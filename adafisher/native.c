@@ -3,6 +3,8 @@
 Plain C and no headers of torch, so that any compiler builds it in under a second. Nothing here needs
 -ffast-math: sums run along independent columns, and so vectorise as they are written. */
 
+#include <stdlib.h>
+
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
 /* A copy for each width of vectors; the loader takes the widest that the processor has. */
 #define EACH_WIDTH __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -36,19 +38,24 @@ EACH_WIDTH static void fold(const float *restrict x, long rows, long stride, lon
     }
 }
 
-/* sums[0][j] = sum_i x[i][j]^2 of x [rows, columns]. The rows are cut into pieces, of which each has
-   a row of sums [pieces, columns] to itself. */
-void column_squares(const float *x, long rows, long columns, float *sums, long pieces, int threads) {
-    long tiles = (columns + TILE - 1) / TILE;
+/* sums[j] = sum_i x[i][j]^2 of x [rows, columns]; if `counted`, the rows follow them. Of few columns
+   each thread takes a piece of the rows, whose sums join the others'. */
+void column_squares(const float *x, long rows, long columns, float *sums, long counted, int threads) {
+    long tiles = (columns + TILE - 1) / TILE, pieces = columns < TILE * threads ? threads : 1;
+    float *others = pieces > 1 ? malloc((pieces - 1) * columns * sizeof *others) : 0;
+    if (!others) pieces = 1;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
     for (long part = 0; part < pieces * tiles; part++) {
         long piece = part / tiles, at = part % tiles * TILE;
         long first = rows * piece / pieces, last = rows * (piece + 1) / pieces;
+        float *own = piece ? others + (piece - 1) * columns : sums;
         fold(x + first * columns + at, last - first, columns,
-             columns - at < TILE ? columns - at : TILE, sums + piece * columns + at);
+             columns - at < TILE ? columns - at : TILE, own + at);
     }
     for (long piece = 1; piece < pieces; piece++)
-        for (long j = 0; j < columns; j++) sums[j] += sums[piece * columns + j];
+        for (long j = 0; j < columns; j++) sums[j] += others[(piece - 1) * columns + j];
+    if (counted) sums[columns] = (float)rows;
+    free(others);
 }
 
 /* The step of a parameter theta [rows, columns], see native.py. Without `left` F is 1. */

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -26,7 +27,6 @@ _SOURCE = Path(__file__).with_name("native.c")
 _FLAGS = ("-O3", "-fPIC", "-shared")
 _BUILD_SECONDS = 60
 _FEW_ELEMENTS = 1 << 15  # below, waking a thread takes longer than what it would do
-_TILE = 1024  # of native.c
 
 
 class Step(ctypes.Structure):
@@ -75,22 +75,30 @@ def serves(x: Tensor) -> bool:
     )
 
 
-def column_squares(x: Tensor) -> Tensor:
-    """Sum the squares over the rows.
+def takes(x: Tensor) -> bool:
+    """Tell whether ``column_squares`` takes a tensor."""
+    return serves(x) and x.is_contiguous() and x.numel() > 0
+
+
+def column_squares(x: Tensor, shape: Sequence[int], *, counted: bool = False) -> Tensor:
+    """Sum the squares over the leading axes: all rows, whose entries are the trailing axes.
 
     Args:
-        x: ``[rows, columns]``, contiguous, which the library serves.
+        x: Of which ``takes`` is true.
+        shape: Of the result; as many entries as a row has.
+        counted: Whether the number of rows follows the sums, for which ``shape`` has one entry
+            more.
 
     Returns:
-        ``[columns]``.
+        The sums.
     """
-    loaded, (rows, columns) = library(), x.shape
+    loaded, sums, elements = library(), x.new_empty(shape), x.numel()
     assert loaded is not None
-    used = threads(x.numel())
-    pieces = used if columns < _TILE * used else 1
-    sums = x.new_empty(pieces, columns)
-    loaded.column_squares(x.data_ptr(), rows, columns, sums.data_ptr(), pieces, used)
-    return sums[0]
+    columns = sums.numel() - counted
+    loaded.column_squares(
+        x.data_ptr(), elements // columns, columns, sums.data_ptr(), counted, threads(elements)
+    )
+    return sums
 
 
 def threads(elements: int) -> int:

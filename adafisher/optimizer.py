@@ -243,15 +243,18 @@ class AdaFisher(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        parameters = list(self._each())
-        check_gradients((name, param.grad) for _, name, param in parameters)
+        waiting = [
+            (group, name, param, grad)
+            for group, name, param in self._each()
+            if (grad := param.grad) is not None
+        ]
+        check_gradients((name, grad) for _, name, _, grad in waiting)
         self._curvature.capture.drop_cleared()
         has_rows = any(layer.pool.rows for layer in self._curvature.capture.layers.values())
         scale = self._loss_scale.take(self, has_rows=has_rows)
         if scale is None:  # gradients overflowed
             self._curvature.capture.clear()
             return loss
-        waiting = [x for x in parameters if x[2].grad is not None]
         if self._curvature.start_refresh():  # what has no curvature need not wait for other ranks
             owners = self._curvature.owners
             self._stepper.run(self._updates(x for x in waiting if x[2] not in owners))
@@ -367,33 +370,35 @@ class AdaFisher(torch.optim.Optimizer):
         return each_parameter(self.param_groups)
 
     def _updates(
-        self, parameters: Iterable[tuple[dict[str, Any], str, Tensor]]
+        self, waiting: Iterable[tuple[dict[str, Any], str, Tensor, Tensor]]
     ) -> Iterator[Update]:
-        """Count a step of each parameter that has a gradient, and say what it is."""
-        curvature, step_sizes = self._curvature, dict[tuple[int, int], float]()
+        """Count a step of each parameter, given with its gradient, and say what it is."""
+        curvature = self._curvature
+        numbers: dict[tuple[int, bool, int], tuple[float, Hyperparameters]] = {}
         hypers: dict[tuple[int, bool], Hyperparameters] = {}
-        for group, name, param in parameters:
-            assert param.grad is not None
+        for group, name, param, grad in waiting:
             state = self.state[param]
             if not state:
                 state["step"] = 0
                 state["exp_avg"] = torch.zeros_like(param, memory_format=torch.preserve_format)
-            state["step"] += 1
+            state["step"] = count = state["step"] + 1
             decays = group["decay_norms_and_biases"] or not self._model_parameters.is_undecayed(
                 param
             )
-            hyper = hypers.get((id(group), decays))
-            if hyper is None:
-                hyper = hypers[id(group), decays] = self._hyperparameters(group, decays=decays)
-            step_size = step_sizes.get((id(group), state["step"]))
-            if step_size is None:
-                step_size = group["lr"] / (1.0 - hyper.beta ** state["step"])
-                step_sizes[id(group), state["step"]] = step_size
+            of_group = id(group), decays
+            if (*of_group, count) not in numbers:  # one object of hyperparameters a group
+                hyper = hypers.get(of_group) or self._hyperparameters(group, decays=decays)
+                hypers[of_group] = hyper
+                numbers[*of_group, count] = group["lr"] / (1.0 - hyper.beta**count), hyper
             terms = curvature.terms(param)
             if not terms:
                 curvature.count_identity(name, param)
             yield Update(
-                local(param), local(param.grad), local(state["exp_avg"]), terms, step_size, hyper
+                local(param),
+                local(grad),
+                local(state["exp_avg"]),
+                terms,
+                *numbers[*of_group, count],
             )
 
     def _hyperparameters(self, group: dict[str, Any], *, decays: bool) -> Hyperparameters:

@@ -43,6 +43,8 @@ def square_sum(x: Tensor, dims: Sequence[int]) -> Tensor:
     """
     if not dims:
         return x.to(factor_dtype(x.dtype)).square()
+    if len(dims) == dims[-1] + 1 and native.takes(x):
+        return native.column_squares(x, x.shape[len(dims) :])
     if x.device.type != "cpu" or not x.numel():
         return reduced_square_sum(x, dims)
     if x.is_contiguous():
@@ -79,8 +81,8 @@ def folded_square_sum(x: Tensor) -> Tensor:
     Returns:
         ``[columns]``.
     """
-    if native.serves(x) and x.is_contiguous():
-        return native.column_squares(x)
+    if native.takes(x):
+        return native.column_squares(x, x.shape[1:])
     dtype, (count, columns) = factor_dtype(x.dtype), x.shape
     if columns > _FOLD_ELEMENTS:
         return torch.cat([folded_square_sum(part) for part in x.split(_FOLD_ELEMENTS, 1)])

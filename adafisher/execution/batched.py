@@ -38,14 +38,16 @@ class Flat:
         self.normalised = torch.empty_like(self.averages)
         self.factors = self._pairs(self.normalised)
         self._divisors: tuple[Sequence[float], Tensor] | None = None
-        for layer, averages in zip(layers, self._pairs(self.averages), strict=True):
+        pairs = self._pairs(self.averages)
+        self._places = [x.data_ptr() for pair in pairs for x in pair]
+        for layer, averages in zip(layers, pairs, strict=True):
             layer.activation_diag, layer.grad_diag = averages
 
     def holds(self, layers: Sequence[Layer]) -> bool:
         """Tell whether it is of these layers, and their averages lie where they were laid."""
-        return self.layers == layers and all(
-            _memory(x) == _memory(self.averages) for layer in layers for x in layer.averages() or ()
-        )
+        return self.layers == layers and self._places == [
+            x.data_ptr() for layer in layers for x in layer.averages() or ()
+        ]
 
     def owns(self, x: Tensor) -> bool:
         """Tell whether a tensor stays right: a view of ``normalised``, or the constant 1."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from adafisher.execution.step import Update
 
 
@@ -11,19 +13,19 @@ class Placement:
     def __init__(self, update: Update) -> None:
         """Remember that of an update."""
         self._param, self._exp_avg, self._terms = update.param, update.exp_avg, update.terms
-        self._layout = _layout(update)
+        self._layout = _layout(update.param, update.exp_avg)
 
     def is_of(self, update: Update) -> bool:
         """Tell whether another update has the same tensors, in the same places."""
+        param, _, exp_avg, terms, _, _ = update
         return (
-            update.param is self._param
-            and update.exp_avg is self._exp_avg
-            and update.terms is self._terms
-            and self._layout == _layout(update)
+            param is self._param
+            and exp_avg is self._exp_avg
+            and terms is self._terms
+            and self._layout == _layout(param, exp_avg)
         )
 
 
-def _layout(update: Update) -> tuple[object, ...]:
+def _layout(param: Tensor, exp_avg: Tensor) -> tuple[object, ...]:
     """Give what changes when others put something else into the same tensors."""
-    param, exp_avg = update.param, update.exp_avg
     return param.data_ptr(), param.shape, param.stride(), exp_avg.data_ptr(), exp_avg.stride()

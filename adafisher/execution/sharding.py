@@ -22,7 +22,9 @@ from adafisher.layers.layer import is_sharded
 
 def local(tensor: Tensor) -> Tensor:
     """Take this rank's part of a tensor, sharing its memory; a plain tensor is its own part."""
-    part: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    if not is_sharded(tensor):
+        return tensor
+    part: Tensor = tensor.to_local()  # type: ignore[attr-defined]
     return part
 
 

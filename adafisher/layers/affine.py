@@ -145,6 +145,7 @@ LINEAR = LayerRule(
     grad_sum=lambda m, g: factors.trailing_square_sum(g, 1),
     rows=_linear_rows,
     term=affine_term,
+    last_axis=True,
 )
 
 

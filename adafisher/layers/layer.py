@@ -64,13 +64,12 @@ class Pool:
     accumulated: bool = False
     versions: dict[Tensor, tuple[int, int]] = field(default_factory=dict)
 
-    @torch.no_grad()
     def take(self, call: Call, grad: Tensor, *, is_sum: bool, keeps_graph: bool) -> None:
         """Take in a call whose gradient has reached a parameter.
 
         Args:
             call: The call.
-            grad: Gradient of its output, or the statistic of that.
+            grad: Gradient of its output, or the statistic of that, without a graph.
             is_sum: Whether it is the statistic.
             keeps_graph: Whether another pass through the graph may follow.
         """
@@ -88,7 +87,6 @@ class Pool:
         if not keeps_graph:
             self._close(call)
 
-    @torch.no_grad()
     def settle(self) -> None:
         """Close all calls."""
         for call in list(self.open):
@@ -99,9 +97,8 @@ class Pool:
         if not self.open:
             return self
         pool = replace(self, open={})
-        with torch.no_grad():
-            for call in self.open:
-                pool._add(call.activation_sum, call.grad_sum())
+        for call in self.open:
+            pool._add(call.activation_sum, call.grad_sum())
         return pool
 
     def __getstate__(self) -> dict[str, Any]:

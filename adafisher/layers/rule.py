@@ -52,6 +52,7 @@ class LayerRule:
         patch_size: ``layer -> int``, the entries of a patch, without the constant 1; 1 but for
             convolutions.
         is_computed: Whether the weight that the functional call gets is computed from the layer's.
+        last_axis: Whether ``grad_sum`` looks at the last axis alone: those before it may be in one.
         fits: ``(module, input, output) -> bool``, whether a call is of this form; asked where a
             layer is known by its name, and a call that does not fit brings no rows.
     """
@@ -67,4 +68,5 @@ class LayerRule:
     ragged: bool = False
     patch_size: Callable[[Any], int] = _one
     is_computed: bool = False
+    last_axis: bool = False
     fits: Callable[[Any, Tensor, Tensor], bool] = _any

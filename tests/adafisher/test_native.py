@@ -124,11 +124,14 @@ def test_column_squares_are_those_of_float64(shape: tuple[int, int], threads: in
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        sums = native.column_squares(x)
+        sums = native.column_squares(x, shape[1:])
+        counted = native.column_squares(x, (1, shape[1] + 1), counted=True)
     finally:
         torch.set_num_threads(before)
     expected = x.double().square().sum(0)
     torch.testing.assert_close(sums.double(), expected, rtol=1e-6, atol=0.0)
+    assert torch.equal(counted[0, :-1], sums)
+    assert counted[0, -1] == shape[0]
 
 
 @built
@@ -136,7 +139,7 @@ def test_column_squares_are_those_of_float64(shape: tuple[int, int], threads: in
 def test_what_is_not_finite_stays_so(bad: float) -> None:
     x = torch.ones(100, 50)
     x[70, 20] = bad
-    finite = torch.isfinite(native.column_squares(x))
+    finite = torch.isfinite(native.column_squares(x, x.shape[1:]))
     assert finite.sum() == 49
     assert not finite[20]
 

@@ -454,3 +454,20 @@ def test_steps_within_the_backward_pass() -> None:
         side.reference_model.zero_grad()
         side.compare()
     assert all(o.coverage().identity_steps == {} for o in optimizers.values())
+
+
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph=True:UserWarning")
+def test_what_waits_has_no_graph() -> None:
+    """Not even after ``create_graph``, whose gradients have one: it would live until the step."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    optimizer = AdaFisher(model)
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    model(x).square().mean().backward(create_graph=True)
+    pools = [layer.pool for layer in optimizer._curvature.capture.layers.values()]
+    kept = [call for pool in pools for call in pool.open]
+    assert len(kept) == 2
+    for call in kept:
+        assert call.grad is not None
+        assert not call.grad.requires_grad
+        assert not call.activation_sum.requires_grad
+    model.zero_grad()  # or what create_graph leaves in .grad is a cycle
