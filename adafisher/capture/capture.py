@@ -249,14 +249,14 @@ class Capture:
                 ".grad: call backward(), or close() the optimizer first."
             )
         refuse_capture(output)
-        if not self._reaches(layer, module):
-            return
         source, rule, capture_ref = layer.module if call is None else call, layer.rule, self._ref
         was_enabled = torch.is_grad_enabled()
         torch._C._set_grad_enabled(False)  # a tenth of what no_grad costs, at every call
         try:
+            if not self._reaches(layer, module):
+                return
             rows = _rows(output)
-            activation_sum = rule.activation_sum(source, _rows(x), rows)
+            activation_sum = rule.activation_sum(source, _rows(x.detach()), rows)
             seen = Call(layer, source, activation_sum, rule.rows(source, rows))
         finally:
             torch._C._set_grad_enabled(was_enabled)
@@ -265,11 +265,10 @@ class Capture:
         def on_grad(grad: Tensor) -> None:
             capture = capture_ref()
             if capture is not None and capture.wants(layer):
-                if grad.requires_grad:  # a pass with create_graph: from here on nothing has a graph
-                    grad = grad.detach()
+                grad = grad.detach()  # from here on nothing has a graph, nor a tangent
                 if shape is None:
                     grad = _rows(grad)
-                elif not rule.last_axis or grad.shape[-1] != shape[-1]:
+                elif not rule.last_axis or grad.shape[-1:] != shape[-1:]:
                     grad = grad.view(shape)
                 capture.queue_rows(seen, grad)
 

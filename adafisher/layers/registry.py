@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from adafisher import factors
@@ -132,6 +133,10 @@ def register_layer(
             rows, bias=getattr(module, bias_name, None) is not None
         )
 
+    @torch.no_grad()  # what is given may read parameters, in a pass with create_graph too
+    def grad_sum(module: Any, grad: Tensor) -> Tensor:
+        return square_sum(of_grad(module, grad), (0,))
+
     def term(module: Any, role: str, activation_diag: Tensor, grad_diag: Tensor) -> CurvatureTerm:
         own = getattr(module, weight)
         if form == "scale":
@@ -144,7 +149,7 @@ def register_layer(
     _REGISTERED[kind] = LayerRule(
         name=kind.__qualname__,
         activation_sum=activation_sum,
-        grad_sum=lambda m, g: square_sum(of_grad(m, g), (0,)),
+        grad_sum=grad_sum,
         rows=lambda m, y: of_grad(m, y).shape[0],
         term=term,
         weight=weight,

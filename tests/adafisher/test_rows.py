@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.func import functional_call
+from torch.nn.utils import parametrize
 
-from adafisher import AdaFisher
+from adafisher import AdaFisher, register_layer
+from adafisher.layers import registry
 from tests.support.cases import BY_ID, loss_of
 from tests.support.side_by_side import SideBySide, estimate
 
@@ -471,3 +474,90 @@ def test_what_waits_has_no_graph() -> None:
         assert not call.grad.requires_grad
         assert not call.activation_sum.requires_grad
     model.zero_grad()  # or what create_graph leaves in .grad is a cycle
+
+
+class Bowed(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight.tanh()
+
+
+def test_a_weight_that_is_computed_from_now_on_is_not_the_layers() -> None:
+    """So it is with a parametrization that comes after the optimizer."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    optimizer = AdaFisher(model)
+    parametrize.register_parametrization(model[0], "weight", Bowed())
+    model(torch.ones(5, 3)).square().mean().backward()
+    assert rows_of(optimizer) == {"0": 0, "2": 5}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tangents_of_forward_mode_go_through_a_watched_model(dtype: torch.dtype) -> None:
+    model = nn.Linear(3, 4).to(dtype)
+    optimizer = AdaFisher(model)
+    x, direction = torch.eye(3, dtype=dtype), torch.full((3, 3), 2.0, dtype=dtype)
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(model(forward_ad.make_dual(x, direction))).tangent
+    assert tangent is not None
+    torch.testing.assert_close(tangent, direction @ model.weight.T)
+    assert rows_of(optimizer) == {"": 0}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tangents_of_forward_mode_go_through_a_backward_pass(dtype: torch.dtype) -> None:
+    model = nn.Linear(3, 4).to(dtype)
+    optimizer = AdaFisher(model)
+    x, slope = torch.ones(5, 3, dtype=dtype), torch.ones(5, 4, dtype=dtype)
+    with forward_ad.dual_level():
+        model(x).backward(forward_ad.make_dual(slope, slope))
+    assert rows_of(optimizer) == {"": 5}
+
+
+class Scaled(nn.Module):
+    """A layer whose gradient at the product is not that at its output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 3))
+        self.scale = nn.Parameter(torch.full((4,), 2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x @ self.weight.T) * self.scale
+
+
+@pytest.mark.parametrize(
+    "retain", [{"create_graph": True, "retain_graph": False}, {"retain_graph": True}]
+)
+@pytest.mark.filterwarnings("ignore:AdaFisher. 1 of 2 trainable parameters:UserWarning")
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph=True:UserWarning")
+def test_rows_that_are_given_may_read_parameters(
+    retain: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
+    register_layer(Scaled, bias=None, grad_rows=lambda m, g: (g * m.scale).reshape(-1, 4))
+    model = Scaled().double()
+    optimizer = AdaFisher(model)
+    model(torch.ones(5, 3).double()).sum().backward(**retain)
+    layer = optimizer.state_dict()["curvature"]["layers"][""]
+    assert layer["rows"] == 5
+    torch.testing.assert_close(layer["grad_sum"], torch.full((4,), 20.0).double())
+    model.zero_grad()
+
+
+class Linear(nn.Module):
+    """Known by its name, and of one output, which it views the inner product as."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_features, self.out_features = 3, 1
+        self.weight = nn.Parameter(torch.ones(1, 3))
+        self.bias = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x @ self.weight[0]).unsqueeze(-1)
+
+
+def test_an_output_may_be_a_view_of_a_number() -> None:
+    model = Linear()
+    optimizer = AdaFisher(model)
+    model(torch.ones(3)).sum().backward()
+    assert rows_of(optimizer) == {"": 1}
