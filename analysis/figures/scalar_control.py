@@ -12,12 +12,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.curves import Line, draw_block, judged_by, lines_of, looks, one_legend
+from analysis.plots.curves import NOTE, Line, draw_block, judged_by, lines_of, looks, one_legend
 from analysis.plots.missing import Missing
 from analysis.plots.panels import MOST_PANELS, describe, few, note, panels, plain, round_ticks, say
 from analysis.results.controls import COMMAND, Controlled, controlled
 from analysis.results.load import Results
-from analysis.statistics.bands import BAND, bootstrap
+from analysis.statistics.bands import bootstrap
 from analysis.statistics.summary import Floats, curve
 from analysis.style import LEAST_LINE, RC, SOFT, Style, metric_label
 
@@ -36,7 +36,7 @@ def build(results: Results) -> Figure | Missing:
             pair = axes[2 * position : 2 * position + 2]
             drawn[f"{one.title} {position}"] = _draw(one, results, styles, *pair)
         coloured = [line.name for lines in drawn.values() for line in lines]
-        text = f"Line: mean over seeds. Band: {BAND}.{one_legend(figure, drawn, coloured)}"
+        text = f"{NOTE}{one_legend(figure, drawn, coloured)}"
         note(figure, text + few([*found, *found]))
     return figure
 

@@ -45,11 +45,13 @@ AXIS_LABELS = {
     "train_seconds": "training time (s)",
 }
 COMMAND = "make sweep OPT=adafisher,adam,kfac,shampoo"
-NOTE = f"Line: mean over seeds. Band: {BAND}."
-DIVERGED = " Thin line ending in a cross: a run that diverged, not in the mean."
-ON_TIME = (
-    " Seeds are interpolated linearly on a common time grid, up to the shortest run of the method."
+NOTE = (
+    "Line: mean over seeds. It is over all n of them at each point, and so ends with the shortest "
+    f"run. Band: {BAND}."
 )
+DIVERGED = " Thin line ending in a cross: a run that diverged, not in the mean."
+ON_TIME = " Seeds are interpolated linearly on a common time grid."
+NOT_DONE, APART = "No finished run.", "No point that all seeds of a method have."
 SETTLED = (0.15, 0.3, 0.5)  # of the run; what comes before may lie outside of the axis
 SQUEEZED = 0.4  # of the whole axis; if what comes later spans less, that alone is the axis
 CLIPPED = (
@@ -78,6 +80,7 @@ class Line:
         style: Colour, dash and marker.
         mean: The averaged curve (``summary.CURVE_COLUMNS``); empty where no run is done.
         diverged: ``(x, y)`` of each run that diverged, up to its last finite value.
+        seeds: Runs that are done and have a curve; ``mean`` is empty too where they share no point.
     """
 
     name: str
@@ -85,6 +88,7 @@ class Line:
     style: Style
     mean: pd.DataFrame
     diverged: list[tuple[Floats, Floats]]
+    seeds: int = 0
 
     @property
     def label(self) -> str:
@@ -160,7 +164,7 @@ def draw_block(
 ) -> bool:
     """Draw the lines of one subplot on ``ax``, and tell whether its axis leaves out a part."""
     if all(line.mean.empty and not line.diverged for line in lines):
-        say(ax, "No finished run.")
+        say(ax, APART if any(line.seeds for line in lines) else NOT_DONE)
     clipped, limits = _limits(ax, [one for one in lines if one.name in coloured], percent=percent)
     for line in lines:
         mean, shown = line.mean, line.name in coloured
@@ -247,12 +251,13 @@ def lines_of(
             status: [curves[run_id] for run_id in run_ids if run_id in curves]
             for status, run_ids in part.groupby("status")["run_id"]
         }
-        mean = curve(ended.get("done", []), to_shortest=axis == "train_seconds", reduce=bootstrap)
+        done = ended.get("done", [])
+        mean = curve(done, to_shortest=axis == "train_seconds", reduce=bootstrap)
         most = 0 if mean.empty else int(mean["n"].max())
         counts: Summary = replace(summarize(part, "final", expected=group["expected"]), n=most)
         diverged = [_up_to_last(*drawn) for drawn in ended.get("diverged", [])]
         diverged = [(x, y) for x, y in diverged if x.size]
-        lines.append(Line(name, counts.note, styles[name], mean, diverged))
+        lines.append(Line(name, counts.note, styles[name], mean, diverged, len(done)))
     return lines
 
 

@@ -161,7 +161,8 @@ def curve(
 
     Each curve is interpolated linearly, and only between neighbours of its own that are finite:
     beyond its ends, and between a value that is not finite and the points beside it, it has no
-    value. So n falls where curves of unequal length end, and where one has a gap.
+    value. A mean is over all seeds: over those that are left it would jump where one ends, though
+    no seed does. So there is none where curves of unequal length end, and where one has a gap.
 
     Args:
         series: For each seed its ``x`` (ascending) and ``y``, both ``[points]``; ``y`` is not
@@ -171,9 +172,9 @@ def curve(
         reduce: From ``[seeds, points]`` to n, mean, std, low and high; ``moments`` or its like.
 
     Returns:
-        One row a grid point (``CURVE_COLUMNS``), from the first to the last that has a value; see
-        ``reduce`` for the statistics. In a gap of all seeds n is 0 and the mean NaN, so that no
-        line is drawn across.
+        One row a grid point (``CURVE_COLUMNS``), from the first to the last that every seed with a
+        finite value has; none where they share no point. See ``reduce`` for the statistics. In a
+        gap of any seed n is 0 and the mean NaN, so that no line is drawn across.
     """
     series = [(x, np.where(np.isfinite(y), y, np.nan)) for x, y in series if np.isfinite(y).any()]
     if not series:
@@ -186,6 +187,7 @@ def curve(
         grid = np.unique(np.concatenate([x for x, _ in series]))
     # numpy carries a NaN to the points between it and its neighbours, and no further.
     values = np.array([np.interp(grid, x, y, left=np.nan, right=np.nan) for x, y in series])
+    values[:, np.isnan(values).any(axis=0)] = np.nan
     columns = (grid, *reduce(values))
     rows = pd.DataFrame(dict(zip(CURVE_COLUMNS, columns, strict=True)))
     there = np.flatnonzero(rows["mean"].notna())

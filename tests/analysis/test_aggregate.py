@@ -111,13 +111,17 @@ def line(*points: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
 def test_curves_of_unequal_length_are_averaged_where_each_has_a_value() -> None:
     band = curve([line((1, 10), (2, 20), (3, 30)), line((1, 14), (2, 24))])
 
-    assert list(band["x"]) == [1, 2, 3]
-    assert list(band["n"]) == [2, 2, 1]
-    assert list(band["mean"]) == [12, 22, 30]
-    assert band["std"].tolist()[:2] == pytest.approx([statistics.stdev([10, 14])] * 2)
-    assert band.loc[2, ["std", "low", "high"]].isna().all()
+    assert list(band["x"]) == [1, 2]
+    assert list(band["n"]) == [2, 2]
+    assert list(band["mean"]) == [12, 22]
+    assert band["std"].tolist() == pytest.approx([statistics.stdev([10, 14])] * 2)
     expected = scipy.stats.t.interval(0.95, 1, 12, scipy.stats.sem([10, 14]))
     assert band.loc[0, ["low", "high"]].tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("to_shortest", [False, True])
+def test_curves_that_share_no_point_have_no_mean(to_shortest: bool) -> None:
+    assert curve([line((1, 10), (2, 20)), line((3, 30))], to_shortest=to_shortest).empty
 
 
 def test_a_point_between_evaluations_is_interpolated() -> None:
@@ -141,16 +145,16 @@ def test_points_that_are_not_finite_are_left_out() -> None:
     assert band["mean"].tolist() == [2.0]
 
 
-def test_a_value_that_is_not_finite_is_a_gap_of_its_curve_and_n_falls() -> None:
+def test_a_value_that_is_not_finite_is_a_gap_of_the_mean() -> None:
     healthy = line((1, 30), (2, 28), (3, 26), (4, 24), (5, 22))
     lost = line((1, 20), (2, math.inf), (3, math.nan), (4, 11), (5, 10))
     band = curve([healthy, healthy, lost])
 
-    assert band["n"].tolist() == [3, 2, 2, 3, 3]
-    assert band["mean"].tolist() == pytest.approx([80 / 3, 28, 26, 59 / 3, 18])
-    # Between a gap and its neighbours there is no value either: the third seed has none at 1.5.
+    assert band["n"].tolist() == [3, 0, 0, 3, 3]
+    np.testing.assert_allclose(band["mean"], [80 / 3, math.nan, math.nan, 59 / 3, 18])
+    # Between a gap and its neighbours there is no value either: the second seed has none at 1.5.
     band = curve([line((1, 30), (1.5, 29), (2, 28)), line((1, 20), (2, math.nan))])
-    assert band["n"].tolist() == [2, 1, 1]
+    assert band["x"].tolist() == [1]
 
 
 def test_a_gap_of_all_seeds_is_not_drawn_across() -> None:

@@ -102,7 +102,7 @@ def test_on_time_the_line_ends_with_the_shortest_run(write_run: Any, runs_dir: P
 
     x = figure.axes[0].lines[0].get_xdata()
     assert (x[0], x[-1]) == (1.5, 2.0)
-    assert "up to the shortest run" in note_of(figure)
+    assert "ends with the shortest run" in note_of(figure)
 
 
 def test_a_single_seed_has_no_band(write_run: Any, runs_dir: Path) -> None:
@@ -171,12 +171,35 @@ def test_on_steps_x_are_the_steps(write_run: Any, runs_dir: Path) -> None:
 
     (ax,) = test_metric_vs_step.build(load_results(runs_dir)).axes
 
-    assert ax.lines[0].get_xdata().tolist() == [10, 20, 30]
-    assert ax.lines[0].get_ydata().tolist() == [
-        81.0,
-        92.0,
-        91.0,
-    ]  # where one seed ends, one is left
+    assert ax.lines[0].get_xdata().tolist() == [10, 20]
+    assert ax.lines[0].get_ydata().tolist() == [81.0, 92.0]
+
+
+@pytest.mark.parametrize("module", [test_metric_vs_epoch, test_metric_vs_step])
+def test_no_mean_jumps_where_a_seed_ends(module: Any, write_run: Any, runs_dir: Path) -> None:
+    """As with ``budget=target``, where the one that is there first is the better one until then."""
+    write_run("adam", 0, (80.0, 90.0, 97.5), budget="until 97.5 %")
+    write_run("adam", 1, (60.0, 65.0, 68.0, 70.0, 97.5), budget="until 97.5 %")
+
+    figure = module.build(load_results(runs_dir))
+
+    (ax,) = figure.axes
+    assert legend(ax) == ["adam (n=2)"]
+    assert ax.lines[0].get_ydata().tolist() == [70.0, 77.5, 82.75]
+    assert "over all n of them at each point, and so ends with the shortest run" in note_of(figure)
+
+
+def test_seeds_that_share_no_moment_are_no_line_and_are_finished(
+    write_run: Any, runs_dir: Path
+) -> None:
+    write_run("adam", 0, (97.5,), seconds=1.0)
+    write_run("adam", 1, (90.0, 97.5), seconds=3.0)
+
+    (ax,) = test_metric_vs_train_seconds.build(load_results(runs_dir)).axes
+
+    assert legend(ax) == ["adam (n=0/2)"]
+    shown = " ".join(text.get_text() for text in ax.texts)
+    assert " ".join(shown.split()) == "No point that all seeds of a method have."
 
 
 @pytest.mark.parametrize("name", ALL)
