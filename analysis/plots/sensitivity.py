@@ -52,7 +52,7 @@ NOTE = (
     "Runs that differ in the {name} and seed only. Above: mean of the final test metric over "
     "seeds. Band: {band}. A cross at the bottom: at least one run diverged, ran out of memory or "
     "failed there, and is not in the mean. Below: the same means, brighter is better; n/m: of m "
-    "runs n are in it; grey: none is."
+    "runs n are in it, where that is not all; grey: none is."
 )
 NO_NUMBERS = " Cells have no numbers where there is no room for them."
 CROSS = 0.035  # height of a cross as a part of the axes: several at one place are piled up
@@ -87,6 +87,12 @@ class Dependence:
     results: Floats
     runs: Floats
     ended_badly: Floats
+
+    @property
+    def counted(self) -> Floats:
+        """Runs that are in the mean at each value, ``[values]``: what is not done is not."""
+        n: Floats = np.isfinite(self.results).sum(axis=0).astype(np.float64)
+        return n
 
 
 def draw_dependence(results: Results, setting: str, command: str) -> Figure | Missing:
@@ -151,7 +157,7 @@ def _height(methods: list[Dependence]) -> float:
 
 def _is_counted(methods: list[Dependence]) -> bool:
     """Tell whether some cell has a number of runs below its mean."""
-    return any((one.ended_badly > 0).any() for one in methods)
+    return any((one.counted < one.runs).any() for one in methods)
 
 
 def _best(method: Dependence) -> float:
@@ -264,10 +270,10 @@ def draw_heat_map(ax: Axes, methods: list[Dependence], *, higher_is_better: bool
     if room < CELL:
         return False
     for row, method in enumerate(methods):
-        for column, runs, bad in zip(
-            np.searchsorted(values, method.x), method.runs, method.ended_badly, strict=True
+        for column, runs, counted in zip(
+            np.searchsorted(values, method.x), method.runs, method.counted, strict=True
         ):
-            text = _cell(shown[row, column], int(runs), int(runs - bad))
+            text = _cell(shown[row, column], int(runs), int(counted))
             dark = np.isfinite(shown[row, column]) and _is_dark(image, shown[row, column])
             place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": LEAST_FONT}
             ax.text(column, row, text, color=ON_DARK if dark else ON_LIGHT, **place)
@@ -312,10 +318,10 @@ def _rest(run: pd.Series, setting: str) -> str:
     return json.dumps(kept, sort_keys=True, default=str)
 
 
-def _cell(mean: float, runs: int, well: int) -> str:
+def _cell(mean: float, runs: int, counted: int) -> str:
     if not np.isfinite(mean):
         return f"0/{runs}"
-    return f"{mean:.3g}" if well == runs else f"{mean:.3g}\n{well}/{runs}"
+    return f"{mean:.3g}" if counted == runs else f"{mean:.3g}\n{counted}/{runs}"
 
 
 def _is_dark(image: mpl.image.AxesImage, value: float) -> bool:

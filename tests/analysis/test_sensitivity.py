@@ -6,6 +6,7 @@ import pytest
 
 from analysis.figures import test_metric_vs_batch_size, test_metric_vs_learning_rate
 from analysis.plots.missing import Missing
+from analysis.plots.panels import note_of
 from analysis.plots.sensitivity import dependences
 from analysis.results.load import load_results
 from analysis.style import KNOWN
@@ -86,6 +87,23 @@ def test_what_ended_badly_is_a_cross_and_a_count(write_run: Any, runs_dir: Path)
     assert crosses.get_xdata().tolist() == [1.0, 10.0]
     assert texts(right) == {(0, 0): "50", (1, 0): "40\n1/2", (2, 0): "0/1"}
     figure.draw_without_rendering()
+
+
+def test_what_is_not_finished_is_counted_in_its_cell(write_run: Any, runs_dir: Path) -> None:
+    lr = {"lr": 0.1, "beta": 0.9}
+    write_run("adam", 0, (90.0,), hyperparameters=lr)
+    write_run("adam", 1, (99.0,), status="interrupted", hyperparameters=lr)
+    write_run("adam", 2, (99.0,), status="running", hyperparameters=lr)
+    write_run("adam", 0, (80.0,), hyperparameters=lr | {"lr": 1.0})
+    write_run("adam", 1, rows=[], hyperparameters=lr | {"lr": 1.0})  # done, without a result
+    write_run("adam", 0, (70.0,), status="running", hyperparameters=lr | {"lr": 10.0})
+
+    figure = test_metric_vs_learning_rate.build(load_results(runs_dir))
+
+    left, right = figure.axes
+    assert texts(right) == {(0, 0): "90\n1/3", (1, 0): "80\n1/2", (2, 0): "0/1"}
+    assert len(left.lines) == 1  # nothing of it ended badly
+    assert "n/m: of m runs n are in it" in note_of(figure)
 
 
 def test_nothing_finished_is_still_drawn(write_run: Any, runs_dir: Path) -> None:
