@@ -26,17 +26,17 @@ from analysis.plots.panels import (
     spread_ticks,
     width_of,
 )
-from analysis.plots.sensitivity import ENDED_BADLY
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH, Method, methods_of
 from analysis.statistics.summary import moments
-from analysis.style import FAINT, LEAST_LINE, MOST_HEIGHT, RC, SOFT, metric_label
+from analysis.style import FAINT, LEAST_FONT, LEAST_LINE, MOST_HEIGHT, RC, SOFT, metric_label
 
 COMMAND = "make sweep OPT=adafisher,adamw TASK=digits SEEDS=0,1,2"
 NOTE = (
     "Ring: the final test metric of a seed. Line: its mean over the seeds, with the 95 % Student-t "
-    "interval where there are two seeds or more. A cross at the edge: a run that diverged, failed "
-    "or ran out of memory, which is in no mean. The best mean is on top."
+    "interval where there are two seeds or more. A cross at the edge: so many of the method's runs "
+    "are in no mean, as they diverged, failed, ran out of memory, did not end or have no finite "
+    "result. The best mean is on top, whatever it leaves out."
 )
 ROW = 0.14  # inches of a method
 LETTERS = 22  # of a method's name at the left
@@ -100,10 +100,20 @@ def draw_seeds(ax: Axes, methods: list[Method]) -> Axes:
             ax.plot([mean], [row], "|", ms=8, mew=1.4, color=color)
             if np.isfinite(low):
                 ax.plot([low, high], [row, row], "-", lw=1.4, color=color)
-        if method.runs["status"].isin(ENDED_BADLY).any():
-            edge = 0.0 if higher else 1.0  # where the worst results are
-            ax.plot(
-                [edge], [row], "x", color=color, transform=ax.get_yaxis_transform(), clip_on=False
+        if lost := len(method.runs) - finals.size:
+            edge, beside = (0.0, "left") if higher else (1.0, "right")  # where the worst are
+            place = ax.get_yaxis_transform()
+            ax.plot([edge], [row], "x", color=color, transform=place, clip_on=False)
+            ax.annotate(
+                f"{lost} of {len(method.runs)}",
+                (edge, row),
+                xycoords=place,
+                xytext=(5 if higher else -5, 0),
+                textcoords="offset points",
+                ha=beside,
+                va="center",
+                fontsize=LEAST_FONT,
+                color=color,
             )
     ax.set_yticks(range(len(rows)), [plain(shortened(one.name, LETTERS)) for one in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)

@@ -370,7 +370,26 @@ def test_every_seed_is_drawn_with_the_mean_and_its_interval(write_run: Any, runs
         assert mean[0] == pytest.approx(np.mean(values))
     crosses = [line.get_ydata()[0] for line in ax.lines if line.get_marker() == "x"]
     assert crosses == [0, 2]
+    assert {text.xy[1]: text.get_text() for text in ax.texts} == {0: "1 of 3", 2: "1 of 1"}
     assert said(ax.get_xlabel()) == "test accuracy (%); better: right"
+
+
+def test_who_leads_with_one_run_of_many_says_so(write_run: Any, runs_dir: Path) -> None:
+    lost = ("diverged", "failed", "out_of_memory", "interrupted", "running")
+    write_run("muon", 0, (99.0,))
+    for seed, status in enumerate(lost, start=1):
+        write_run("muon", seed, (1.0,), status=status)
+    write_run("muon", 6, (), rows=[])  # done, without a result
+    for seed in range(7):
+        write_run("adamw", seed, (90.0 + seed,))
+
+    figure = final_by_seed.build(load_results(runs_dir))
+
+    (ax,) = figure.axes
+    assert names(ax) == ["muon", "adamw"]
+    assert [(text.xy[1], text.get_text()) for text in ax.texts] == [(0, "6 of 7")]
+    assert "so many of the method's runs are in no mean" in note_of(figure)
+    figure.draw_without_rendering()
 
 
 def test_seeds_of_losses_have_the_least_on_top(write_run: Any, runs_dir: Path) -> None:
