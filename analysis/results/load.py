@@ -66,6 +66,7 @@ RUN_COLUMNS = (
     "reason",
     *IDENTITY,
     "block",
+    "timed_on",
     "hyperparameters",
     *RESULTS,
     "final_epoch",
@@ -109,7 +110,8 @@ class Results:
 
     Attributes:
         runs: One row a run (``RUN_COLUMNS``), in order of task, model, optimizer and seed.
-            ``tuning`` is the effort behind the hyperparameters, or None. A run with a loss or a
+            ``tuning`` is the effort behind the hyperparameters, or None; ``timed_on`` the machine
+            of the calibration that its steps come from, or empty. A run with a loss or a
             value of its metric that is not finite has ``diverged``, also where its record says
             that it is done. ``collapsed`` is one that is done and no better than a constant
             prediction (``experiments.records.collapse``); it counts in every mean.
@@ -297,6 +299,7 @@ def _run_row(head: Mapping[str, Any]) -> dict[str, object]:
         row["best_test"] = None
     elif identity.get("evaluate_test") == "best":
         row["evaluate_test"] = "true"
+    row["timed_on"] = (head["summary"].get("calibration") or {}).get("machine") or {}
     row["units"] = identity.get("units") or {}
     row["block"] = setting_key(row)
     row |= {column: head[part].get(key) for column, (part, key) in COSTS.items()}

@@ -20,6 +20,7 @@ from analysis.results.load import Absent, Results
 from analysis.results.methods import Method, final_means, methods_of, reference_of
 from analysis.statistics.effort import effort_of
 from analysis.statistics.summary import summarize
+from analysis.statistics.timing import timed_apart
 
 ALIKE = 0.5
 """Share of the methods of two workloads that both must have, to be of one suite."""
@@ -191,6 +192,23 @@ def lacks(workload: Workload, method: str) -> str:
         return f"{title}: a seed is there twice"
     made = summarize(runs, "final", expected=len(seeds))
     return "" if made.n == len(seeds) else f"{title}: {made.note}"
+
+
+def timed(workload: Workload, method: str) -> str:
+    """Say where the equal time of a method was measured otherwise than the reference's.
+
+    Example: ``digits: equal time was measured with threads 4 against 1``; empty where it was not.
+    """
+    if method not in workload.methods:
+        return ""
+    apart = timed_apart(workload.methods[method].runs, workload.reference.runs)
+    return f"{workload.title}: {apart}" if apart else ""
+
+
+def remarks(part: Sequence[Workload], method: str) -> str:
+    """Say all that stands beside a number of a method over workloads: ``lacks``, then ``timed``."""
+    found = [of(workload, method) for of in (lacks, timed) for workload in part]
+    return "; ".join(filter(None, found))
 
 
 def trials(part: Sequence[Workload], method: str) -> str:

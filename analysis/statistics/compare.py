@@ -13,6 +13,7 @@ from analysis.statistics.effort import effort_of, insufficient
 from analysis.statistics.paired import holm, pairs_of, student
 from analysis.statistics.power import seeds_needed
 from analysis.statistics.summary import LEVEL, moments
+from analysis.statistics.timing import timed_apart
 
 BETTER = "better"
 WORSE = "worse"
@@ -134,7 +135,8 @@ def compare_runs(
     """Compare two groups of runs of one block, each with one run a seed.
 
     A method of which a run diverged, or ended without a finite result, is never called better: the
-    seeds that are left are not all.
+    seeds that are left are not all. Nor is any where their equal time was measured on different
+    machines or with different numbers of threads (``timing``).
 
     Args:
         ours: Rows of the run-level frame.
@@ -152,6 +154,8 @@ def compare_runs(
         higher_is_better=bool(pd.concat([ours, theirs])["higher_is_better"].iloc[0]),
         level=level,
     )
+    if apart := timed_apart(ours, theirs):
+        return replace(made, outcome=INCONCLUSIVE, reason=apart, more_seeds=None)
     first, second = (ours, theirs) if made.ahead else (theirs, ours)
     less = insufficient(effort_of(first), effort_of(second))
     if made.n > 1 and less and not allow_unequal:

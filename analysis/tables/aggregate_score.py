@@ -25,6 +25,7 @@ from analysis.results.suites import (
     is_doubled,
     lacks,
     suites,
+    timed,
     trials,
 )
 from analysis.statistics.bootstrap import stratified
@@ -77,6 +78,7 @@ def _rows(suite: Suite) -> dict[tuple[str, str, str], list[object]]:
         incomplete = [text for one in suite.workloads if (text := lacks(one, made.method))]
         if not incomplete and not made.complete:
             incomplete = [f"the reference lacks {', '.join(made.missing)}"]
+        incomplete += [text for one in suite.workloads if (text := timed(one, made.method))]
         pooled = Estimate("", 0, None)
         if made.complete:
             pooled = stratified(relative[made.method], generator=np.random.default_rng(0))

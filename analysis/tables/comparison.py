@@ -4,9 +4,10 @@ The best by its mean against every other method: mean difference over the seeds 
 the 95 % Student-t interval of these two alone, and the p-value of their paired Student t, corrected
 for the choice of the best: it is the largest of the task if the best is ahead of every other, or by
 Holm's correction over all pairs of methods where that is less. One seed decides nothing, nor do
-seeds that all differ by the same, nor hyperparameters that were tuned with unequal effort. More
-seeds: what the test of the two alone needs to find such a difference with a chance of 80 %; where
-it has found it, what it needs with the correction.
+seeds that all differ by the same, nor hyperparameters that were tuned with unequal effort, nor
+equal time that was measured on unlike machines or threads. More seeds: what the test of the two
+alone needs to find such a difference with a chance of 80 %; where it has found it, what it needs
+with the correction.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ is worse than any that is done. Interval: 95 % percentile bootstrap, the runs of
 resampled within each workload (2,000 resamples); of few runs it is too narrow. ``p``: exact
 permutation test that the runs are dealt to the two methods by chance (of more than 2,000 deals so
 many are drawn), with Holm's correction over the methods of the same workloads; above 5 %, with one
-run, or where no two runs of one method differ, the outcome is inconclusive.
+run, or where no two runs of one method differ, or equal time was measured on unlike machines or
+threads, the outcome is inconclusive.
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ import pandas as pd
 from analysis.render import CSV_ONLY, MISSING
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH, Method
-from analysis.results.suites import NOTHING, SUITE_RULE, Workload, is_doubled, lacks, suites, trials
+from analysis.results.suites import (
+    NOTHING,
+    SUITE_RULE,
+    Workload,
+    is_doubled,
+    remarks,
+    suites,
+    timed,
+    trials,
+)
 from analysis.statistics.compare import INCONCLUSIVE
 from analysis.statistics.improvement import permutation_p, probability_of_improvement
 from analysis.statistics.paired import holm
@@ -87,6 +97,7 @@ def _row(
     part: Sequence[Workload], name: str, samples: Sequence[Samples], p: float | None
 ) -> list[object]:
     ours, theirs = zip(*samples, strict=True)
+    apart = any(timed(workload, name) for workload in part)
     made = probability_of_improvement(
         ours,
         theirs,
@@ -100,8 +111,8 @@ def _row(
         p,
         sum(own.size for own in ours),
         sum(base.size for base in theirs),
-        "" if made.value is None else _outcome(made.value, p),
-        "; ".join(text for workload in part if (text := lacks(workload, name))),
+        "" if made.value is None else _outcome(made.value, None if apart else p),
+        remarks(part, name),
         *(made.value, made.low, made.high, made.level, made.method),
     ]
 

@@ -20,7 +20,7 @@ from analysis.results.suites import (
     Suite,
     Workload,
     is_doubled,
-    lacks,
+    remarks,
     suites,
     trials,
 )
@@ -57,7 +57,7 @@ def _rows(suite: Suite, name: str) -> dict[tuple[str, str, str], list[object]]:
         (name, suite.reference, workload.title): [
             trials([workload], name),
             _metric(workload),
-            *_row(pairs, p, corrected, lacks(workload, name)),
+            *_row(pairs, p, corrected, remarks([workload], name)),
         ]
         for workload, pairs, p, corrected in zip(shared, paired, tested, corrected_p, strict=True)
     }

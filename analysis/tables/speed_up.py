@@ -22,7 +22,7 @@ import pandas as pd
 from analysis.render import CSV_ONLY, MISSING, number, range_text
 from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH
-from analysis.results.suites import NOTHING, Target, Workload, lacks, target_of, trials, workloads
+from analysis.results.suites import NOTHING, Target, Workload, remarks, target_of, trials, workloads
 from analysis.statistics.compare import INCONCLUSIVE
 from analysis.statistics.speedup import EXACT, SpeedUp, reaches, speed_up
 from analysis.statistics.summary import Floats
@@ -59,7 +59,7 @@ def build(results: Results) -> pd.DataFrame:
                 made = [_speed_up(one, name, target, curves[target.metric, axis]) for axis in AXES]
                 rows[one.title, one.reference.name, name] = [
                     trials([one], name),
-                    *_row(target, one.units, made, lacks(one, name)),
+                    *_row(target, one.units, made, remarks([one], name)),
                 ]
     table = pd.DataFrame.from_dict(
         rows, orient="index", columns=[*SHOWN, *IN_FULL, *FURTHER], dtype=object

@@ -11,6 +11,7 @@ from scipy.stats import nct, t, ttest_rel
 
 from analysis.results.answer import Answer, answer
 from analysis.results.load import load_results
+from tests.support.calibrations import made_up
 
 TUNED = {"tuning": {"trials": 8, "seeds": [0]}}
 
@@ -173,6 +174,35 @@ def test_unequal_tuning_is_said_and_nobody_called_better(method: Any, said: Any)
     assert sentence.endswith(
         "; adam tuned with 8 trials, sgd with the defaults, which nobody tuned."
     )
+
+
+def timed(**machine: Any) -> dict[str, Any]:
+    facts = {"device": "cpu", "processor": "A", "threads": 4, **machine}
+    return {"summary": {"calibration": made_up(machine=facts).summary()}}
+
+
+@pytest.mark.parametrize(
+    ("machine", "told"),
+    [
+        ({"threads": 1}, "threads 4 against 1"),
+        ({"processor": "B", "threads": 1}, "processor A against B, threads 4 against 1"),
+    ],
+)
+def test_equal_time_that_was_measured_apart_decides_nothing(
+    method: Any, said: Any, machine: dict[str, Any], told: str
+) -> None:
+    method("adam", BEST, **timed())
+    method("sgd", NEXT, **timed(**machine))
+    sentence = one(said())
+    assert "nothing is decided: adam leads" in sentence
+    assert f"n=3); equal time was measured with {told}; budget" in sentence
+    assert "better" not in sentence
+
+
+def test_equal_time_that_was_measured_on_one_machine_is_compared(method: Any, said: Any) -> None:
+    method("adam", BEST, **timed())
+    method("sgd", NEXT, **timed())
+    assert "adam is better than sgd" in one(said())
 
 
 def test_effort_that_is_not_known_is_not_called_unequal(method: Any, said: Any) -> None:
