@@ -12,7 +12,7 @@ from analysis.plots.missing import Missing
 from analysis.plots.panels import describe, note, plain, say, short_names
 from analysis.results.costs import COSTS, cost_of, seconds_per_epoch
 from analysis.results.load import Results
-from analysis.results.methods import ONE_EACH, Method, methods_of, reference_of
+from analysis.results.methods import ONE_EACH, Method, left_out, methods_of, reference_of
 from analysis.statistics.bands import BAND, bootstrap
 from analysis.style import INK, LEAST_FONT, MOST_HEIGHT, RC, TEXT_WIDTH
 
@@ -36,9 +36,10 @@ LETTERS = 22  # of a method's name at the left
 
 def build(results: Results) -> Figure | Missing:
     """Draw one row a task, one panel a cost."""
+    every = methods_of(results)
     blocks = {
         title: [method for method in methods if len(method.done)]
-        for title, methods in methods_of(results).items()
+        for title, methods in every.items()
     }
     blocks = {title: methods for title, methods in blocks.items() if methods}
     if not blocks:
@@ -62,7 +63,8 @@ def build(results: Results) -> Figure | Missing:
             row[0].title.set(ha="left", x=0.0)
         numbers = RATIO.format(references=" or ".join(sorted(references))) if references else VALUE
         more = f" The first {fitting} of {len(blocks)} tasks are drawn." * (fitting < len(blocks))
-        note(figure, f"{NOTE.format(numbers=numbers)} {ONE_EACH}{more}")
+        lacking = left_out((one for title in shown for one in every[title]), costs=True)
+        note(figure, f"{NOTE.format(numbers=numbers)}{lacking} {ONE_EACH}{more}")
     return figure
 
 

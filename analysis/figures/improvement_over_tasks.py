@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from analysis.plots.missing import Missing
 from analysis.plots.panels import describe, legend, note, number, plain, short_names
 from analysis.results.load import Results
-from analysis.results.methods import ONE_EACH, final_means
+from analysis.results.methods import ONE_EACH, final_means, left_out
 from analysis.results.suites import Workload, largest
 from analysis.statistics.scores import improvement_percent
 from analysis.style import LEAST_LINE, MOST_HEIGHT, PAPER, RC, SOFT, TEXT_WIDTH, Style
@@ -42,7 +42,9 @@ def build(results: Results) -> Figure | Missing:
         figure = Figure(figsize=(TEXT_WIDTH, height), layout="constrained")
         draw_improvements(figure.subplots(), found, styles, workloads)
         legend(figure, {title: _handle(mark) for mark, title in enumerate(workloads)})
-        note(figure, f"{NOTE.format(reference=' or '.join(references))} {ONE_EACH}{others}")
+        lacking = left_out(method for one in chosen for method in one.methods.values())
+        text = NOTE.format(reference=" or ".join(references))
+        note(figure, f"{text}{lacking} {ONE_EACH}{others}")
     return figure
 
 

@@ -30,7 +30,7 @@ from analysis.plots.panels import (
 )
 from analysis.results.costs import seconds_per_run
 from analysis.results.load import Results
-from analysis.results.methods import ONE_EACH, Method, final_means, methods_of
+from analysis.results.methods import ONE_EACH, Method, final_means, left_out, methods_of
 from analysis.statistics.summary import moments
 from analysis.style import RC, metric_label
 
@@ -46,9 +46,10 @@ ROOM = 0.4  # beyond the outermost points, in parts of their range
 
 def build(results: Results) -> Figure | Missing:
     """Draw one panel a block of comparable runs, one point a method."""
+    every = methods_of(results)
     blocks = {
         title: [method for method in methods if len(method.done)]
-        for title, methods in methods_of(results).items()
+        for title, methods in every.items()
     }
     blocks = {title: methods for title, methods in blocks.items() if methods}
     if not blocks:
@@ -74,7 +75,8 @@ def build(results: Results) -> Figure | Missing:
             f"{len(grey)} others": entries[name] for name in grey[:1]
         }
         legend(figure, entries)
-        note(figure, f"{NOTE}{rule(names, coloured)} {ONE_EACH}{few(list(blocks))}")
+        lacking = left_out(method for title in shown for method in every[title])
+        note(figure, f"{NOTE}{lacking}{rule(names, coloured)} {ONE_EACH}{few(list(blocks))}")
     return figure
 
 

@@ -325,6 +325,39 @@ def test_quality_stands_over_the_cost_of_whole_runs(write_run: Any, runs_dir: Pa
     ]
 
 
+def test_captions_of_means_say_what_is_not_in_them(write_run: Any, runs_dir: Path) -> None:
+    """One run of three that is best by far has no n beside it in these figures."""
+    for seed in range(3):
+        write_run("adamw", seed, (90.0,))
+    write_run("muon", 0, (99.0,))
+    write_run("muon", 1, (99.0,), status="diverged")
+    write_run("muon", 2, (99.0,), status="interrupted")
+    write_run("sgd", 0, (80.0,))  # it was started with one seed alone
+    write_run("kfac", 0, status="failed", rows=[])
+    for seed in range(2):
+        write_run("adamw", seed, (90.0,), task="mnist")
+        write_run("muon", seed, (91.0,), task="mnist")
+    results = load_results(runs_dir)
+    told = (
+        "Not all seeds are in the means: kfac on digits: failed 1/3; "
+        "muon on digits: n=1/3, diverged 1/3, incomplete 1/3; sgd on digits: n=1/3."
+    )
+    for module in (cost_per_method, improvement_over_tasks, quality_vs_cost):
+        assert told in note_of(module.build(results)), module
+
+
+def test_captions_of_whole_means_say_nothing_of_it(write_run: Any, runs_dir: Path) -> None:
+    for seed in range(2):
+        write_run("adamw", seed)
+        write_run("muon", seed)
+    write_run("muon", 2, rows=[], summary={"state_bytes": 4})  # done, without a result
+    write_run("adamw", 2)
+    results = load_results(runs_dir)
+    assert "Not all" not in note_of(cost_per_method.build(results))  # it has its costs
+    for module in (improvement_over_tasks, quality_vs_cost):
+        assert "muon on digits: n=2/3, not finite 1/3." in note_of(module.build(results))
+
+
 def test_quality_of_a_loss_is_better_down(write_run: Any, runs_dir: Path) -> None:
     write_run("adam", metric="perplexity", higher_is_better=False)
     assert "better: down" in said(
