@@ -12,7 +12,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.curves import NOTE, Line, draw_block, judged_by, lines_of, looks, one_legend
+from analysis.plots.curves import (
+    APART,
+    NOTE,
+    Line,
+    draw_block,
+    judged_by,
+    lines_of,
+    looks,
+    one_legend,
+)
 from analysis.plots.missing import Missing
 from analysis.plots.panels import MOST_PANELS, describe, few, note, panels, plain, round_ticks, say
 from analysis.results.controls import COMMAND, Controlled, controlled
@@ -70,12 +79,14 @@ def _draw(
     describe(left, f"{one.title}: {lines[0].name}", "epoch", of)
     draw_block(left, lines, [line.name for line in lines], percent=metric.endswith("_percent"))
     series = differences(one, results, metric)
-    describe(right, "method minus control", "epoch", f"difference in {of}")
     mean = curve(series, reduce=bootstrap)
+    n = 0 if mean.empty else int(mean["n"].max())
+    # The legend has the n of each method alone: of their common seeds there may be fewer.
+    describe(right, f"method minus control (n={n})", "epoch", f"difference in {of}")
     if mean.empty:
-        say(right, "No seed of which both are done.")
+        say(right, APART if series else "No seed of which both are done.")
         return lines
-    style, name = lines[0].style, plain(f"{lines[0].name} (n={len(series)})")
+    style, name = lines[0].style, plain(f"{lines[0].name} (n={n})")
     right.axhline(0, color=SOFT, lw=LEAST_LINE)
     right.plot(mean["x"], mean["mean"], **style.plot(), label=name)
     right.fill_between(mean["x"], mean["low"], mean["high"], color=style.color, alpha=0.14, lw=0)

@@ -92,6 +92,29 @@ def test_the_figure_draws_both_and_their_difference(both: Any) -> None:
     assert line.get_ydata().tolist() == pytest.approx(expected)
 
 
+def test_the_difference_says_how_many_seeds_both_have(write_run: Any, runs_dir: Path) -> None:
+    for seed in range(3):
+        write_run("adam", seed, (1.0, 2.0), group_id="own")
+    of: dict[str, Any] = {"group_id": "c", "control": "scalar", "control_of": "own"}
+    for seed in (1, 2, 3):
+        status = "diverged" if seed == 2 else "done"
+        write_run("adam", seed, (0.5, 1.0), run_id=f"c{seed}", status=status, **of)
+    left, right = figure.build(load_results(runs_dir)).axes
+    assert left.lines[0].get_label() == "adam (n=3/4)"
+    assert right.get_title() == "method minus control (n=1)"
+
+
+def test_a_difference_of_curves_without_a_value_is_none(write_run: Any, runs_dir: Path) -> None:
+    for seed in range(2):
+        write_run("adam", seed, (1.0, 2.0), group_id="own")
+    of: dict[str, Any] = {"group_id": "c", "control": "scalar", "control_of": "own"}
+    rows = [{"step": 3, "epoch": 3.0, "test_accuracy_percent": 1.0}]
+    write_run("adam", 0, run_id="c0", rows=rows, **of)
+    write_run("adam", 1, (0.5, 1.0), run_id="c1", **of)
+    _, right = figure.build(load_results(runs_dir)).axes
+    assert right.get_title() == "method minus control (n=1)"  # the other shares no epoch
+
+
 def test_epochs_that_only_one_has_are_left_out(write_run: Any, runs_dir: Path) -> None:
     write_run("adam", 0, (1.0, 2.0, 3.0), group_id="own")
     write_run("adam", 0, (0.5, 1.0), group_id="c", control="scalar", control_of="own", run_id="c")
