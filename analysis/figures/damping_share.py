@@ -72,16 +72,19 @@ def draw_shares(ax: Axes, method: Method, layers: Sequence[str], shares: Damping
     """Draw the shares of one method's layers on ``ax`` and return it."""
     roles = dict.fromkeys(layers, OTHER) | {layers[0]: FIRST, layers[-1]: LAST}
     lines = [(role, shares.layers[name]) for name, role in roles.items()]
+    # Others tell of the whole alone, as they were not asked for their layers: n is one for all.
+    told = [
+        run_id for run_id in method.done["run_id"] if any(run_id in found for _, found in lines)
+    ]
     end, count = 0.0, 0
     for role, found in [*lines, (WHOLE, shares.whole)]:
-        mean = curve([found[run_id] for run_id in method.done["run_id"] if run_id in found])
+        mean = curve([found[run_id] for run_id in told if run_id in found])
         if mean.empty:
             continue
         label = "_nolegend_" if role in ax.get_legend_handles_labels()[1] else role
         ax.plot(mean["x"], mean["mean"], label=label, zorder=2 + (role != OTHER), **LOOKS[role])
         end = max(end, float(mean["x"].max()))
-        if role != WHOLE:  # which runs tell of that were not asked for their layers
-            count = max(count, int(mean["n"].max()))
+        count = max(count, int(mean["n"].max()))
     title = f"{method.title}: {method.name} (n={count})"
     if not np.isfinite(end) or end == 0:
         say(ax, "Never finite.")

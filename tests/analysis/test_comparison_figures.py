@@ -262,7 +262,8 @@ def test_the_share_of_damping_is_drawn_for_each_layer(write_run: Any, runs_dir: 
             for epoch in (1, 2)
         ]
         write_run("adafisher", seed, rows=rows)
-    write_run("adafisher", 2, rows=curvature_rows(4.0, 8.0))  # tells of no layer, and is not in n
+    others = curvature_rows(4.0, 8.0)  # tells of no layer, and is not in n
+    write_run("adafisher", 2, rows=[row | {"curvature_damping_share": 0.9} for row in others])
     write_run("adam", 0)
 
     figure = damping_share.build(load_results(runs_dir))
