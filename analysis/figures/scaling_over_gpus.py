@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -33,7 +34,8 @@ SAME = ["task", "model", "budget", "precision", "batch_size"]  # what makes time
 TABLE = 6
 PUBLISHED = f"published, Table {TABLE}"
 NOTE = (
-    f"Line: mean over seeds. Band: {BAND}. Hollow and dashed: published, on GPUs that the paper "
+    f"Line: mean over seeds. Band: {BAND}. n: runs at each number of GPUs, of those started where "
+    "some did not end done. Hollow and dashed: published, on GPUs that the paper "
     "does not name, and with the pass over the test set, which ours leave out. Grey: ideal, a time "
     "that falls as one over the number, from each line's first point."
 )
@@ -95,12 +97,17 @@ def panels_of(runs: pd.DataFrame) -> list[Panel]:
 
 
 def scaled_runs(results: Results) -> pd.DataFrame:
-    """Pick the finished runs whose setting tells a number of GPUs; adds gpus, seconds, method."""
-    runs = results.runs[(results.runs["status"] == "done") & (results.runs["control"] == "")]
+    """Pick the runs whose setting tells a number of GPUs, of panels in which one of them is done.
+
+    Adds gpus, method, and seconds, NaN where the run is not done or does not tell.
+    """
+    runs = results.runs[results.runs["control"] == ""]
+    seconds = runs["run_id"].map(seconds_per_epoch(results)).astype(float)
     runs = runs.assign(
         gpus=runs["setting"].astype(str).str.extract(SETTING)[0].astype(float),
-        seconds=runs["run_id"].map(seconds_per_epoch(results)),
-    ).dropna(subset=["gpus", "seconds"])
+        seconds=seconds.where(runs["status"] == "done"),
+    ).dropna(subset=["gpus"])
+    runs = runs[runs.groupby(SAME, dropna=False)["seconds"].transform("count") > 0]
     several = runs.groupby("optimizer")["ruleset"].transform("nunique") > 1
     named = runs["optimizer"] + ", " + runs["ruleset"]
     return runs.assign(method=runs["optimizer"].where(~several, named))
@@ -125,9 +132,11 @@ def draw_scaling(ax: Axes, runs: pd.DataFrame, published: pd.DataFrame) -> dict[
         seeds = np.full((max(map(len, series)), len(gpus)), np.nan)
         for column, values in enumerate(series):
             seeds[: len(values), column] = values
-        _, mean, _, low, high = bootstrap(seeds)
-        shown = f"{name} ({_seeds(series)})"
-        _ideal(ax, gpus, mean[0])
+        n, mean, _, low, high = bootstrap(seeds)
+        started = np.array([len(values) for values in series])
+        shown = f"{name} ({_seeds(n, started)})"
+        if (there := np.isfinite(mean)).any():
+            _ideal(ax, gpus[there], mean[there][0])
         (drawn[shown],) = ax.plot(gpus, mean, label=plain(shown), **style.plot())
         if np.isfinite(low).any():
             ax.fill_between(gpus, low, high, color=style.color, alpha=0.14, lw=0)
@@ -141,6 +150,8 @@ def _ideal(ax: Axes, gpus: Floats, first: float) -> None:
     ax.plot(x, first * gpus[0] / x, color=FAINT, lw=LEAST_LINE, zorder=1)
 
 
-def _seeds(series: list[np.ndarray]) -> str:
-    counts = sorted({len(values) for values in series})
-    return f"n={counts[0]}" if len(counts) == 1 else f"n={counts[0]} to {counts[-1]}"
+def _seeds(n: Floats, started: npt.NDArray[np.int64]) -> str:
+    """Say n at the numbers of GPUs, as ``n=2``, ``n=1 to 3`` or ``n=0/3 to 3``."""
+    pairs = sorted({(int(has), int(of)) for has, of in zip(n, started, strict=True)})
+    texts = [f"{has}" if has == of else f"{has}/{of}" for has, of in pairs]
+    return f"n={texts[0]}" if len(texts) == 1 else f"n={texts[0]} to {texts[-1]}"

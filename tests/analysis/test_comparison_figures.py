@@ -109,6 +109,26 @@ def test_scaling_shows_seconds_and_the_ideal(write_run: Any, runs_dir: Path) -> 
     assert legend(ax) == ["adafisher (n=2)", "adafisher, published, Table 6"]
 
 
+def test_scaling_counts_the_runs_that_are_not_done(write_run: Any, runs_dir: Path) -> None:
+    for gpus in (1, 2, 4):
+        place = {"setting": f"{gpus}_gpu", "group_id": f"{gpus}"}
+        write_run("adafisher", 0, seconds=8.0 / gpus, **place)
+        for seed in (1, 2):
+            status = "diverged" if gpus == 2 else "done"
+            write_run("adafisher", seed, seconds=8.0 / gpus, status=status, **place)
+    write_run("adafisher", 0, status="failed", rows=[], setting="8_gpu", group_id="8")
+    write_run("kfac", 0, status="failed", rows=[], setting="8_gpu", group_id="k")
+
+    ax, _ = scaling_over_gpus.build(load_results(runs_dir)).axes
+
+    ideal, line, lost = ax.lines
+    np.testing.assert_array_equal(line.get_xydata(), [[1, 8], [2, 4], [4, 2], [8, np.nan]])
+    np.testing.assert_allclose(ideal.get_xdata() * ideal.get_ydata(), 8)
+    assert np.isnan(lost.get_ydata()).all()
+    names = ["adafisher (n=0/1 to 3)", "kfac (n=0/1)"]
+    assert legend(ax) == [*names, "adafisher, published, Table 6"]
+
+
 def test_the_published_scaling_stands_beside_the_runs_that_join_it(
     write_run: Any, runs_dir: Path
 ) -> None:
