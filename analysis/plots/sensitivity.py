@@ -115,7 +115,7 @@ def draw_dependence(results: Results, setting: str, command: str) -> Figure | Mi
         for methods in shown.values()
     )
     entries: dict[str, Line2D] = {}
-    numbers = True
+    bare: dict[str, list[Dependence]] = {}
     with mpl.rc_context(RC):
         rows = -(-len(shown) // columns)
         inches = [LINES, max(heights[title] for title in shown) - LINES]
@@ -133,7 +133,8 @@ def draw_dependence(results: Results, setting: str, command: str) -> Figure | Mi
             draw_lines(lines, methods, coloured)
             entries |= {m.name: Line2D([], [], **m.style.plot()) for m in methods}
             higher = methods[0].higher_is_better
-            numbers &= draw_heat_map(heat, methods, higher_is_better=higher)
+            if not draw_heat_map(heat, methods, higher_is_better=higher):
+                bare[title] = methods
             heat.set_label(plain(f"{title}: {of}"))
             describe(heat, x=NAMES[setting])
         grey = [name for name in entries if name not in coloured]
@@ -143,7 +144,7 @@ def draw_dependence(results: Results, setting: str, command: str) -> Figure | Mi
             | {f"{len(grey)} others": Line2D([], [], **GREY) for _ in grey[:1]},
         )
         text = NOTE.format(name=NAMES[setting].split(" (")[0], band=BAND)
-        text += rule(entries, coloured, what="best mean") + ("" if numbers else NO_NUMBERS)
+        text += rule(entries, coloured, what="best mean") + _without_numbers(bare)
         if len(shown) < len(blocks):
             text += f" The first {len(shown)} of {len(blocks)} settings are drawn."
         note(figure, text)
@@ -158,6 +159,19 @@ def _height(methods: list[Dependence]) -> float:
 def _is_counted(methods: list[Dependence]) -> bool:
     """Tell whether some cell has a number of runs below its mean."""
     return any((one.counted < one.runs).any() for one in methods)
+
+
+def _without_numbers(blocks: Mapping[str, list[Dependence]]) -> str:
+    """Say for the note what cells without numbers do not: where not all runs are in the mean."""
+    lacking = [
+        f"{one.name} at {number(value)} on {title}: {counted:.0f}/{runs:.0f}"
+        for title, methods in blocks.items()
+        for one in methods
+        for value, counted, runs in zip(one.x, one.counted, one.runs, strict=True)
+        if counted < runs
+    ]
+    listed = f" Not all runs are in the means of {'; '.join(lacking)}." if lacking else ""
+    return f"{NO_NUMBERS}{listed}" if blocks else ""
 
 
 def _best(method: Dependence) -> float:

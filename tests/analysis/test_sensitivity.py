@@ -106,6 +106,22 @@ def test_what_is_not_finished_is_counted_in_its_cell(write_run: Any, runs_dir: P
     assert "n/m: of m runs n are in it" in note_of(figure)
 
 
+def test_cells_without_room_for_numbers_have_their_counts_in_the_note(
+    write_run: Any, runs_dir: Path
+) -> None:
+    for at in range(40):
+        lr = {"lr": 2.0**at, "beta": 0.9}
+        write_run("adam", 0, (90.0,), hyperparameters=lr)
+        status = "interrupted" if at == 3 else "done"
+        write_run("adam", 1, (90.0,), status=status, hyperparameters=lr)
+
+    figure = test_metric_vs_learning_rate.build(load_results(runs_dir))
+
+    assert texts(figure.axes[1]) == {}
+    told = "no room for them. Not all runs are in the means of adam at 8 on digits: 1/2."
+    assert told in note_of(figure)
+
+
 def test_nothing_finished_is_still_drawn(write_run: Any, runs_dir: Path) -> None:
     for rate in (0.1, 1.0):
         write_run("adam", 0, status="diverged", rows=[], hyperparameters={"lr": rate})
