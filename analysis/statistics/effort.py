@@ -22,7 +22,8 @@ class Effort:
 
     Attributes:
         ruleset: Where they come from; the effort of two rulesets cannot be compared.
-        trials: Settings tried; 0 where they are taken as given, ``None`` where it is not known.
+        trials: Settings tried that say something of the method: all but those that failed. 0 where
+            they are taken as given, ``None`` where it is not known.
         seeds: Seeds of each trial.
         marks: Of ``marks_of``, what makes the choice an accident; no part of how much was spent.
         length: What each trial was trained for, and in which setting, in words; empty: not known,
@@ -83,6 +84,23 @@ def marks_of(tuning: object) -> list[str]:
         return []
     found = {EDGE: bool(tuning.get("on_edge")), ONE_SEED: _whole(tuning.get("seeds")) == 1}
     return [mark for mark in MARKS if found[mark]]
+
+
+def telling_trials(tuning: Mapping[str, object]) -> int | None:
+    """Count the trials that say something of the method: those that failed say nothing.
+
+    Args:
+        tuning: The effort as a run records it.
+
+    Returns:
+        Their number; None where the record has none.
+
+    Example:
+        >>> telling_trials({"trials": 16, "completed": 10, "diverged": 2, "failed": 4})
+        12
+    """
+    trials = _whole(tuning.get("trials"))
+    return None if trials is None else trials - (_whole(tuning.get("failed")) or 0)
 
 
 def over_blocks(efforts: Mapping[str, Effort]) -> str:
@@ -158,7 +176,7 @@ def _is_typed_over(tuning: object, origin: object) -> bool:
 
 def _effort(ruleset: object, tuning: object) -> Effort:
     if isinstance(tuning, dict):
-        numbers = _whole(tuning.get("trials")), _whole(tuning.get("seeds"))
+        numbers = telling_trials(tuning), _whole(tuning.get("seeds"))
         return Effort(str(ruleset), *numbers, length=_length(tuning))
     return Effort(str(ruleset), None if ruleset == "tuned" else 0)
 

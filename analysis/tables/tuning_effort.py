@@ -2,6 +2,8 @@
 
 ``edge``: the chosen value of a hyperparameter, named under ``on_edge``, is the last one that was
 tried, so that a better one may lie beyond. ``1 seed``: each trial was judged by one seed alone.
+``failed``: trials that failed or ran out of memory; they say nothing of the method, and do not
+count as effort.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ import pandas as pd
 from analysis.render import MISSING, NONE_OF_RUNS
 from analysis.results.groups import rows_of
 from analysis.results.load import Absent, Results
-from analysis.statistics.effort import marks_of
+from analysis.statistics.effort import marks_of, telling_trials
 
 INDEX = ["task", "optimizer", "ruleset"]
 FACTS = (
     "trials",
     "completed",
     "diverged",
+    "failed",
     "seeds",
     "budget",
     "sampler",
@@ -59,7 +62,9 @@ def _effort(tuning: Mapping[str, Any]) -> str:
         return UNTUNED
     seeds = len(tuning.get("seeds") or [None])
     several = f" x {seeds} seeds" if seeds > 1 else ""
-    spent = f"{tuning.get('trials')} trials x {tuning.get('budget')}{several}"
+    trials, telling = tuning.get("trials"), telling_trials(tuning)
+    told = trials if telling == trials else f"{telling} of {trials}"
+    spent = f"{told} trials x {tuning.get('budget')}{several}"
     judged = "by loss" if tuning.get("choose") == "loss" else ""
     mean = "mean over seeds" if seeds > 1 and tuning.get("score") == "mean over seeds" else ""
     return ", ".join([spent, *filter(None, [judged, mean]), *marks_of(tuning)])

@@ -101,8 +101,8 @@ def tune(
         ledger=ledger.render(command, made.trials, made.effort, space=made.space),
         facts=made.effort,
     )
-    warnings = [tuned_file.edge(key) for key in made.effort["on_edge"]]
-    for line in [f"{optimizer} on {task}: {text}" for text in warnings] + [kept] * bool(kept):
+    warnings = [f"{optimizer} on {task}: {text}" for text in tuned_file.remarks(made.effort)]
+    for line in warnings + [kept] * bool(kept):
         say(f"warning: {line}", error=True)
     return path
 

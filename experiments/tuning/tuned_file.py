@@ -46,7 +46,7 @@ def render(command: str, facts: Mapping[str, Any], *, name: str, task: str, spac
         f"# Chosen on the validation split of {task} by `{command}`:",
         f"# {facts['trials']} trials ({facts['sampler']}) of {searched};",
         f"# each trained {once} for {facts['budget']}{_cut(facts['pruner'])};",
-        f"# best by {judged}.{''.join(f' {edge(key)}' for key in facts['on_edge'])}",
+        f"# best by {judged}.{''.join(f' {text}' for text in remarks(facts))}",
         f"# All trials are in {LEDGERS}/{name}.yaml.",
     ]
     content = {"ruleset": "tuned", "optimizer": dict(facts["chosen"]), "tuning": dict(facts)}
@@ -54,9 +54,17 @@ def render(command: str, facts: Mapping[str, Any], *, name: str, task: str, spac
     return "\n".join(lines) + "\n" + body
 
 
-def edge(key: str) -> str:
-    """Say of a hyperparameter that its best value is on edge."""
-    return f"The best {key} is at the end of what was tried."
+def remarks(facts: Mapping[str, Any]) -> list[str]:
+    """Say what makes the choice less sure than its trials are many, a sentence each.
+
+    Args:
+        facts: Of ``ledger.effort``.
+    """
+    found = [f"The best {key} is at the end of what was tried." for key in facts["on_edge"]]
+    if facts["failed"]:
+        failed = f"{facts['failed']} of {facts['trials']} trials failed"
+        found.append(f"{failed}: they say nothing of the method, and do not count as its tuning.")
+    return found
 
 
 def _cut(pruner: str) -> str:
@@ -151,7 +159,8 @@ def _more(path: Path, ours: Mapping[str, Any]) -> Sequence[str]:
         return []
     try:
         theirs = yaml.safe_load(path.read_text(encoding="utf-8"))["tuning"]
-        counts = [(theirs["trials"], ours["trials"], "trials")]
+        # Those that failed say nothing.
+        counts = [(*(one["trials"] - one.get("failed", 0) for one in (theirs, ours)), "trials")]
         counts += [(len(theirs["seeds"]), len(ours["seeds"]), "seeds")]
         if theirs.get("steps"):  # else only the words of the budget tell
             counts += [(theirs["steps"], ours["steps"], "steps")]

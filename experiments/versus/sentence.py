@@ -95,7 +95,9 @@ def _speed_up(made: Facts | None) -> list[str]:
 
 def _frozen(side: Facts) -> str:
     values = ", ".join(f"{key}={value}" for key, value in side["hyperparameters"].items())
-    return f"{values} of {side['effort']['trials']} trials"
+    failed = side["effort"].get("failed")
+    some = f", {failed} of which failed" if failed else ""
+    return f"{values} of {side['effort']['trials']} trials{some}"
 
 
 def _needed(one: Facts) -> str:

@@ -180,6 +180,14 @@ def test_tuning_effort_says_what_stands_behind_a_number(write_run: Any, runs_dir
     assert muon["effort"] == "8 trials x 2 epochs x 2 seeds, by loss, mean over seeds, edge"
 
 
+def test_tuning_effort_tells_of_trials_that_failed(write_run: Any, runs_dir: Path) -> None:
+    tuning = {"trials": 8, "seeds": [1, 2], "budget": "2 epochs", "completed": 1, "diverged": 0}
+    write_run("adam", tuning={**tuning, "failed": 7})
+    row = tuning_effort.build(load_results(runs_dir)).iloc[0]
+    assert row["effort"] == "1 of 8 trials x 2 epochs x 2 seeds"
+    assert (row["trials"], row["completed"], row["failed"]) == (8, 1, 7)
+
+
 @pytest.mark.parametrize(
     ("seeds", "on_edge", "count"),
     [

@@ -144,6 +144,22 @@ def test_effort_is_read_off_the_runs() -> None:
     assert (several.count, several.length) == ("8 x 2 seeds", "")
 
 
+def test_trials_that_failed_are_no_effort() -> None:
+    """Those that diverged are: they say that the rate is too high, and not that a disk was full."""
+    tuning = {"trials": 16, "seeds": 3, "completed": 16, "diverged": 0, "failed": 0}
+    ours = runs(AHEAD, ruleset="tuned", tuning=tuning)
+    failed = {**tuning, "completed": 1, "failed": 15}
+    theirs = runs(BASE, ruleset="tuned", tuning=failed)
+    assert effort_of(theirs) == Effort("tuned", 1, 3)
+    assert (
+        insufficient(effort_of(ours), effort_of(theirs))
+        == "tuned, 16 trials of 3 seeds against tuned, 1 trial of 3 seeds"
+    )
+    assert compare_runs(ours, theirs).outcome == "unequal tuning effort"
+    diverged = theirs.assign(tuning=[{**failed, "failed": 0, "diverged": 15}] * len(theirs))
+    assert of(compare_runs(ours, diverged)) == "better"
+
+
 def test_a_method_that_diverged_is_not_better_on_the_seeds_that_are_left() -> None:
     ours = runs({**AHEAD, 6: 10.0})
     ours.loc[ours["seed"] == 6, "status"] = "diverged"

@@ -132,6 +132,15 @@ def test_an_edge_is_told_in_the_file(effort):
     assert text.count("The best lr is at the end of what was tried.") == 1
 
 
+def test_failed_trials_are_told_in_the_file(effort):
+    facts = effort(TRIALS)
+    text = tuned_file.render("make tune X", facts, name="sgd", task="t", space=SPACE)
+    (told,) = tuned_file.remarks(facts)
+    assert told.startswith("1 of 6 trials failed: ")
+    assert text.count(told) == 1
+    assert tuned_file.remarks(effort(TRIALS[:-1])) == []
+
+
 def test_several_hyperparameters_are_values_of_a_trial(effort):
     space = [*SPACE, Dimension("normalize", choices=("before", "after"))]
     trials = [

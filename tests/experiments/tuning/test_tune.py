@@ -136,6 +136,19 @@ def test_a_seed_that_has_a_result_is_refused(tmp_path, tuned, make_config):
     tune._check_unreported((2000,), "digits", config.runs_dir)
 
 
+def test_trials_that_failed_are_told_in_one_line(tmp_path, tuned, monkeypatch, capsys):
+    facts = {"trials": 16, "failed": 15, "on_edge": [], "seeds": [1000], "score": "worst seed"}
+    facts |= {"spread": {"metric": "validation_loss"}, "chosen": {"lr": 0.1}, "pruner": "none"}
+    facts |= {"sampler": "sobol", "budget": "1 epoch", "model": "small_cnn", "tokenization": None}
+    made = tune.Tuning([LR], [], facts)
+    monkeypatch.setattr(tune, "search", lambda *_, **__: made)
+    tune.tune("sgd", "digits", TuneOptions(), [])
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: sgd on digits: 15 of 16 trials failed: they say nothing of the method, and do "
+        "not count as its tuning."
+    ]
+
+
 @pytest.mark.slow
 def test_a_small_tuning_writes_the_best_of_its_trials(tmp_path, tuned, capfd):
     overrides = [f"runs_dir={tmp_path}", *SHORT]

@@ -42,6 +42,7 @@ def name_in(path):
         {**FACTS, **ONCE},
         {key: value for key, value in {**FACTS, **ONCE}.items() if key != "steps"},
         {**FACTS, "budget": "200 steps", "steps": 200},
+        {**FACTS, "trials": 32, "failed": 16},  # which say nothing
     ],
 )
 def test_what_has_no_more_behind_it_is_replaced(folder, old):
@@ -57,6 +58,7 @@ def test_what_has_no_more_behind_it_is_replaced(folder, old):
     ("changes", "why"),
     [
         ({"trials": 32}, "32 trials, not 16"),
+        ({"trials": 40, "failed": 16}, "24 trials, not 16"),
         ({"seeds": [1, 2, 3, 4], "trials": 8}, "4 seeds, not 3"),
         ({"budget": "40 epochs", "steps": 720}, "720 steps, not 360"),
         ({"steps": 1440}, "1440 steps, not 360"),  # as many epochs of smaller batches
