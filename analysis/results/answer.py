@@ -305,7 +305,8 @@ def _effort(effort: Effort) -> str:
         by = {"default": "the defaults, which nobody tuned", "paper": "the paper's hyperparameters"}
         return f"with {by.get(effort.ruleset, f'the ruleset {effort.ruleset}')}"
     several = f" of {effort.seeds} seeds" if effort.seeds and effort.seeds > 1 else ""
-    return f"tuned with {effort.trials} trial{'s' * (effort.trials > 1)}{several}"
+    pruned = "".join(f" ({text})" for text in effort.pruned)
+    return f"tuned with {effort.trials} trial{'s' * (effort.trials > 1)}{several}{pruned}"
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -25,6 +25,7 @@ class Effort:
         trials: Settings tried that say something of the method: all but those that failed. 0 where
             they are taken as given, ``None`` where it is not known.
         seeds: Seeds of each trial.
+        pruner: What stopped the poorer trials early; empty where each was trained to its end.
         marks: Of ``marks_of``, what makes the choice an accident; no part of how much was spent.
         length: What each trial was trained for, and in which setting, in words; empty: not known,
             or several.
@@ -33,6 +34,7 @@ class Effort:
     ruleset: str
     trials: int | None
     seeds: int | None = None
+    pruner: str = ""
     marks: tuple[str, ...] = field(default=(), compare=False)
     length: str = ""
 
@@ -42,7 +44,12 @@ class Effort:
         if self.trials is None:
             return ", ".join(["unknown", *self.marks])
         several = f" x {self.seeds} seeds" if self.seeds and self.seeds > 1 else ""
-        return ", ".join([f"{self.trials}{several}", *self.marks])
+        return ", ".join([f"{self.trials}{several}", *self.pruned, *self.marks])
+
+    @property
+    def pruned(self) -> list[str]:
+        """That the poorer trials were stopped early, in words; empty where none was."""
+        return [f"pruner {self.pruner}"] if self.pruner else []
 
     def __str__(self) -> str:
         """Say it in words: ``tuned, 8 trials, edge, 1 seed``."""
@@ -50,7 +57,7 @@ class Effort:
             return ", ".join([self.ruleset, "trials not known", *self.marks])
         trials = f"{self.trials} trial{'' if self.trials == 1 else 's'}"
         several = f" of {self.seeds} seeds" if self.seeds and self.seeds > 1 else ""
-        return ", ".join([self.ruleset, f"{trials}{several}", *self.marks])
+        return ", ".join([self.ruleset, f"{trials}{several}", *self.pruned, *self.marks])
 
 
 def effort_of(runs: pd.DataFrame) -> Effort:
@@ -103,6 +110,16 @@ def telling_trials(tuning: Mapping[str, object]) -> int | None:
     return None if trials is None else trials - (_whole(tuning.get("failed")) or 0)
 
 
+def pruner_of(tuning: Mapping[str, object]) -> str:
+    """Name what stopped the poorer trials early; empty where each was trained to its end.
+
+    Args:
+        tuning: The effort as a run records it.
+    """
+    pruner = tuning.get("pruner")
+    return "" if pruner in (None, "none") else str(pruner)
+
+
 def over_blocks(efforts: Mapping[str, Effort]) -> str:
     """Write the trials of a method over several blocks of runs in one text.
 
@@ -135,9 +152,9 @@ def over_blocks(efforts: Mapping[str, Effort]) -> str:
 def insufficient(winner: Effort, loser: Effort) -> str:
     """Say why a method may not be called better, in a few words; empty where it may.
 
-    The loser must have had at least the winner's trials and seeds of each, each as long and in the
-    same setting: a method that lost though more was tried for it has lost. What a paper gives was
-    tuned by others, nobody knows how.
+    The loser must have had at least the winner's trials and seeds of each, each as long, by the
+    same pruner and in the same setting: a method that lost though more was tried for it has lost.
+    What a paper gives was tuned by others, nobody knows how.
     """
     if winner == loser and winner.trials is not None:
         return ""
@@ -147,7 +164,8 @@ def insufficient(winner: Effort, loser: Effort) -> str:
     outside = {winner.ruleset, loser.ruleset} - {"default", "tuned"}
     if known and not outside:
         spent = [(one.trials or 0, one.seeds or 1) for one in (winner, loser)]
-        if spent[0][0] == 0 or all(mine <= others for mine, others in zip(*spent, strict=True)):
+        as_many = all(mine <= others for mine, others in zip(*spent, strict=True))
+        if spent[0][0] == 0 or (as_many and winner.pruner == loser.pruner):
             return ""
     return " against ".join(str(replace(effort, marks=())) for effort in (winner, loser))
 
@@ -177,7 +195,7 @@ def _is_typed_over(tuning: object, origin: object) -> bool:
 def _effort(ruleset: object, tuning: object) -> Effort:
     if isinstance(tuning, dict):
         numbers = telling_trials(tuning), _whole(tuning.get("seeds"))
-        return Effort(str(ruleset), *numbers, length=_length(tuning))
+        return Effort(str(ruleset), *numbers, pruner_of(tuning), length=_length(tuning))
     return Effort(str(ruleset), None if ruleset == "tuned" else 0)
 
 

@@ -3,7 +3,7 @@
 ``edge``: the chosen value of a hyperparameter, named under ``on_edge``, is the last one that was
 tried, so that a better one may lie beyond. ``1 seed``: each trial was judged by one seed alone.
 ``failed``: trials that failed or ran out of memory; they say nothing of the method, and do not
-count as effort.
+count as effort. ``pruned``: trials that the pruner stopped, after a part of the budget.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ import pandas as pd
 from analysis.render import MISSING, NONE_OF_RUNS
 from analysis.results.groups import rows_of
 from analysis.results.load import Absent, Results
-from analysis.statistics.effort import marks_of, telling_trials
+from analysis.statistics.effort import marks_of, pruner_of, telling_trials
 
 INDEX = ["task", "optimizer", "ruleset"]
 FACTS = (
     "trials",
     "completed",
     "diverged",
+    "pruned",
     "failed",
     "seeds",
     "budget",
     "sampler",
+    "pruner",
     "space",
     "on_edge",
     "spread",
@@ -65,9 +67,11 @@ def _effort(tuning: Mapping[str, Any]) -> str:
     trials, telling = tuning.get("trials"), telling_trials(tuning)
     told = trials if telling == trials else f"{telling} of {trials}"
     spent = f"{told} trials x {tuning.get('budget')}{several}"
+    pruner = pruner_of(tuning)
+    pruned = f"pruner {pruner}" if pruner else ""
     judged = "by loss" if tuning.get("choose") == "loss" else ""
     mean = "mean over seeds" if seeds > 1 and tuning.get("score") == "mean over seeds" else ""
-    return ", ".join([spent, *filter(None, [judged, mean]), *marks_of(tuning)])
+    return ", ".join([spent, *filter(None, [pruned, judged, mean]), *marks_of(tuning)])
 
 
 def _text(value: Any) -> object:

@@ -165,6 +165,9 @@ def _more(path: Path, ours: Mapping[str, Any]) -> Sequence[str]:
         if theirs.get("steps"):  # else only the words of the budget tell
             counts += [(theirs["steps"], ours["steps"], "steps")]
         found = [f"{old} {what}, not {new}" for old, new, what in counts if old > new]
+        pruners = [one.get("pruner", "none") for one in (theirs, ours)]
+        if len(PRUNERS[pruners[0]]) < len(PRUNERS[pruners[1]]):
+            found.append("pruner {}, not {}".format(*pruners))
         same = ["model", "tokenization", *([] if theirs.get("steps") else ["budget"])]
         found += [
             f"{key} {theirs[key]}, not {ours[key]}" for key in same if theirs[key] != ours[key]

@@ -205,6 +205,15 @@ def test_equal_time_that_was_measured_on_one_machine_is_compared(method: Any, sa
     assert "adam is better than sgd" in one(said())
 
 
+def test_a_pruner_is_said_of_the_method_that_had_one(method: Any, said: Any) -> None:
+    tuning = {"trials": 8, "seeds": [1, 2], "pruner": "halving"}
+    method("adam", BEST)
+    method("sgd", NEXT, tuning=tuning)
+    assert one(said()).endswith(
+        "; adam tuned with 8 trials, sgd tuned with 8 trials of 2 seeds (pruner halving)."
+    )
+
+
 def test_effort_that_is_not_known_is_not_called_unequal(method: Any, said: Any) -> None:
     method("adam", BEST, tuning=None)
     method("sgd", NEXT, tuning=None)

@@ -180,6 +180,14 @@ def test_tuning_effort_says_what_stands_behind_a_number(write_run: Any, runs_dir
     assert muon["effort"] == "8 trials x 2 epochs x 2 seeds, by loss, mean over seeds, edge"
 
 
+def test_tuning_effort_tells_of_trials_that_were_stopped(write_run: Any, runs_dir: Path) -> None:
+    tuning = {"trials": 16, "seeds": [1, 2], "budget": "2 epochs", "completed": 4, "pruned": 12}
+    write_run("adam", tuning={**tuning, "pruner": "halving", "choose": "loss"})
+    row = tuning_effort.build(load_results(runs_dir)).iloc[0]
+    assert row["effort"] == "16 trials x 2 epochs x 2 seeds, pruner halving, by loss"
+    assert (row["completed"], row["pruned"], row["pruner"]) == (4, 12, "halving")
+
+
 def test_tuning_effort_tells_of_trials_that_failed(write_run: Any, runs_dir: Path) -> None:
     tuning = {"trials": 8, "seeds": [1, 2], "budget": "2 epochs", "completed": 1, "diverged": 0}
     write_run("adam", tuning={**tuning, "failed": 7})

@@ -117,6 +117,19 @@ EFFORTS = {
         Effort("tuned", 16, length="2 steps"),
         False,
     ),
+    "whole trials against pruned ones": (
+        Effort("tuned", 16, 3),
+        Effort("tuned", 16, 3, "halving"),
+        False,
+    ),
+    "pruned trials against whole ones": (
+        Effort("tuned", 16, 3, "halving"),
+        Effort("tuned", 16, 3),
+        False,
+    ),
+    "two pruners": (Effort("tuned", 8, 3, "median"), Effort("tuned", 16, 3, "halving"), False),
+    "one pruner": (Effort("tuned", 8, 3, "median"), Effort("tuned", 16, 3, "median"), True),
+    "default over pruned": (Effort("default", 0), Effort("tuned", 8, 3, "median"), True),
     "tuned over default": (Effort("tuned", 8), Effort("default", 0), False),
     "default over tuned": (Effort("default", 0), Effort("tuned", 8), True),
     "as published over default": (Effort("paper", 0), Effort("default", 0), False),
@@ -158,6 +171,17 @@ def test_trials_that_failed_are_no_effort() -> None:
     assert compare_runs(ours, theirs).outcome == "unequal tuning effort"
     diverged = theirs.assign(tuning=[{**failed, "failed": 0, "diverged": 15}] * len(theirs))
     assert of(compare_runs(ours, diverged)) == "better"
+
+
+def test_a_tuning_that_stopped_trials_early_is_another_effort() -> None:
+    tuning = {"trials": 16, "seeds": 3, "budget": "20 epochs", "pruner": "none"}
+    ours = runs(AHEAD, ruleset="tuned", tuning=tuning)
+    theirs = runs(BASE, ruleset="tuned", tuning={**tuning, "pruner": "halving", "pruned": 12})
+    assert str(effort_of(ours)) == "tuned, 16 trials of 3 seeds"
+    assert str(effort_of(theirs)) == "tuned, 16 trials of 3 seeds, pruner halving"
+    assert effort_of(theirs).count == "16 x 3 seeds, pruner halving"
+    assert compare_runs(ours, theirs).outcome == "unequal tuning effort"
+    assert compare_runs(ours, theirs.assign(tuning=ours["tuning"])).outcome == "better"
 
 
 def test_a_method_that_diverged_is_not_better_on_the_seeds_that_are_left() -> None:

@@ -38,6 +38,7 @@ def name_in(path):
 @pytest.mark.parametrize(
     "old",
     [
+        {**FACTS, "pruner": "halving"},
         FACTS,
         {**FACTS, **ONCE},
         {key: value for key, value in {**FACTS, **ONCE}.items() if key != "steps"},
@@ -84,6 +85,13 @@ def test_what_has_more_stays_and_the_new_one_can_be_taken(folder, changes, why):
     assert name_in(folder / "sgd.yaml") == "new"
     assert (folder / "ledgers" / "sgd.yaml").read_text() == "ledger new"
     assert sorted(item.name for item in folder.rglob("*.*")) == ["sgd.yaml", "sgd.yaml"]
+
+
+def test_trials_to_their_end_are_more_than_those_that_a_pruner_stopped(folder):
+    write("old", {**FACTS, "pruner": "median"})
+    path, kept = write("new", {**FACTS, "pruner": "halving"})
+    assert kept.startswith(f"{folder / 'sgd.yaml'} stays: pruner median, not halving. ")
+    assert (name_in(folder / "sgd.yaml"), name_in(path)) == ("old", "new")
 
 
 @pytest.mark.parametrize("text", ["optimizer: {lr: 0.1}", "tuning: null", "- 1", "{", ""])
