@@ -30,15 +30,18 @@ NOTE = (
     "the median of the panel, where low is good, counts as the worst result of the others. The "
     "formula is that of random search over the values that were tried: where half of these lay "
     "around the best of the others (sampler grid), or were proposed (tpe), fewer trials would "
-    "have given less than the line."
+    "have given less than the line. A method of whose trials a pruner stopped some has no line: "
+    "what these would have come to is not known."
 )
 
 
 def build(results: Results) -> Figure | Missing:
     """Draw one panel a task and budget of the trials, one line a method."""
+    # Without those that were stopped, the rest would be better than what a draw gives.
+    whole = [one for one in trials_of(results) if not one.pruned.any()]
     blocks = {
         title: panel
-        for title, panel in panels_of(trials_of(results)).items()
+        for title, panel in panels_of(whole).items()
         if any(np.isfinite(one.values).any() for one in panel)
     }
     if not blocks:

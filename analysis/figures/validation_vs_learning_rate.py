@@ -36,7 +36,8 @@ COMMAND = "make tune OPT=adafisher,adamw,kfac,shampoo TASK=digits,tinyshakespear
 NOTE = (
     "Point: a trial, by what it was judged by, or, while no run tells of its tuning, by its worst "
     "seed. A cross at the edge: it diverged, failed, has no finite result or, where low is good, "
-    "one of more than ten times the median. Trials of searches of more than the rate are left out."
+    "one of more than ten times the median. A bar at the other edge: the pruner stopped it after a "
+    "part of the budget. Trials of searches of more than the rate are left out."
 )
 
 
@@ -76,19 +77,21 @@ def draw_trials(ax: Axes, block: list[Trials], coloured: Collection[str]) -> Axe
     for one, values in zip(block, known, strict=True):
         look = style_of(one.optimizer, one.family).plot() if one.optimizer in coloured else GREY
         order = np.argsort(one.rates, kind="stable")
+        order = order[~one.pruned[order]]  # of which no value is known: they break no line
         x, y = one.rates[order], values[order]
         ax.plot(x, y, label=plain(one.optimizer), **look)
-        lost = x[~np.isfinite(y)]
-        if lost.size:
-            edge = 0.0 if one.higher_is_better else 1.0  # where the worst results are
-            ax.plot(
-                lost,
-                np.full(lost.size, edge),
-                "x",
-                color=look["color"],
-                transform=ax.get_xaxis_transform(),
-                clip_on=False,
-            )
+        worst = 0.0 if one.higher_is_better else 1.0  # the edge where the worst results are
+        lost, stopped = x[~np.isfinite(y)], np.sort(one.rates[one.pruned])
+        for marker, rates, edge in (("x", lost, worst), ("|", stopped, 1 - worst)):
+            if rates.size:
+                ax.plot(
+                    rates,
+                    np.full(rates.size, edge),
+                    marker,
+                    color=look["color"],
+                    transform=ax.get_xaxis_transform(),
+                    clip_on=False,
+                )
     if spans_decades(np.concatenate(known)):
         logarithmic(ax.yaxis)
         spread_ticks(ax.yaxis)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import yaml
 
@@ -36,6 +37,8 @@ TRIALS_DIR = Path(".tuning")
 TUNED = Path(__file__).resolve().parents[2] / "conf" / "tuned"
 """What tuning has found: data, in a folder a task."""
 RATE = "lr"
+PRUNED = "pruned"
+"""State of a trial in a ledger."""
 BLOWN_UP = 10.0  # times the median of a panel
 LEDGER = 1
 """Version of the ledgers that are read."""
@@ -60,6 +63,8 @@ class Trials:
         units: What loss and metrics are counted in, by name.
         values: The best result of each trial, ``[trials]``; NaN where it has none.
         rates: Its learning rate, ``[trials]``; NaN where the trials differ in more than that.
+        pruned: Whether a pruner stopped it after a part of the budget, ``[trials]``: it has no
+            value, and says nothing of what it would have come to.
     """
 
     title: str
@@ -72,6 +77,7 @@ class Trials:
     units: Mapping[str, str]
     values: Floats
     rates: Floats
+    pruned: npt.NDArray[np.bool_]
 
 
 def trials_of(results: Results) -> list[Trials]:
@@ -100,7 +106,8 @@ def panels_of(found: Iterable[Trials]) -> dict[str, list[Trials]]:
 def without_blown_up(panel: Sequence[Trials]) -> list[Floats]:
     """Give the values of trials, NaN for those that say nothing but that they are bad.
 
-    They diverged, failed, or ended, where low is good, at more than ten times the median.
+    They diverged, failed, or ended, where low is good, at more than ten times the median. It is NaN
+    too of those that were pruned, which were poorer than others and need not be bad.
     """
     found = [np.where(np.isfinite(one.values), one.values, np.nan) for one in panel]
     known = np.concatenate(found)
@@ -169,7 +176,9 @@ def _recorded(runs_dir: Path | None) -> Iterator[Trials]:
             rates = [None] * len(rates)
         made = np.array(rates, dtype=np.float64)
         method = first["optimizer"], first["searched"], first["family"]
-        yield Trials(*titles, *method, metric, higher, units, values, made)
+        # A trial that went no further is here one of a shorter budget.
+        whole = np.zeros(len(values), dtype=np.bool_)
+        yield Trials(*titles, *method, metric, higher, units, values, made, whole)
 
 
 def _searched(keys: Iterable[str]) -> str:
@@ -204,6 +213,7 @@ def _ledgers(results: Results) -> Iterator[Trials]:
                 first["units"],
                 np.array([trial["score"] for trial in ledger["trials"]], dtype=np.float64),
                 np.array(rates, dtype=np.float64),
+                np.array([one.get("state") == PRUNED for one in ledger["trials"]], np.bool_),
             )
 
 

@@ -259,6 +259,33 @@ def test_a_trial_that_blew_up_is_a_cross_and_bends_no_axis(
     assert ax.get_ylim()[1] < 10
 
 
+def test_a_trial_that_was_pruned_is_no_crash(
+    write_run: Any, runs_dir: Path, own_conf: Path
+) -> None:
+    """It has no result; but nothing went wrong, and nobody knows what it would have come to."""
+    path = own_conf / "ledgers" / "adam.yaml"
+    ledger = yaml.safe_load(path.read_text())
+    for state, index in (("pruned", 0), ("pruned", 2), ("diverged", 7)):
+        ledger["trials"][index] |= {"state": state, "score": None, "loss": None}
+    rates = [trial["values"]["lr"] for trial in ledger["trials"]]
+    ledger["tuning"] |= {"pruner": "median", "pruned": 2, "diverged": 1, "completed": 5}
+    path.write_text(yaml.safe_dump(ledger))
+    write_run("adam", tuning=ledger["tuning"])
+    results = load_results(runs_dir)
+    (ax,) = validation_vs_learning_rate.build(results).axes
+    line, lost, stopped = ax.lines
+    assert line.get_xdata().tolist() == [rates[1], *rates[3:]]
+    assert (lost.get_marker(), lost.get_xdata().tolist()) == ("x", rates[7:])
+    assert (stopped.get_marker(), stopped.get_xdata().tolist()) == ("|", [rates[0], rates[2]])
+    assert lost.get_ydata()[0] != stopped.get_ydata()[0]
+    assert isinstance(expected_best.build(results), Missing)
+    write_run("sgd", tuning=yaml.safe_load((own_conf / "sgd.yaml").read_text())["tuning"])
+    (ax,) = expected_best.build(load_results(runs_dir)).axes
+    assert [text.get_text() for text in ax.get_figure(root=True).legends[0].get_texts()] == [
+        "sgd (n=8)"
+    ]
+
+
 def test_what_was_never_tuned_has_no_ledger_and_no_fault(write_run: Any, runs_dir: Path) -> None:
     write_run("mine")  # its ruleset is called tuned, and there is no file
     assert ledger_problems(load_results(runs_dir)) == ()
@@ -345,7 +372,7 @@ def test_trials_under_two_timings_are_not_taken_for_one_another(
 
 def test_what_was_judged_otherwise_has_a_panel_of_its_own() -> None:
     of = {"family": "adam", "higher_is_better": False, "units": {}, "searched": "lr"}
-    values = {"values": np.array([1.0]), "rates": np.array([0.1])}
+    values = {"values": np.array([1.0]), "rates": np.array([0.1]), "pruned": np.array([False])}
     adam, sgd = (
         Trials(title="t", in_full="t", optimizer=name, metric=metric, **of, **values)
         for name, metric in (("adam", "validation_loss"), ("sgd", "validation_accuracy_percent"))
