@@ -63,6 +63,16 @@ def describe(config: RunConfig, task: JudgedTask) -> dict[str, Any]:
     }
 
 
+def typed_files(config: RunConfig) -> dict[str, str]:
+    """Give the sha256 of the files that the method and the task were typed as, by their group.
+
+    What is of ``conf/`` has none: its code is that of the checkout, which a record names.
+    """
+    sections = {"optimizer": config.optimizer, "task": config.task}
+    found = {group: section.suite.get("sha256") for group, section in sections.items()}
+    return {group: str(sha256) for group, sha256 in found.items() if sha256 is not None}
+
+
 def _evaluate_test(config: RunConfig, task: JudgedTask) -> str:
     """Say when test is evaluated: each time, where no validation split tells what is best."""
     at_best = config.evaluate_test == "best" and task.validation is not None

@@ -148,6 +148,13 @@ def remarks(config: RunConfig) -> list[str]:
         for key, value in found.items()
         if key in tuning and tuning[key] != value
     ]
+    theirs, ours = tuning.get("sha256") or {}, identity.typed_files(config)
+    lines += [
+        f"{optimizer} on {task}: tuned with another content of the {group}'s file (sha256 "
+        f"{theirs.get(group, 'not recorded')[:12]}, now {ours.get(group, 'none')[:12]})"
+        for group in {**theirs, **ours}
+        if theirs.get(group) != ours.get(group)
+    ]
     tuned_in, used_in = tuning.get("setting"), (config.origin or {}).get("setting")
     if tuned_in is not None and used_in is not None:
         theirs, ours = apart(tuned_in), apart(used_in)

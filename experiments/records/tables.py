@@ -45,6 +45,7 @@ EFFORT = mapping(
         "model": TEXT.or_null,
         "tokenization": TEXT.or_null,
         "setting": MAPPING,
+        "sha256": mapping({"optimizer": SHA256, "task": SHA256}),
         "space": MAPPING,
         "chosen": MAPPING.or_null,
         "on_edge": list_of(TEXT),

@@ -58,6 +58,7 @@ def effort(
         "model": config.model.name,
         "tokenization": identity.tokenization(config),
         "setting": dict(setting),
+        "sha256": identity.typed_files(config),
         "space": {dimension.key: dimension.facts() for dimension in space},
         "sampler": options.proposed,
         "pruner": options.pruner,

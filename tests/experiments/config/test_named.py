@@ -8,11 +8,23 @@ import pytest
 import torch
 import yaml
 
-from experiments.config import by_name, commandline, compose, named, origin, targets
+from experiments.config import (
+    by_name,
+    code_files,
+    commandline,
+    compose,
+    named,
+    origin,
+    rulesets,
+    targets,
+)
 from experiments.engine.build import build_optimizer
 from experiments.errors import UserError
-from experiments.tuning import space
+from experiments.tuning import ledger, space
+from experiments.tuning.options import TuneOptions
+from experiments.tuning.trial_scores import Trial
 from tests.support.commands import exit_code
+from tests.support.configs import changed
 
 MINE = """
 import torch
@@ -74,6 +86,33 @@ def mine(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 def composed(word: str, *overrides: str):
     return compose.composed(commandline.normalise([f"optimizer={word}", *overrides]))
+
+
+def test_rates_tuned_with_another_content_of_the_file_are_told_as_such(mine):
+    """The name stays as the file is edited, and so does the tuned file, which goes by it."""
+    task = {"task.suite.sha256": "0" * 64}  # as if it were typed too
+    config = changed(composed(f"{mine}:Mine", "task=digits"), task)
+    trial = Trial({"lr": 0.05}, "done", 98.0, 0.1, True, "accuracy_percent", (98.0,))
+    options = TuneOptions(seeds=(1000,))
+    searched = [space.Dimension("lr", 0.01, 1.0, log=True)]
+    facts = ledger.effort(config, [trial], setting={}, space=searched, options=options)
+    first = code_files.describe(mine)["sha256"]
+    assert facts["sha256"] == {"optimizer": first, "task": "0" * 64}
+    assert rulesets.remarks(changed(config, {"tuning": facts})) == []
+
+    mine.write_text(MINE + "# another rule\n")
+    named.forget()
+    edited = changed(composed(f"{mine}:Mine", "task=digits"), {**task, "tuning": facts})
+    now = code_files.describe(mine)["sha256"]
+    assert rulesets.remarks(edited) == [
+        f"{edited.optimizer.name} on digits: tuned with another content of the optimizer's file "
+        f"(sha256 {first[:12]}, now {now[:12]})"
+    ]
+    older = {key: value for key, value in facts.items() if key != "sha256"}
+    lines = rulesets.remarks(changed(edited, {"tuning": older}))
+    assert [line.partition("(")[2] for line in lines] == [
+        f"sha256 not recorded, now {sha256[:12]})" for sha256 in (now, "0" * 64)
+    ]
 
 
 def test_an_installed_class_has_its_own_defaults_and_its_name():

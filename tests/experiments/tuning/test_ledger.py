@@ -50,6 +50,7 @@ def test_the_effort_counts_every_trial(effort):
         "model": "gpt_tiny",
         "tokenization": "character",
         "setting": {"model.width": 8},
+        "sha256": {},
         "space": {"lr": {"low": 0.01, "high": 10.0, "scale": "log"}},
         "sampler": "sobol",
         "pruner": "none",
