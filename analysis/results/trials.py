@@ -21,7 +21,7 @@ import pandas as pd
 import yaml
 
 from analysis.results.cache import read_records
-from analysis.results.groups import BLOCK
+from analysis.results.groups import BLOCK, tuned_setting
 from analysis.results.load import Results, to_results
 from analysis.results.settings import changes, model_text, short_budget
 from analysis.statistics.expected_best import trial_results
@@ -37,6 +37,8 @@ TRIALS_DIR = Path(".tuning")
 TUNED = Path(__file__).resolve().parents[2] / "conf" / "tuned"
 """What tuning has found: data, in a folder a task."""
 RATE = "lr"
+OWN = "."
+"""In place of a setting: the task's own file, as ``tuned=`` has it."""
 PRUNED = "pruned"
 """State of a trial in a ledger."""
 BLOWN_UP = 10.0  # times the median of a panel
@@ -55,8 +57,10 @@ class Trials:
     Attributes:
         title: Task, model and budget.
         in_full: The same with the day and machine that a budget of time was measured on.
-        optimizer: The method, and what was searched where the others searched something else.
+        optimizer: The method, with what was searched where the others searched something else, and
+            with the setting whose file has the choice where there are several.
         searched: Names of the hyperparameters.
+        tuned: Name of that setting, as ``tuned=`` has it; empty: the task's own, or none yet.
         family: Lends it its colour.
         metric: What is measured, as ``validation_accuracy_percent``.
         higher_is_better: Its direction.
@@ -71,6 +75,7 @@ class Trials:
     in_full: str
     optimizer: str
     searched: str
+    tuned: str
     family: str
     metric: str
     higher_is_better: bool
@@ -82,13 +87,17 @@ class Trials:
 
 def trials_of(results: Results) -> list[Trials]:
     """Find the trials beside the runs, and the ledgers of tuned runs for what is not there."""
-    found = {
-        (trials.in_full, trials.optimizer, trials.searched): trials
-        for source in (_recorded(results.runs_dir), _ledgers(results))
-        for trials in source
-    }
-    named = [_named(trials, list(found.values())) for trials in found.values()]
+    ledgers = {(_of(trials), trials.tuned): trials for trials in _ledgers(results)}
+    known = {of for of, _ in ledgers}
+    found = [trials for trials in _recorded(results.runs_dir) if _of(trials) not in known]
+    found += ledgers.values()
+    named = [_named(trials, found) for trials in found]
     return sorted(named, key=lambda trials: (trials.title, trials.optimizer))
+
+
+def _of(trials: Trials) -> tuple[str, str, str]:
+    """Tell what was tuned; a record of a trial does not tell for which file."""
+    return trials.in_full, trials.optimizer, trials.searched
 
 
 def panels_of(found: Iterable[Trials]) -> dict[str, list[Trials]]:
@@ -118,15 +127,22 @@ def without_blown_up(panel: Sequence[Trials]) -> list[Floats]:
 
 
 def _named(trials: Trials, found: Sequence[Trials]) -> Trials:
-    """Tell apart what was timed on two days or machines, and two searches of one method."""
+    """Tell apart what was timed on two days or machines, and two tunings of one method."""
     if len({one.in_full for one in found if one.title == trials.title}) > 1:
         trials = replace(trials, title=trials.in_full)
     alike = [one for one in found if one.in_full == trials.in_full]
-    usual = Counter(one.searched for one in alike).most_common(1)[0][0]
-    several = sum(one.optimizer == trials.optimizer for one in alike) > 1
-    if not several or trials.searched == usual:
+    own = [one for one in alike if one.optimizer == trials.optimizer]
+    apart = []
+    if len({one.searched for one in own}) > 1:
+        usual = Counter(one.searched for one in alike).most_common(1)[0][0]
+        apart += [trials.searched] * (trials.searched != usual)
+    if sum(one.searched == trials.searched for one in own) > 1:
+        # Of as many the task's own, whose name is empty: the order of files is no reason.
+        usual = Counter(sorted(one.tuned for one in alike)).most_common(1)[0][0]
+        apart += [f"tuned={trials.tuned or OWN}"] * (trials.tuned != usual)
+    if not apart:
         return trials
-    return replace(trials, optimizer=f"{trials.optimizer} ({trials.searched})")
+    return replace(trials, optimizer=f"{trials.optimizer} ({', '.join(apart)})")
 
 
 def ledger_problems(results: Results) -> tuple[str, ...]:
@@ -175,7 +191,7 @@ def _recorded(runs_dir: Path | None) -> Iterator[Trials]:
         if first["searched"] != RATE:
             rates = [None] * len(rates)
         made = np.array(rates, dtype=np.float64)
-        method = first["optimizer"], first["searched"], first["family"]
+        method = first["optimizer"], first["searched"], "", first["family"]
         # A trial that went no further is here one of a shorter budget.
         whole = np.zeros(len(values), dtype=np.bool_)
         yield Trials(*titles, *method, metric, higher, units, values, made, whole)
@@ -207,6 +223,7 @@ def _ledgers(results: Results) -> Iterator[Trials]:
                 *_titles(first, ledger["tuning"]["budget"]),
                 first["optimizer"],
                 _searched({key for values in tried for key in values}),
+                tuned_setting(first["origin"]),
                 first["family"],
                 metric,
                 metric != "validation_loss" and bool(first["higher_is_better"]),

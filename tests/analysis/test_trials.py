@@ -358,6 +358,30 @@ def test_ledgers_of_two_searches_of_one_method_are_two_lines(
     ]
 
 
+def test_ledgers_of_two_tuned_files_of_one_method_are_two_lines(
+    write_run: Any, write_trial: Any, runs_dir: Path, own_conf: Path
+) -> None:
+    """Of one setting and search, as by other seeds: neither hides the other."""
+    tuning = yaml.safe_load((own_conf / "adam.yaml").read_text())["tuning"]
+    text = (own_conf / "ledgers" / "adam.yaml").read_text()
+    write_run("sgd", tuning=yaml.safe_load((own_conf / "sgd.yaml").read_text())["tuning"])
+    for setting, seed in (("mine", 1001), ("theirs", 1002)):
+        (own_conf / setting / "ledgers").mkdir(parents=True)
+        other = yaml.safe_load(text)
+        other["tuning"]["seeds"] = [seed]
+        other["trials"][0]["score"] = float(seed)
+        (own_conf / setting / "ledgers" / "adam.yaml").write_text(yaml.safe_dump(other))
+        origin = {**made_by({}), "ruleset_file": {"path": f"tuned/digits/{setting}/adam.yaml"}}
+        origin["ruleset_file"]["sha256"] = "0" * 64
+        hyperparameters = {"lr": seed / 1e4}
+        write_run("adam", tuning=other["tuning"], origin=origin, hyperparameters=hyperparameters)
+    write_run("adam", tuning=tuning)
+    write_trial(0.1, 90.0, budget="20 epochs")  # of one of them: of which it does not tell
+    made = {one.optimizer: float(one.values[0]) for one in trials_of(load_results(runs_dir))}
+    assert list(made) == ["adam", "adam (tuned=mine)", "adam (tuned=theirs)", "sgd"]
+    assert list(made.values())[1:3] == [1001.0, 1002.0]
+
+
 def test_trials_under_two_timings_are_not_taken_for_one_another(
     write_trial: Any, runs_dir: Path
 ) -> None:
@@ -371,7 +395,7 @@ def test_trials_under_two_timings_are_not_taken_for_one_another(
 
 
 def test_what_was_judged_otherwise_has_a_panel_of_its_own() -> None:
-    of = {"family": "adam", "higher_is_better": False, "units": {}, "searched": "lr"}
+    of = {"family": "adam", "higher_is_better": False, "units": {}, "searched": "lr", "tuned": ""}
     values = {"values": np.array([1.0]), "rates": np.array([0.1]), "pruned": np.array([False])}
     adam, sgd = (
         Trials(title="t", in_full="t", optimizer=name, metric=metric, **of, **values)
