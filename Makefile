@@ -76,7 +76,7 @@ parallel = $(if $(launcher),$(call quote,launcher=$(launcher)) $(call quote,jobs
 epochs = $(if $(strip $(EPOCHS)),$(call quote,budget.epochs=$(EPOCHS)))
 
 tune = $(python) -m experiments tune $(if $(experiment),$(experiment) $(call typed,trials,TRIALS),$(methods) \
-  $(call quote,trials=$(TRIALS))) $(folders) $(if $(experiment),$(epochs)) $(parallel) $(ARGS)
+  $(call quote,trials=$(TRIALS))) $(folders) $(epochs) $(parallel) $(ARGS)
 candidates = $(if $(PYTHON),$(call quote,$(PYTHON)),python3.11 python3.12 python3.13 python3 python)
 is_supported := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 can_make_venv := import ensurepip, venv; $(is_supported)
@@ -182,7 +182,7 @@ archive: setup
 
 ## Choose hyperparameters on the validation split, by as many trials for every optimizer; each
 ## trial is the worst of three seeds that no result is reported for.
-## Variables: OPT TASK EXPERIMENT TRIALS JOBS LAUNCHER DATA RUNS ARGS
+## Variables: OPT TASK EXPERIMENT TRIALS EPOCHS JOBS LAUNCHER DATA RUNS ARGS
 ## Example:   make tune OPT=adafisher TASK=digits
 ## Example:   make tune OPT=adam TASK=digits TRIALS=24 ARGS='seeds=2000,2001 sampler=tpe startup=8'
 tune: .jobs setup

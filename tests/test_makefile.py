@@ -148,9 +148,9 @@ def test_jobs_must_be_a_positive_whole_number(checkout: Checkout, jobs: str) -> 
         (["figures"], "analysis.report --runs runs --out out --figures-only"),
         (["figures", "FIG=a"], "analysis.report --runs runs --out out --figures-only --only a"),
         (
-            ["tune", "OPT=adam", "TASK=digits", "TRIALS=9", "ARGS=seeds=1003"],
+            ["tune", "OPT=adam", "TASK=digits", "TRIALS=9", "EPOCHS=5", "ARGS=seeds=1003"],
             "experiments tune optimizer=adam task=digits trials=9"
-            ' data_dir="./data" runs_dir="runs" seeds=1003',
+            ' data_dir="./data" runs_dir="runs" budget.epochs=5 seeds=1003',
         ),
         (
             ["versus", "OPT=a", "VS=b", "TASK=t", "TRIALS=8", "EPOCHS=3", "ARGS=margin=0.5"],

@@ -161,6 +161,7 @@ class _Told:
         self.unit = f" {unit[:-1]}" if unit else ""
         self.higher = bool(first["higher_is_better"])
         self.collapsed = {key: int(members[key]["collapsed"].sum()) for key in contest.names}
+        self.budgets = {key: _tuned_for(members[key]) for key in contest.names}
         self.means = {
             key: _mean(by_seed(members[key], contest.result).values()) for key in contest.names
         }
@@ -275,7 +276,10 @@ class _Told:
             for budget in budgets
             if short_budget(budget) not in title.split(", ") and budget not in title
         ]
-        efforts = {key: _effort(self.contest.efforts[key]) for key in self.contest.names}
+        efforts = {
+            key: _effort(self.contest.efforts[key]) + self.budgets[key]
+            for key in self.contest.names
+        }
         if len(set(efforts.values())) == 1:
             who = {1: "", 2: "both "}.get(len(efforts), "all ")
             tuned = f"{who}{efforts[pair[0]]}"
@@ -296,6 +300,14 @@ class _Told:
         ]
         parts += [*([f"budget {' against '.join(shown)}"] if shown else []), tuned]
         return f"On {title}, {'; '.join(parts)}."
+
+
+def _tuned_for(runs: pd.DataFrame) -> str:
+    """Say for which budget the hyperparameters of runs were tuned, where theirs is another."""
+    tunings = [tuning for tuning in runs["tuning"] if isinstance(tuning, Mapping)]
+    budgets = {str(tuning["budget"]) for tuning in tunings if tuning.get("budget")}
+    found = [short_budget(budget) for budget in sorted(budgets - set(runs["budget"]))]
+    return f" for {' and '.join(found)}" if found else ""
 
 
 def _effort(effort: Effort) -> str:

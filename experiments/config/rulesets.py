@@ -2,7 +2,7 @@
 
 conf/tuned/ is keyed by task and method, and by the setting that ``tuned=`` names: one of several
 budgets or widths. A run in another setting than they were tuned in takes them all the same, and
-says so. One with a seed that they were chosen by is
+says so; of another budget a sweep says it once a task. One with a seed that they were chosen by is
 refused: its result would be better than those of other seeds can be.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from experiments.config import commandline, identity, named
+from experiments.config import budget, commandline, identity, named
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
 
@@ -171,8 +171,24 @@ def remarks(config: RunConfig) -> list[str]:
     return lines
 
 
+def budgets_apart(config: RunConfig) -> tuple[str, str] | None:
+    """Tell the budget that tuned hyperparameters were chosen for, and that of the run, in words.
+
+    Args:
+        config: The resolved config.
+
+    Returns:
+        Both; None where they are the same, nothing was tuned here, or its budget is not told.
+    """
+    tuning = config.tuning
+    if config.ruleset != TUNED or not isinstance(tuning, Mapping) or not tuning.get("budget"):
+        return None
+    used = budget.describe(config.budget)
+    return None if used == tuning["budget"] else (str(tuning["budget"]), used)
+
+
 def apart(setting: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave the budget out of a setting: that of results may be another, as the tables tell.
+    """Leave the budget out of a setting: that of results may be another (``budgets_apart``).
 
     Example:
         >>> apart({"budget": "steps", "budget.steps": 4, "model.width": 8})

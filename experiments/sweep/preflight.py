@@ -68,13 +68,23 @@ def composed(grid: list[str], *, meet: Callable[[Job], None] = lambda job: None)
     _check_rulesets(grid)
     jobs: list[Job] = []
     shown: set[str] = set()
+    otherwise: dict[str, dict[tuple[str, str], dict[str, None]]] = {}
     for overrides, config in compose.listed(grid):
         for remark in _remarks(config, overrides):
             if remark not in shown:
                 shown.add(remark)
                 say(f"warning: {remark}", error=True)
+        if budgets := rulesets.budgets_apart(config):
+            methods = otherwise.setdefault(config.task.name, {}).setdefault(budgets, {})
+            methods[config.optimizer.name] = None
         jobs.append(Job(overrides, config, _is_done(config)))
         meet(jobs[-1])
+    for task, found in otherwise.items():  # a line a task: they are those of most methods
+        parts = [
+            f"{', '.join(methods)} tuned for {tuned}, used for {used}"
+            for (tuned, used), methods in found.items()
+        ]
+        say(f"warning: another budget on {task}: {'; '.join(parts)}", error=True)
     return jobs
 
 

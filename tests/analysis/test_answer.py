@@ -214,6 +214,15 @@ def test_a_pruner_is_said_of_the_method_that_had_one(method: Any, said: Any) -> 
     )
 
 
+def test_a_tuning_for_another_budget_is_said(method: Any, said: Any) -> None:
+    tuning = {"trials": 8, "seeds": [0], "budget": "1 epoch"}
+    method("adam", BEST, tuning=tuning)
+    method("sgd", NEXT, tuning=tuning)
+    assert one(said()).endswith("; budget 2 epochs; both tuned with 8 trials for 1 epoch.")
+    method("muon", NEXT, tuning={**tuning, "budget": "2 epochs"})
+    assert "muon tuned with 8 trials." in one(said())
+
+
 def test_effort_that_is_not_known_is_not_called_unequal(method: Any, said: Any) -> None:
     method("adam", BEST, tuning=None)
     method("sgd", NEXT, tuning=None)

@@ -85,7 +85,10 @@ def test_a_sweep_tells_of_another_model_once_and_each_run_records_it(check, make
     overrides = ["ruleset=tuned", "optimizer=sgd", "task=digits", "model=resnet18", "seed=0,1"]
     check(*overrides, "budget=steps", "budget.steps=1")
     line = "sgd on digits: tuned with model=small_cnn, used with model=resnet18"
-    assert capsys.readouterr().err == f"warning: {line}\n"
+    assert capsys.readouterr().err.splitlines() == [
+        f"warning: {line}",
+        "warning: another budget on digits: sgd tuned for 20 epochs, used for 1 step",
+    ]
     short = make_config(*overrides[:4], "seed=0", "budget.steps=1", "task.batch_size=2")
     short = changed(short, {"model.suite.name": "resnet18"})
     execute(short, position="run 1/2")  # however a step at that rate ends
@@ -215,6 +218,19 @@ def test_of_an_experiment_the_command_tunes_what_its_file_says(conf, check):
 def test_a_sweep_of_rulesets_may_name_a_setting_of_the_tuned_one(conf, check):
     write_tuned(conf, "w8", 0.008)
     check("optimizer=sgd", "task=digits", "ruleset=default,tuned", "tuned=w8")
+
+
+def test_rates_tuned_for_another_budget_are_told_once_a_task(check, capsys):
+    job = ["optimizer=sgd,adam", "task=digits,tinyshakespeare", "ruleset=tuned", "seed=0,1"]
+    check(*job)
+    assert capsys.readouterr().err == ""
+    check(*job, "budget.epochs=2")
+    assert capsys.readouterr().err.splitlines() == [
+        f"warning: another budget on {task}: sgd, adam tuned for {tuned}, used for 2 epochs"
+        for task, tuned in (("digits", "20 epochs"), ("tinyshakespeare", "1 epoch"))
+    ]
+    check("optimizer=sgd,adam", "task=digits", "ruleset=default", "budget.epochs=2")
+    assert capsys.readouterr().err == ""
 
 
 def test_another_setting_than_that_of_the_trials_is_told_but_not_another_budget(
