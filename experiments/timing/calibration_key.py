@@ -29,8 +29,8 @@ _COSTLESS = (
 # Of which a step costs the same at any value but none: a trial of another one is not timed anew.
 _AMOUNTS = ("weight_decay", "momentum", "damping", "adamw_lr_ratio")
 
-# What an id is made of besides arguments.
-_NOTES = ("_partial_", "_convert_", "epochs", "schedule", "family", "needs", "sha256")
+# What an id is made of besides arguments, but for the contents of a typed file (`sha256`).
+_NOTES = ("_partial_", "_convert_", "epochs", "schedule", "family", "needs")
 
 
 def path_of(config: RunConfig, runs_dir: Path) -> Path:
@@ -167,7 +167,9 @@ def _costly(section: Section) -> dict[str, Any]:
         for key, value in section.arguments.items()
         if key not in _COSTLESS
     }
-    return {**own, "name": section.name, "needs": section.suite.get("needs")}
+    # Of a file that was typed the name stays when it is edited, and what it costs may not.
+    told = {key: section.suite.get(key) for key in ("needs", "sha256")}
+    return {**own, "name": section.name, **told}
 
 
 def _digest(value: Any) -> str:

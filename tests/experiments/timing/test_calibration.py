@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments.config import compose
+from experiments.config import compose, named
 from experiments.engine.build import build_task
 from experiments.errors import UserError
 from experiments.optimizers.kfac_preconditioner import KFACPreconditioner
@@ -46,6 +46,12 @@ def cached(config) -> Path:
     path.parent.mkdir(parents=True)
     path.write_bytes(made_up().to_json())
     return path
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    yield
+    named.forget()
 
 
 def no_measuring(*arguments):
@@ -89,6 +95,47 @@ def test_every_weight_decay_but_none_is_one_measurement(make_config):
     configs = [make_config(*MATCH, f"optimizer.weight_decay={one}") for one in amounts]
     paths = [calibration_key.path_of(config, config.runs_dir) for config in configs]
     assert paths[0] == paths[1] != paths[2]
+
+
+OPTIMIZER = """
+import torch
+
+class Mine(torch.optim.SGD):
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, lr)
+"""
+TASK = """
+import torch
+from torch import nn
+from experiments.tasks.own import Metric, Task, task
+
+def build() -> Task:
+    inputs, answers = torch.ones(64, 4), torch.arange(64) % 2
+    return task(
+        model=lambda: nn.Linear(4, 2),
+        loss=nn.functional.cross_entropy,
+        train=(inputs, answers),
+        validation=0.5,
+        test=(inputs, answers),
+    )
+"""
+
+
+@pytest.mark.parametrize(
+    ("group", "text", "name"), [("optimizer", OPTIMIZER, ":Mine"), ("task", TASK, "")]
+)
+def test_an_edited_file_is_measured_anew(make_config, tmp_path, group, text, name):
+    """What a step costs is in it; so are the methods of one setting that are measured together."""
+    file = tmp_path / f"edited_{group}.py"
+    configs = []
+    for content in (text, text, f"{text}# edited"):
+        file.write_text(content)
+        configs.append(make_config(*MATCH, f"{group}={file}{name}"))
+    paths = [calibration_key.path_of(config, config.runs_dir) for config in configs]
+    assert paths[0] == paths[1] != paths[2]
+    settings = [calibration_key.setting_key(config) for config in configs]
+    assert settings[0] == settings[1]
+    assert (settings[1] != settings[2]) is (group == "task")
 
 
 def test_a_run_trains_the_matched_steps_and_keeps_the_calibration(config, cached, monkeypatch):

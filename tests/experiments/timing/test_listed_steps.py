@@ -1,12 +1,13 @@
 """Steps at equal time that are written down: the file, and the runs that go by it."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from experiments.config import commandline, compositions
+from experiments.config import commandline, compositions, named
 from experiments.errors import UserError
 from experiments.records.outcome import PreparationError
 from experiments.records.schema import load_run
@@ -20,7 +21,7 @@ MATCHED = ["task=digits", "budget=match_seconds", "budget.reference_steps=6", "t
 
 
 @pytest.fixture
-def timed(tmp_path: Path, monkeypatch) -> list[list[str]]:
+def timed(tmp_path: Path, monkeypatch) -> Iterator[list[list[str]]]:
     """A `conf/` of one's own, and made-up costs; it gathers which methods were timed."""
     conf = shutil.copytree(commandline.CONF, tmp_path / "conf")
     monkeypatch.setattr(commandline, "CONF", conf)
@@ -34,7 +35,8 @@ def timed(tmp_path: Path, monkeypatch) -> list[list[str]]:
         return [made_up(method=name, ratio=RATIOS[name], **same) for name in asked[-1]]
 
     monkeypatch.setattr(calibration, "measure", measure)
-    return asked
+    yield asked
+    named.forget()
 
 
 def write(methods: str, *further: str, name: str = "equal") -> dict:
@@ -109,6 +111,18 @@ def test_what_was_not_timed_is_refused_in_one_line(timed, make_config, overrides
     write("adafisher,soap")
     with pytest.raises(UserError, match=line):
         inspect(make_config("optimizer=soap", "budget=equal", *overrides))
+
+
+def test_steps_of_a_file_that_was_edited_are_refused(timed, make_config, tmp_path, monkeypatch):
+    monkeypatch.setitem(RATIOS, "listed.Mine", 2.0)
+    file = tmp_path / "listed.py"
+    file.write_text("from torch.optim import SGD\n\nclass Mine(SGD):\n    pass\n")
+    typed = f"{file}:Mine"
+    write(f"adafisher,{typed}")
+    inspect(make_config(f"optimizer={typed}", "budget=equal"))
+    file.write_text(file.read_text() + "# edited\n")
+    with pytest.raises(UserError, match=r"listed\.Mine were timed with optimizer\.sha256="):
+        inspect(make_config(f"optimizer={typed}", "budget=equal"))
 
 
 def test_a_method_is_not_added_beside_a_reference_in_another_form(timed):
