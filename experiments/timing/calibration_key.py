@@ -10,6 +10,7 @@ from typing import Any
 from experiments.config import budget, commandline, named
 from experiments.config.run_config import RunConfig
 from experiments.config.sections import MethodSection, Section
+from experiments.config.suite_keys import SUITE
 from experiments.errors import UserError
 from experiments.system.cores import threads_of
 
@@ -26,11 +27,20 @@ _COSTLESS = (
     *("eval_batch_size", "evaluations_per_epoch", "evaluate_every", "validation_limit"),
     *("lr", "seed", "workers", "weights_dir"),
 )
+# The same of what stands under `suite:`. Any key that is not here, a new one too, is part of a key.
+_COSTLESS_OF_SUITE = (
+    *("family", "published_as", "form", "neutral"),  # names, and what an id is made of
+    *("search", "coordinates", "nullable", "signed", "real"),  # what may be tried
+    *("epochs", "schedule"),  # steps are timed at a constant rate, and are counted by the budget
+    "threads",  # a default; those that a run has are the machine's
+    *("shardable", "split"),  # of several processes, which no calibration serves
+    "control",  # it takes the steps of its method
+)
 # Of which a step costs the same at any value but none: a trial of another one is not timed anew.
-_AMOUNTS = ("weight_decay", "momentum", "damping", "adamw_lr_ratio")
+_AMOUNTS = ("weight_decay", "momentum", "damping", "adamw_lr_ratio", "ema")
 
-# What an id is made of besides arguments, but for the contents of a typed file (`sha256`).
-_NOTES = ("_partial_", "_convert_", "epochs", "schedule", "family", "needs")
+# What an id is made of besides arguments, and costs nothing.
+_NOTES = ("_partial_", "_convert_", "epochs", "schedule", "family")
 
 
 def path_of(config: RunConfig, runs_dir: Path) -> Path:
@@ -162,14 +172,20 @@ def _essence(config: RunConfig) -> dict[str, Any]:
 
 
 def _costly(section: Section) -> dict[str, Any]:
-    own = {
-        key: bool(value) if key in _AMOUNTS else value
-        for key, value in section.arguments.items()
-        if key not in _COSTLESS
+    # Of a file that was typed the name stays when it is edited, and its checksum does not.
+    return {
+        **_valued(section.arguments, _COSTLESS),
+        SUITE: _valued(section.suite, _COSTLESS_OF_SUITE),
     }
-    # Of a file that was typed the name stays when it is edited, and what it costs may not.
-    told = {key: section.suite.get(key) for key in ("needs", "sha256")}
-    return {**own, "name": section.name, **told}
+
+
+def _valued(values: Mapping[str, Any], costless: tuple[str, ...]) -> dict[str, Any]:
+    """Leave out what costs nothing; of an amount keep whether there is one."""
+    return {
+        key: bool(value) if key in _AMOUNTS else value
+        for key, value in values.items()
+        if key not in costless
+    }
 
 
 def _digest(value: Any) -> str:

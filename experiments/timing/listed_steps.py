@@ -75,8 +75,9 @@ def check(config: RunConfig) -> None:
     if budget.CALIBRATION not in config.budget:
         return
     method, (setting, methods) = config.optimizer.name, _measured_of(config.budget)
-    own = {"optimizer": methods[method]["arguments"], **setting}
-    ours = {"optimizer": calibration_key.method_facts(config), **_setting(config)}
+    facts = calibration_key.method_facts(config)
+    own = {"optimizer": _timed(methods[method], facts), **setting}
+    ours = {"optimizer": facts, **_setting(config)}
     timed, used = dict(values.leaves(own)), dict(values.leaves(ours))
     neutral = {f"optimizer.{key}": value for key, value in config.optimizer.neutral.items()}
     for key in [*used, *timed]:
@@ -105,6 +106,11 @@ def _measured_of(section: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
         f"Invalid budget.{budget.MEASURED}: {measured!r:.60}. Must be as `python -m experiments "
         "steps` writes it."
     )
+
+
+def _timed(measured: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what of a method was timed; a file of before is silent on what the loop gave it."""
+    return {"needs": facts.get("needs"), **measured["arguments"]}
 
 
 def _methods(overrides: Sequence[str]) -> list[RunConfig]:
@@ -155,10 +161,9 @@ def _check_alike(earlier: Mapping[str, Any], config: RunConfig, path: Path) -> N
     }
     if reference == head["reference"] and reference in methods:  # else nothing tells of its form
         of = config.having(optimizer=calibration_key.reference_section(config).values)
-        then |= {
-            f"{reference}.{key}": value for key, value in methods[reference]["arguments"].items()
-        }
         facts = calibration_key.method_facts(of)
+        timed = _timed(methods[reference], facts)
+        then |= {f"{reference}.{key}": value for key, value in timed.items()}
         now |= {f"{reference}.{key}": value for key, value in facts.items()}
     for key in [*now, *then]:
         if then.get(key) != now.get(key):

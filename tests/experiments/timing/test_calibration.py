@@ -64,6 +64,9 @@ def test_another_seed_lr_or_budget_finds_the_same_file(make_config, cached):
         "optimizer.lr=0.5",
         "budget.reference_epochs=1",
         "task.suite.epochs=3",
+        "optimizer.suite.search.lr.low=1e-6",
+        "optimizer.suite.family=adam",
+        "+optimizer.suite.schedule.name=constant",
     ):
         config = make_config("optimizer=adam", *MATCH, change)
         assert calibration.known(config, config.runs_dir) == made_up()
@@ -77,6 +80,9 @@ def test_another_seed_lr_or_budget_finds_the_same_file(make_config, cached):
         "optimizer=sgd",
         "optimizer.amsgrad=true",
         "optimizer.weight_decay=0.1",
+        "+optimizer.suite.ema=0.999",
+        "optimizer.suite.needs.create_graph=true",
+        "+optimizer.suite.of_another_version=1",
         "task.batch_size=32",
         "model.width=8",
         "precision=bf16",
@@ -90,9 +96,15 @@ def test_what_changes_the_cost_is_not_known(make_config, cached, change):
     assert calibration.known(config, config.runs_dir) is None
 
 
-def test_every_weight_decay_but_none_is_one_measurement(make_config):
-    amounts = ("1e-5", "0.1", "0")
-    configs = [make_config(*MATCH, f"optimizer.weight_decay={one}") for one in amounts]
+@pytest.mark.parametrize(
+    ("key", "amounts"),
+    [
+        ("optimizer.weight_decay", ("1e-5", "0.1", "0")),
+        ("+optimizer.suite.ema", ("0.9", "0.999", "null")),
+    ],
+)
+def test_every_amount_but_none_is_one_measurement(make_config, key, amounts):
+    configs = [make_config(*MATCH, f"{key}={one}") for one in amounts]
     paths = [calibration_key.path_of(config, config.runs_dir) for config in configs]
     assert paths[0] == paths[1] != paths[2]
 

@@ -104,6 +104,11 @@ def test_what_is_there_is_timed_again_on_request_only(timed):
             r"soap were timed with optimizer\.max_precondition_dim=10000, not 8192\.",
         ),
         (["optimizer.weight_decay=0"], r"with optimizer\.weight_decay=true, not false\."),
+        (["+optimizer.suite.ema=0.9"], r"with optimizer\.ema=null, not true\."),
+        (
+            ["optimizer.suite.needs.create_graph=true"],
+            r"with optimizer\.needs\.create_graph=false, not true\.",
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -134,6 +139,16 @@ def test_a_method_is_not_added_beside_a_reference_in_another_form(timed):
     (commandline.CONF / "budget" / "equal.yaml").write_text(yaml.safe_dump(made))
     with pytest.raises(UserError, match=r"timed with shampoo\.interval=1, not 10\. again=true"):
         write("adam", beside)
+
+
+def test_a_file_of_before_does_not_tell_of_needs(timed, make_config):
+    made = write("adafisher,soap")
+    for measured in made["measured"]["methods"].values():
+        del measured["arguments"]["needs"]
+    (commandline.CONF / "budget" / "equal.yaml").write_text(yaml.safe_dump(made))
+    inspect(make_config("optimizer=soap", "budget=equal"))
+    write("sgd")
+    assert timed == [["adafisher", "soap"], ["sgd"]]
 
 
 @pytest.mark.parametrize(
