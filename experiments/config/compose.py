@@ -135,7 +135,8 @@ def _made(plain: dict[str, Any]) -> RunConfig:
         section: Section | None = getattr(config, group)
         if section is not None:
             suite_keys.check_spelling(group, section.suite)
-    _ = config.optimizer.needs, config.optimizer.ema  # they refuse what is none
+    method = config.optimizer
+    _ = method.needs, method.ema, method.refresh_key  # they refuse what is none
     return config
 
 

@@ -13,8 +13,13 @@ from experiments.errors import UserError
 
 T = TypeVar("T")
 
-REFRESH_KEYS = ("interval", "update_interval", "precondition_frequency")
-"""How methods call the number of steps between two refreshes of their curvature."""
+REFRESH_KEYS = (
+    *("interval", "update_interval", "precondition_frequency"),  # those of conf/optimizer/
+    *("preconditioning_compute_steps", "inverse_steps", "update_period", "update_proj_gap"),
+    *("update_each", "update_freq", "inv_update_steps"),  # timm, torch_optimizer, kfac-pytorch
+)
+"""How methods call the number of steps between two refreshes of their curvature, and libraries:
+the second line has those of pytorch_optimizer. A method may name its own, ``suite.refresh``."""
 
 
 @dataclass(frozen=True)
@@ -122,14 +127,31 @@ class MethodSection(Section):
 
     @property
     def refresh_key(self) -> str | None:
-        """Which argument says how many steps lie between two refreshes of its curvature."""
-        return next((key for key in REFRESH_KEYS if key in self.arguments), None)
+        """Which argument says how many steps lie between two refreshes of its curvature.
+
+        The one that ``suite.refresh`` names, null for none; where it is left out, one whose name is
+        known.
+
+        Raises:
+            UserError: If it names no argument.
+        """
+        if "refresh" not in self.suite:
+            return next((key for key in REFRESH_KEYS if key in self.arguments), None)
+        key: str | None = self.suite["refresh"]
+        known = [name for name in self.arguments if not name.startswith("_")]
+        if key is not None and key not in known:
+            raise UserError(
+                f"Invalid optimizer.{SUITE}.refresh: {key!r}. Must be null, or the argument that "
+                f"says how many steps lie between two refreshes. {nearest(key, known)}"
+            )
+        return key
 
     @property
     def refresh_period(self) -> int:
         """Count the steps from one refresh to the next; 1 where all steps are alike."""
         period = self.arguments[self.refresh_key] if self.refresh_key else None
-        return period if isinstance(period, int) else 1
+        # Some libraries have 0, or null, for never.
+        return int(period) if isinstance(period, int | float) and period >= 1 else 1
 
     @property
     def ema(self) -> float | None:

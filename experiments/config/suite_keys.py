@@ -54,6 +54,7 @@ KEYS: dict[str, dict[str, SuiteKey]] = {
         "needs": SuiteKey(Mapping, {}),
         "ema": SuiteKey(float, nullable=True),
         "steps": SuiteKey(str, nullable=True),
+        "refresh": SuiteKey(str, nullable=True),  # left out: by the names of the arguments
         "shardable": SuiteKey(bool, False),
         "split": SuiteKey(Mapping, {}),
         "form": SuiteKey(str, nullable=True),

@@ -85,7 +85,12 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Steps]]:
             method.plain()
         places = {name: float(place) for place, name in enumerate(methods, start=1)}
         return {
-            name: Cost((place,) * 6, (2 * place,) * 6, Seconds(place, place))
+            name: Cost(
+                (place,) * 6,
+                (2 * place,) * 6,
+                seconds=Seconds(place, place),
+                mean=Seconds(place, 2 * place),
+            )
             for name, place in {**places, steady.ITSELF: 1.0}.items()
         }
 

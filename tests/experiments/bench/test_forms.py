@@ -55,7 +55,8 @@ def test_each_form_is_measured_beside_the_one_that_runs(
         for steps in methods.values():
             steps.plain()
         asked.append((set(methods), reference))
-        cost = Cost(wall=(2.0,) * 6, cpu=(2.0,) * 6, seconds=Seconds(0.5, 0.5))
+        halves, ratios = Seconds(0.5, 0.5), (2.0,) * 6
+        cost = Cost(wall=ratios, cpu=ratios, seconds=halves, mean=Seconds(2.0, 2.0))
         return dict.fromkeys([*methods, steady.ITSELF], cost)
 
     monkeypatch.setattr(suite, "problem_of", lambda config, device: tiny)

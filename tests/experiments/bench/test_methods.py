@@ -1,5 +1,6 @@
 """The structure of the comparison of methods; times are never asserted."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,9 @@ from torch import nn
 from experiments.bench import suite
 from experiments.bench.bench import main
 from experiments.bench.problem import Problem
-from experiments.config import commandline
+from experiments.config import commandline, compose, named
 from experiments.config.run_config import RunConfig
-from experiments.config.sections import REFRESH_KEYS
+from experiments.config.sections import REFRESH_KEYS, MethodSection
 from experiments.errors import UserError
 from experiments.records.calibration import Calibration
 from experiments.records.outcome import PreparationError
@@ -67,6 +68,37 @@ def test_every_refresh_period_is_known() -> None:
 )
 def test_the_period_of_a_method_is_its_interval(name: str, period: int) -> None:
     assert config(name).optimizer.refresh_period == period
+
+
+@pytest.mark.parametrize(
+    ("name", "period"),
+    [
+        ("SOAP", 10),
+        ("ScalableShampoo", 1000),
+        ("SophiaH", 10),
+        ("SPlus", 100),
+        ("Conda", 2000),
+        ("Alice", 200),
+        ("AdamP", 1),
+    ],
+)
+def test_the_period_of_a_librarys_method_is_found(name: str, period: int) -> None:
+    pytest.importorskip("pytorch_optimizer")
+    words = commandline.normalise([f"optimizer=pytorch_optimizer.{name}"])
+    try:
+        assert compose.composed(words).optimizer.refresh_period == period
+    finally:
+        named.forget()
+
+
+def test_a_method_may_name_its_interval_or_say_that_there_is_none() -> None:
+    method = config("kfac").optimizer
+    assert dataclasses.replace(method, suite={"refresh": None}).refresh_period == 1
+    other = {"rarity": 7, "interval": 10}
+    assert MethodSection(other, {"refresh": "rarity"}).refresh_period == 7
+    assert MethodSection({"update_proj_gap": 0}, {}).refresh_period == 1
+    with pytest.raises(UserError, match=r"suite\.refresh: 'rarty'\. .* Did you mean: rarity\?"):
+        _ = MethodSection(other, {"refresh": "rarty"}).refresh_key
 
 
 def test_the_table_has_a_row_for_each_method_and_says_who_is_missing(

@@ -116,6 +116,22 @@ class Mine(torch.optim.SGD):
     def __init__(self, params, lr=0.1):
         super().__init__(params, lr)
 """
+RARELY = """
+from torch.optim import SGD
+
+REFRESHES = []
+
+class Mine(SGD):
+    def __init__(self, params, lr=0.1, *, rarity: int = 25):
+        super().__init__(params, lr)
+        self.rarity, self.steps = rarity, 0
+
+    def step(self, closure=None):
+        if self.steps % self.rarity == 0:
+            REFRESHES.append(self.steps)
+        self.steps += 1
+        return super().step(closure)
+"""
 TASK = """
 import torch
 from torch import nn
@@ -323,3 +339,22 @@ def test_a_refresh_is_timed_apart_from_the_other_steps(make_config, monkeypatch)
         found.refreshing()
     assert len(calls) == 1 + 3
     assert steppers.steps_of(make_config("optimizer=adam"), task).refreshing is None
+
+
+def test_a_refresh_of_ones_own_is_timed_apart_where_its_argument_is_named(make_config, tmp_path):
+    file = tmp_path / "rarely.py"
+    file.write_text(RARELY)
+    typed = f"optimizer={file}:Mine"
+    task = build_task(make_config())
+    assert steppers.steps_of(make_config(typed), task).refreshing is None
+    config = make_config(typed, "+optimizer.suite.refresh=rarity")
+    found = steppers.steps_of(config, task)
+    assert found.period == 25
+    refreshes = sys.modules["rarely"].REFRESHES
+    refreshes.clear()  # of the steps that were tried
+    for _ in range(5):
+        found.plain()
+    assert len(refreshes) == 1
+    for _ in range(5):
+        found.refreshing()
+    assert len(refreshes) == 1 + 5
