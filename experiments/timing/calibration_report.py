@@ -17,13 +17,23 @@ from experiments.system.output import say
 TOLERANCE_PERCENT = 3.0
 """Of the reference's training time; a wider spread of the machine itself takes its place."""
 _BLOCK = ("task", "model", "setting", "tokenization", "batch_size", "budget")
+_MACHINE = ("device", "cpu_model", "cpu_count", "threads")
+"""What an environment says of the machine: times are of one, as its calibrations are."""
+
+_Facts = tuple[object, ...]
+_Block = tuple[_Facts, _Facts]
+"""All that a method and its reference have alike: what they trained, and the machine."""
 
 
 @dataclass(frozen=True)
 class Matched:
-    """The finished runs of a method, one a seed, against the time that they were to take."""
+    """The finished runs of a method, one a seed, against the time that they were to take.
+
+    Each seed may have gone by a calibration of its own.
+    """
 
     runs: tuple[Run, ...]
+    block: _Block
     reference_seconds: tuple[float, ...]  # of the reference's run of that seed, else of the budget
     reference_varied_percent: float | None  # as ``varied_percent``, of the reference's runs
 
@@ -34,15 +44,24 @@ class Matched:
         return name
 
     @property
-    def calibration(self) -> dict[str, Any]:
+    def calibrations(self) -> list[dict[str, Any]]:
         """What its runs went by."""
-        measured: dict[str, Any] = self.runs[0].summary["calibration"]
-        return measured
+        return [run.summary["calibration"] for run in self.runs]
 
     @property
     def is_reference(self) -> bool:
         """Whether it is the measure of the others."""
-        return bool(self.method == self.calibration["reference"])
+        return _is_reference(self.runs[0])
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of its runs."""
+        return [run.progress["step"] for run in self.runs]
+
+    @property
+    def ratio(self) -> float:
+        """The cost of its step in steps of the reference, in the mean over its calibrations."""
+        return statistics.fmean(facts["ratio"] for facts in self.calibrations)
 
     @property
     def seconds(self) -> float:
@@ -63,32 +82,41 @@ class Matched:
     def planned_percent(self) -> float | None:
         """How much longer its steps were to take: no whole number of steps comes nearer.
 
-        None where a run has lost its calibration, or was charged for its set-up as those of before.
+        None where ``planned_seconds`` is.
         """
-        measured = read(self.runs[0].path / RUN_FILE)
-        if measured is None or measured.noise_percent is None:
-            return None
-        given: float = self.runs[0].summary["budget_train_seconds"]
-        return 100.0 * (measured.seconds(self.runs[0].progress["step"]) / given - 1.0)
+        planned, whole = self.planned_seconds, statistics.fmean(self.reference_seconds)
+        return None if planned is None else 100.0 * (planned / whole - 1.0)
 
     @property
     def planned_seconds(self) -> float | None:
-        """The training time that its steps were to take, at the speed of the reference's runs."""
-        percent = self.planned_percent
-        whole = statistics.fmean(self.reference_seconds)
-        return None if percent is None else whole * (1.0 + percent / 100.0)
+        """The training time that its steps were to take, at the speed of the reference's runs.
+
+        The mean over the seeds. None where a run has lost its calibration, or was charged for its
+        set-up as those of before.
+        """
+        planned = []
+        for run, whole in zip(self.runs, self.reference_seconds, strict=True):
+            measured = read(run.path / RUN_FILE)
+            if measured is None or measured.noise_percent is None:
+                return None
+            given: float = run.summary["budget_train_seconds"]
+            planned.append(whole * measured.seconds(run.progress["step"]) / given)
+        return statistics.fmean(planned)
 
     @property
     def spread_percent(self) -> float:
         """What the machine differs by from itself.
 
-        The widest of: the reference's runs, from seed to seed; the ratio of the calibration, from
+        The widest of: the reference's runs, from seed to seed; the ratio of a calibration, from
         round to round; the reference in it, from its second turn in a round.
         """
-        facts = self.calibration
         kinds = ("between_runs_percent", "noise_percent", "spread_percent")  # the first: of before
-        within = next(facts[kind] for kind in kinds if facts.get(kind) is not None)
-        return max(self.reference_varied_percent or 0.0, within, facts["spread_percent"])
+        within = [
+            next(facts[kind] for kind in kinds if facts.get(kind) is not None)
+            for facts in self.calibrations
+        ]
+        spread = [facts["spread_percent"] for facts in self.calibrations]
+        return max(self.reference_varied_percent or 0.0, *within, *spread)
 
     @property
     def within(self) -> str | None:
@@ -106,6 +134,7 @@ class Matched:
 def matched(runs: Sequence[Run]) -> list[Matched]:
     """Pair the finished runs of a matched time with those of the reference in their block.
 
+    A block is of one machine: beside runs of another, a method is held against its own budget.
     Scalar controls have the steps of their methods, not the time, and are left out.
     """
     timed = [
@@ -117,57 +146,58 @@ def matched(runs: Sequence[Run]) -> list[Matched]:
         and run.progress.get("train_seconds")
         and not run.identity.get("control")
     ]
+    blocked = [(_block(run), run) for run in timed]
     references = {
-        (_block(run), run.identity["seed"]): _seconds(run)
-        for run in timed
-        if run.identity["optimizer"] == run.summary["calibration"]["reference"]
+        (block, run.identity["seed"]): _seconds(run) for block, run in blocked if _is_reference(run)
     }
-    methods: dict[tuple[object, ...], list[Run]] = {}
-    for run in timed:
+    methods: dict[tuple[_Block, str, str | None], list[Run]] = {}
+    for block, run in blocked:
         # Not by name alone: a method at several learning rates is several methods.
-        key = (*_block(run), run.identity["optimizer"], run.identity.get("group_id"))
+        key = (block, run.identity["optimizer"], run.identity.get("group_id"))
         methods.setdefault(key, []).append(run)
-    varied: dict[tuple[object, ...], list[float]] = {}
+    varied: dict[_Block, list[float]] = {}
     for (block, _), took in references.items():
         varied.setdefault(block, []).append(took)
     return [
         Matched(
             tuple(members),
+            block,
             tuple(
-                references.get(
-                    (_block(run), run.identity["seed"]), run.summary["budget_train_seconds"]
-                )
+                references.get((block, run.identity["seed"]), run.summary["budget_train_seconds"])
                 for run in members
             ),
-            _half_range_percent(varied.get(_block(members[0]), [])),
+            _half_range_percent(varied.get(block, [])),
         )
-        for members in methods.values()
+        for (block, *_), members in methods.items()
     ]
 
 
 def lines(found: Sequence[Matched]) -> list[str]:
-    """One table for each block."""
+    """One table for each block, which names its machine where there are several."""
     lines: list[str] = []
-    blocks: dict[tuple[object, ...], list[Matched]] = {}
+    blocks: dict[_Block, list[Matched]] = {}
     for one in found:
-        blocks.setdefault(_block(one.runs[0]), []).append(one)
-    for members in blocks.values():
+        blocks.setdefault(one.block, []).append(one)
+    several = len({machine for _, machine in blocks}) > 1
+    for (_, machine), members in blocks.items():
         of = members[0].runs[0].identity
         # What is not its task's default, but for the budget, which is named whole.
         changed = ((of.get("origin") or {}).get("setting") or {}).items()
         apart = [f"{key}={value}" for key, value in changed if not key.startswith("budget")]
-        lines.append(", ".join([f"{of['task']} {of['model']}", of["budget"], *apart]))
+        where = [_named(machine)] if several else []
+        lines.append(", ".join([f"{of['task']} {of['model']}", of["budget"], *apart, *where]))
         lines.append(
-            f"  {'method':<22}{'steps':>7}{'ratio':>8}{'paper':>7}{'runs':>6}{'planned s':>11}"
+            f"  {'method':<22}{'steps':>12}{'ratio':>8}{'paper':>7}{'runs':>6}{'planned s':>11}"
             f"{'measured s':>12}{'off':>8}{'varied':>8}{'machine':>9}"
         )
-        for one in sorted(members, key=lambda one: float(one.calibration["ratio"])):
-            paper = one.calibration["published_ratio"]
+        for one in sorted(members, key=lambda one: one.ratio):
+            paper = one.calibrations[0]["published_ratio"]
+            steps = "-".join(str(count) for count in sorted({min(one.steps), max(one.steps)}))
             varied = f"{one.varied_percent:.1f}%" if len(one.runs) > 1 else "-"
             planned = "-" if one.planned_seconds is None else f"{one.planned_seconds:.2f}"
             lines.append(
-                f"  {one.method:<22}{one.runs[0].progress['step']:>7}"
-                f"{one.calibration['ratio']:>8.3f}{'-' if paper is None else format(paper, 'g'):>7}"
+                f"  {one.method:<22}{steps:>12}{one.ratio:>8.3f}"
+                f"{'-' if paper is None else format(paper, 'g'):>7}"
                 f"{len(one.runs):>6}{planned:>11}{one.seconds:>12.2f}{one.off_percent:>+7.1f}%"
                 f"{varied:>8}{one.spread_percent:>8.1f}%"
                 f"{'' if one.within else '  beyond'}"
@@ -186,14 +216,14 @@ def lines(found: Sequence[Matched]) -> list[str]:
 
 
 def facts(found: Sequence[Matched]) -> dict[str, Any]:
-    """Give the check as data, with the environment that the runs share.
+    """Give the check as data, with the environment that the runs share; ``steps`` by ``seeds``.
 
     Raises:
-        UserError: If they share none: the times of two machines are no check of a calibration.
+        UserError: If they share none: the file names one.
     """
     runs = [run for one in found for run in one.runs]
     environments = [_environment(run) for run in runs]
-    for key in ("device", "cpu_model", "cpu_count"):
+    for key in _MACHINE:
         values = sorted({str(environment.get(key)) for environment in environments})
         if len(values) > 1:
             raise UserError(f"runs of several machines ({key}: {', '.join(values)}): must be one.")
@@ -205,8 +235,8 @@ def facts(found: Sequence[Matched]) -> dict[str, Any]:
                 **{key: one.runs[0].identity.get(key) for key in _BLOCK},
                 "method": one.method,
                 "is_reference": one.is_reference,
-                "seeds": sorted(run.identity["seed"] for run in one.runs),
-                "steps": one.runs[0].progress["step"],
+                "seeds": [run.identity["seed"] for run in one.runs],
+                "steps": one.steps,
                 "seconds": one.seconds,
                 "varied_percent": one.varied_percent,
                 "off_percent": one.off_percent,
@@ -251,12 +281,24 @@ def _half_range_percent(took: Sequence[float]) -> float | None:
     return 50.0 * (max(took) - min(took)) / statistics.fmean(took) if len(took) > 1 else None
 
 
-def _block(run: Run) -> tuple[object, ...]:
+def _is_reference(run: Run) -> bool:
+    return bool(run.identity["optimizer"] == run.summary["calibration"]["reference"])
+
+
+def _named(machine: _Facts) -> str:
+    """Name a machine in a few words; ``machine`` is what ``_MACHINE`` is there."""
+    told = zip(_MACHINE, machine, strict=True)
+    return "on " + "; ".join(f"{key} {value}" for key, value in told if value is not None)
+
+
+def _block(run: Run) -> _Block:
     """Name all that runs share but for their method and its steps."""
     protocol = dict(run.identity.get("protocol") or {})
     protocol.pop("budget", None)
     whole = json.dumps(protocol, sort_keys=True, default=str)
-    return (*(run.identity.get(key) for key in _BLOCK), whole)
+    environment = _environment(run)
+    machine = tuple(environment.get(key) for key in _MACHINE)
+    return (*(run.identity.get(key) for key in _BLOCK), whole), machine
 
 
 def _environment(run: Run) -> dict[str, Any]:

@@ -147,13 +147,69 @@ def test_the_check_as_data_has_its_environment(tmp_path: Path) -> None:
     assert told["environment"] == machine
     reference, adam = told["methods"]
     assert (reference["method"], reference["is_reference"]) == ("adafisher", True)
-    assert (adam["method"], adam["seeds"], adam["steps"]) == ("adam", [0, 1], 100)
+    assert (adam["method"], adam["seeds"], adam["steps"]) == ("adam", [0, 1], [100, 100])
     assert (adam["task"], adam["budget"], adam["is_reference"]) == ("digits", "b", False)
     assert adam["off_percent"] == pytest.approx(5)
     assert adam["within"] == "the machine's own spread"
 
 
-def test_runs_of_two_machines_are_no_check(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [{"cpu_model": "N"}, {"device": "GPU"}, {"threads": 4}],
+    ids=lambda one: next(iter(one)),
+)
+def test_a_method_is_not_held_against_a_reference_of_another_machine(
+    tmp_path: Path, other: dict
+) -> None:
+    """The other is twice as fast: by its own budget it took 50 s as it was to."""
+    here = {"device": "cpu", "cpu_model": "M", "cpu_count": 2, "threads": 1}
+    elsewhere = finished("kfac", 50.0)
+    elsewhere.summary["budget_train_seconds"] = 50.0
+    found = calibration_report.matched(
+        [
+            recorded(tmp_path, finished("adafisher", 100.0), **here),
+            recorded(tmp_path, finished("adam", 101.0), **here),
+            recorded(tmp_path, elsewhere, **here | other),
+        ]
+    )
+    assert [round(one.off_percent, 3) for one in found] == [0, 1, 0]
+    headings = [line for line in calibration_report.lines(found) if line.startswith("digits")]
+    assert len(headings) == 2
+    assert headings[0].endswith("on device cpu; cpu_model M; cpu_count 2; threads 1")
+
+
+def test_seeds_of_two_machines_are_two_methods(tmp_path: Path) -> None:
+    runs = [
+        recorded(tmp_path, finished(method, seconds, seed=seed), cpu_model=model)
+        for seed, model, factor in ((0, "M", 1.0), (1, "N", 2.0))
+        for method, seconds in (("adafisher", 100.0 * factor), ("adam", 101.0 * factor))
+    ]
+    found = calibration_report.matched(runs)
+    assert [(one.method, round(one.off_percent, 3)) for one in found] == [
+        *(("adafisher", 0), ("adam", 1)),
+        *(("adafisher", 0), ("adam", 1)),
+    ]
+
+
+def test_each_seed_is_held_against_the_calibration_that_it_went_by(tmp_path: Path) -> None:
+    """At a ratio of 0.5 its 210 steps were to take 105 s; at one of 0.25 its 380 steps 95 s."""
+    runs = []
+    for seed, (step, ratio, spread) in enumerate(((210, 0.5, 1.0), (380, 0.25, 4.0))):
+        changes = {"ratio": ratio, "spread_percent": spread}
+        run = finished("adam", 100.0, step=step, seed=seed, **changes)
+        runs.append(recorded(tmp_path, run))
+        (runs[-1].path / "calibration.json").write_bytes(made_up(**changes).to_json())
+    (adam,) = calibration_report.matched(runs)
+    assert adam.planned_seconds == pytest.approx((105 + 95) / 2)
+    assert adam.planned_percent == pytest.approx(0)
+    assert (adam.steps, adam.ratio, adam.spread_percent) == ([210, 380], 0.375, 4.0)
+    row = next(line for line in calibration_report.lines([adam]) if "adam " in line)
+    assert row.split()[:3] == ["adam", "210-380", "0.375"]
+    (runs[0].path / "calibration.json").unlink()
+    assert calibration_report.matched(runs)[0].planned_percent is None
+
+
+def test_a_file_of_the_check_is_of_one_machine(tmp_path: Path) -> None:
     machine = {"device": "cpu", "cpu_count": 2}
     runs = [
         recorded(tmp_path, finished("adafisher", 100.0), cpu_model="M", **machine),
