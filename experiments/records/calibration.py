@@ -32,16 +32,19 @@ class Calibration:
         reference: Likewise.
         seconds_per_step: Of the method.
         reference_seconds_per_step: Of the reference, in the same rounds.
-        ratio: Cost of the method's step in steps of the reference.
-        spread_percent: Interquartile range of the ratio over the rounds, in percent of it.
+        ratio: Cost of the method's step in steps of the reference: the median over the rounds, or
+            the mean where a few of them are dear.
+        spread_percent: Half the 95 % interval of that median, in percent of the ratio; how far
+            mean and median are apart, where that is more (``steady.Cost.spread_percent``).
         rounds: How often each had its turn.
         steps_per_epoch: Steps in one pass over the training data.
         published_ratio: The ratio that the paper's epochs imply; None where there is none.
         setting: What was trained, and how.
         machine: What it was measured on.
         cpu_ratio: As ``ratio``, of processor time; None in records of before.
-        noise_percent: How far the reference was from itself: its second turn in each round over the
-            first, median and quartiles; None in records of before.
+        noise_percent: How far the reference was from itself: of its second turn in each round over
+            the first, the end of the 95 % interval of the median that is farther from 1; None in
+            records of before.
     """
 
     method: str
