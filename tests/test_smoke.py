@@ -10,7 +10,6 @@ import pytest
 
 from experiments.config import commandline
 from experiments.records.schema import load_runs
-from tests.experiments.config.test_configs import UNTUNED
 from tests.support import served
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,8 +51,7 @@ def test_every_optimizer_ran_on_every_task(swept):
     assert {(run.identity["task"], run.identity["optimizer"]) for run in runs} == expected
     assert {run.status for run in runs} == {"done"}
     assert {run.progress["step"] for run in runs} == {2}
-    defaults = {r.identity["optimizer"] for r in runs if r.identity["ruleset"] != "tuned"}
-    assert defaults == UNTUNED
+    assert {run.identity["ruleset"] for run in runs} == {"tuned"}
 
 
 def test_every_run_is_mirrored_offline(swept):
