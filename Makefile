@@ -132,7 +132,7 @@ calibration: setup
 
 ## Run a recorded run again from its folder, and compare every measurement.
 ## Variables: RUN RUNS ARGS
-## Example:   make replay RUN=0041ccdca88e
+## Example:   make replay RUN=00630c88e593
 replay: setup
 	@$(python) -m experiments replay $(call quote,run=$(RUN)) $(call override,runs_dir,$(RUNS)) $(ARGS)
 

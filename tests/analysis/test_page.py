@@ -249,7 +249,7 @@ def test_more_blocks_than_fit_side_by_side_are_below_each_other(write_run: Any, 
 
 
 @pytest.mark.parametrize(
-    ("runs", "most"), [("sweep", 450_000), ("figures", 450_000), ("", 700_000)], ids=str
+    ("runs", "most"), [("sweep", 550_000), ("figures", 450_000), ("", 750_000)], ids=str
 )
 def test_a_page_is_light_without_its_pictures(runs: str, most: int, tmp_path: Path) -> None:
     made = report(GOLDEN / runs, tmp_path, figures=False)

@@ -175,8 +175,7 @@ def test_a_tuned_file_has_a_ledger_of_which_it_is_the_best(path):
     assert len(trials) == tuning["trials"] == 12
     assert tuning["seeds"] == [1000, 1001]
     done = [trial for trial in trials if trial["state"] == "done"]
-    sign = -1 if "accuracy" in tuning["spread"]["metric"] else 1
-    best = min(done, key=lambda trial: (sign * trial["score"], trial["loss"]))
+    best = min(done, key=lambda trial: trial["score"])
     assert best["values"] == tuning["chosen"]
     assert (tuning["score"], tuning["choose"]) == ("mean over seeds", "loss")
     means = [statistics.fmean(trial["scores"]) for trial in done]
@@ -185,7 +184,7 @@ def test_a_tuned_file_has_a_ledger_of_which_it_is_the_best(path):
     ended = {"diverged": ("diverged", "never finite"), "failed": ("failed", "out_of_memory")}
     for count, states in {"completed": ("done",), **ended}.items():
         assert tuning[count] == sum(trial["state"] in states for trial in trials)
-    scores = sorted((trial["score"] for trial in done), key=lambda score: sign * score)
+    scores = sorted(trial["score"] for trial in done)
     spread = {"best": scores[0], "median": statistics.median(scores), "worst": scores[-1]}
     assert {key: tuning["spread"][key] for key in spread} == pytest.approx(spread, abs=1e-4)
     telling = [trial for trial in trials if trial["state"] not in (*ended["failed"], "pruned")]

@@ -16,7 +16,7 @@ from experiments.tuning import tune
 from tests.support.commands import exit_code
 
 KEPT = Path(__file__).resolve().parents[2] / "golden" / "runs" / "sweep"
-RUNS = ("0041ccdca88e", "02d0714fbe45", "07d7cf30f711")
+RUNS = ("00630c88e593", "00a3e764a12a", "00dd39f16ed6")
 
 
 @pytest.fixture
