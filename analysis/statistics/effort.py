@@ -25,18 +25,18 @@ class Effort:
         trials: Settings tried that say something of the method: all but those that failed. 0 where
             they are taken as given, ``None`` where it is not known.
         seeds: Seeds of each trial.
-        pruner: What stopped the poorer trials early; empty where each was trained to its end.
         marks: Of ``marks_of``, what makes the choice an accident; no part of how much was spent.
         length: What each trial was trained for, and in which setting, in words; empty: not known,
             or several.
+        pruner: What stopped the poorer trials early; empty where each was trained to its end.
     """
 
     ruleset: str
     trials: int | None
     seeds: int | None = None
-    pruner: str = ""
     marks: tuple[str, ...] = field(default=(), compare=False)
     length: str = ""
+    pruner: str = ""
 
     @property
     def count(self) -> str:
@@ -195,7 +195,7 @@ def _is_typed_over(tuning: object, origin: object) -> bool:
 def _effort(ruleset: object, tuning: object) -> Effort:
     if isinstance(tuning, dict):
         numbers = telling_trials(tuning), _whole(tuning.get("seeds"))
-        return Effort(str(ruleset), *numbers, pruner_of(tuning), length=_length(tuning))
+        return Effort(str(ruleset), *numbers, length=_length(tuning), pruner=pruner_of(tuning))
     return Effort(str(ruleset), None if ruleset == "tuned" else 0)
 
 

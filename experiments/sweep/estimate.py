@@ -135,7 +135,7 @@ def golden() -> dict[Setting, RunCost]:
     runs = [item.run for item in run_states(GOLDEN) if item.run is not None]
     models = {_cpu_model(run) for run in runs} - {None}
     where = f", on {', '.join(sorted(map(str, models)))}" if models else ""
-    source = f"{GOLDEN_SOURCE}{where}: another machine, whose ratios hold better than its seconds"
+    source = f"{GOLDEN_SOURCE}{where}: elsewhere ratios hold better than seconds"
     return {key: dataclasses.replace(cost, source=source) for key, cost in costs(runs).items()}
 
 

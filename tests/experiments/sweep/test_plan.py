@@ -148,8 +148,7 @@ def test_golden_records_tell_where_nothing_better_is_known(overrides, write, tmp
         "adam    digits  1 of 2  67 min  2",
         "sgd     digits  2       2.22 h  2*",
         "  s a step: runs",
-        "  *: golden records, on Slow One: another machine, "
-        "whose ratios hold better than its seconds",
+        "  *: golden records, on Slow One: elsewhere ratios hold better than seconds",
     ]
     write("sgd", 1, "interrupted", step=500)  # of this machine
     told = list(plan.report(plan.plan(overrides)))
@@ -397,8 +396,9 @@ def test_jobs_that_joblib_counts_from_the_cores_are_planned(tmp_path):
 
 
 @pytest.mark.parametrize("word", ["--json", "json=true"])
-def test_a_program_is_told_the_same(word, overrides, write, capsys):
+def test_a_program_is_told_the_same(word, overrides, write, capsys, tmp_path, monkeypatch):
     """One of four is done, at two seconds a step, and one a quarter done."""
+    monkeypatch.setattr(estimate, "GOLDEN", tmp_path / "no checkout")  # which tells of the start
     write("adam", 0, "done")
     write("adam", 1, "interrupted", step=500)
     assert exit_code("plan", *overrides, word) == 0

@@ -1,6 +1,7 @@
 import math
 from collections import Counter
 
+import numpy as np
 import optuna
 import pytest
 import yaml
@@ -9,7 +10,7 @@ from experiments.config import commandline
 from experiments.config.compose import composed
 from experiments.config.sections import MethodSection
 from experiments.errors import UserError
-from experiments.tuning import space, two_stages
+from experiments.tuning import full_grid, space, two_stages
 from experiments.tuning.space import Dimension
 
 LR = Dimension("lr", 1e-4, 1e-1, log=True)
@@ -51,9 +52,10 @@ def test_the_recorded_ledgers_are_of_these_points(path):
     ledger = yaml.safe_load((path.parent / "ledgers" / path.name).read_text())
     optimizer = yaml.safe_load((commandline.CONF / "optimizer" / path.name).read_text())
     (dimension,) = space.parse(MethodSection.of(optimizer))
-    tried = [trial["values"]["lr"] for trial in ledger["trials"] if trial["stage"] == "sobol"]
-    points = sorted(point["lr"] for point in space.points([dimension], len(tried)))
-    assert points == tried
+    tried = [trial["values"]["lr"] for trial in ledger["trials"]]
+    assert {trial["stage"] for trial in ledger["trials"]} == {full_grid.NAME}
+    assert [point["lr"] for point in full_grid.points([dimension], [12])] == tried
+    assert tried == pytest.approx(np.geomspace(dimension.low, dimension.high, 12), rel=5e-3)
 
 
 def test_every_method_searches_as_much():
