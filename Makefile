@@ -131,10 +131,10 @@ calibration: setup
 	@$(python) -m experiments calibration $(call override,runs_dir,$(RUNS))
 
 ## Run a recorded run again from its folder, and compare every measurement.
-## Variables: RUN RUNS ARGS
+## Variables: RUN DATA RUNS ARGS
 ## Example:   make replay RUN=00630c88e593
 replay: setup
-	@$(python) -m experiments replay $(call quote,run=$(RUN)) $(call override,runs_dir,$(RUNS)) $(ARGS)
+	@$(python) -m experiments replay $(call quote,run=$(RUN)) $(folders) $(ARGS)
 
 ## Write all tables, all figures and the report again, from the run records.
 ## Variables: RUNS OUT

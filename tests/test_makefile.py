@@ -163,7 +163,10 @@ def test_jobs_must_be_a_positive_whole_number(checkout: Checkout, jobs: str) -> 
         ),
         (["archive", "RUNS=r", "OUT=o"], 'experiments archive runs_dir="r" out="o"'),
         (["status", "RUNS=r"], 'experiments status runs_dir="r"'),
-        (["replay", "RUN=0a", "ARGS=x=1"], 'experiments replay run=0a runs_dir="runs" x=1'),
+        (
+            ["replay", "RUN=0a", "DATA=/d", "ARGS=x=1"],
+            'experiments replay run=0a data_dir="/d" runs_dir="runs" x=1',
+        ),
         (["calibration"], 'experiments calibration runs_dir="runs"'),
         (["publish", "OUT=o"], 'experiments publish out="o" runs_dir="runs"'),
         (["wandb-sync"], 'experiments wandb_sync runs_dir="runs"'),
