@@ -14,10 +14,12 @@ from analysis.plots.missing import FAILED, Missing
 from analysis.render import cell_text
 from analysis.report import __main__ as report
 from analysis.report.report import names_of
+from analysis.results.cache import CACHE
 from analysis.results.load import Results, load_results
 from analysis.tables import results as results_table
-from experiments.records.archive import opened
+from experiments.records.archive import OPENED_DIR, opened
 from experiments.records.schema import CONFIG_FILE, ENVIRONMENT_FILE, SCHEMA, load_run
+from experiments.replay.rerun import REPLAYS
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 RUNS = GOLDEN / "runs"
@@ -68,6 +70,11 @@ def test_other_runs_beside_the_sweep_change_no_number_of_it(everything: Results)
     rows = beside.index.intersection(alone.index)
     assert len(rows) == len(alone)
     pd.testing.assert_frame_equal(beside.loc[alone.index, alone.columns], alone)
+
+
+def test_what_reading_leaves_beside_records_is_no_part_of_the_repository() -> None:
+    ignored = (GOLDEN.parents[1] / ".gitignore").read_text("utf-8").splitlines()
+    assert {f"{name}/" for name in (CACHE.parts[0], OPENED_DIR, REPLAYS)} <= set(ignored)
 
 
 @pytest.mark.parametrize("name", ["README.md", "Makefile"])
