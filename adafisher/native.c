@@ -5,11 +5,17 @@ Plain C and no headers of torch, so that any compiler builds it in under a secon
 
 #include <stdlib.h>
 
+#ifndef EACH_WIDTH /* empty for systems that cannot choose between the copies */
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
 /* A copy for each width of vectors; the loader takes the widest that the processor has. */
+#if __GNUC__ >= 12
 #define EACH_WIDTH __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
+#define EACH_WIDTH __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
+#else
 #define EACH_WIDTH
+#endif
 #endif
 #define TILE 1024 /* columns whose sums stay in the first-level cache */
 #define BLOCK 64  /* rows that are summed before they join the rest: rounding grows with the blocks */
@@ -103,8 +109,15 @@ void step_all(const struct step *const *steps, long count, int threads) {
     for (int thread = 0; thread < threads; thread++)
         for (long k = 0; k < count; k++) {
             const struct step *s = steps[k];
-            if (s->rows == 1 || s->rows * s->columns < SMALL) {
+            const long entries = s->rows * s->columns;
+            if (entries < SMALL || (s->rows == 1 && s->left)) {
                 if (k % threads == thread) step_rows(s, 0, s->rows);
+            } else if (!s->left) { /* cut anywhere: it may be one long row */
+                const long first = entries * thread / threads;
+                struct step part = *s;
+                part.param += first, part.grad += first, part.exp_avg += first;
+                part.rows = 1, part.columns = entries * (thread + 1) / threads - first;
+                step_rows(&part, 0, 1);
             } else {
                 step_rows(s, s->rows * thread / threads, s->rows * (thread + 1) / threads);
             }

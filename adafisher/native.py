@@ -109,12 +109,13 @@ def threads(elements: int) -> int:
 @cache
 def _has_one_pool() -> bool:
     """Tell whether the library's threads are torch's; two pools would fight for the cores."""
-    maps = Path("/proc/self/maps")
-    if not maps.exists():
+    torch_itself = Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"
+    try:
+        asked = [x.omp_get_max_threads for x in (library(), ctypes.CDLL(str(torch_itself)))]
+    except (AttributeError, OSError):  # built without threads, or another system
         return False
-    mapped = {line.split()[-1] for line in maps.read_text(encoding="utf-8").splitlines()}
-    names = ("libgomp", "libomp", "libiomp")
-    return sum(Path(file).name.startswith(names) for file in mapped) == 1
+    ours, theirs = (ctypes.cast(function, ctypes.c_void_p).value for function in asked)
+    return ours == theirs
 
 
 def _load_or_build() -> ctypes.CDLL | None:
@@ -138,23 +139,25 @@ def _cache_folder() -> Path | None:
     """Make the folder that only this user writes to, or give None."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(base) / "adafisher"
+    if not folder.is_absolute():  # there is no home
+        return None
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
     except OSError:
         return None
-    is_own = folder.is_absolute() and status.st_uid == getattr(os, "getuid", lambda: None)()
+    is_own = status.st_uid == getattr(os, "getuid", lambda: None)()
     return folder if is_own and not status.st_mode & 0o022 and os.access(folder, os.W_OK) else None
 
 
 def _build(target: Path) -> bool:
-    """Compile, with threads where the compiler has them; nobody ever sees half a file."""
+    """Compile, with what the compiler has: threads, widths; nobody ever sees half a file."""
     compiler = shlex.split(os.environ.get("CC", "")) or [shutil.which("cc") or ""]
     if not shutil.which(compiler[0]):
         return False
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
-        for extra in (["-fopenmp"], []):
+        for extra in (["-fopenmp"], ["-fopenmp", "-DEACH_WIDTH="], [], ["-DEACH_WIDTH="]):
             command = [*compiler, *_FLAGS, *extra, str(_SOURCE), "-o", str(made)]
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_BUILD_SECONDS

@@ -32,19 +32,26 @@ class NativeStep:
             return list(updates)
         others: list[Update] = []
         addresses: list[int] = []
+        taken: list[Tensor] = []
         elements = 0
         for update in updates:
+            if not update.param.is_cpu:
+                others.append(update)
+                continue
             found = known.get(id(update.param))
             if found is None or not found.is_of(update):
                 found = known[id(update.param)] = _Parameter(update)
             if found.take(update):
                 addresses += found.addresses
+                taken.append(update.param)
                 elements += found.elements
             else:
                 others.append(update)
         if addresses:
             pointers = (ctypes.c_void_p * len(addresses))(*addresses)
             loaded.step_all(pointers, len(addresses), threads(elements))
+            # As after any change in place: a graph of before the step must not be gone through.
+            torch.autograd.graph.increment_version(taken)
         return others
 
 

@@ -200,6 +200,33 @@ def test_tensors_that_are_exchanged_are_found_out(stepped: list[int]) -> None:
 
 
 @built
+def test_a_step_between_a_forward_pass_and_its_backward_is_found_out() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    optimizer = AdaFisher(model)
+    assert optimizer.form == "native"
+    loss = model(torch.ones(5, 3)).square().mean()
+    loss.backward(retain_graph=True)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@built
+@pytest.mark.parametrize("shape", [(1, 41, 301), (20001,), (3, 7001)], ids=str)
+def test_large_parameters_without_curvature_are_cut_for_the_threads(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native_step, "threads", lambda elements: 3)
+    param, grad, exp_avg = nn.Parameter(torch.rand(shape)), torch.rand(shape), torch.rand(shape)
+    momentum = torch.lerp(exp_avg, grad, 0.1)
+    target = param.detach() - 0.5 * momentum
+    with torch.no_grad():
+        Stepper().run([Update(param, grad, exp_avg, [], 0.5, numbers())])
+    torch.testing.assert_close(param.detach(), target)
+    torch.testing.assert_close(exp_avg, momentum)
+
+
+@built
 def test_a_copy_steps_its_own_parameters(stepped: list[int]) -> None:
     case = BY_ID["mlp_inplace_relu"]
     model = case.model().float()
@@ -267,6 +294,53 @@ def test_a_folder_of_others_is_not_trusted(fresh: Path) -> None:
 def test_no_folder_is_no_hindrance(fresh: Path) -> None:
     fresh.parent.write_text("a file where the folder would be")
     assert load() is not None
+
+
+@built
+def test_a_folder_that_is_not_absolute_is_not_made(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert load() is not None
+    assert list(tmp_path.iterdir()) == []
+
+
+# What stands in for a system that cannot choose between copies, and for an older compiler.
+OTHER_COMPILERS = {
+    "one width": '#!/bin/sh\ncase "$*" in *-DEACH_WIDTH=*) exec cc "$@";; esac\nexit 1\n',
+    "before gcc 12": '#!/bin/sh\nexec cc -U__GNUC__ -D__GNUC__=11 "$@"\n',
+}
+
+
+@built
+@pytest.mark.parametrize("script", OTHER_COMPILERS.values(), ids=OTHER_COMPILERS.keys())
+def test_other_compilers_build_it_too(
+    script: str, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "compiler"
+    compiler.write_text(script)
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    loaded = load()
+    monkeypatch.setattr(native, "library", lambda: loaded)
+    x = torch.rand(70, 130)
+    found = native.column_squares(x, (130,))
+    torch.testing.assert_close(found, x.double().square().sum(0).float())
+
+
+@built
+def test_a_second_pool_of_threads_in_the_process_changes_nothing() -> None:
+    """scikit-learn brings an OpenMP of its own along, which torch does not use."""
+    code = (
+        "from adafisher import native\n"
+        "before = native._has_one_pool()\n"
+        "native._has_one_pool.cache_clear()\n"
+        "import sklearn.utils._openmp_helpers\n"
+        "print(before == native._has_one_pool())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
 
 
 @pytest.mark.parametrize("compiler", ["", "/nowhere/cc", "false", "true"])
