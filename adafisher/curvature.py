@@ -77,6 +77,12 @@ class Curvature:
                 kept += flat.factors[flat.layers.index(layer)]
         return kept
 
+    def has_rows(self) -> bool:
+        """Tell whether rows are pooled, be it by other ranks: theirs come into this one's pools."""
+        if self.capture.armed and self.synchronizer.has_others():
+            return True
+        return any(layer.pool.rows for layer in self.capture.layers.values())
+
     def start_refresh(self) -> bool:
         """Send off what the other ranks need, if there are any, for whose part ``refresh`` waits.
 

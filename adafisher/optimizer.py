@@ -250,8 +250,7 @@ class AdaFisher(torch.optim.Optimizer):
         ]
         check_gradients((name, grad) for _, name, _, grad in waiting)
         self._curvature.capture.drop_cleared()
-        has_rows = any(layer.pool.rows for layer in self._curvature.capture.layers.values())
-        scale = self._loss_scale.take(self, has_rows=has_rows)
+        scale = self._loss_scale.take(self, has_rows=self._curvature.has_rows())
         if scale is None:  # gradients overflowed
             self._curvature.capture.clear()
             return loss
@@ -385,11 +384,12 @@ class AdaFisher(torch.optim.Optimizer):
             decays = group["decay_norms_and_biases"] or not self._model_parameters.is_undecayed(
                 param
             )
-            of_group = id(group), decays
-            if (*of_group, count) not in numbers:  # one object of hyperparameters a group
-                hyper = hypers.get(of_group) or self._hyperparameters(group, decays=decays)
-                hypers[of_group] = hyper
-                numbers[*of_group, count] = group["lr"] / (1.0 - hyper.beta**count), hyper
+            key = id(group), decays, count
+            found = numbers.get(key)
+            if found is None:  # one object of hyperparameters a group
+                hyper = hypers.get(key[:2]) or self._hyperparameters(group, decays=decays)
+                hypers[key[:2]] = hyper
+                found = numbers[key] = group["lr"] / (1.0 - hyper.beta**count), hyper
             terms = curvature.terms(param)
             if not terms:
                 curvature.count_identity(name, param)
@@ -398,7 +398,7 @@ class AdaFisher(torch.optim.Optimizer):
                 local(grad),
                 local(state["exp_avg"]),
                 terms,
-                *numbers[*of_group, count],
+                *found,
             )
 
     def _hyperparameters(self, group: dict[str, Any], *, decays: bool) -> Hyperparameters:

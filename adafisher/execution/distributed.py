@@ -72,6 +72,10 @@ class Synchronizer:
         # for the interpreter, and aborts a process whose interpreter ends meanwhile.
         self._waited: Any = None
 
+    def has_others(self) -> bool:
+        """Tell whether there are other ranks."""
+        return self._group() is not None
+
     def start(self, layers: Sequence[Layer]) -> bool:
         """Launch the all-reduce; ``finish`` waits for it.
 

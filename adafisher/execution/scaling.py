@@ -56,10 +56,12 @@ class LossScale:
 
         Args:
             optimizer: Optimizer that is about to step.
-            has_rows: Whether any are pooled; without, a scaler's own number is not waited for.
+            has_rows: Whether any are pooled, here or by other ranks; without, a scaler's own number
+                is not waited for.
 
         Returns:
-            The scale, 1 without rows; None if gradients overflowed, so that the step is skipped.
+            The scale, 1 without rows unless it was handed over; None if gradients overflowed, so
+            that the step is skipped.
 
         Raises:
             RuntimeError: The scale is unknown.
@@ -70,9 +72,8 @@ class LossScale:
         handed_over: Tensor | None = getattr(optimizer, "grad_scale", None)
         if handed_over is not None:
             unscale_((p for group in optimizer.param_groups for p in group["params"]), handed_over)
-        if not has_rows:
-            return 1.0
-        return handed_over if handed_over is not None else self._read(found_inf is not None)
+            return handed_over
+        return self._read(found_inf is not None) if has_rows else 1.0
 
     def _read(self, after_unscale: bool) -> Scale:
         """Ask the source, as no scaler has handed the scale over."""

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.parallel import DistributedDataParallel
 
@@ -22,6 +23,7 @@ from tests.support.shares import ONE_EMPTY, UNEVEN, Shared, loss_of
 from tests.support.sync_norm import sync_forward
 
 STEPS = range(8)
+F32 = torch.float32
 MLP = BY_ID["mlp_inplace_relu"]
 RELEASED: dict[str, Any] = {
     "gammas": (0.08, 0.992),
@@ -75,6 +77,29 @@ def follows_one_process(_folder: Path, *, case: Case, **options: Any) -> None:
     shared = Shared(case, wrap=DistributedDataParallel, **options)
     shared.train(STEPS)
     assert shared.optimizer.coverage() == shared.whole.coverage()
+
+
+def scaled_beside_an_empty_share(_folder: Path) -> None:
+    """A rank without rows has to know the scale as well: those of all ranks come to it."""
+    shared = Shared(
+        MLP,
+        wrap=DistributedDataParallel,
+        dtype=F32,
+        shares=ONE_EMPTY,
+        factor_init="ones",  # or Min-Max takes a constant scale out
+        gammas=(0.9, 0.5),
+    )
+    scaler = GradScaler("cpu", init_scale=2.0**10)
+    for index in STEPS:
+        loss_of(shared.whole_model(shared.batch(index)), index).backward()
+        output = shared.model(shared.batch(index)[shared.rows])
+        scaler.scale(shared.world * loss_of(output, index, shared.rows)).backward()
+        scaler.step(shared.optimizer)
+        scaler.update()
+        shared.whole.step()
+        for optimizer in (shared.whole, shared.optimizer):
+            optimizer.zero_grad()
+        shared.compare()
 
 
 def sync_batch_norm(_folder: Path, **options: Any) -> None:
@@ -270,12 +295,12 @@ def wrapped_models(_folder: Path) -> None:
             AdaFisher(model)
 
 
-F32 = torch.float32
 CHECKS = checks(
     ("mlp", follows_one_process, {"case": MLP}),
     ("mlp_float32", follows_one_process, {"case": MLP, "dtype": F32}),
     ("mlp_uneven", follows_one_process, {"case": MLP, "shares": UNEVEN}),
     ("mlp_empty", follows_one_process, {"case": MLP, "shares": ONE_EMPTY}),
+    ("scaled_beside_an_empty_share", scaled_beside_an_empty_share, {}),
     ("cnn", follows_one_process, {"case": PLAIN_CNN, "shares": UNEVEN}),
     ("cnn_float32", follows_one_process, {"case": PLAIN_CNN, "dtype": F32, "shares": UNEVEN}),
     ("cnn_released", follows_one_process, {"case": PLAIN_CNN, "shares": UNEVEN, **RELEASED}),
