@@ -105,13 +105,25 @@ class FunctionalCallMode(TorchFunctionMode):
                 _is_made_of(weight, own) if layer.rule.is_computed else weight is own
             ):
                 bias = layer.module._parameters.get(layer.rule.bias)
-                self._see(layer, call["input"], output, _as_layer(kind, call | {"bias": bias}))
+                # A computed weight has a graph; of its own one the rules ask the shape alone.
+                seen = _as_layer(kind, call | {"weight": own, "bias": bias})
+                self._see(layer, call["input"], output, seen)
                 return
             if layer.rule.name == "MultiheadAttention" and kind == "Linear":
                 parts = _packed_parts(weight, own)
                 if parts is not None:
                     self._see(layer, call["input"], output, SimpleNamespace(parts=parts))
                     return
+
+
+def forget_inputs(call: Any) -> None:
+    """Drop what only the statistic of the input needs: the call lives as long as the output does.
+
+    Args:
+        call: As ``FunctionalCallMode`` has told of it.
+    """
+    for name in ("input", "offsets", "per_sample_weights"):
+        vars(call).pop(name, None)
 
 
 def _is_made_of(weight: Tensor, own: Tensor) -> bool:
@@ -183,6 +195,15 @@ _ATTENTION_BODY = _attention_body()  # made once: a compiler cannot trace the ma
 def in_transform() -> bool:
     """Tell whether a ``torch.func`` transform is running."""
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def is_batched(grad: Tensor) -> bool:
+    """Tell whether a gradient is one of many at once, as of ``is_grads_batched``.
+
+    Such a pass leaves no ``.grad``, and so no rows.
+    """
+    functorch = torch._C._functorch
+    return functorch.is_legacy_batchedtensor(grad) or functorch.is_batchedtensor(grad)
 
 
 def refuse_capture(tensor: Tensor) -> None:

@@ -46,7 +46,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from adafisher.capture.calls import in_transform, refuse_capture
+from adafisher.capture.calls import forget_inputs, in_transform, is_batched, refuse_capture
 from adafisher.capture.clearing import cleared, grad_version
 from adafisher.capture.discovery import find_layers
 from adafisher.capture.hooks import (
@@ -258,13 +258,15 @@ class Capture:
             rows = _rows(output)
             activation_sum = rule.activation_sum(source, _rows(x.detach()), rows)
             seen = Call(layer, source, activation_sum, rule.rows(source, rows))
+            if call is not None:
+                forget_inputs(call)
         finally:
             torch._C._set_grad_enabled(was_enabled)
         shape = None if output.is_nested else output.shape
 
         def on_grad(grad: Tensor) -> None:
             capture = capture_ref()
-            if capture is not None and capture.wants(layer):
+            if capture is not None and capture.wants(layer) and not is_batched(grad):
                 grad = grad.detach()  # from here on nothing has a graph, nor a tangent
                 if shape is None:
                     grad = _rows(grad)

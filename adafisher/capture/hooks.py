@@ -101,7 +101,7 @@ class ForwardHook(Hook):
         if not isinstance(output, Tensor):  # a subclass of its own kind: identity, and counted
             return
         if output.requires_grad and torch.is_grad_enabled() and capture.wants(layer):
-            x = args[0] if args else next(iter(kwargs.values()))
+            x = args[0] if args else _input_of(kwargs)
             if not layer.rule.fits(layer.module, x, output):
                 return
             capture.watch(layer, x, output, module=module)
@@ -234,6 +234,14 @@ class AccumulateGradHook:
         capture, layer = self._capture(), self._layer()
         if capture is not None and capture.armed and layer is not None:
             capture.pool_rows(layer.roles()[self._position][1])
+
+
+def _input_of(kwargs: dict[str, Any]) -> Tensor:
+    """Find the input among keyword arguments: by its name, or as the first tensor."""
+    if "input" in kwargs:
+        found: Tensor = kwargs["input"]
+        return found
+    return next(value for value in kwargs.values() if isinstance(value, Tensor))
 
 
 @torch._disable_dynamo

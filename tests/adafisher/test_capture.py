@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from adafisher import AdaFisher
@@ -237,8 +238,16 @@ def test_non_finite_first_estimate_leaves_the_identity() -> None:
     assert side.optimizer.coverage().identity_steps == {"weight": 1, "bias": 1}
 
 
-def test_no_activation_is_kept_alive() -> None:
-    model = nn.Linear(4, 3)
+class Functional(nn.Linear):
+    """A layer that a hook cannot read, so that its functional calls are."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight, self.bias)
+
+
+@pytest.mark.parametrize("kind", [nn.Linear, Functional])
+def test_no_activation_is_kept_alive(kind: type[nn.Linear]) -> None:
+    model = kind(4, 3)
     model.weight.requires_grad_(False)  # or autograd itself would save the input
     optimizer = AdaFisher(model)
     x = torch.randn(5, 4)
@@ -248,6 +257,24 @@ def test_no_activation_is_kept_alive() -> None:
     gc.collect()
     assert alive() is None
     output.sum().backward()
+    optimizer.step()
+    assert optimizer.coverage().identity_steps == {}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_many_backward_passes_at_once_bring_no_rows(dtype: torch.dtype) -> None:
+    model = nn.Linear(4, 3).to(dtype)
+    optimizer = AdaFisher(model)
+    x = torch.randn(4, dtype=dtype)
+    found = torch.autograd.functional.jacobian(model, x, vectorize=True)
+    torch.testing.assert_close(found, model.weight.detach())
+    assert [layer.pool.rows for layer in optimizer._curvature.capture.layers.values()] == [0]
+
+
+def test_the_input_may_come_after_another_argument_by_name() -> None:
+    model = nn.ConvTranspose2d(2, 3, 3, stride=2)
+    optimizer = AdaFisher(model)
+    model(output_size=(9, 10), input=torch.randn(2, 2, 4, 4)).square().mean().backward()
     optimizer.step()
     assert optimizer.coverage().identity_steps == {}
 
