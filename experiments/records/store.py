@@ -6,6 +6,7 @@ the one before it; only the last line of the rows can be half-written, and reade
 
 import contextlib
 import fcntl
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -41,25 +42,31 @@ class RunFolder:
         self.path = runs_dir / run_id
 
     @contextlib.contextmanager
-    def lock(self, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def lock(
+        self, on_wait: Callable[[], None] = lambda: None, *, seconds: float = math.inf
+    ) -> Iterator[bool]:
         """Hold the run; another process that wants it waits here until this one ends or dies.
 
         The lock belongs to the open file, so the system releases it however the process ends.
 
         Args:
             on_wait: Called once if another process has the run.
+            seconds: How long to wait at most.
+
+        Yields:
+            Whether it is held.
         """
         locks = self.runs_dir / LOCKS
         locks.mkdir(parents=True, exist_ok=True)
         with open(locks / self.run_id, "a", opener=_no_link) as handle:
-            announced = False
+            announced, deadline = False, time.monotonic() + seconds
             # Polling instead of a blocking call: Python's signal handlers run in between.
-            while not try_lock(handle.fileno()):
+            while not (is_held := try_lock(handle.fileno())) and time.monotonic() < deadline:
                 if not announced:
                     on_wait()
                     announced = True
                 time.sleep(_LOCK_POLL_SECONDS)
-            yield
+            yield is_held
 
     def is_locked(self) -> bool:
         """Tell whether a living process holds the run."""

@@ -80,9 +80,10 @@ def attempt(
             for remark in remarks:
                 display.line(remark)
         remarks += rulesets.remarks(config)  # the preflight has shown them
-        training = _Training(config, record, built, display, matched, peak, setup_seconds)
+        training = _Training(
+            config, record, built, display, matched, peak, setup_seconds, began=began
+        )
         training.resume(remarks)
-        training.start_seconds = time.monotonic() - began
     except Exception as error:
         if refusal(error) is not None:
             record.withdraw()
@@ -153,8 +154,11 @@ class _Training:
         matched: Calibration | None,
         peak: Peak,
         setup_seconds: float,
+        *,
+        began: float,
     ) -> None:
-        self.peak, self.setup_seconds, self.start_seconds = peak, setup_seconds, 0.0
+        self.peak, self.setup_seconds, self.began = peak, setup_seconds, began
+        self.start_seconds: float | None = None  # until the first step
         self.config, self.record, self.built, self.display = config, record, built, display
         self.folder, self.leads, self.matched = record.folder, built.world.leads, matched
         self.stop = signals.StopRequest()
@@ -193,19 +197,23 @@ class _Training:
     def run(self) -> Outcome:
         """Train to an end, and record it."""
         mirror = self._mirror()
+        self.start_seconds = time.monotonic() - self.began
         status, reason = "failed", None
-        try:
-            with self.stop.listen(), self.display.live(self.built):
-                status, reason = self._train(mirror)
-                # Here, where signals do not kill: a launcher stops all processes when one fails.
-                if self.leads:
-                    self.folder.sync_rows()
-                self._write_status(status, reason)
-        finally:
-            # Also when something unforeseen passes through, the mirror must not hang at exit.
-            mirror.finish(self._summary(), failed=status != "done")
-        if status == "done" and self.leads:
-            (self.folder.path / CHECKPOINT_FILE).unlink(missing_ok=True)
+        with self.stop.listen():
+            try:
+                with self.display.live(self.built):
+                    status, reason = self._train(mirror)
+                    # Here, where signals do not kill: a launcher stops all processes when one
+                    # fails.
+                    if self.leads:
+                        self.folder.sync_rows()
+                    self._write_status(status, reason)
+                if status == "done" and self.leads:
+                    (self.folder.path / CHECKPOINT_FILE).unlink(missing_ok=True)
+            finally:
+                # Also when something unforeseen passes through, the mirror must not hang at exit.
+                # And here too: a run that is done is not mirrored again.
+                mirror.finish(self._summary(), failed=status != "done")
         outcome = Outcome(self.folder.run_id, self.config.label, status, reason)
         seconds = self.trainer.counters.train_seconds
         return _told(outcome, self.record, self.display, self._summary(), seconds)

@@ -19,7 +19,7 @@ def progress(
     rows: Sequence[Row],
     *,
     setup_seconds: float,
-    start_seconds: float,
+    start_seconds: float | None,
 ) -> dict[str, Any]:
     """Say how far the run came.
 
@@ -28,7 +28,7 @@ def progress(
         counters: Where its training stands.
         rows: Its evaluations.
         setup_seconds: What this attempt took to warm up.
-        start_seconds: What it took to its first step, with that.
+        start_seconds: What it took to its first step, with that; None before it.
     """
     return {
         "step": counters.step,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from experiments.config.run_config import RunConfig
 from experiments.records.outcome import Outcome, judge
-from experiments.records.schema import BrokenRecordError
+from experiments.records.schema import BrokenRecordError, is_to_run
 from experiments.records.store import RunFolder
 from experiments.sweep import forks
 from experiments.sweep.forkserver import PATIENCE_SECONDS
@@ -18,7 +18,10 @@ from experiments.sweep.shared_folder import ANSWER_SUFFIX, SweepFolder
 from experiments.system import memory
 
 _POLL_SECONDS = 0.2
-_KNOWN_PACKAGES = ("adafisher", "experiments", "pytorch_optimizer", "torch")
+_LOCK_SECONDS = 1.0  # in which the processes that a dead one had started are gone too
+_KNOWN_PACKAGES = (
+    *("adafisher", "experiments", "pytorch_optimizer", "schedulefree", "timm", "torch"),
+)
 
 
 def run_child(
@@ -86,18 +89,28 @@ def _wait(child: forks.Process, is_to_stop: Callable[[], bool]) -> None:
             return
 
 
-def end_of_dead_child(folder: RunFolder, label: str, code: int, *, for_memory: bool) -> Outcome:
+def end_of_dead_child(
+    folder: RunFolder, label: str, code: int, *, for_memory: bool, retry: bool = False
+) -> Outcome:
     """Record the end of a run whose process could not do it itself.
+
+    A run that another process has by now is left to that one, which may train it for hours.
 
     Args:
         folder: The run's folder.
         label: The run in a few words.
         code: The exit code of its process.
         for_memory: Whether the system killed a process for memory meanwhile.
+        retry: Whether a run that failed was to be tried again.
+
+    Returns:
+        How it ended: as its record says, where the process died after it had written that.
     """
     status, reason = judge(code, for_memory=for_memory, process="the run's process")
-    with contextlib.suppress(BrokenRecordError), folder.lock():
-        run = folder.read()
+    with contextlib.suppress(BrokenRecordError), folder.lock(seconds=_LOCK_SECONDS) as is_held:
+        run = folder.read() if is_held else None
         if run is not None and run.status == "running":
             folder.end_as(status, reason)
+        elif run is not None and not is_to_run(run.status, retry=retry):
+            return Outcome(folder.run_id, label, run.status, run.reason)
     return Outcome(folder.run_id, label, status, reason)

@@ -123,7 +123,9 @@ def execute_job(config: RunConfig, sweep: Sweep, *, number: int) -> bool:
             is_to_stop=is_to_stop,
         )
         if outcome is None:
-            outcome = supervision.end_of_dead_child(folder, label, code, for_memory=for_memory)
+            outcome = supervision.end_of_dead_child(
+                folder, label, code, for_memory=for_memory, retry=config.retry
+            )
             display.line(f"{outcome.told()}, see {folder.path}")
         elif code == EXIT_CODES["refused"]:
             display.line(f"error: {outcome.reason}")

@@ -26,8 +26,10 @@ from experiments.records.schema import (
 )
 from experiments.records.store import RunFolder
 from experiments.run import attempt, run
+from experiments.sweep import supervision
 from experiments.sweep.supervision import end_of_dead_child
 from experiments.system import memory
+from experiments.tracking.mirror import Mirror
 
 METHODS = ("adam", "adafisher", "kfac", "shampoo")
 KEEPS = "optimizer.suite.needs.keep_gradients=true"
@@ -338,9 +340,7 @@ def test_what_fails_before_the_training_is_a_row_too(make_config, monkeypatch):
     assert run.execute(config.having(retry=True)).status == "done"
 
 
-def test_a_process_that_dies_before_the_training_leaves_a_record_to_close(make_config, monkeypatch):
-    config = make_config()
-
+def leave_running(config, monkeypatch) -> None:
     def dying(*arguments, **options):
         raise Killed
 
@@ -348,11 +348,50 @@ def test_a_process_that_dies_before_the_training_leaves_a_record_to_close(make_c
         patch.setattr(attempt, "build", dying)
         with pytest.raises(Killed):
             run.execute(config)
+
+
+def test_a_process_that_dies_before_the_training_leaves_a_record_to_close(make_config, monkeypatch):
+    config = make_config()
+    leave_running(config, monkeypatch)
     folder = folder_of(config)
     end_of_dead_child(folder, "it", -signal.SIGSEGV, for_memory=False)
     record = load_run(folder.path)
     assert (record.status, record.reason) == ("failed", "the run's process was killed by SIGSEGV")
     assert record.identity["optimizer"] == "adam"
+
+
+def test_a_process_that_dies_after_the_end_was_recorded_changes_nothing(make_config):
+    config = make_config()
+    run.execute(config)
+    outcome = end_of_dead_child(folder_of(config), "it", -signal.SIGINT, for_memory=False)
+    assert (outcome.status, outcome.reason) == ("done", None)
+
+
+def test_a_dead_process_does_not_wait_for_one_that_has_its_run(make_config, monkeypatch):
+    config = make_config()
+    leave_running(config, monkeypatch)
+    folder = folder_of(config)
+    monkeypatch.setattr(supervision, "_LOCK_SECONDS", 0.05)
+    with folder.lock():  # as another process does for hours
+        outcome = end_of_dead_child(folder, "it", -signal.SIGTERM, for_memory=False)
+    assert outcome.status == "interrupted"
+    assert load_run(folder.path).status == "running"
+
+
+def test_a_request_to_stop_while_the_mirror_ends_costs_nothing(make_config, monkeypatch):
+    config = make_config()
+    folder = folder_of(config)
+    seen = []
+
+    class Told(Mirror):
+        def finish(self, summary, *, failed):
+            os.kill(os.getpid(), signal.SIGTERM)
+            seen.append((failed, (folder.path / CHECKPOINT_FILE).exists()))
+
+    monkeypatch.setattr(attempt, "SECONDS_TO_LOSE", 0.0)  # so that there has been a checkpoint
+    monkeypatch.setattr(attempt, "open_mirror", lambda *arguments: Told())
+    assert run.execute(config).status == "done"
+    assert seen == [(False, False)]
 
 
 def test_a_refused_run_leaves_no_record(make_config):
