@@ -23,6 +23,7 @@ PACKAGES = (
     "tokenizers",
     "timm",
     "pytorch-optimizer",
+    "schedulefree",
     "pillow",
 )
 
@@ -32,19 +33,32 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
     It names no host, user or path, so that a record can be handed on.
     """
+    packages, where = software()
     return {
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": dict(packages),
         "started": process.started,
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cpu_model": cpu_model(),
+        **where,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": device_name(device),
         "gpu": _gpu(device),
         "code": checkout.version().facts(),
+    }
+
+
+@functools.cache
+def software() -> tuple[dict[str, str | None], dict[str, str]]:
+    """Find what takes a while and is the same for all runs that a process is forked for.
+
+    Returns:
+        The versions of ``PACKAGES``, and what the system and its processor are.
+    """
+    return {name: _version(name) for name in PACKAGES}, {
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpu_model": cpu_model(),
     }
 
 

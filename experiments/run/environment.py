@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.engine import determinism
-from experiments.engine.machine import describe_machine, device_name
+from experiments.engine.machine import PACKAGES, describe_machine, device_name
 from experiments.records.schema import (
     ENVIRONMENT_FILE,
     PATCH_FILE,
@@ -46,7 +46,9 @@ def _package_of(kind: type) -> dict[str, str]:
     top = kind.__module__.partition(".")[0]
     if top in ("adafisher", "experiments", "torch"):
         return {}
-    names = metadata.packages_distributions().get(top, [])
+    if top.replace("_", "-") in PACKAGES:
+        return {}
+    names = metadata.packages_distributions().get(top, [])  # a quarter of a second
     return {name: metadata.version(name) for name in names}
 
 

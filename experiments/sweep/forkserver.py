@@ -43,9 +43,12 @@ def serve(channel: socket.socket) -> None:
     }
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)  # as who started it had them
     load(_NEEDED)
+    from experiments.engine import machine
     from experiments.system import checkout
 
     checkout.version()  # of the code that was loaded, whatever is edited meanwhile
+    machine.software()
+    looked_at = 0
     while message := channel.recv(MESSAGE_BYTES):
         request = json.loads(message)
         load(request["modules"])
@@ -55,7 +58,9 @@ def serve(channel: socket.socket) -> None:
         sys.stdout and sys.stdout.flush()
         server = os.getpid()
         try:
-            if (refused := _unfit()) is not None:
+            is_as_before = looked_at == len(sys.modules)
+            looked_at = len(sys.modules)
+            if (refused := _unfit(is_as_before=is_as_before)) is not None:
                 _tell(channel, refused=refused)
                 return
             pid = os.fork()
@@ -78,8 +83,12 @@ def load(modules: Iterable[str]) -> None:
             load(getattr(module, "LOADED_LATE", ()))
 
 
-def _unfit() -> str | None:
-    """Say why a fork of this process would not be as good as a new one; None if it would."""
+def _unfit(*, is_as_before: bool = False) -> str | None:
+    """Say why a fork of this process would not be as good as a new one; None if it would.
+
+    Args:
+        is_as_before: Whether nothing was loaded since it was asked last.
+    """
     try:
         os.close(os.pidfd_open(os.getpid()))
     except OSError as error:
@@ -90,7 +99,7 @@ def _unfit() -> str | None:
     with contextlib.suppress(ChildProcessError):
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         return "a module that it loads starts a process"
-    if _has_lost_cuda():
+    if not is_as_before and _has_lost_cuda():
         return "a module that it loads looks at CUDA"
     return None
 

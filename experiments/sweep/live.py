@@ -15,7 +15,7 @@ from typing import Any
 
 from experiments.config.run_config import RunConfig
 from experiments.records.outcome import Outcome
-from experiments.sweep.shared_folder import Ends, Growing, SweepFolder
+from experiments.sweep.shared_folder import Begun, Ends, Growing, SweepFolder
 from experiments.system.log import LINES_FILE, on_terminal
 from experiments.system.output import plain_line, say
 
@@ -84,6 +84,7 @@ class Board:
         self._shared, self._configs, self._parallel = shared, configs, parallel
         self._reported: set[int] = set()
         self._ends, self._lines = Ends(shared), Growing(shared.path / LINES_FILE)
+        self._begun = Begun(shared)
         self._began: dict[int, float] = {}  # by job, on the monotonic clock
         self._took: dict[int, float] = {}
 
@@ -127,7 +128,7 @@ class Board:
         from rich.text import Text
 
         outcomes = self._ends.read()
-        running = sorted(self._shared.begun() - set(outcomes))
+        running = sorted(self._begun.read() - set(outcomes))
         stands = {number: self._stand(number) for number in running}
         self._clock(running, outcomes)
         table = Table.grid(padding=(0, 1))

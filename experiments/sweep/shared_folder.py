@@ -18,6 +18,7 @@ from experiments.records.store import try_lock, write_atomic
 
 ANSWER_SUFFIX = ".outcome"  # of the file beside a request, in which its run tells how it ended
 _LEDGER = "ledger.jsonl"
+_BEGUN = "begun"  # numbers, one a line
 _STOP = "stop"
 _PARENT = "parent.lock"
 _POLL_SECONDS = 0.1
@@ -100,9 +101,11 @@ class SweepFolder:
         return found
 
     def request(self, number: int, content: str) -> Path:
-        """Write down what a child process is to do; the file also tells that the job began."""
+        """Write down what a child process is to do, and that the job began."""
         path = self.path / f"{number}.json"
         write_atomic(path, content.encode())
+        with (self.path / _BEGUN).open("ab", buffering=0) as handle:
+            handle.write(f"{number}\n".encode())
         return path
 
     def progress_file(self, number: int) -> Path:
@@ -111,7 +114,7 @@ class SweepFolder:
 
     def begun(self) -> set[int]:
         """Tell which jobs began, of those that no earlier sweep had finished."""
-        return {int(path.stem) for path in self.path.glob("[0-9]*.json")}
+        return Begun(self).read()
 
     def started(self) -> int:
         """Count the jobs that began."""
@@ -153,6 +156,23 @@ class Growing:
         whole = read[: read.rfind(b"\n") + 1]
         self._at += len(whole)
         return whole.splitlines()
+
+
+class Begun:
+    """Which jobs of a sweep began, for who asks often.
+
+    Args:
+        shared: The sweep's folder.
+    """
+
+    def __init__(self, shared: SweepFolder) -> None:
+        self._listed = Growing(shared.path / _BEGUN)
+        self._found: set[int] = set()
+
+    def read(self) -> set[int]:
+        """Tell which began, as ``SweepFolder.begun`` does."""
+        self._found.update(map(int, self._listed.lines()))
+        return self._found
 
 
 class Ends:

@@ -17,7 +17,7 @@ from experiments.engine import machine
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     """Ask the system anew in each test, and after it."""
-    asked = (machine.cpu_model, machine._driver)
+    asked = (machine.cpu_model, machine.software, machine._driver)
     for function in asked:
         function.cache_clear()
     yield
