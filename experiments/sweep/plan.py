@@ -2,7 +2,8 @@
 
 It composes every job and reads the records; nothing is written, trained or loaded. What it prints
 fits a screen: totals, then a row a method and task, or a row a method where they are too many;
-``each=true`` lists every run. ``json=true``, or ``--json``, tells all of it to a program.
+``each=true`` lists every run, and how to get every time that is not known. ``json=true``, or
+``--json``, tells all of it to a program.
 """
 
 from collections import Counter
@@ -26,6 +27,7 @@ from experiments.system import cores
 from experiments.system.output import say
 
 _N_JOBS = "hydra.launcher.n_jobs"
+_SCREEN = (24, 80)  # lines and columns
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def main(words: Sequence[str]) -> int:
     if not set(AS_JSON).isdisjoint(words):
         say(dumps(facts(found)))
     else:
-        say(*report(found), *(each(found) if EACH in words else ()))
+        is_each = EACH in words
+        say(*report(found, whole=is_each), *(each(found) if is_each else ()))
     return 0
 
 
@@ -74,16 +77,19 @@ def plan(overrides: list[str]) -> Plan:
     found = {item.run_id: item for item in run_states(runs_dir)}
     runs = [item.run for item in found.values() if item.run is not None]
     known = estimate.costs([*runs, *estimate.short_runs(runs_dir)])
-    for _, config in composed.values():
-        if estimate.setting(config) not in known:
-            known = estimate.calibrated(config, runs_dir) | known
+    side_by_side = _side_by_side(overrides, first)
+    lacking = {estimate.setting(config): config for _, config in composed.values()}
+    for setting, config in lacking.items():
+        if setting not in known:
+            threads = cores.threads_of(config, side_by_side)  # as the sweep would measure it
+            known = estimate.calibrated(config.having(threads=threads), runs_dir) | known
     if any(estimate.setting(config) not in known for _, config in composed.values()):
         known = estimate.golden() | known
     jobs = [
         Job(run_id, " ".join([config.label, *varied]), varied, config, *_state(found.get(run_id)))
         for run_id, (varied, config) in composed.items()
     ]
-    return Plan(jobs, _side_by_side(overrides, first), runs_dir, known)
+    return Plan(jobs, side_by_side, runs_dir, known)
 
 
 def _varied(grid: list[str]) -> Iterator[tuple[tuple[str, ...], RunConfig]]:
@@ -96,9 +102,25 @@ def _varied(grid: list[str]) -> Iterator[tuple[tuple[str, ...], RunConfig]]:
         yield tuple(item for item in job if item in varied and not item.startswith(named)), config
 
 
-def report(found: Plan) -> Iterator[str]:
-    """Write the plan as lines of text, at most a screen of them."""
+def report(found: Plan, *, whole: bool = False) -> list[str]:
+    """Write the plan as lines of text, at most a screen of them.
+
+    Args:
+        found: The plan.
+        whole: Whether how to get unknown times is told also where a screen has no room for it.
+    """
     open_jobs = [job for job in found.jobs if job.is_open]
+    told = list(_report(found, open_jobs))
+    if places := _unknown(open_jobs, found):
+        commands = list(_how_to_know(places, found.runs_dir))
+        if not whole and _lines_on_screen([*told, *commands]) > _SCREEN[0]:
+            rows = sum(map(len, places))
+            commands = [f"  unknown: s a step in {rows} rows; {EACH} has the commands that tell"]
+        told += commands
+    return told
+
+
+def _report(found: Plan, open_jobs: Sequence[Job]) -> Iterator[str]:
     times = {job.run_id: estimate.time_left(job.config, job.run, found.known) for job in open_jobs}
     seconds = {run_id: _total(time) for run_id, time in times.items()}
     counts = Counter(job.state for job in found.jobs if not job.is_open)
@@ -174,22 +196,37 @@ def _total(time: Time | None) -> float | None:
 
 
 def _sources(jobs: Sequence[Job], found: Plan) -> Iterator[str]:
-    """Say where the step times come from, and how to get those that are not known."""
+    """Say where the step times come from."""
     keys = dict.fromkeys(estimate.setting(job.config) for job in jobs)
     costs = [cost for key in keys if (cost := found.known.get(key)) is not None]
     for source in dict.fromkeys(cost.source for cost in costs):
         mark = plan_table.mark(source)
         yield f"  {mark or 's a step'}: {source}"
+
+
+def _unknown(jobs: Sequence[Job], found: Plan) -> list[list[Job]]:
+    """Gather a job of each method whose time is not known, by what one command can measure."""
+    keys = dict.fromkeys(estimate.setting(job.config) for job in jobs)
     unknown: dict[tuple[object, ...], list[Job]] = {}
     for job in {key: job for job in jobs if (key := estimate.setting(job.config)) in keys}.values():
         key = estimate.setting(job.config)
         if key not in found.known:
             unknown.setdefault((*key[:2], *key[3:]), []).append(job)
-    for alike in unknown.values():
+    return list(unknown.values())
+
+
+def _how_to_know(places: Sequence[Sequence[Job]], runs_dir: Path) -> Iterator[str]:
+    """Give the commands of short runs that tell what is not known."""
+    for alike in places:
         names = ", ".join(job.config.optimizer.name for job in alike)
         many = f"{len(alike)} methods" if len(alike) > 3 else names
         yield f"  unknown on {alike[0].config.task.name}: {many}. Short runs tell:"
-        yield f"    {_short_runs([job.config for job in alike], found.runs_dir)}"
+        yield f"    {_short_runs([job.config for job in alike], runs_dir)}"
+
+
+def _lines_on_screen(told: Sequence[str]) -> int:
+    """Count lines as a terminal shows them, which wraps the long ones."""
+    return sum(-(-len(line) // _SCREEN[1]) or 1 for line in told)
 
 
 def _state(found: RunState | None) -> tuple[str, Run | None]:
