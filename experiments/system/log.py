@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 
 from experiments.system.output import plain
@@ -72,9 +73,8 @@ def once(line: str) -> None:
     if line in _said:
         return
     _said.add(line)
-    folder = os.environ.get(SAID_VARIABLE)
-    if folder is not None:
-        mark = Path(folder) / f"said-{hashlib.sha256(line.encode()).hexdigest()[:12]}"
+    mark = _mark(line)
+    if mark is not None:
         try:
             mark.touch(exist_ok=False)
         except FileExistsError:
@@ -82,3 +82,27 @@ def once(line: str) -> None:
         except OSError:  # a sweep's folder may be gone, or the disk full: rather twice than never
             pass
     logger.warning("%s", line)
+
+
+def found(fact: str) -> None:
+    """Tell the other runs of this sweep what this one found out; see ``was_found``."""
+    if (mark := _mark(fact)) is not None:
+        with contextlib.suppress(OSError):
+            mark.touch()
+
+
+def was_found(fact: str, *, seconds: float) -> bool:
+    """Tell whether a run of this sweep has found the same within the last ``seconds``."""
+    mark = _mark(fact)
+    try:
+        return mark is not None and time.time() - mark.stat().st_mtime < seconds
+    except OSError:
+        return False
+
+
+def _mark(line: str) -> Path | None:
+    """Name the file by which the runs of a sweep know of a line; None outside of a sweep."""
+    folder = os.environ.get(SAID_VARIABLE)
+    if folder is None:
+        return None
+    return Path(folder) / f"said-{hashlib.sha256(line.encode()).hexdigest()[:12]}"

@@ -20,8 +20,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from experiments.errors import UserError
+from experiments.system import log
 
-_PROBE_SECONDS = 2.0
+_PROBE_SECONDS = 2.0  # for each of its addresses
+_ASK_AGAIN_SECONDS = 300.0  # in a sweep, whose every run would wait so long for the same
 _GATEWAY_FAULTS = (502, 503, 504)  # what a proxy says that does not get through
 
 
@@ -68,7 +70,13 @@ def obstacle() -> str | None:
     if not logged_in:
         return f"not logged in to {url}: `wandb login`"
     own = {"http": settings.http_proxy, "https": settings.https_proxy}
-    return None if reachable(url, proxies=own) else f"{url} is not reachable"
+    unreachable = f"{url} is not reachable"
+    if log.was_found(unreachable, seconds=_ASK_AGAIN_SECONDS):
+        return unreachable
+    if reachable(url, proxies=own):
+        return None
+    log.found(unreachable)
+    return unreachable
 
 
 def _settings(**changed: Any) -> Any:

@@ -235,7 +235,7 @@ def wandb_id(subject: Subject) -> str | None:
 
 
 def resolve(mode: str) -> tuple[Literal["none", "offline", "online"], str | None]:
-    """Decide between online and offline without ever asking the user or waiting for the network.
+    """Decide between online and offline without asking the user, or long for the network.
 
     Returns:
         The mode, and of ``offline`` the reason.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.system import log
 from experiments.tracking import server
 from experiments.tracking import wandb as mirror
 
@@ -185,3 +186,18 @@ def test_what_no_proxy_is_for_is_asked_directly(proxy, monkeypatch, host):
 
 def test_a_proxy_of_another_kind_is_left_to_wandb(monkeypatch):
     assert server.reachable("https://wandb.example.org", proxies={"https": "socks5://nowhere:1"})
+
+
+def test_runs_of_a_sweep_do_not_wait_for_a_server_that_another_has_not_reached(
+    monkeypatch, asked, homes, tmp_path
+):
+    at_home(monkeypatch, homes["login"])
+    monkeypatch.setenv(log.SAID_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(server, "reachable", lambda url, proxies: bool(asked.append(url)))
+    first = server.obstacle()
+    assert first is not None
+    assert server.obstacle() == first
+    assert len(asked) == 1
+    monkeypatch.setattr(server, "_ASK_AGAIN_SECONDS", 0.0)  # as when some minutes have passed
+    assert server.obstacle() == first
+    assert len(asked) == 2
