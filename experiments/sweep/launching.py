@@ -1,7 +1,9 @@
 """From what was typed to the runs of a sweep: composed once, tried out, handed to a launcher."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -10,7 +12,7 @@ from experiments.config.run_config import RunConfig
 from experiments.errors import refusal
 from experiments.sweep import forks, launchers, live, preflight, sweep
 from experiments.sweep.preflight import Job
-from experiments.sweep.shared_folder import SweepFolder
+from experiments.sweep.shared_folder import Ends, SweepFolder
 from experiments.sweep.sweep import Sweep
 from experiments.system.output import say
 from experiments.timing import calibration
@@ -32,6 +34,12 @@ def launch(overrides: list[str]) -> int:
     try:
         with live.preparing() as tell:
             config, traits, led, jobs = _prepared(overrides, tell)
+        # What it finds are lines of a table, which the display of the preparation would garble.
+        calibration.prepare(
+            [job.config for job in jobs if not job.is_done],
+            traits.parallel,
+            cores_each=traits.cores_each,
+        )
         code = sweep.run(
             led,
             _traced(jobs),
@@ -73,8 +81,6 @@ def _prepared(
     if not traits.here:
         forks.end()  # the processes of the jobs have servers of their own
     preflight.check_writable(first.runs_dir)
-    tell(f"{first.label}: measuring, where its budget is another method's time")
-    calibration.prepare([job.config for job in jobs if not job.is_done], traits.parallel)
     led = replace(asked or _led(first, traits), size=len(jobs))
     return config, traits, led, jobs
 
@@ -92,7 +98,8 @@ class _Runs:
     def __call__(self, numbers: Sequence[int]) -> None:
         shared = SweepFolder(self.sweep.folder)
         try:
-            ended = shared.outcomes()  # of an earlier attempt, where the job was queued again
+            # Of an earlier attempt, where the job was queued again.
+            ended = _ends(shared.path).read()
             for number in numbers:
                 if number in ended and ended[number].status != "interrupted":
                     continue
@@ -104,6 +111,12 @@ class _Runs:
             if line is None:
                 raise
             say(f"error: {line}", error=True)
+
+
+@functools.cache
+def _ends(folder: Path) -> Ends:
+    """Keep what was read of a ledger from one job of this process to the next."""
+    return Ends(SweepFolder(folder))
 
 
 def _distinct(jobs: Sequence[Job]) -> list[Job]:

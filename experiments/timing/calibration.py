@@ -65,7 +65,9 @@ def measure(configs: Sequence[RunConfig], runs_dir: Path) -> list[Calibration | 
     return [_result(config, runs_dir, failures.get(i)) for i, config in enumerate(configs)]
 
 
-def prepare(configs: Sequence[RunConfig], parallel: int | None) -> None:
+def prepare(
+    configs: Sequence[RunConfig], parallel: int | None, *, cores_each: int | None = None
+) -> None:
     """Measure what the runs of a sweep need, before the first of them starts.
 
     A method that cannot be measured is told of, and ends none of the others: its runs try once
@@ -74,11 +76,12 @@ def prepare(configs: Sequence[RunConfig], parallel: int | None) -> None:
     Args:
         configs: Those of the runs.
         parallel: How many share this machine; None: a scheduler gives each its own part.
+        cores_each: Of a run, where that is known of its part.
     """
     wanted: dict[Path, dict[str, RunConfig]] = {}
     for config in configs:
         if budget.reference(config.budget) is not None and _is_open(config):
-            own = config.having(threads=threads_of(config, parallel or 1))
+            own = config.having(threads=threads_of(config, parallel or 1, given=cores_each))
             alike = wanted.setdefault(config.runs_dir, {})
             alike.setdefault(own.having(seed=0).run_id, own)  # seeds cost the same
     for runs_dir, of_methods in wanted.items():

@@ -28,7 +28,7 @@ from experiments.engine.compute import pick_device
 from experiments.errors import refusal
 from experiments.records.calibration import HEADINGS, Calibration, read
 from experiments.records.store import write_atomic
-from experiments.system import exits, memory
+from experiments.system import exits, log, memory
 from experiments.system.output import say
 from experiments.tasks.task import Task
 from experiments.timing import calibration_key, steady
@@ -50,7 +50,7 @@ def main() -> int:
     answers, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is no answer
     task: Task | None = None
     with determinism.strict(jobs[0].deterministic), _turn(cache):
-        say("calibration: methods take turns with a reference", HEADINGS, error=True)
+        _tell("calibration: methods take turns with a reference", HEADINGS)
         for config, reference in zip(jobs, references, strict=True):
             answer = None
             try:
@@ -106,7 +106,14 @@ def _measure(config: RunConfig, reference: MethodSection, cache: Path, task: Tas
         machine=facts,
     )
     write_atomic(path, found.to_json())
-    say(found.line(), error=True)
+    _tell(found.line())
+
+
+def _tell(*lines: str) -> None:
+    """Print lines, or hand them to the sweep that shows its runs, one of which measures here."""
+    for line in lines:
+        if not log.noted(line, log.progress_file()):
+            say(line, error=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ _COSTLESS_OF_SUITE = (
 # Of which a step costs the same at any value but none: a trial of another one is not timed anew.
 _AMOUNTS = ("weight_decay", "momentum", "damping", "adamw_lr_ratio", "ema")
 
+_ROOT = Path(__file__).parents[2]
+
 # What an id is made of besides arguments, and costs nothing.
 _NOTES = ("_partial_", "_convert_", "epochs", "schedule", "family")
 
@@ -65,7 +68,7 @@ def key(config: RunConfig, reference: MethodSection, facts: Mapping[str, Any]) -
         reference: The optimizer's section of the reference.
         facts: ``machine(config)``.
     """
-    return f"{_method_key(config, facts)}-{_digest(_costly(reference))}"
+    return f"{_method_key(config, facts)}-{_digest([_costly(reference), _code(reference)])}"
 
 
 def beside_any(config: RunConfig, runs_dir: Path) -> list[Path]:
@@ -152,6 +155,29 @@ def machine(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def _code(section: Section) -> list[Any]:
+    """Gather what tells one state of the code of a method or model from another."""
+    target = str(section.arguments.get("_target_", ""))
+    module = target.rpartition(".")[0]
+    top = module.partition(".")[0]
+    if top == "adafisher":
+        from adafisher import native
+
+        return [_checksum(_ROOT / top), native.library() is not None]
+    if top == "experiments":  # with what its neighbours have for it
+        return [_checksum((_ROOT / module.replace(".", "/")).parent)]
+    try:
+        return [metadata.version(top)] if top else []
+    except metadata.PackageNotFoundError:  # a file that was typed has its checksum in its target
+        return []
+
+
+@functools.cache
+def _checksum(folder: Path) -> str:
+    files = [file for file in sorted(folder.rglob("*")) if file.suffix in (".c", ".py")]
+    return _digest([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
+
+
 @functools.cache
 def _composed_section(task: str, model: str, ruleset: str, name: str) -> MethodSection:
     from experiments.config import compose
@@ -161,7 +187,8 @@ def _composed_section(task: str, model: str, ruleset: str, name: str) -> MethodS
 
 
 def _method_key(config: RunConfig, facts: Mapping[str, Any]) -> str:
-    return _digest([MANNER, _essence(config), _costly(config.optimizer), facts])
+    code = [_code(section) for section in (config.model, config.optimizer)]
+    return _digest([MANNER, _essence(config), _costly(config.optimizer), facts, code])
 
 
 def _essence(config: RunConfig) -> dict[str, Any]:

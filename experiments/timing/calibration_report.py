@@ -282,7 +282,10 @@ def _half_range_percent(took: Sequence[float]) -> float | None:
 
 
 def _is_reference(run: Run) -> bool:
-    return bool(run.identity["optimizer"] == run.summary["calibration"]["reference"])
+    """Tell the reference from a variant of it, which has its name and was measured beside it."""
+    calibration = run.summary["calibration"]
+    is_named = run.identity["optimizer"] == calibration["reference"]
+    return bool(is_named and calibration["ratio"] == 1.0)
 
 
 def _named(machine: _Facts) -> str:

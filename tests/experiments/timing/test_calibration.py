@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from adafisher import native
 from experiments.config import compose, named
 from experiments.engine.build import build_task
 from experiments.errors import UserError
@@ -93,6 +94,26 @@ def test_another_seed_lr_or_budget_finds_the_same_file(make_config, cached):
 )
 def test_what_changes_the_cost_is_not_known(make_config, cached, change):
     config = make_config("optimizer=adam", *MATCH, change)
+    assert calibration.known(config, config.runs_dir) is None
+
+
+def without_the_library(patch):
+    patch.setattr(native, "library", lambda: None)
+
+
+def with_other_code(patch):
+    patch.setattr(calibration_key, "_checksum", lambda folder: "edited")
+
+
+def with_another_package(patch):
+    patch.setattr(calibration_key.metadata, "version", lambda name: "9.9")
+
+
+@pytest.mark.parametrize("change", [without_the_library, with_other_code, with_another_package])
+def test_what_was_measured_with_other_code_is_not_known(config, cached, monkeypatch, change):
+    """Adam is torch's, its reference AdaFisher is of this repository."""
+    assert calibration.known(config, config.runs_dir) is not None
+    change(monkeypatch)
     assert calibration.known(config, config.runs_dir) is None
 
 
@@ -276,6 +297,18 @@ def test_a_sweep_measures_only_for_runs_that_it_would_start(
     assert asked == measured
     told = "warning: digits adam: calibration: why" in capsys.readouterr().err
     assert told is bool(measured)
+
+
+def test_a_sweep_measures_with_the_cores_that_a_scheduler_gives_each_run(config, monkeypatch):
+    asked = []
+
+    def measure(some, runs_dir):
+        asked.extend(one.threads for one in some)
+        return [made_up() for _ in some]
+
+    monkeypatch.setattr(calibration, "measure", measure)
+    calibration.prepare([config.having(threads=None)], None, cores_each=3)
+    assert asked == [3]
 
 
 def test_other_budgets_have_no_calibration(make_config):

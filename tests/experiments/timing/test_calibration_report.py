@@ -15,7 +15,9 @@ from tests.support.calibrations import made_up
 def finished(method: str, seconds: float, *, step: int = 100, seed: int = 0, **changes) -> Run:
     facts = {"task": "digits", "model": "small_cnn", "optimizer": method, "budget": "b"}
     facts["seed"] = seed
-    summary = {"budget_train_seconds": 100.0, "calibration": made_up(**changes).summary()}
+    own = {"ratio": 1.0} if method == "adafisher" else {}
+    calibration = made_up(**(own | changes)).summary()
+    summary = {"budget_train_seconds": 100.0, "calibration": calibration}
     progress = {"step": step, "train_seconds": seconds}
     return Run(method, Path(), "done", None, facts, progress, summary)
 
@@ -100,6 +102,17 @@ def test_a_method_at_two_learning_rates_is_checked_twice() -> None:
         run.identity["group_id"] = f"lr {index}"
     found = calibration_report.matched(runs)
     assert [one.seconds for one in found] == [101, 120]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_variant_of_the_reference_is_no_reference(order: int) -> None:
+    runs = [finished("adafisher", 100.0), finished("adafisher", 90.0, ratio=0.8)]
+    for index, run in enumerate(runs):
+        run.identity["group_id"] = f"interval {index}"
+    found = calibration_report.matched([*runs[::order], finished("adam", 100.0)])
+    offs = {one.seconds: round(one.off_percent, 3) for one in found}
+    assert offs == {100.0: 0.0, 90.0: -10.0}
+    assert [one.is_reference for one in found].count(True) == 1
 
 
 @pytest.mark.parametrize(("seconds", "within"), [(107.0, False), (107.2, True), (112.9, True)])
