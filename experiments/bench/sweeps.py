@@ -27,6 +27,7 @@ from experiments.records.schema import load_runs
 from experiments.system.output import say
 
 SHORT = ("task=digits", "budget=steps", "budget.steps=6")
+_OF_A_RUN = ("run 1/", "sweep: 0 of")  # the second: of a display of the whole sweep
 _FEWER_BEFORE = 30  # an earlier build takes a second and more for each run that is done
 
 Numbers = dict[str, float]
@@ -49,7 +50,7 @@ class SweepBenchOptions:
     out: Path = Path("out")
 
     def __post_init__(self) -> None:
-        for name, least in (("rounds", 1), ("done", 1)):
+        for name, least in (("rounds", 1), ("done", 2)):
             if getattr(self, name) < least:
                 raise UserError(f"Invalid {name}: {getattr(self, name)}. Must be >= {least}.")
 
@@ -63,13 +64,13 @@ class Asked:
     first_line: float | None
 
 
-def ask(tree: Path, *words: str, until: str | None = None) -> Asked:
+def ask(tree: Path, *words: str, until: Sequence[str] = ()) -> Asked:
     """Run a command of a build to its end.
 
     Args:
         tree: The checkout.
         words: Of Python: ``-m``, a module, what it takes.
-        until: The text whose first line is timed.
+        until: What the first line that is timed has; one of them.
 
     Raises:
         UserError: If it fails.
@@ -87,7 +88,7 @@ def ask(tree: Path, *words: str, until: str | None = None) -> Asked:
     with open(ours, "rb", buffering=0) as shown, contextlib.suppress(OSError):
         while data := shown.read(65536):
             told += data
-            if first is None and until is not None and until.encode() in told:
+            if first is None and any(text.encode() in told for text in until):
                 first = time.monotonic() - started
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.monotonic() - started
@@ -98,7 +99,7 @@ def ask(tree: Path, *words: str, until: str | None = None) -> Asked:
     return Asked(wall, usage.ru_utime + usage.ru_stime, first)
 
 
-def train(tree: Path, runs: Path, *words: str, until: str | None = None) -> Asked:
+def train(tree: Path, runs: Path, *words: str, until: Sequence[str] = ()) -> Asked:
     """Sweep with a build, into a folder."""
     return ask(tree, "-m", "experiments.train", "-m", *words, f"runs_dir={runs}", until=until)
 
@@ -121,7 +122,7 @@ def measure(tree: Path, folder: Path, methods: str, *, done: int) -> Numbers:
     """
     found: Numbers = {}
     every = f"optimizer={methods}"
-    whole = train(tree, folder / "all", every, "task=digits", "seed=0", until="digits ada")
+    whole = train(tree, folder / "all", every, "task=digits", "seed=0", until=_OF_A_RUN)
     found["all methods: wall"] = whole.wall
     found["all methods: first line of a run"] = whole.first_line or whole.wall
     found["all methods: training and evaluation"], count = trained(folder / "all")
@@ -155,6 +156,8 @@ def _done(tree: Path, folder: Path, count: int) -> float:
     words = ("optimizer=adam", *SHORT, "tracking=none", "threads=1")
     train(tree, runs, *words, "seed=0")
     config = compose.composed([*words, "seed=0", f"runs_dir={runs}"])
+    if not (runs / config.run_id).exists():
+        raise UserError(f"{tree} names the run otherwise than this build. Take a later before=.")
     status = json.loads((runs / config.run_id / "status.json").read_text(encoding="utf-8"))
     for seed in range(1, count):
         run_id = config.having(seed=seed).run_id
