@@ -30,6 +30,12 @@ CALIBRATED_BY = ("reference", "reference_steps", "date", "machine")
 """Keys of ``CALIBRATION``, the same for all methods of a table."""
 
 
+SCHEDULE_PER = "schedule_per"
+"""Key of a budget at equal time: ``step`` has a schedule that may change once an epoch change at
+each step. An epoch is another part of each method's steps, and so would be how far the rate falls.
+"""
+
+
 @dataclass(frozen=True)
 class Limits:
     """Where a run ends: at the first of these that it meets.
@@ -102,12 +108,17 @@ def check(budget: Mapping[str, Any]) -> str:
     Raises:
         UserError: If the kind is unknown, or a value is none that it can have.
     """
-    beside = (TABLE, CALIBRATION, MEASURED)
+    beside = (TABLE, CALIBRATION, MEASURED, SCHEDULE_PER)
     given = {key: value for key, value in budget.items() if key not in beside}
     kinds = [kind for kind in KINDS if kind in given]
     if len(kinds) != 1 or set(given) - {*kinds, *KINDS[kinds[0]]}:
         raise UserError(f"Invalid budget: {given}. Must be exactly one of: {', '.join(KINDS)}.")
     (kind,) = kinds
+    if budget.get(SCHEDULE_PER) not in (None, "step"):
+        raise UserError(
+            f"Invalid budget.{SCHEDULE_PER}: {budget[SCHEDULE_PER]!r}. Must be 'step', or null for "
+            "what the schedule says."
+        )
     by = budget.get(CALIBRATION)
     if by is not None and not (isinstance(by, Mapping) and set(by) == set(CALIBRATED_BY)):
         known = ", ".join(CALIBRATED_BY)
@@ -190,6 +201,17 @@ def limits(
     return Limits(
         steps=calibration.steps(wanted), given_seconds=calibration.reference_seconds(wanted)
     )
+
+
+def schedule_arguments(budget: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the arguments of a schedule under a budget, see ``SCHEDULE_PER``.
+
+    Args:
+        budget: The section of the config.
+        stated: The schedule's own.
+    """
+    changed = {"per": "step"} if "per" in stated and budget.get(SCHEDULE_PER) == "step" else {}
+    return {**stated, **changed}
 
 
 def reference(budget: Mapping[str, Any]) -> str | None:

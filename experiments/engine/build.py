@@ -71,7 +71,9 @@ def build(
         _check_smallest_batch(config, task, model)
     model = _placed(model, plan, channels_last=channels_last)
     stated_schedule = config.optimizer.schedule or config.schedule
-    schedule = _construct("schedule", stated_schedule.arguments)
+    schedule = _construct(
+        "schedule", budget.schedule_arguments(config.budget, stated_schedule.arguments)
+    )
     if scales is None:
         method = _with_steps(_with_stream(config.optimizer, config.seed), limits)
         optimizer = build_optimizer(method, model)

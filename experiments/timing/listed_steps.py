@@ -217,6 +217,9 @@ def _budget(
             "methods": methods,
         },
     }
+    per = (section if earlier is None else earlier).get(budget.SCHEDULE_PER)
+    if per is not None:
+        made = {"steps": None, budget.SCHEDULE_PER: per, **made}
     if earlier is not None:
         kept = earlier[budget.MEASURED]
         made[budget.TABLE] = {**earlier[budget.TABLE], **table}

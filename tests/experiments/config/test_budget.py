@@ -69,6 +69,7 @@ def test_a_budget_to_match_is_the_same_run_whatever_was_measured():
         "match_seconds": "adafisher",
         "reference_epochs": 20,
         "reference_steps": None,
+        "schedule_per": "step",
     }
 
 
@@ -92,6 +93,7 @@ def test_a_budget_to_match_is_the_same_run_whatever_was_measured():
         ({"target": 90}, "budget.max_epochs: None. Must be a whole number >= 1"),
         ({"match_seconds": 3, "reference_epochs": 1}, "match_seconds: 3. Must be the name of a"),
         ({"match_seconds": "adam", "reference_epochs": 0}, "reference_epochs: 0. Must be a whole"),
+        ({"steps": 1, "schedule_per": "epoch"}, "schedule_per: 'epoch'. Must be 'step', or null"),
         (
             {"match_seconds": "adam", "reference_epochs": 1, "reference_steps": 0},
             "reference_steps: 0. Must be a whole number >= 1",

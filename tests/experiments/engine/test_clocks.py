@@ -1,5 +1,7 @@
 """What the clocks of a run count: training in one, passes over the test split in the other."""
 
+import math
+
 import pytest
 
 from experiments.engine import loop
@@ -8,6 +10,7 @@ from experiments.engine.evaluation import evaluate
 from experiments.engine.loop import Trainer
 from experiments.records.schema import load_run
 from experiments.run import run
+from tests.support.calibrations import made_up
 
 
 @pytest.fixture
@@ -51,3 +54,14 @@ def test_a_run_that_leaves_the_test_set_alone_has_no_such_time(make_config):
     assert run.execute(config).status == "done"
     record = load_run(config.runs_dir / config.run_id)
     assert record.progress["evaluation_seconds"] is None
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.9, 0.4])
+def test_at_equal_time_every_rate_falls_alike(make_config, ratio):
+    """A step that is a little cheaper makes more than an epoch of what is one for the reference."""
+    config = make_config("budget=match_seconds", "budget.reference_epochs=1")
+    built = build(config, calibration=made_up(ratio=ratio))
+    steps = built.limits.steps
+    assert [built.schedule(part * steps) for part in (0.5, 0.9)] == pytest.approx(
+        [0.5, 0.5 * (1 + math.cos(0.9 * math.pi))]
+    )

@@ -66,7 +66,8 @@ def test_a_run_goes_by_the_file_and_says_so(timed, tmp_path, make_config):
     assert record.identity["budget"] == (
         f"equal time (6 steps of adafisher, timed {by['date']} on {by['machine']})"
     )
-    assert record.identity["protocol"]["budget"] == {"steps": 20, "calibration": by}
+    given = {"steps": 20, "schedule_per": "step", "calibration": by}
+    assert record.identity["protocol"]["budget"] == given
 
 
 def test_an_id_has_the_steps_and_the_calibration_but_no_other_methods(timed, make_config):
