@@ -63,7 +63,12 @@ def _check_free(name: str, path: Path, loaded: ModuleType | None) -> None:
 
 
 def _run(name: str, path: Path, content: bytes) -> None:
-    """Run a file as a module, of the very bytes whose checksum was taken."""
+    """Run a file as a module, of the very bytes whose checksum was taken.
+
+    What it draws as it is run, as data that it makes up, is the same in every process.
+    """
+    from experiments import seeding  # loads torch, as the file does
+
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # its name ends with .py
     module = importlib.util.module_from_spec(spec)
@@ -72,7 +77,8 @@ def _run(name: str, path: Path, content: bytes) -> None:
     before = sys.modules.get(name)
     sys.modules[name] = module
     try:
-        exec(compile(content, str(path), "exec"), module.__dict__)
+        with seeding.fixed("file", name):
+            exec(compile(content, str(path), "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
         sys.modules.pop(name)
         if before is not None:

@@ -169,7 +169,9 @@ def build_task(config: RunConfig) -> Task:
     taken = targets.accepted(maker)
     given = {"data_dir": config.data_dir, "cache_dir": config.cache_dir}
     given = {key: value for key, value in given.items() if taken is None or key in taken}
-    task: Task = _call(f"task={config.task.name}", maker, **given, **text)
+    # Where it forgets a seed of its own, its data are the same in every run all the same.
+    with seeding.fixed("task", config.task.name):
+        task: Task = _call(f"task={config.task.name}", maker, **given, **text)
     if config.task.suite.get("sha256") is not None:  # one in a file of the user's
         if not isinstance(task, Task):
             raise UserError(

@@ -7,8 +7,6 @@ before the run builds its own.
 
 import contextlib
 import gc
-import random
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -55,7 +53,7 @@ def warm_up(
         Seconds that it took.
     """
     began = time.perf_counter()
-    with _streams_kept(), _cycles_collected(), warnings.catch_warnings():
+    with seeding.streams_kept(), _cycles_collected(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run gives them again
         _take_steps(config, world, task, calibration, scales)
     if torch.cuda.is_initialized():
@@ -119,20 +117,3 @@ def _cycles_collected() -> Iterator[None]:
         gc.collect()
         if not is_frozen:
             gc.unfreeze()
-
-
-@contextlib.contextmanager
-def _streams_kept() -> Iterator[None]:
-    """Leave the random streams of the process as they are."""
-    numpy = sys.modules.get("numpy")
-    states = random.getstate(), torch.get_rng_state(), numpy and numpy.random.get_state()
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        torch.set_rng_state(states[1])
-        if numpy:
-            numpy.random.set_state(states[2])
-        if devices is not None:
-            torch.cuda.set_rng_state_all(devices)

@@ -1,19 +1,21 @@
 """A task in one Python file: the example of the documentation, and what can be wrong with one."""
 
 import json
+import random
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
 
 from experiments.config import commandline, compose, named
 from experiments.config.run_config import RunConfig
-from experiments.engine.build import build
+from experiments.engine.build import build, build_task
 from experiments.engine.loop import Trainer
 from experiments.errors import UserError
 from experiments.tasks.datasets import DatasetSplit
@@ -188,10 +190,6 @@ class Noisy(Dataset[Any]):
         return 11
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        import random
-
-        import numpy as np
-
         return torch.tensor(
             [index, random.random(), np.random.rand(), float(torch.rand(()))]
         ), index
@@ -309,3 +307,47 @@ def test_the_process_of_a_run_knows_what_was_typed_by_the_files_of_its_config(tm
     config = compose.composed(commandline.normalise(words))
     named.forget()  # as another process, which has the values alone
     assert calibration_key.reference_section(RunConfig.of(config.values)).name == "adafisher"
+
+
+UNSEEDED = """
+import random
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset, random_split
+from experiments.tasks.own import Metric, task
+
+made_up = torch.randn(3)
+
+def square(outputs, targets):
+    return (outputs - targets).square().sum(1)
+
+def build():
+    order = np.random.permutation(40)
+    x = torch.stack([torch.rand(40), torch.from_numpy(order), made_up[:1].expand(40)], 1).float()
+    x[0, 0] = random.random()
+    train, test = random_split(TensorDataset(x, x[:, :1]), [30, 10])
+    return task(model=lambda: nn.Linear(3, 1), loss=square,
+                metrics=[Metric("mse", False, terms=square)], train=train, test=test)
+"""
+
+
+def test_a_file_that_forgets_a_seed_has_the_same_data_in_every_run(tmp_path: Path):
+    path = tmp_path / "unseeded.py"
+    path.write_text(UNSEEDED)
+    words = [f"task={path}", "optimizer=adam", "tracking=none"]
+    config = compose.composed(commandline.normalise(words))
+    made = []
+    for seed in (1, 2):  # as two processes, whose streams differ
+        sys.modules.pop("unseeded")
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        made.append(list(build_task(config).train.batches(5)))
+        drawn = torch.rand(()), np.random.rand(), random.random()
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        assert drawn == (torch.rand(()), np.random.rand(), random.random())
+    for one, other in zip(*made, strict=True):
+        assert torch.equal(one[0], other[0])
