@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from experiments import seeding
 from experiments.config.run_config import RunConfig
@@ -41,9 +42,11 @@ def check(config: RunConfig) -> Task:
         model = _tried(config, "making the model", lambda: build_model(config.model, task))
         if not isinstance(model, nn.Module):
             raise UserError(f"Invalid task: {name!r}. Its model is a {type(model).__name__}.")
+        untouched = {name: buffer._version for name, buffer in model.named_buffers()}
         size = min(FEW, config.task.batching.batch_size)
         batch = _tried(config, "reading train", lambda: next(task.train.batches(size, seed=0)))
         _check_loss(config, task, model, batch)
+        _check_made_anew(config, task, model, untouched)
         for part, split in (("validation", task.validation), ("test", task.test)):
             if split is not None:
                 _check_metrics(config, task, model, part, split)
@@ -70,6 +73,32 @@ def _check_loss(config: RunConfig, task: Task, model: nn.Module, batch: Any) -> 
         raise UserError(
             f"Invalid task: {name!r}. Its loss is {total.item()} before the first step."
         )
+
+
+def _check_made_anew(
+    config: RunConfig, task: Task, model: nn.Module, untouched: dict[str, int]
+) -> None:
+    """Refuse a model that shares what training changes with the next: a run would not start anew.
+
+    Buffers that no forward pass changes, as a constant of the file, may be shared.
+    """
+    again = _tried(config, "making the model", lambda: build_model(config.model, task))
+    own: dict[str, Tensor] = {
+        name: one for name, one in model.named_buffers() if one._version != untouched.get(name)
+    }
+    own |= {name: param for name, param in model.named_parameters() if param.requires_grad}
+    others = {_memory(one) for one in (*again.parameters(), *again.buffers()) if not is_lazy(one)}
+    shared = [name for name, one in own.items() if one.numel() and _memory(one) in others]
+    if shared:
+        raise UserError(
+            f"Invalid task: {config.task.name!r}. Its model has the same {shared[0]} each time, so "
+            "that a run would go on from what another trained. Must be made anew: model=Net or "
+            "model=lambda: Net(), not model=lambda: net."
+        )
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 @torch.no_grad()

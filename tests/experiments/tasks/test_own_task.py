@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomS
 
 from experiments.config import commandline, compose, named
 from experiments.config.run_config import RunConfig
+from experiments.engine import trial
 from experiments.engine.build import build, build_task
 from experiments.engine.loop import Trainer
 from experiments.errors import UserError
@@ -120,6 +121,15 @@ CASES = {
     "a model of another shape": (
         "model = lambda: nn.Linear(4, 1)",
         "task=CASE: the model raised RuntimeError: mat1 and mat2 shapes cannot be multiplied",
+    ),
+    "one model for all runs": (
+        "net = nn.Linear(3, 1); model = lambda: net",
+        "Invalid task: 'CASE'. Its model has the same weight each time, so that a run would go on",
+    ),
+    "a frozen part that keeps statistics, for all runs": (
+        "part = nn.BatchNorm1d(3, affine=False)\n"
+        "    model = lambda: nn.Sequential(part, nn.Linear(3, 1))",
+        "Its model has the same 0.num_batches_tracked each time",
     ),
     "no model": ("model = None", "Invalid task: model and model_arguments. Must have one of them."),
     "no rows": ("train = (x, y[:3])", "Invalid split: tensors of "),
@@ -351,3 +361,28 @@ def test_a_file_that_forgets_a_seed_has_the_same_data_in_every_run(tmp_path: Pat
         assert drawn == (torch.rand(()), np.random.rand(), random.random())
     for one, other in zip(*made, strict=True):
         assert torch.equal(one[0], other[0])
+
+
+CONSTANT = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+        self.register_buffer("scale", SCALE)
+
+    def forward(self, x):
+        return self.layer(x * self.scale)
+
+SCALE = torch.ones(3)
+"""
+
+
+def test_a_constant_of_the_file_may_be_a_buffer_of_every_model(tmp_path: Path):
+    trial.check(bad(tmp_path, "with_a_constant", "model = Net", before=CONSTANT))
+
+
+def bad(folder: Path, name: str, line: str, *, before: str = "") -> RunConfig:
+    """The config of the file of bad tasks, with a line of one's own in it."""
+    path = folder / f"{name}.py"
+    path.write_text(BAD.replace("[METRIC]", f"[{METRIC}]").replace("METRIC", line) + before)
+    return compose.composed(commandline.normalise([f"task={path}", "optimizer=adam"]))
