@@ -15,11 +15,12 @@ from experiments import seeding
 from experiments.config.run_config import RunConfig
 from experiments.engine.build import build_model, build_task
 from experiments.errors import UserError, one_line
-from experiments.tasks.batches import rows
+from experiments.tasks.batches import leaves, mapped, rows
 from experiments.tasks.objective import LOSS
 from experiments.tasks.task import Split, Task
 
 FEW = 8  # samples of the training batch
+NEARLY_ZERO = 1e-6  # sums of which nothing is told by how they grow
 
 
 def check(config: RunConfig) -> Task:
@@ -47,6 +48,9 @@ def check(config: RunConfig) -> Task:
         batch = _tried(config, "reading train", lambda: next(task.train.batches(size, seed=0)))
         _check_loss(config, task, model, batch)
         _check_made_anew(config, task, model, untouched)
+        with torch.no_grad():
+            outputs = _tried(config, "the model", lambda: model.eval()(batch[0]))
+        _check_sums(config, task, outputs, batch[1])
         for part, split in (("validation", task.validation), ("test", task.test)):
             if split is not None:
                 _check_metrics(config, task, model, part, split)
@@ -95,6 +99,49 @@ def _check_made_anew(
             "that a run would go on from what another trained. Must be made anew: model=Net or "
             "model=lambda: Net(), not model=lambda: net."
         )
+
+
+@torch.no_grad()
+def _check_sums(config: RunConfig, task: Task, outputs: Any, targets: Any) -> None:
+    """Refuse a loss or metric that is a mean already, which would be divided by a count again.
+
+    For a batch twice a sum grows as the count does, and a mean stays; terms that hang together, as
+    those of a contrastive loss, may grow more. What has axes is taken for terms.
+    """
+    objective = task.objective
+    terms: dict[str, Any] = {LOSS: objective.loss}
+    terms |= {metric.name: metric.terms for metric in objective.metrics}
+    for name, function in terms.items():
+        try:
+            twice = _twice(outputs), _twice(targets)
+            growth = objective.count(twice[1]) / objective.count(targets)
+            sums = function(outputs, targets), function(*twice)
+            if not isinstance(sums[0], Tensor) or sums[0].dim():
+                continue
+            once, again = map(float, sums)
+        except Exception:  # no such batch; or a fault of the metric, which is told below
+            continue
+        if abs(once) > NEARLY_ZERO and again / once < 0.75 * growth:
+            what = "loss" if name == LOSS else f"metric {name!r}"
+            raise UserError(
+                f"Invalid {what} of task {config.task.name!r}: {once:.4g} for a batch, and "
+                f"{again:.4g} for that batch twice: a mean. Must be a sum, which is divided by the "
+                'count, or a term a sample: reduction="sum" or reduction="none".'
+            )
+
+
+def _twice(batch: Any) -> Any:
+    """Repeat a batch.
+
+    Raises:
+        ValueError: If it is not of tensors with common rows alone.
+    """
+    parts = list(leaves(batch))
+    if not all(isinstance(part, Tensor) and part.dim() for part in parts):
+        raise ValueError("Invalid batch: something else than tensors.")
+    if len(set(map(len, parts))) != 1:
+        raise ValueError("Invalid batch: tensors of different length.")
+    return mapped(lambda part: torch.cat([part, part]), batch)
 
 
 def _memory(tensor: Tensor) -> int:

@@ -1,6 +1,6 @@
 """Batches of any structure: a tensor, or a tuple, list or mapping of such, with common rows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -31,9 +31,18 @@ def rows(batch: Any) -> int:
         >>> rows([{"image": torch.ones(4, 2)}, torch.ones(4)])
         4
     """
-    if isinstance(batch, Tensor):
-        return len(batch)
-    if not isinstance(batch, Mapping | tuple | list):
-        return 0
-    parts = batch.values() if isinstance(batch, Mapping) else batch
-    return next((rows(part) for part in parts), 0)
+    return next((len(part) for part in leaves(batch) if isinstance(part, Tensor)), 0)
+
+
+def leaves(batch: Any) -> Iterator[Any]:
+    """Yield the tensors of a batch, and whatever else it holds.
+
+    Example:
+        >>> list(leaves({"length": 3, "words": ["a", ("b", None)]}))
+        [3, 'a', 'b', None]
+    """
+    if isinstance(batch, Mapping | tuple | list):
+        for part in batch.values() if isinstance(batch, Mapping) else batch:
+            yield from leaves(part)
+    else:
+        yield batch

@@ -122,6 +122,14 @@ CASES = {
         "model = lambda: nn.Linear(4, 1)",
         "task=CASE: the model raised RuntimeError: mat1 and mat2 shapes cannot be multiplied",
     ),
+    "a loss that is a mean": (
+        "loss = lambda outputs, targets: square(outputs, targets).mean()",
+        "for that batch twice: a mean. Must be a sum, which is divided by the count, or a term a",
+    ),
+    "a metric that is a mean": (
+        'metrics.append(Metric("root", False, terms=lambda *pair: square(*pair).mean().sqrt()))',
+        "Invalid metric 'root' of task 'CASE': ",
+    ),
     "one model for all runs": (
         "net = nn.Linear(3, 1); model = lambda: net",
         "Invalid task: 'CASE'. Its model has the same weight each time, so that a run would go on",
@@ -379,6 +387,32 @@ SCALE = torch.ones(3)
 
 def test_a_constant_of_the_file_may_be_a_buffer_of_every_model(tmp_path: Path):
     trial.check(bad(tmp_path, "with_a_constant", "model = Net", before=CONSTANT))
+
+
+SUMS = {
+    "a sum": "loss = lambda *pair: square(*pair).sum()",
+    "a sum of what hangs together": "loss = lambda z, y: -torch.log_softmax(z @ y.T, 1).trace()",
+    "a mean of one term a batch": (
+        "return task(model=model, loss=lambda *pair: square(*pair).mean(), metrics=metrics,"
+        " train=train, test=(x, y), count=lambda targets: 1)"
+    ),
+    "a metric of a pair": (
+        'metrics.append(Metric("share", True, terms=lambda z, y: ((z > y).sum(), (y > 0).sum())))'
+    ),
+    "nothing yet": 'metrics.append(Metric("far", True, terms=lambda z, y: (z > 1e9).sum()))',
+    "a batch with names": (
+        "from torch.utils.data import StackDataset\n"
+        "    train = test = StackDataset(x, StackDataset(y=y, name=['a'] * 64))\n"
+        "    first = lambda z, one: square(z, one['y'])[: len(one['name'])].sum()\n"
+        "    return task(model=model, loss=first, metrics=[Metric('first', False, terms=first)],"
+        " train=train, test=test)"
+    ),
+}
+
+
+@pytest.mark.parametrize("line", SUMS.values(), ids=SUMS.keys())
+def test_what_is_no_mean_is_let_pass(line: str, tmp_path: Path):
+    trial.check(bad(tmp_path, f"sums_{list(SUMS.values()).index(line)}", line))
 
 
 def bad(folder: Path, name: str, line: str, *, before: str = "") -> RunConfig:
