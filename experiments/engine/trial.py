@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 from torch.nn.parameter import is_lazy
 
 from experiments import seeding
 from experiments.config.run_config import RunConfig
 from experiments.engine.build import build_model, build_task
 from experiments.errors import UserError, one_line
+from experiments.likelihood import BERNOULLI, CATEGORICAL, GAUSSIAN
 from experiments.tasks.batches import leaves, mapped, rows
 from experiments.tasks.objective import LOSS
 from experiments.tasks.task import Split, Task
@@ -51,6 +53,7 @@ def check(config: RunConfig) -> Task:
         with torch.no_grad():
             outputs = _tried(config, "the model", lambda: model.eval()(batch[0]))
         _check_sums(config, task, outputs, batch[1])
+        _check_likelihood(config, task, outputs, batch[1])
         for part, split in (("validation", task.validation), ("test", task.test)):
             if split is not None:
                 _check_metrics(config, task, model, part, split)
@@ -128,6 +131,69 @@ def _check_sums(config: RunConfig, task: Task, outputs: Any, targets: Any) -> No
                 f"{again:.4g} for that batch twice: a mean. Must be a sum, which is divided by the "
                 'count, or a term a sample: reduction="sum" or reduction="none".'
             )
+
+
+def _check_likelihood(config: RunConfig, task: Task, outputs: Any, targets: Any) -> None:
+    r"""Refuse a likelihood of which the loss is not the negative log: its labels would be wrong.
+
+    Of the output z the negative log is :math:`A(z) - z^T t` with a t of the target alone. So from
+    one z to another the gradient of the loss changes as that of A does, whatever the targets are:
+    softmax(z), sigmoid(z), or precision z.
+    """
+    objective, likelihood = task.objective, task.objective.likelihood
+    if likelihood is None or likelihood.name not in _PARTITIONS:
+        return
+    if not isinstance(objective.predicted(outputs, targets), Tensor):
+        return
+    partition = partial(_PARTITIONS[likelihood.name], likelihood.precision)
+
+    def at(moved: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the predicted rows, and both gradients at outputs that are moved by noise."""
+        torch.manual_seed(0)  # of a loss that draws as well
+        z = mapped(partial(_moved, moved=moved), outputs)
+        free = [part for part in leaves(z) if isinstance(part, Tensor) and part.requires_grad]
+        rows = objective.predicted(z, targets)
+        sums = objective.total(z, targets), partition(rows)
+        grads = [
+            torch.autograd.grad(total, free, allow_unused=True, materialize_grads=True)
+            for total in sums
+        ]
+        loss, formula = (torch.cat([part.flatten() for part in grad]) for grad in grads)
+        return rows.detach(), loss, formula
+
+    before, here, after = (
+        _tried(config, f"the loss at outputs that are {likelihood.name}", partial(at, moved))
+        for moved in (-1, 0, 1)
+    )
+    is_linear = torch.allclose(before[0] + after[0], 2 * here[0], rtol=1e-3, atol=1e-3)
+    # Of log-probabilities A is 0, and its gradient ends at the logits before them.
+    is_normalised = likelihood.name == CATEGORICAL and here[0].logsumexp(-1).abs().max() < 1e-4
+    if not is_linear or is_normalised:
+        return
+    found, expected = after[1] - before[1], after[2] - before[2]
+    rounding = 1e-5 * max(here[1].abs().max().item(), here[2].abs().max().item())
+    apart = (found - expected).abs()
+    if not apart.max() <= 0.02 * expected.abs().max() + rounding:
+        worst = apart.argmax()
+        raise UserError(
+            f"Invalid likelihood of task {config.task.name!r}: {likelihood}. Where outputs move, "
+            f"the gradient of the loss moves by {found[worst]:.4g}, and that of the likelihood by "
+            f"{expected[worst]:.4g}. Must be that of which the loss is the negative log, or None."
+        )
+
+
+def _moved(part: Tensor, *, moved: int) -> Tensor:
+    """Give an output that one can differentiate by, with noise added."""
+    if not part.is_floating_point():
+        return part
+    return (part.detach() + moved * torch.randn_like(part)).requires_grad_()
+
+
+_PARTITIONS: dict[str, Callable[[float, Tensor], Tensor]] = {
+    CATEGORICAL: lambda precision, z: z.logsumexp(-1).sum(),
+    BERNOULLI: lambda precision, z: softplus(z).sum(),
+    GAUSSIAN: lambda precision, z: precision / 2 * z.square().sum(),
+}
 
 
 def _twice(batch: Any) -> Any:

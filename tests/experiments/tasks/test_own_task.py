@@ -415,6 +415,57 @@ def test_what_is_no_mean_is_let_pass(line: str, tmp_path: Path):
     trial.check(bad(tmp_path, f"sums_{list(SUMS.values()).index(line)}", line))
 
 
+CLASSES = "pair[0], (pair[1][:, 0] > 0).long(), reduction='none'"
+ANSWERS = "pair[0], (pair[1] > 0).float().expand(-1, 2), reduction='none'"
+CE, BCE = "nn.functional.cross_entropy", "nn.functional.binary_cross_entropy_with_logits"
+LIKELIHOODS = {
+    "half the squared error": ("square(*pair) / 2", "GAUSSIAN"),
+    "the squared error": ("square(*pair)", "GAUSSIAN, precision=2.0"),
+    "answers": (f"{BCE}({ANSWERS})", "BERNOULLI"),
+    "classes": (f"{CE}({CLASSES})", "CATEGORICAL"),
+    "smoothed classes": (f"{CE}({CLASSES}, label_smoothing=0.1)", "CATEGORICAL"),
+}
+WRONG = {
+    "the squared error as half of it": ("square(*pair)", "GAUSSIAN"),
+    "the absolute error": ("(pair[0] - pair[1]).abs().sum(1)", "GAUSSIAN"),
+    "weighted answers": (f"{BCE}({ANSWERS}, pos_weight=torch.tensor(3.0))", "BERNOULLI"),
+    "weighted classes": (f"{CE}({CLASSES}, weight=torch.tensor([1.0, 5.0]))", "CATEGORICAL"),
+    "classes as answers": (f"{CE}({CLASSES})", "BERNOULLI"),
+}
+
+
+def with_likelihood(folder: Path, name: str, loss: str, likelihood: str, model: str) -> RunConfig:
+    line = (
+        "from experiments.tasks.own import BERNOULLI, CATEGORICAL, GAUSSIAN, Likelihood\n"
+        f"    return task(model=lambda: {model}, metrics=metrics, train=train, test=(x, y),"
+        f" loss=lambda *pair: {loss}, likelihood=Likelihood({likelihood}))"
+    )
+    return bad(folder, name, line)
+
+
+@pytest.mark.parametrize("case", LIKELIHOODS)
+def test_a_likelihood_of_the_loss_is_let_pass(case: str, tmp_path: Path):
+    name = f"right_{list(LIKELIHOODS).index(case)}"
+    trial.check(with_likelihood(tmp_path, name, *LIKELIHOODS[case], "nn.Linear(3, 2)"))
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_likelihood_of_another_loss_is_refused_with_both_numbers(case: str, tmp_path: Path):
+    name = f"wrong_{list(WRONG).index(case)}"
+    config = with_likelihood(tmp_path, name, *WRONG[case], "nn.Linear(3, 2)")
+    with pytest.raises(UserError, match=f"Invalid likelihood of task '{name}'") as told:
+        trial.check(config)
+    (numbers,) = re.findall(r"loss moves by (\S+), and .* by (\S+)\. Must", str(told.value))
+    if case == "the squared error as half of it":
+        assert float(numbers[0]) == pytest.approx(2 * float(numbers[1]), rel=1e-3)
+
+
+def test_outputs_that_are_log_probabilities_are_categorical(tmp_path: Path):
+    model = "nn.Sequential(nn.Linear(3, 2), nn.LogSoftmax(1))"
+    loss = f"nn.functional.nll_loss({CLASSES})"
+    trial.check(with_likelihood(tmp_path, "log_probabilities", loss, "CATEGORICAL", model))
+
+
 def bad(folder: Path, name: str, line: str, *, before: str = "") -> RunConfig:
     """The config of the file of bad tasks, with a line of one's own in it."""
     path = folder / f"{name}.py"
