@@ -40,11 +40,8 @@ def steps_of(config: RunConfig, task: Task) -> Steps:
 def published_ratio(config: RunConfig) -> float | None:
     """Give the cost of a step in steps of AdaFisher that the paper's epochs imply."""
     model = yaml.safe_load((commandline.CONF / "model" / f"{config.model.name}.yaml").read_text())
-    family = next(
-        choice["override /family@_global_.family"]
-        for choice in model["defaults"]
-        if "override /family@_global_.family" in choice
-    )
+    key = "override /family@_global_.family"  # one of the user's may have none
+    family = next((choice[key] for choice in model.get("defaults") or () if key in choice), None)
     table = yaml.safe_load((commandline.CONF / "paper" / "seconds_per_step.yaml").read_text())
     ratio: float | None = table.get(family, {}).get(config.optimizer.published_as)
     return ratio
