@@ -1,6 +1,7 @@
 """What a model gives for a batch, and what an evaluation measures over whole splits."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,15 +22,34 @@ def forward(built: Built, inputs: Any, targets: Any) -> tuple[Any, Any]:
         targets: ``[batch, ...]``.
     """
 
-    def placed(tensor: Tensor) -> Tensor:
-        return tensor.to(built.device, non_blocking=True)
+    def call(inputs: Any) -> Any:
+        if built.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with built.precision.autocast():
+            return built.forward(inputs)
 
-    inputs = mapped(placed, inputs)
-    if built.channels_last:
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-    with built.precision.autocast():
-        outputs = built.forward(inputs)
-    return mapped(_at_least_float32, outputs), mapped(placed, targets)
+    return passed(call, inputs, targets, built.device)
+
+
+def passed(
+    model: Callable[[Any], Any], inputs: Any, targets: Any, device: torch.device
+) -> tuple[Any, Any]:
+    """Pass a batch through a model on a device, as a run and the trial of a task do.
+
+    Args:
+        model: Gives outputs for inputs.
+        inputs: ``[batch, ...]``, as a split gives them.
+        targets: ``[batch, ...]``.
+        device: Where the model is.
+
+    Returns:
+        As of ``forward``.
+    """
+
+    def placed(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    return mapped(_at_least_float32, model(mapped(placed, inputs))), mapped(placed, targets)
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from experiments import seeding
 from experiments.config.run_config import RunConfig
 from experiments.engine.build import build_model, build_task
+from experiments.engine.evaluation import passed
 from experiments.errors import UserError, one_line
 from experiments.likelihood import BERNOULLI, CATEGORICAL, GAUSSIAN
 from experiments.tasks.batches import leaves, mapped, rows
@@ -51,9 +52,9 @@ def check(config: RunConfig) -> Task:
         _check_loss(config, task, model, batch)
         _check_made_anew(config, task, model, untouched)
         with torch.no_grad():
-            outputs = _tried(config, "the model", lambda: model.eval()(batch[0]))
-        _check_sums(config, task, outputs, batch[1])
-        _check_likelihood(config, task, outputs, batch[1])
+            outputs, targets = _passed(config, model.eval(), batch)
+        _check_sums(config, task, outputs, targets)
+        _check_likelihood(config, task, outputs, targets)
         for part, split in (("validation", task.validation), ("test", task.test)):
             if split is not None:
                 _check_metrics(config, task, model, part, split)
@@ -61,8 +62,7 @@ def check(config: RunConfig) -> Task:
 
 
 def _check_loss(config: RunConfig, task: Task, model: nn.Module, batch: Any) -> None:
-    inputs, targets = batch
-    outputs = _tried(config, "the model", lambda: model.train()(inputs))
+    outputs, targets = _passed(config, model.train(), batch)
     count = _tried(config, "count", lambda: task.objective.count(targets))
     total = _tried(config, "the loss", lambda: task.objective.total(outputs, targets))
     name = config.task.name
@@ -222,8 +222,8 @@ def _check_metrics(
     model.eval()
     found: dict[str, float] = {}
     sums: dict[str, tuple[float, float]] = {}
-    for inputs, targets in split.batches(config.task.batching.eval_batch_size):
-        outputs = _tried(config, "the model", partial(model, inputs))
+    for batch in split.batches(config.task.batching.eval_batch_size):
+        outputs, targets = _passed(config, model, batch)
         pairs = _tried(config, "a metric", partial(task.objective.sums, outputs, targets))
         for key, (total, count) in pairs.items():
             before = sums.get(key, (0.0, 0.0))
@@ -243,6 +243,14 @@ def _check_metrics(
                 f"Invalid {what} of task {config.task.name!r}: it is {value} on {part} before the "
                 f"first step ({rows(targets)} samples in the last batch). Must be a finite number."
             )
+
+
+def _passed(config: RunConfig, model: nn.Module, batch: Any) -> tuple[Any, Any]:
+    """Give outputs and targets of a batch as the run has them."""
+    inputs, targets = batch
+    call = partial(passed, model, inputs, targets, torch.device("cpu"))
+    found: tuple[Any, Any] = _tried(config, "the model", call)
+    return found
 
 
 def _tried(config: RunConfig, what: str, call: Callable[[], Any]) -> Any:

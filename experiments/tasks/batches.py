@@ -1,4 +1,7 @@
-"""Batches of any structure: a tensor, or a tuple, list or mapping of such, with common rows."""
+"""Batches of any structure: a tensor, or a tuple, list or mapping of such, with common rows.
+
+Named tuples and the mappings of libraries, as outputs of transformers, keep their class.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -17,10 +20,21 @@ def mapped(function: Callable[[Tensor], Tensor], batch: Any) -> Any:
     if isinstance(batch, Tensor):
         return function(batch)
     if isinstance(batch, Mapping):
-        return {key: mapped(function, part) for key, part in batch.items()}
+        return _like(batch, {key: mapped(function, part) for key, part in batch.items()})
     if isinstance(batch, tuple | list):
-        return type(batch)([mapped(function, part) for part in batch])
+        parts = [mapped(function, part) for part in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     return batch
+
+
+def _like(batch: Mapping[Any, Any], parts: dict[Any, Any]) -> Mapping[Any, Any]:
+    """Make a mapping of the class of another where keywords make it; else a dictionary."""
+    make: Callable[..., Mapping[Any, Any]] = type(batch)
+    try:
+        made = make(**parts)
+    except Exception:  # what the constructor of a library makes of other keywords
+        return parts
+    return made if list(made) == list(parts) else parts
 
 
 def rows(batch: Any) -> int:

@@ -415,6 +415,61 @@ def test_what_is_no_mean_is_let_pass(line: str, tmp_path: Path):
     trial.check(bad(tmp_path, f"sums_{list(SUMS.values()).index(line)}", line))
 
 
+STRUCTURED = """
+from collections import OrderedDict, UserDict
+from typing import Any, NamedTuple
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+from experiments.tasks.own import Metric, task
+
+class Answer(NamedTuple):
+    number: torch.Tensor
+    name: str
+
+class Encoding(UserDict):
+    # as that of transformers: its keywords are others
+    def __init__(self, data=None, encoding=None):
+        super().__init__(data)
+
+class Output(OrderedDict):
+    # as that of transformers: its entries are attributes
+    def __init__(self, logits=None, state=None):
+        super().__init__(logits=logits, state=state)
+        self.logits = logits
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+
+    def forward(self, inputs):
+        return Output(self.layer(inputs["x"]), (inputs["x"],))
+
+def square(outputs, targets):
+    return (outputs.logits - targets.number).square().sum(1)
+
+def collate(samples):
+    x, y = map(torch.stack, zip(*samples))
+    return Encoding({"x": x}), Answer(y, "y")
+
+def build():
+    data = TensorDataset(torch.ones(40, 3), torch.ones(40, 1))
+    loader = torch.utils.data.DataLoader(data, batch_size=8, collate_fn=collate)
+    return task(model=Net, loss=square, metrics=[Metric("mse", False, terms=square)],
+                train=loader, test=loader)
+"""
+
+
+def test_named_tuples_and_mappings_of_libraries_keep_their_class(tmp_path: Path):
+    path = tmp_path / "structured.py"
+    path.write_text(STRUCTURED)
+    words = [f"task={path}", "optimizer=adam", "budget=steps", "budget.steps=2", "tracking=none"]
+    config = compose.composed(commandline.normalise([*words, f"runs_dir={tmp_path}"]))
+    trial.check(config)
+    assert list(Trainer(build(config), seed=0).run())[-1]["step"] == 2
+
+
 CLASSES = "pair[0], (pair[1][:, 0] > 0).long(), reduction='none'"
 ANSWERS = "pair[0], (pair[1] > 0).float().expand(-1, 2), reduction='none'"
 CE, BCE = "nn.functional.cross_entropy", "nn.functional.binary_cross_entropy_with_logits"
