@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import inspect
 import math
+import re
 import typing
 import warnings
 from collections.abc import Callable, Iterator
@@ -234,9 +235,7 @@ def _search(lr: Any) -> dict[str, Any]:
 def _needs(maker: type, arguments: Values) -> dict[str, bool]:
     """Say what the loop must give: by the signature, and by what a step of a tiny model needs."""
     first = next(iter(targets.parameters(maker).values()), None)
-    takes_model = first is not None and (
-        first.name in _MODELS or "Module" in getattr(first.annotation, "__name__", "")
-    )
+    takes_model = first is not None and (first.name in _MODELS or _is_module(first.annotation))
     needs = {"model": True} if takes_model else {}
     step = list(inspect.signature(maker.step).parameters.values())[1:2]  # type: ignore[attr-defined]
     if step and step[0].default is step[0].empty and step[0].name == "closure":
@@ -246,6 +245,12 @@ def _needs(maker: type, arguments: Values) -> dict[str, bool]:
         if _steps(maker, given, takes_model=takes_model, **further):
             return needs | further
     return needs  # trying out the config will tell what is wrong
+
+
+def _is_module(annotation: Any) -> bool:
+    """Tell whether an annotation is a module, also as the text that a future import makes of it."""
+    name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return re.fullmatch(r"[\w.]*Module\w*", name) is not None
 
 
 def _steps(

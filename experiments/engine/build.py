@@ -1,6 +1,7 @@
 """From a resolved config to the objects of a run."""
 
 import copy
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,13 +16,13 @@ from experiments import seeding
 from experiments.config import budget, code_files, targets
 from experiments.config.run_config import RunConfig
 from experiments.config.sections import MethodSection, Needs, Section
-from experiments.engine import compute, decay, parallel
+from experiments.engine import compute, decay, failures, parallel
 from experiments.engine.built import Built
 from experiments.engine.compute import Compute
 from experiments.engine.evaluated import set_training
 from experiments.engine.precision import Precision
-from experiments.engine.ranks import Ranks
-from experiments.errors import UserError, one_line
+from experiments.engine.ranks import Ranks, is_lost
+from experiments.errors import UserError, one_line, refusal
 from experiments.likelihood import LOGITS, Likelihood
 from experiments.models import transfer
 from experiments.optimizers import forms
@@ -303,8 +304,17 @@ def _construct(kind: str, arguments: Mapping[str, Any]) -> Callable[..., Any]:
 
 
 def _call(chosen: str, maker: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call ``maker``, and turn its refusal of a value into the user's one line."""
+    """Call ``maker``, and turn its refusal of a value into the user's one line.
+
+    Classes of users and libraries refuse by whatever they raise, an ``assert`` too. What has a line
+    already, or says that memory is used up or another process gone, is judged elsewhere.
+    """
     try:
         return maker(*args, **kwargs)
     except (TypeError, ValueError) as error:
         raise UserError(f"{chosen}: {one_line(error)}") from error
+    except Exception as error:
+        if refusal(error) or failures.is_out_of_memory(error) or is_lost(error):
+            raise
+        said = one_line(error) if str(error) else traceback.extract_tb(error.__traceback__)[-1].line
+        raise UserError(f"{chosen}: {type(error).__name__}: {said}") from error

@@ -55,7 +55,7 @@ def judge(error: Exception) -> tuple[str, str]:
     """Status and reason of a run that ends by an error of its own."""
     if isinstance(error, PreparationError):
         return error.status, _one_line(error)
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return "out_of_memory", _one_line(error)
     return "failed", _failure(error)
 
@@ -65,7 +65,8 @@ def _has_trace(error: Exception) -> bool:
     return not isinstance(error, PreparationError) or error.__cause__ is not None
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error says that memory is used up, in whatever words."""
     # torch's CPU allocator raises a plain RuntimeError.
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     if known or any(text in str(error) for text in ("can't allocate memory", "bad_alloc")):

@@ -258,6 +258,9 @@ def _tried(config: RunConfig, what: str, call: Callable[[], Any]) -> Any:
     try:
         return call()
     except UserError as error:
+        cause = error.__cause__
+        if isinstance(cause, Exception) and _place(config, cause):
+            raise refused(config, what, cause) from error
         if config.task.name in str(error):
             raise
         raise UserError(f"task={config.task.name}: {error}") from error
@@ -267,10 +270,15 @@ def _tried(config: RunConfig, what: str, call: Callable[[], Any]) -> Any:
 
 def refused(config: RunConfig, what: str, error: Exception) -> UserError:
     """Say where in the file of a task something was raised."""
+    return UserError(
+        f"task={config.task.name}: {what} raised {type(error).__name__}{_place(config, error)}: "
+        f"{one_line(error)}"
+    )
+
+
+def _place(config: RunConfig, error: Exception) -> str:
+    """Say in which line of a file that was typed; empty where it is in none."""
     paths = {file["path"] for file in (config.files or {}).values()}
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename in paths]
-    place = f" (line {lines[-1]} of {Path(min(paths)).name})" if lines and paths else ""
-    return UserError(
-        f"task={config.task.name}: {what} raised {type(error).__name__}{place}: {one_line(error)}"
-    )
+    found = [frame for frame in frames if frame.filename in paths]
+    return f" (line {found[-1].lineno} of {Path(found[-1].filename).name})" if found else ""

@@ -149,6 +149,42 @@ def test_what_a_class_needs_is_read_from_it(mine: Path):
     assert composed("pytorch_optimizer.AdaHessian").optimizer.needs.create_graph
 
 
+def test_a_module_is_one_also_where_annotations_are_text(mine: Path):
+    told = "class Told(Mine):\n    def __init__(self, subject: ANNOTATION, **options):\n"
+    told += "        super().__init__(subject.parameters(), **options)\n"
+    future = "from __future__ import annotations\nfrom torch import nn\n"
+    mine.write_text(future + MINE + told.replace("ANNOTATION", "nn.Module"))
+    assert composed(f"{mine}:Told").optimizer.needs.model
+    assert not composed(f"{mine}:Mine").optimizer.needs.model
+
+
+RAISING = {
+    "assert lr > 1": "AssertionError: assert lr > 1",
+    "assert lr > 1, 'lr is too small'": "AssertionError: lr is too small",
+    "params.shape": "AttributeError: 'list' object has no attribute 'shape'",
+    "raise ValueError('lr')": "lr",
+}
+
+
+@pytest.mark.parametrize(("body", "line"), RAISING.items(), ids=RAISING.keys())
+def test_whatever_a_constructor_raises_is_one_line(mine: Path, body: str, line: str):
+    made = f"class Raising(Mine):\n    def __init__(self, params, lr=0.1):\n        {body}\n"
+    mine.write_text(MINE + made)
+    section = composed(f"{mine}:Raising").optimizer
+    with pytest.raises(UserError) as told:
+        build_optimizer(section, torch.nn.Linear(2, 2))
+    assert str(told.value) == f"optimizer={mine.stem}.Raising: {line}"
+
+
+@pytest.mark.parametrize("error", ["MemoryError()", "RuntimeError('can\\'t allocate memory')"])
+def test_a_constructor_that_finds_no_memory_is_no_mistake_of_a_user(mine: Path, error: str):
+    made = f"class Large(Mine):\n    def __init__(self, params, lr=0.1):\n        raise {error}\n"
+    mine.write_text(MINE + made)
+    section = composed(f"{mine}:Large").optimizer
+    with pytest.raises((MemoryError, RuntimeError)):
+        build_optimizer(section, torch.nn.Linear(2, 2))
+
+
 def test_options_that_a_class_hands_on_are_those_of_the_classes_above(mine: Path):
     method = composed(f"{mine}:Whole", "optimizer.momentum=0.9").optimizer
     assert method.hyperparameters == {"lr": 0.05, "momentum": 0.9, "power": -1.0, "name": "a"}

@@ -122,6 +122,14 @@ CASES = {
         "model = lambda: nn.Linear(4, 1)",
         "task=CASE: the model raised RuntimeError: mat1 and mat2 shapes cannot be multiplied",
     ),
+    "a model that raises": (
+        "model = lambda: nn.Linear(3, 1).none",
+        "task=CASE: making the model raised AttributeError (line 19 of CASE.py): 'Linear' object",
+    ),
+    "a build that raises": (
+        'raise ValueError("no")',
+        "build raised ValueError (line 19 of CASE.py): no",
+    ),
     "a loss that is a mean": (
         "loss = lambda outputs, targets: square(outputs, targets).mean()",
         "for that batch twice: a mean. Must be a sum, which is divided by the count, or a term a",
