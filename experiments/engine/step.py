@@ -59,18 +59,28 @@ def take_step(
 
     Returns:
         The loss, without its graph; for a closure what ``step`` returns, by torch's convention the
-        loss of the first evaluation.
+        loss of the first evaluation, which it is also where ``step`` returns no tensor.
+
+    Raises:
+        ValueError: If the method returns no loss and has evaluated none.
     """
     inside, outside = (stream.inside, stream.outside) if stream else 2 * [contextlib.nullcontext]
+
+    evaluated: list[Tensor] = []
 
     def closure() -> Tensor:
         with outside():
             optimizer.zero_grad(set_to_none=True)
-            return compute_loss()
+            loss = compute_loss()
+        evaluated.append(loss.detach())
+        return loss
 
     if takes_closure:
         with inside():
-            loss: Tensor = optimizer.step(closure)  # type: ignore[assignment,arg-type]
+            returned: object = optimizer.step(closure)  # type: ignore[arg-type]
+        if not isinstance(returned, Tensor) and not evaluated:
+            raise ValueError(f"Invalid step: {returned!r}. Must return the loss of its closure.")
+        loss = returned if isinstance(returned, Tensor) else evaluated[0]
     else:
         loss = compute_loss()
         with inside():

@@ -130,6 +130,31 @@ def test_a_closure_is_given_to_the_method_that_evaluates_the_loss_itself(make_co
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("returned", [None, 3.0])
+def test_a_step_that_gives_no_tensor_has_the_loss_that_it_evaluated_first(returned):
+    weight = torch.nn.Parameter(torch.tensor(2.0))
+
+    class Closing(torch.optim.SGD):
+        def step(self, closure):
+            for _ in range(2):
+                with torch.enable_grad():
+                    closure()
+                super().step()
+            return returned
+
+    def compute_loss():
+        loss = weight.square()
+        loss.backward()
+        return loss
+
+    optimizer = Closing([weight], lr=0.25)
+    loss = take_step(optimizer, compute_loss, takes_closure=True)
+    assert (loss.item(), weight.item(), loss.requires_grad) == (4.0, 0.5, False)
+    optimizer.step = lambda closure: returned
+    with pytest.raises(ValueError, match=r"Invalid step: .*\. Must return the loss of its closure"):
+        take_step(optimizer, compute_loss, takes_closure=True)
+
+
 def test_kept_gradients_are_added_to_as_the_method_left_them():
     """With loss a.w the gradient is a: sums of it, of which clipping to norm 1 leaves a part."""
     weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
