@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     IterableDataset,
@@ -54,13 +55,17 @@ class DatasetSplit(Split):
         Raises:
             UserError: If it draws samples in a way of its own.
         """
-        if not isinstance(loader.sampler, RandomSampler | SequentialSampler):
+        sampler: Any = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+        if type(sampler) is BatchSampler:
+            sampler = sampler.sampler
+        if type(sampler) not in (RandomSampler, SequentialSampler) or not _takes_each_once(
+            sampler, loader.dataset
+        ):
             raise UserError(
-                f"Invalid split: a loader with a {type(loader.sampler).__name__}. The order of "
+                f"Invalid split: a loader with a {type(sampler).__name__} of its own. The order of "
                 "samples is the run's: must be a loader with shuffle=True or False, or a Dataset."
             )
-        collate = loader.collate_fn if loader.batch_size is not None else default_collate
-        return cls(loader.dataset, collate)
+        return cls(loader.dataset, collate_of(loader))
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -92,6 +97,18 @@ class DatasetSplit(Split):
         random.setstate(states[0])
         np.random.set_state(states[1])
         return batch
+
+
+def collate_of(loader: DataLoader[Any]) -> Callable[[list[Any]], Any]:
+    """Give how a loader makes a batch of samples; one that makes none converts each of them."""
+    convert = loader.collate_fn
+    if loader.batch_sampler is not None:
+        return convert
+    return lambda samples: default_collate([convert(sample) for sample in samples])
+
+
+def _takes_each_once(sampler: Any, dataset: Any) -> bool:
+    return not getattr(sampler, "replacement", False) and len(sampler) == len(dataset)
 
 
 def pair(batch: Any) -> tuple[Any, Any]:

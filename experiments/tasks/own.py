@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from experiments.errors import UserError
 from experiments.likelihood import BERNOULLI, CATEGORICAL, GAUSSIAN, Likelihood
 from experiments.tasks.batches import mapped, rows
-from experiments.tasks.datasets import DatasetSplit, pair
+from experiments.tasks.datasets import DatasetSplit, collate_of, pair
 from experiments.tasks.objective import Metric, Objective, Terms
 from experiments.tasks.task import Split, Task
 from experiments.tasks.tensors import TensorSplit, cut, picked
@@ -100,7 +100,7 @@ def _cut(train: Any, share: float) -> tuple[Any, Any]:
     if isinstance(train, DataLoader):
         DatasetSplit.of_loader(train)  # it refuses what is none
         parts = _cut(train.dataset, share)
-        collate = train.collate_fn
+        collate = collate_of(train)
         return tuple(part and DatasetSplit(part, collate) for part in parts)  # type: ignore[return-value]
     if not isinstance(train, Dataset):
         TensorSplit(*pair(train))  # likewise

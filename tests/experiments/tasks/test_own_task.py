@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+    default_collate,
+)
 
 from experiments.config import commandline, compose, named
 from experiments.config.run_config import RunConfig
@@ -280,6 +289,57 @@ def test_an_order_of_ones_own_is_refused():
         make(loader)
     with pytest.raises(UserError, match="Invalid validation: a share of a Split"):
         make(DatasetSplit(data))
+
+
+class ByLength(BatchSampler):
+    """Batches of an order of their own."""
+
+
+ORDERS = {
+    "batches of one's own": ("ByLength", {"batch_sampler": ByLength(range(4), 2, False)}),
+    "a sampler in batches": (
+        "WeightedRandomSampler",
+        {"batch_sampler": BatchSampler(WeightedRandomSampler([1.0] * 4, 4), 2, False)},
+    ),
+    "a part": ("SequentialSampler", {"sampler": SequentialSampler(range(3))}),
+    "some twice": ("RandomSampler", {"sampler": RandomSampler(range(4), replacement=True)}),
+}
+
+
+@pytest.mark.parametrize(("name", "options"), ORDERS.values(), ids=ORDERS.keys())
+@pytest.mark.parametrize("validation", [0.25, None])
+def test_a_loader_whose_samples_are_not_each_taken_once_is_refused(
+    name: str, options: dict[str, Any], validation: float | None
+):
+    data = TensorDataset(torch.ones(4, 3), torch.ones(4, 1))
+    with pytest.raises(UserError, match=f"Invalid split: a loader with a {name} of its own"):
+        make(DataLoader(data, **options), validation=validation)
+
+
+LOADERS = {
+    "a size": {"batch_size": 2, "collate_fn": lambda samples: tripled(default_collate(samples))},
+    "batches": {
+        "batch_sampler": BatchSampler(RandomSampler(range(4)), 2, False),
+        "collate_fn": lambda samples: tripled(default_collate(samples)),
+    },
+    "no batches": {"batch_size": None, "collate_fn": lambda sample: tripled(sample)},
+}
+
+
+def tripled(batch: Any) -> Any:
+    return 3 * batch[0], batch[1]
+
+
+@pytest.mark.parametrize("options", LOADERS.values(), ids=LOADERS.keys())
+@pytest.mark.parametrize("validation", [0.25, None])
+def test_samples_become_a_batch_as_the_loader_says(
+    options: dict[str, Any], validation: float | None
+):
+    data = TensorDataset(torch.ones(4, 3), torch.ones(4, 1))
+    made = make(DataLoader(data, **options), validation=validation)
+    ((inputs, targets),) = made.train.batches(4)
+    assert inputs.flatten().tolist() == [3.0] * inputs.numel()
+    assert targets.shape == (len(inputs), 1)
 
 
 CONTRASTIVE = """
