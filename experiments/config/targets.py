@@ -90,6 +90,14 @@ def defaults(maker: Callable[..., Any]) -> dict[str, Any]:
     }
 
 
+def number(arguments: Mapping[str, Any], name: str) -> float:
+    """Give an argument of an optimizer, by default that of its class; 0 where it has none."""
+    if name not in arguments:
+        arguments = defaults(find("optimizer", arguments.get("_target_")))
+    value: float = arguments.get(name, 0.0)
+    return value
+
+
 def required(maker: Callable[..., Any]) -> set[str]:
     """Name the arguments that something cannot be made without."""
     return {name for name, one in parameters(maker).items() if one.default is one.empty}

@@ -267,9 +267,9 @@ def build_control(
         )
     return ScalarControl(
         decay.groups(section.arguments, model),
-        section.arguments["lr"],
+        targets.number(section.arguments, "lr"),
         scales=scales,
-        weight_decay=section.arguments["weight_decay"],
+        weight_decay=targets.number(section.arguments, "weight_decay"),
         **(section.control or {}),
     )
 

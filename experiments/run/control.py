@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from experiments.config import budget
+from experiments.config import budget, targets
 from experiments.config.run_config import RunConfig
 from experiments.config.sections import MethodSection
 from experiments.engine import decay, divergence, failures
@@ -186,7 +186,7 @@ class Recorder:
 
     def __init__(self, built: Built, method: MethodSection) -> None:
         self.found: list[float] = []
-        weight_decay = method.arguments["weight_decay"]
+        weight_decay = targets.number(method.arguments, "weight_decay")
         self._group = {**(method.control or {}), "weight_decay": weight_decay}
         self._exempt = decay.exempt(method.arguments, built.model)
         self._moments: dict[Tensor, Tensor] = {}

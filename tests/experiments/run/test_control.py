@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from experiments.config import commandline, grids, identity
+from experiments.config import commandline, grids, identity, named
 from experiments.config.compose import composed
 from experiments.config.run_config import RunConfig
 from experiments.config.sections import MethodSection
@@ -118,6 +118,23 @@ def test_the_scalar_is_the_mean_weighted_by_squared_momentum() -> None:
             below += m.square().sum().item()
         expected.append(above / below)
     assert recorder.found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "decay"), [("AdamW", 0.01), ("Adam", 0.0)])
+def test_what_a_yaml_leaves_out_is_that_of_the_class(
+    name: str, decay: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"plain_{name.lower()}.yaml"
+    control_of = "{momentum: 0.9, decay: decoupled}"
+    path.write_text(f"_target_: torch.optim.{name}\nsuite:\n  control: {control_of}\n")
+    words = commandline.normalise([f"optimizer={path}", "control=scalar"])
+    wanted = config(tmp_path, *words)
+    named.forget()
+    built = build(control.source_of(wanted))
+    assert control.Recorder(built, wanted.optimizer)._group["weight_decay"] == decay
+    made = build(wanted, scales=torch.ones(6)).optimizer
+    assert made.param_groups[0]["weight_decay"] == decay
+    assert made.param_groups[0]["lr"] == built.optimizer.param_groups[0]["lr"]
 
 
 @pytest.mark.parametrize("everywhere", ["true", "false"])
