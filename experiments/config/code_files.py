@@ -46,6 +46,11 @@ def load(files: Files | None) -> None:
             _run(name, path, content)
 
 
+def is_typed(module: str) -> bool:
+    """Tell whether a module that is loaded is a file that was typed."""
+    return hasattr(sys.modules.get(module), _SHA256)
+
+
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 

@@ -282,7 +282,10 @@ def _with_stream(section: MethodSection, seed: int) -> MethodSection:
     """
     if "seed" not in section.arguments:
         return section
-    return section.having(seed=seeding.derive(seed, "optimizer", section.arguments["seed"]))
+    stream = seeding.derive(seed, "optimizer", section.arguments["seed"])
+    if section.arguments["_target_"].partition(".")[0] not in ("adafisher", "experiments"):
+        stream %= 2**32  # numpy's generators take no larger one, and a library may have those
+    return section.having(seed=stream)
 
 
 def _with_steps(section: MethodSection, limits: budget.Limits) -> MethodSection:

@@ -14,14 +14,20 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from experiments.config import code_files
+
 State = dict[str, Any]
+
+_DRAWN_FROM = {"random", "numpy"}
+# What draws from torch's streams alone, and need not be looked through.
+_QUIET = {*sys.stdlib_module_names, "torch", "adafisher", "experiments"} - _DRAWN_FROM
 
 
 class StepStream:
     """Puts the streams of the step in place of those of the process, and back.
 
-    These are torch's; and Python's and numpy's global ones where the code of the optimizer has the
-    module, as they cost a quarter of a millisecond.
+    These are torch's; and Python's and numpy's global ones where the code of the optimizer may draw
+    from them, as they cost a quarter of a millisecond.
 
     Args:
         optimizer: Whose step it is.
@@ -31,10 +37,9 @@ class StepStream:
 
     def __init__(self, optimizer: Optimizer, *, seed: int, device: torch.device) -> None:
         self._device = device if device.type == "cuda" else None
-        used = _modules_of(optimizer)
-        self._python = random in used
+        self._python = _may_draw(optimizer)
         numpy = sys.modules.get("numpy")
-        self._numpy: Any = numpy.random if numpy is not None and numpy in used else None
+        self._numpy: Any = numpy.random if numpy is not None and self._python else None
         outer = self._state()
         torch.default_generator.manual_seed(seed)
         if self._device is not None:
@@ -100,11 +105,28 @@ class StepStream:
             self._numpy.set_state(state["numpy"])
 
 
-def _modules_of(optimizer: Optimizer) -> list[ModuleType]:
-    """List the modules that the code of an optimizer has by name; torch's own draws from torch."""
-    found: list[ModuleType] = []
-    for kind in type(optimizer).__mro__:
-        if kind.__module__.partition(".")[0] not in ("builtins", "torch"):
-            own = vars(sys.modules.get(kind.__module__)) if kind.__module__ in sys.modules else {}
-            found += [value for value in own.values() if isinstance(value, ModuleType)]
-    return found
+def _may_draw(optimizer: Optimizer) -> bool:
+    """Tell whether the code of an optimizer has Python's or numpy's generators within reach.
+
+    A file that was typed has whatever it imports. A class of a library has what its module names,
+    or a module that this one names, and so on, in whatever form; not what a function imports.
+    """
+    left = [kind.__module__ for kind in type(optimizer).__mro__]
+    seen: set[str] = set()
+    while left:
+        name = left.pop()
+        package = name.partition(".")[0]
+        if package in _DRAWN_FROM or code_files.is_typed(name):
+            return True
+        if package not in _QUIET and name not in seen and name in sys.modules:
+            seen.add(name)
+            left += map(_origin, vars(sys.modules[name]).values())
+    return False
+
+
+def _origin(value: Any) -> str:
+    """Name the module of a value, that of its object where it is a method of one."""
+    if isinstance(value, ModuleType):
+        return value.__name__
+    name = getattr(value, "__module__", None)
+    return name if isinstance(name, str) else type(getattr(value, "__self__", None)).__module__

@@ -1,13 +1,16 @@
 """What an optimizer draws in its step is drawn from streams of its own."""
 
+import importlib
 import itertools
 import random
+import sys
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from experiments.config import code_files, commandline, named
 from experiments.engine.build import build
 from experiments.engine.loop import Trainer
 from experiments.engine.step import take_step
@@ -15,7 +18,7 @@ from experiments.engine.step_stream import StepStream
 
 
 class Drawing(torch.optim.SGD):
-    """Adds noise of three generators; its module has ``random`` and ``numpy`` by name."""
+    """Draws from three generators; its module has ``random`` and ``numpy`` by name."""
 
     def __init__(self, params, lr):
         super().__init__(params, lr)
@@ -100,3 +103,64 @@ def test_a_run_that_draws_sees_the_dropout_of_one_that_does_not(make_config):
         trainer = Trainer(build(make_config(f"optimizer={name}", *overrides)), seed=0)
         losses.append(list(itertools.islice(trainer.steps(), 4)))
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def streams(optimizer):
+    """Which streams are put in place for its step."""
+    stream = StepStream(optimizer, seed=0, device=torch.device("cpu"))
+    return set(stream.state_dict())
+
+
+DRAWN = {
+    "numpy by its part": "from numpy import random as npr",
+    "a function of Python's": "from random import gauss",
+    "a built-in of Python's": "from random import random as uniform",
+    "a function of numpy's": "from numpy.random import rand",
+    "a module beside it": "import helper_of_noise",
+    "a function beside it": "from helper_of_noise import noise",
+}
+CLASS = """
+import torch
+
+class Mine(torch.optim.SGD):
+    pass
+"""
+
+
+@pytest.mark.parametrize("line", DRAWN.values(), ids=DRAWN.keys())
+def test_a_generator_is_seen_in_whatever_form_a_library_has_it(line, tmp_path, monkeypatch):
+    name = f"library_{list(DRAWN.values()).index(line)}"
+    (tmp_path / f"{name}.py").write_text(f"{line}\n{CLASS}")
+    (tmp_path / "helper_of_noise.py").write_text("import numpy\ndef noise(): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "helper_of_noise", raising=False)
+    made = importlib.import_module(name).Mine([torch.zeros(1, requires_grad=True)], lr=0.1)
+    assert streams(made) == {"cpu", "python", "numpy"}
+
+
+def test_a_file_that_was_typed_may_import_a_generator_as_it_steps(tmp_path):
+    path = tmp_path / "imports_later.py"
+    path.write_text(CLASS)
+    code_files.load({path.stem: code_files.describe(path)})
+    made = sys.modules[path.stem].Mine([torch.zeros(1, requires_grad=True)], lr=0.1)
+    assert streams(made) == {"cpu", "python", "numpy"}
+
+
+@pytest.mark.parametrize("name", commandline.choices("optimizer"))
+def test_no_method_of_ours_pays_for_streams_that_it_does_not_draw_from(make_config, name):
+    assert streams(build(make_config(f"optimizer={name}")).optimizer) == {"cpu"}
+
+
+def test_a_seed_that_numpy_takes_is_given_to_any_class_but_ours(make_config, tmp_path):
+    path = tmp_path / "takes_a_seed.py"
+    body = "class Seeded(torch.optim.SGD):\n    def __init__(self, params, lr=0.1, seed=0):\n"
+    body += "        super().__init__(params, lr)\n        self.seed = seed\n"
+    path.write_text(f"import torch\n{body}")
+    seeds = set()
+    for number in range(3):
+        optimizer = build(make_config(f"optimizer={path}:Seeded", f"seed={number}")).optimizer
+        np.random.default_rng(optimizer.seed)
+        np.random.RandomState(optimizer.seed)
+        seeds.add(optimizer.seed)
+    named.forget()
+    assert len(seeds) == 3
