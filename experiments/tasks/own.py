@@ -42,8 +42,8 @@ def task(
     """Make a task of tensors, datasets or loaders and of functions of a batch.
 
     Args:
-        model: Makes the network; the run has seeded torch's generator. None: ``model=`` of the
-            command chooses one of the suite's, which is told ``model_arguments``.
+        model: Makes the network, a new one each time; the run has seeded torch's generator. None:
+            ``model=`` of the command chooses one of the suite's, which is told ``model_arguments``.
         loss: See ``Objective``, as the five that are named alike.
         metrics: What an evaluation measures; by the first the task is judged.
         train: Samples to train on: a pair ``(inputs, targets)`` of tensors or of structures of
