@@ -143,7 +143,8 @@ def _check_likelihood(config: RunConfig, task: Task, outputs: Any, targets: Any)
     objective, likelihood = task.objective, task.objective.likelihood
     if likelihood is None or likelihood.name not in _PARTITIONS:
         return
-    if not isinstance(objective.predicted(outputs, targets), Tensor):
+    predicted = _tried(config, "predicted", partial(objective.predicted, outputs, targets))
+    if not isinstance(predicted, Tensor):
         return
     partition = partial(_PARTITIONS[likelihood.name], likelihood.precision)
 
@@ -153,13 +154,13 @@ def _check_likelihood(config: RunConfig, task: Task, outputs: Any, targets: Any)
         z = mapped(partial(_moved, moved=moved), outputs)
         free = [part for part in leaves(z) if isinstance(part, Tensor) and part.requires_grad]
         rows = objective.predicted(z, targets)
-        sums = objective.total(z, targets), partition(rows)
-        grads = [
-            torch.autograd.grad(total, free, allow_unused=True, materialize_grads=True)
-            for total in sums
-        ]
-        loss, formula = (torch.cat([part.flatten() for part in grad]) for grad in grads)
-        return rows.detach(), loss, formula
+        total = objective.total(z, targets)
+        loss = torch.autograd.grad(total, free, allow_unused=True, materialize_grads=True)
+        formula = torch.autograd.grad(partition(rows), free, allow_unused=True)
+        # Of outputs that are not predicted, as the mean and variance of a code, it says nothing.
+        pairs = [pair for pair in zip(loss, formula, strict=True) if pair[1] is not None]
+        first, second = (torch.cat([pair[which].flatten() for pair in pairs]) for which in (0, 1))
+        return rows.detach(), first, second
 
     before, here, after = (
         _tried(config, f"the loss at outputs that are {likelihood.name}", partial(at, moved))

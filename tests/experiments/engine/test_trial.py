@@ -263,6 +263,35 @@ def test_a_likelihood_of_another_loss_is_refused_with_both_numbers(case: str, tm
         assert float(numbers[0]) == pytest.approx(2 * float(numbers[1]), rel=1e-3)
 
 
+VARIATIONAL = """
+class Net(nn.Linear):
+    def forward(self, x):
+        z = super().forward(x)
+        return z[:, :1], z[:, 1:]
+
+def bound(outputs, targets):
+    return square(outputs[0], targets) / 2 + outputs[1].square().sum(1)
+"""
+
+
+@pytest.mark.parametrize(("precision", "is_right"), [(1.0, True), (2.0, False)])
+def test_a_likelihood_is_of_the_outputs_that_are_predicted(
+    precision: float, is_right: bool, tmp_path: Path
+):
+    line = (
+        "from experiments.tasks.own import GAUSSIAN, Likelihood\n"
+        "    return task(model=lambda: Net(3, 2), metrics=[Metric('bound', False, terms=bound)],"
+        " loss=bound, train=train, test=(x, y), predicted=lambda outputs, targets: outputs[0],"
+        f" likelihood=Likelihood(GAUSSIAN, precision={precision}))"
+    )
+    config = bad(tmp_path, f"variational_{is_right}", line, before=VARIATIONAL)
+    if is_right:
+        trial.check(config)
+    else:
+        with pytest.raises(UserError, match="Invalid likelihood"):
+            trial.check(config)
+
+
 def test_outputs_that_are_log_probabilities_are_categorical(tmp_path: Path):
     model = "nn.Sequential(nn.Linear(3, 2), nn.LogSoftmax(1))"
     loss = f"nn.functional.nll_loss({CLASSES})"
