@@ -210,7 +210,7 @@ class _Told:
         return f"nothing can be compared: {who} have {seeds}, and it takes at least two"
 
     def undecided(self, rival: str) -> str:
-        """Say that nobody is the best, and what would decide between the first two."""
+        """Say that nobody is the best, and how the first two stand."""
         leader, made = str(self.best.leader), self.best.against[rival]
         methods = f" {len(self.best.against) + 1} methods" if len(self.best.against) > 1 else ""
         lead = f"{self.name(leader)} leads{methods} with {self.metric} {self.value(leader)}"
@@ -241,7 +241,7 @@ class _Told:
         return f"{text} ({100 * made.level:g} % interval {low:.3g} to {high:.3g}, n={made.n})"
 
     def why(self, made: Comparison) -> list[str]:
-        """Say what keeps it undecided, and what would decide it."""
+        """Say what keeps it undecided, and how many seeds such a lead takes."""
         if made.n < 2:
             return []
         if made.outcome == UNEQUAL:
@@ -251,13 +251,13 @@ class _Told:
         found = []
         if made.alone is not None and made.alone <= 1 - made.level:
             found.append(f"this does not hold beside {made.family} comparisons")
-        if made.more_seeds:
-            seeds = "seed" if made.more_seeds == 1 else "seeds"
+        if made.seeds:
             found.append(
-                f"about {made.more_seeds} more {seeds} would decide it, if the lead is real"
+                f"a lead of this size would be found, in four of five cases, by {made.seeds} or "
+                "more, looked at once (by stages: `make versus`)"
             )
         else:
-            found.append("no affordable number of seeds would decide it")
+            found.append("no affordable number of seeds would find a lead of this size")
         return found
 
     def unequal(self, made: Comparison) -> str:

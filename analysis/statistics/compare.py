@@ -64,6 +64,17 @@ class Comparison:
     statistic: str = "mean paired difference"
 
     @property
+    def seeds(self) -> str:
+        """Say how many seeds in all a comparison of its own takes; empty where that is not known.
+
+        Never how many more: who adds them to those that decided nothing, and looks again, calls
+        equal methods different more often than the level says.
+        """
+        if not self.more_seeds:
+            return ""
+        return f"{'about' if self.n > 1 else 'at least'} {self.n + self.more_seeds} seeds in all"
+
+    @property
     def ahead(self) -> bool:
         """Whether the first method is the better one by its mean."""
         gain = self.difference or 0.0
@@ -72,8 +83,8 @@ class Comparison:
     def __str__(self) -> str:
         """Say it whole, as a cell's tooltip does."""
         parts = [self.outcome]
-        if self.outcome == INCONCLUSIVE and self.more_seeds:
-            parts[0] += f" ({self.more_seeds} more seed{'' if self.more_seeds == 1 else 's'})"
+        if self.outcome == INCONCLUSIVE and self.seeds:
+            parts[0] += f" ({self.seeds})"
         if self.reason:
             parts.append(self.reason)
         if self.difference is not None:

@@ -5,9 +5,10 @@ the 95 % Student-t interval of these two alone, and the p-value of their paired 
 for the choice of the best: it is the largest of the task if the best is ahead of every other, or by
 Holm's correction over all pairs of methods where that is less. One seed decides nothing, nor do
 seeds that all differ by the same, nor hyperparameters that were tuned with unequal effort, nor
-equal time that was measured on unlike machines or threads. More seeds: what the test of the two
-alone needs to find such a difference with a chance of 80 %; where it has found it, what it needs
-with the correction.
+equal time that was measured on unlike machines or threads. Seeds in all: what the test of the two
+alone needs to find such a difference in four of five cases; where it has found it, what it needs
+with the correction. They are to be looked at once: who adds seeds and looks again calls equal
+methods different more often, and make versus is the way to look by stages.
 """
 
 from __future__ import annotations
@@ -32,16 +33,14 @@ def build(results: Results) -> pd.DataFrame:
         leader = contest.names[str(contest.outcome.leader)]
         effort = contest.efforts[str(contest.outcome.leader)]
         for key, made in contest.outcome.against.items():
-            undecided = made.outcome == INCONCLUSIVE and made.more_seeds
-            seeds = "seed" if made.more_seeds == 1 else "seeds"
-            more = f" ({made.more_seeds} more {seeds})" if undecided else ""
+            seeds = f" ({made.seeds})" if made.outcome == INCONCLUSIVE and made.seeds else ""
             rows[contest.title, contest.result, leader, contest.names[key]] = [
                 both(effort, contest.efforts[key]),
                 made.difference,
                 range_text(made.low, made.high),
                 made.n,
                 made.p,
-                f"{made.outcome}{more}",
+                f"{made.outcome}{seeds}",
                 made.reason,
             ]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS, dtype=object)

@@ -34,7 +34,7 @@ def test_one_seed_is_inconclusive_however_far_apart() -> None:
     made = compare({0: 99.0}, {0: 1.0}, higher_is_better=True)
     assert (made.outcome, made.n, made.p, made.low) == ("inconclusive", 1, None, None)
     assert made.more_seeds == 1
-    assert str(made).startswith("inconclusive (1 more seed)")
+    assert str(made).startswith("inconclusive (at least 2 seeds in all)")
 
 
 def test_no_common_seed_is_inconclusive() -> None:
@@ -82,6 +82,16 @@ def test_a_difference_within_the_noise_is_inconclusive() -> None:
     assert made.outcome == "inconclusive"
     assert made.more_seeds is not None
     assert made.more_seeds > 100
+
+
+def test_no_text_asks_for_more_seeds_on_top_of_those_that_decided_nothing() -> None:
+    made = compare(
+        {0: 91.0, 1: 92.0, 2: 93.0}, dict.fromkeys(range(3), 90.0), higher_is_better=True
+    )
+    needed = seeds_needed(2.0, 1.0)
+    assert made.seeds == f"about {needed} seeds in all"
+    assert str(made).startswith(f"inconclusive (about {needed} seeds in all);")
+    assert compare(AHEAD, BASE, higher_is_better=True).seeds == ""
 
 
 def test_unequal_effort_refuses_better_unless_told_so() -> None:
