@@ -30,7 +30,8 @@ NOTE = (
     "{reference} of the validation metric at the epoch of their final result (without a validation "
     "split: of the final result itself, on test). Cost of a method: the median over its seeds of "
     "{axes} until the metric on that split is at least as good as the target for the first time; "
-    "none if half of the seeds never get there. {how}"
+    "none if half of the seeds never get there. Times are those of the machines that the runs ran "
+    "on, which may differ, or have been shared. {how}"
 )
 PROFILE = (
     "Of {count} workloads, those count for a method in which it was run (in brackets where not "

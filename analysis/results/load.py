@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.results.cache import CachedRecord, Floats, read_records
+from analysis.results.environments import Environment, environments
 from analysis.results.groups import group_runs
 from analysis.results.settings import setting_key
 from experiments.records import archive
@@ -57,6 +58,12 @@ COSTS = {  # column: where the record has it
     "left_alone_percent": ("summary", "left_alone_percent"),
     "form": ("summary", "form"),
     "constant_prediction": ("summary", "constant_prediction"),  # its metric on test
+}
+MACHINE = {  # fact of a timing: where the environment of a run has it
+    "device": "device",
+    "processor": "cpu_model",
+    "cpu_count": "cpu_count",
+    "threads": "threads",
 }
 RESULTS = ("final", "best_test")
 RUN_COLUMNS = (
@@ -111,7 +118,8 @@ class Results:
     Attributes:
         runs: One row a run (``RUN_COLUMNS``), in order of task, model, optimizer and seed.
             ``tuning`` is the effort behind the hyperparameters, or None; ``timed_on`` the machine
-            of the calibration that its steps come from, or empty. A run with a loss or a
+            of the calibration that its steps come from, that of the run itself where its budget is
+            in seconds, or empty. A run with a loss or a
             value of its metric that is not finite has ``diverged``, also where its record says
             that it is done. ``collapsed`` is one that is done and no better than a constant
             prediction (``experiments.records.collapse``); it counts in every mean.
@@ -211,7 +219,10 @@ def to_results(
     ]
     records = sorted(records, key=_sort_key)
     notes = [*broken, *(record.head["problem"] for record in records if record.head["problem"])]
-    frame = pd.DataFrame([_run_row(record.head) for record in records], columns=list(RUN_COLUMNS))
+    clocked = [str(record.head["folder"]) for record in records if _is_clocked(record.head)]
+    ran_on = environments(runs_dir, clocked) if runs_dir else {}
+    rows = [_run_row(r.head, ran_on.get(str(r.head["folder"]), {})) for r in records]
+    frame = pd.DataFrame(rows, columns=list(RUN_COLUMNS))
     for at, record in enumerate(records):
         if record.head["status"] == "done" and (lost := _not_finite(record)):
             frame.loc[at, ["status", "reason"]] = "diverged", lost
@@ -285,7 +296,13 @@ def _sort_key(record: CachedRecord) -> tuple[str, ...]:
     )
 
 
-def _run_row(head: Mapping[str, Any]) -> dict[str, object]:
+def _is_clocked(head: Mapping[str, Any]) -> bool:
+    """Tell whether the clock of its own machine ended a run, and no calibration gave its steps."""
+    summary = head["summary"]
+    return "budget_train_seconds" in summary and not summary.get("calibration")
+
+
+def _run_row(head: Mapping[str, Any], ran_on: Environment) -> dict[str, object]:
     identity = head["identity"]
     row: dict[str, object] = {key: identity.get(key) for key in IDENTITY}
     row |= {key: head[key] for key in ("run_id", "folder", "status", *RESULTS, "final_epoch")}
@@ -299,7 +316,8 @@ def _run_row(head: Mapping[str, Any]) -> dict[str, object]:
         row["best_test"] = None
     elif identity.get("evaluate_test") == "best":
         row["evaluate_test"] = "true"
-    row["timed_on"] = (head["summary"].get("calibration") or {}).get("machine") or {}
+    machine = {fact: ran_on[key] for fact, key in MACHINE.items() if key in ran_on}
+    row["timed_on"] = (head["summary"].get("calibration") or {}).get("machine") or machine
     row["units"] = identity.get("units") or {}
     row["block"] = setting_key(row)
     row |= {column: head[part].get(key) for column, (part, key) in COSTS.items()}

@@ -146,8 +146,8 @@ def compare_runs(
     """Compare two groups of runs of one block, each with one run a seed.
 
     A method of which a run diverged, or ended without a finite result, is never called better: the
-    seeds that are left are not all. Nor is any where their equal time was measured on different
-    machines or with different numbers of threads (``timing``).
+    seeds that are left are not all. Nor is any where the time that both had was
+    measured on different machines or with different numbers of threads (``timing``).
 
     Args:
         ours: Rows of the run-level frame.

@@ -1,7 +1,8 @@
-"""Whether steps that are to take the same time were timed alike.
+"""Whether what is to take the same time was timed alike.
 
 A budget that matches a training time gives a method the reference's steps over the ratio of a step.
-On another machine, or with another number of threads, that is another ratio, and no equal time.
+On another machine, or with another number of threads, that is another ratio, and no equal time. In
+a budget of seconds the faster machine trains for longer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ def timed_apart(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
 
     Args:
         ours: Rows of the run-level frame; ``timed_on`` has the machine's facts by name, and none
-            where a run has its steps from no timing.
+            where no timing ended a run or gave it its steps.
         theirs: Likewise, of the same block.
 
     Returns:

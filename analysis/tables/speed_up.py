@@ -1,6 +1,7 @@
 """How much sooner than a reference a method reaches what the reference ends with.
 
-``2.00×``: in half the steps, or half the training time (which leaves out evaluation). Target, as in
+``2.00×``: in half the steps, or half the training time (which leaves out evaluation). Times
+are those of the machines that the runs ran on, which may differ, or have been shared. Target, as in
 the figure performance_profile: the mean over the reference's runs of their validation metric at the
 epoch of their final result (without a validation split: of the final result itself, on test);
 reached at the first evaluation whose metric on that split is at least as good. The number is the

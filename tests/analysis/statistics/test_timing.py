@@ -1,10 +1,12 @@
 """Equal time is equal for two methods only where it was measured alike for both, seed by seed."""
 
+import json
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from analysis.figures import performance_profile
 from analysis.results.load import load_results
 from analysis.statistics.compare import compare_runs
 from analysis.statistics.timing import timed_apart
@@ -61,3 +63,40 @@ def test_tables_against_a_reference_say_it(table: Any, write_run: Any, runs_dir:
     if "outcome" in rows:
         assert rows.loc["soap", "outcome"] == "inconclusive"
         assert rows.loc["sgd", "outcome"] == "more often better"
+
+
+def test_runs_of_as_many_seconds_are_apart_where_their_machines_are(
+    write_run: Any, runs_dir: Any
+) -> None:
+    """The faster machine trains for longer."""
+    machine = {"device": "cpu", "cpu_model": "A", "cpu_count": 4}
+    for name, threads, start in (("adamw", 1, 80.0), ("soap", 4, 95.0)):
+        for seed in range(3):
+            summary = {"budget_train_seconds": 60.0}
+            folder = write_run(name, seed, (70.0, start + seed / 10), summary=summary)
+            (folder / "environment.json").write_text(json.dumps(machine | {"threads": threads}))
+
+    found = load_results(runs_dir).runs
+    ours, theirs = (found[found["optimizer"] == name] for name in ("soap", "adamw"))
+
+    assert compare_runs(ours, theirs).reason == APART
+    assert dict(ours["timed_on"].iloc[0]) == {
+        "device": "cpu",
+        "processor": "A",
+        "cpu_count": 4,
+        "threads": 4,
+    }
+
+
+def test_runs_of_as_many_epochs_are_compared_wherever_they_ran(
+    write_run: Any, runs_dir: Any
+) -> None:
+    for name, threads in (("adamw", 1), ("soap", 4)):
+        folder = write_run(name)
+        (folder / "environment.json").write_text(json.dumps({"threads": threads}))
+    assert list(load_results(runs_dir).runs["timed_on"]) == [{}, {}]
+
+
+@pytest.mark.parametrize("text", [speed_up.__doc__, performance_profile.NOTE])
+def test_who_prints_training_times_says_that_machines_may_differ(text: str) -> None:
+    assert "the machines that the runs ran on, which may differ" in " ".join(text.split())
