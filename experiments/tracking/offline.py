@@ -1,8 +1,10 @@
-"""The files that W&B writes offline: which rows they hold, and which of them were uploaded.
+"""The files that W&B writes: which rows they hold, and which of them were uploaded.
 
 Every attempt at a run leaves a folder ``wandb/offline-run-<time>-<id>/`` with a transaction log
 ``run-<id>.wandb``. It is written in batches, some fifteen seconds apart: a killed process takes
-the last batch with it, so what a log holds is known only by reading it.
+the last batch with it, so what a log holds is known only by reading it. An online run has one in
+``wandb/run-<time>-<id>/``, which counts as long as it is not known to have arrived: W&B appends all
+of it, so that rows which had arrived stand there twice, at their step.
 
 W&B no longer ships a reader in Python. The format is LevelDB's log: blocks of 32 KiB, in them
 chunks with a header of seven bytes (checksum, length, type), a record of one or several chunks.
@@ -10,7 +12,7 @@ chunks with a header of seven bytes (checksum, length, type), a record of one or
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +21,7 @@ _HEADER = 7
 _MAGIC = b":W&B"
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 _MARK = "uploaded.sha256"
+_PENDING = "pending"  # beside the log of an online run, from its start until all of it has arrived
 
 
 @dataclass
@@ -35,7 +38,7 @@ class Log:
 
 
 def logs(folder: Path) -> list[Log]:
-    """Read the offline logs of one run folder, the oldest attempt first."""
+    """Read the logs of one run folder that were not sent as they grew, the oldest first."""
     return [read(path) for path in _paths(folder)]
 
 
@@ -82,13 +85,36 @@ def mark_uploaded(log: Log) -> None:
     log.path.with_name(_MARK).write_text(f"{log.digest}\n", encoding="utf-8")
 
 
+def is_repeated(log: Log, later: Sequence[Log]) -> bool:
+    """Tell whether an online attempt that followed has mirrored all rows of a log anew."""
+    online = [one for one in later if one.path.parent.name.startswith("run-")]
+    return any(set(log.steps) <= set(one.steps) for one in online)
+
+
+def mark_pending(folder: Path) -> None:
+    """Have the log of an online run count until ``mark_arrived``: nobody knows when it is cut off.
+
+    Args:
+        folder: That the log lies in.
+    """
+    (folder / _PENDING).touch()
+
+
+def mark_arrived(folder: Path) -> None:
+    """Have the log of an online run count no more."""
+    (folder / _PENDING).unlink(missing_ok=True)
+
+
 def synced_mark(path: Path) -> Path:
     """Name the file that `wandb sync` leaves when a log arrived in full."""
     return path.with_name(f"{path.name}.synced")
 
 
 def _paths(folder: Path) -> list[Path]:
-    return sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
+    online = folder.glob("wandb/run-*/run-*.wandb")
+    found = [path for path in online if path.with_name(_PENDING).exists()]
+    found += folder.glob("wandb/offline-run-*/run-*.wandb")
+    return sorted(found, key=lambda path: path.parent.name.removeprefix("offline-"))
 
 
 def _records(data: bytes) -> Iterator[tuple[bytes, int]]:

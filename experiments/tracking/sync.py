@@ -1,4 +1,4 @@
-"""Upload what was mirrored offline: `python -m experiments wandb_sync runs_dir=runs`.
+"""Upload what W&B did not get yet: `python -m experiments wandb_sync runs_dir=runs`.
 
 Every log that arrived is marked by its content, so a second call uploads nothing. A run that is
 being trained is left for a later call: W&B would take its half-written log for a crashed run.
@@ -22,7 +22,7 @@ from experiments.tracking import offline, server
 from experiments.tracking.mirror import JOB_TYPES
 
 LOCK = ".wandb-sync"
-_COMMAND = (sys.executable, "-m", "wandb", "sync", "--include-synced")
+_COMMAND = (sys.executable, "-m", "wandb", "sync", "--include-synced", "--include-online")
 _RUN_SECONDS = 900.0  # for the upload of one run
 
 
@@ -107,7 +107,8 @@ def _check_server(work: SyncPlan) -> None:
 def _upload(logs: list[offline.Log]) -> str | None:
     """Upload the logs of one W&B run in order; returns why not, or None."""
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
-        paths = [stack.enter_context(_readable(log, Path(scratch))) for log in logs]
+        sent = [log for at, log in enumerate(logs) if not offline.is_repeated(log, logs[at + 1 :])]
+        paths = [stack.enter_context(_readable(log, Path(scratch))) for log in sent]
         for path in paths:
             offline.synced_mark(path).unlink(missing_ok=True)
         # W&B writes its own logs below WANDB_DIR; another mode would keep it from uploading, and
@@ -127,9 +128,9 @@ def _upload(logs: list[offline.Log]) -> str | None:
         except subprocess.TimeoutExpired:
             return f"no answer within {_RUN_SECONDS:.0f} seconds"
         arrived = [offline.synced_mark(path).exists() for path in paths]
-    for log, there in zip(logs, arrived, strict=True):
-        if there:
-            offline.mark_uploaded(log)
+    taken = [log for log, there in zip(sent, arrived, strict=True) if there]
+    for log in logs if all(arrived) else taken:
+        offline.mark_uploaded(log)
     if all(arrived):
         return None
     lines = result.stdout.strip().splitlines() or [f"exit code {result.returncode}"]

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ class WandbMirror(Mirror):
         next_step: The first step that the W&B run does not have.
         folder: What W&B's own files lie under.
         offline_because: Why it is written there alone; None: it is online.
+        earlier: Logs of earlier attempts, the rows of which are on the server when this one is.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class WandbMirror(Mirror):
         next_step: int,
         folder: Path,
         offline_because: str | None,
+        earlier: Sequence[offline.Log] = (),
     ) -> None:
+        self._earlier = earlier
         self._run, self._folder, self._offline_because = run, folder, offline_because
         self._metric, self._best = metric, max if higher_is_better else min
         self._next_step = next_step
@@ -78,7 +81,11 @@ class WandbMirror(Mirror):
         self._media[f"figures/{name}"] = wandb.Image(str(path))
 
     def finish(self, summary: Mapping[str, Any], *, failed: bool) -> None:
-        """Write the summary and close the W&B run."""
+        """Write the summary and close the W&B run.
+
+        Raises:
+            TimeoutError: If the server has not taken all of it in time.
+        """
         try:
             if self._media:
                 self._run.log(self._media, step=self._next_step)
@@ -88,10 +95,22 @@ class WandbMirror(Mirror):
                 best = {"best_validation": self._best(self._validated)}
             self._run.summary.update({**summary, **best})
         finally:
+            self._close(failed=failed)
+
+    def _close(self, *, failed: bool) -> None:
+        try:
             self._run.finish(exit_code=int(failed))
-            # Next the run's lock is given up: by then the log must be whole.
-            if self._offline_because is not None:
-                offline.await_end(self._folder, seconds=_WRITE_SECONDS)
+        except TimeoutError as error:
+            raise TimeoutError(
+                "W&B has not taken all of it in time, and `make wandb-sync` uploads it"
+            ) from error
+        # Next the run's lock is given up: by then the log must be whole.
+        if self._offline_because is not None:
+            offline.await_end(self._folder, seconds=_WRITE_SECONDS)
+        else:
+            offline.mark_arrived(Path(self._run.dir).parent)
+            for log in self._earlier:
+                offline.mark_uploaded(log)
 
     @property
     def remark(self) -> str | None:
@@ -156,6 +175,7 @@ def _open(
             silent=True,
             init_timeout=_INIT_SECONDS,
             finish_timeout=_REPORT_SECONDS if subject.job_type == "report" else _FINISH_SECONDS,
+            finish_timeout_raises=True,
             console="off",
             disable_git=True,
             x_disable_stats=True,
@@ -168,8 +188,7 @@ def _open(
     run.define_metric("*", step_metric="step")
     if offline_because is None:
         next_step = int(run.step)
-        for log in earlier:  # this attempt mirrors their rows anew, from the record
-            offline.mark_uploaded(log)
+        offline.mark_pending(Path(run.dir).parent)
     else:
         next_step = max((step + 1 for log in earlier for step in log.steps), default=0)
     return WandbMirror(
@@ -179,6 +198,7 @@ def _open(
         next_step=next_step,
         folder=subject.folder,
         offline_because=offline_because,
+        earlier=earlier,  # this attempt mirrors their rows anew, from the record
     )
 
 

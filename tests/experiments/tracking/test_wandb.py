@@ -11,7 +11,7 @@ from wandb.sdk.lib.service import service_port_file
 from experiments.errors import UserError
 from experiments.records.schema import load_run
 from experiments.run import run
-from experiments.tracking import offline, server
+from experiments.tracking import offline, server, sync
 from experiments.tracking import wandb as mirror
 from tests.support.wandb_server import serving
 
@@ -67,6 +67,7 @@ class Recorder:
     """Stands for the W&B run."""
 
     step = 0
+    dir = "nowhere/files"
 
     def __init__(self):
         self.rows, self.summary, self.exit_code, self.axes = [], {}, None, []
@@ -243,12 +244,57 @@ def test_a_resumed_run_is_one_run_on_the_server(make_config, stop_after, stand_i
     assert told["jobType"] == "train"
 
 
-def test_a_server_that_falls_silent_does_not_hold_the_run(make_config, monkeypatch, stand_in):
+def test_a_server_that_falls_silent_does_not_hold_the_run_and_a_line_says_so(
+    make_config, monkeypatch, stand_in, capsys
+):
     monkeypatch.setattr(mirror, "_FINISH_SECONDS", 1.0)
     monkeypatch.setattr(mirror.WandbMirror, "log", silence(stand_in, mirror.WandbMirror.log))
     # Without a bound this waits for ever, and the test's own limit ends it.
     assert run.execute(make_config("tracking=wandb", "budget.steps=20")).status == "done"
     assert stand_in.silent
+    told = capsys.readouterr().err
+    assert told.count("W&B has not taken all of it in time, and `make wandb-sync` uploads it") == 1
+
+
+def test_what_a_silent_server_did_not_take_is_uploaded_later_by_one_log(
+    make_config, stop_after, stand_in, monkeypatch
+):
+    import wandb
+
+    config = make_config("tracking=wandb", "budget.steps=60")
+    with monkeypatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        stop_after(config, 20)
+    wandb.teardown()  # W&B reads the environment once a process
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror, "_FINISH_SECONDS", 1.0)
+        patch.setattr(mirror.WandbMirror, "log", silence(stand_in, mirror.WandbMirror.log))
+        assert run.execute(config).status == "done"
+    logs = offline.logs(folder_of(config))
+    assert [log.steps for log in logs] == [[18], [18, 36, 54, 60]]
+    assert not any(map(offline.is_uploaded, logs))
+    wandb.teardown()
+    stand_in.silent = False
+    stand_in.history.clear()  # whatever had arrived would stand there twice
+    assert sync.sync(config.runs_dir) == "W&B: 2 logs of 1 run uploaded, 0 logs there already"
+    assert [row["step"] for row in stand_in.history[config.run_id]] == [18, 36, 54, 60]
+    assert sync.sync(config.runs_dir) == "W&B: 0 logs of 0 runs uploaded, 2 logs there already"
+
+
+def test_of_an_online_run_that_arrived_nothing_is_left_to_upload(
+    make_config, stop_after, stand_in, monkeypatch
+):
+    import wandb
+
+    config = make_config("tracking=wandb", "budget.steps=60")
+    with monkeypatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        stop_after(config, 20)
+    wandb.teardown()
+    assert run.execute(config).status == "done"
+    (log,) = offline.logs(folder_of(config))
+    assert log.steps == [18]
+    assert offline.is_uploaded(log)
 
 
 def test_a_server_that_never_answers_leaves_the_rows_to_a_later_upload(
