@@ -40,6 +40,11 @@ class Subject:
     rows: Sequence[Row] = ()  # of earlier attempts; a mirror may have lost some of them
 
 
+def runs_dir_of(folder: Path) -> Path:
+    """Name the folder of the runs that a run, trial or report lies in."""
+    return folder.parent.parent if folder.parent.name in JOB_TYPES else folder.parent
+
+
 def subject_of_run(
     run_id: str,
     *,

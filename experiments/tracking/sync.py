@@ -16,6 +16,7 @@ from pathlib import Path
 
 from experiments.config import arguments
 from experiments.errors import UserError
+from experiments.records.schema import roots
 from experiments.records.store import RunFolder
 from experiments.system.output import say
 from experiments.tracking import offline, server
@@ -41,7 +42,7 @@ class SyncPlan:
 
 
 def plan(runs_dir: Path) -> SyncPlan:
-    """Look at the logs of every run, trial and report below ``runs_dir``."""
+    """Look at the logs of every run, trial and report below ``runs_dir``, as a report reads it."""
     found = SyncPlan()
     for folder in _run_folders(runs_dir):
         # First the logs, then the lock: a run that starts in between has a log of its own.
@@ -92,7 +93,7 @@ def sync(runs_dir: Path) -> str:
 
 
 def _run_folders(runs_dir: Path) -> list[Path]:
-    parents = [runs_dir, *(runs_dir / name for name in JOB_TYPES)]
+    parents = [root / name for root in roots(runs_dir) for name in ("", *JOB_TYPES)]
     return sorted(
         path.parent for parent in parents if parent.is_dir() for path in parent.glob("*/wandb")
     )

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 from experiments.errors import UserError
 from experiments.tracking import offline, server
-from experiments.tracking.mirror import Mirror, Row, Subject
+from experiments.tracking.mirror import Mirror, Row, Subject, runs_dir_of
 
 # By a run that is mirrored; before it, where a process is forked for it. `init` loads the second,
 # for a second and more where torch is loaded, as each class of it looks through all modules.
@@ -102,7 +103,7 @@ class WandbMirror(Mirror):
             self._run.finish(exit_code=int(failed))
         except TimeoutError as error:
             raise TimeoutError(
-                "W&B has not taken all of it in time, and `make wandb-sync` uploads it"
+                f"W&B has not taken all of it in time, and {self._upload} uploads it"
             ) from error
         # Next the run's lock is given up: by then the log must be whole.
         if self._offline_because is not None:
@@ -116,7 +117,7 @@ class WandbMirror(Mirror):
     def remark(self) -> str | None:
         """Say why it is offline, if it is."""
         because = self._offline_because
-        return because and f"W&B: offline ({because}); `make wandb-sync` uploads it"
+        return because and f"W&B: offline ({because}); {self._upload} uploads it"
 
     def outcome(self, what: str) -> str:
         """Say where it went."""
@@ -124,8 +125,17 @@ class WandbMirror(Mirror):
             return f"published {what} at {self._run.url}"
         return (
             f"logged {what} offline under {self._folder} ({self._offline_because}); "
-            "`make wandb-sync` uploads it"
+            f"{self._upload} uploads it"
         )
+
+    @property
+    def _upload(self) -> str:
+        runs_dir = runs_dir_of(self._folder)
+        if runs_dir.resolve() == Path("runs").resolve():  # the Makefile's own
+            return "`make wandb-sync`"
+        inside = runs_dir.is_relative_to(Path.cwd())
+        shown = runs_dir.relative_to(Path.cwd()) if inside else runs_dir
+        return f"`make wandb-sync {shlex.quote(f'RUNS={shown}')}`"
 
 
 def start(*, subject: Subject, mode: str, project: str, entity: str | None) -> Mirror:

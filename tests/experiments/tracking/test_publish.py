@@ -36,7 +36,7 @@ def test_wandb_has_one_report_run_with_every_table_and_figure(out, tmp_path, mon
     for _ in range(2):
         said = publish.publish(out, config(tmp_path, "wandb"))
         assert said.startswith(f"logged 1 table and 1 figure of {out} offline under {tmp_path}")
-        assert said.endswith("`make wandb-sync` uploads it")
+        assert said.endswith(f"`make wandb-sync RUNS={tmp_path / 'runs'}` uploads it")
     logs = offline.logs(tmp_path / "runs" / ".report")
     assert len(logs) == 2
     (run_id,) = {log.run_id for log in logs}

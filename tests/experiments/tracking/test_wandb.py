@@ -136,7 +136,7 @@ def test_a_sweep_is_told_no_best_value_of_a_run_that_diverged(recorded):
     ("because", "told"),
     [
         (None, "published it at https://wandb.example.org/run"),
-        ("no key", "logged it offline under runs (no key); `make wandb-sync` uploads it"),
+        ("no key", "logged it offline under runs/.report (no key); `make wandb-sync` uploads it"),
     ],
 )
 def test_what_became_of_a_report(recorded, because, told):
@@ -147,11 +147,33 @@ def test_what_became_of_a_report(recorded, because, told):
         metric=None,
         higher_is_better=False,
         next_step=0,
-        folder=Path("runs"),
+        folder=Path("runs/.report"),
         offline_because=because,
     )
     assert made.outcome("it") == told
     assert (made.remark is None) == (because is None)
+
+
+@pytest.mark.parametrize(
+    ("folder", "command"),
+    {
+        "runs/aaa": "make wandb-sync",
+        "runs/.tuning/aaa": "make wandb-sync",
+        "runs/study/aaa": "make wandb-sync RUNS=runs/study",
+        "my runs/.tuning/aaa": "make wandb-sync 'RUNS=my runs'",
+    }.items(),
+)
+def test_what_uploads_a_run_is_told_with_its_folder(recorded, folder, command):
+    made = mirror.WandbMirror(
+        recorded[1],
+        metric=None,
+        higher_is_better=False,
+        next_step=0,
+        folder=Path(folder).absolute(),
+        offline_because="no key",
+    )
+    assert made.remark == f"W&B: offline (no key); `{command}` uploads it"
+    assert made.outcome("it").endswith(f"; `{command}` uploads it")
 
 
 def test_a_trial_of_tuning_is_told_apart(make_config, tmp_path, recorded):
@@ -245,15 +267,18 @@ def test_a_resumed_run_is_one_run_on_the_server(make_config, stop_after, stand_i
 
 
 def test_a_server_that_falls_silent_does_not_hold_the_run_and_a_line_says_so(
-    make_config, monkeypatch, stand_in, capsys
+    make_config, monkeypatch, stand_in
 ):
+    said = []
+    warn = "experiments.tracking.mirror.logger.warning"
+    monkeypatch.setattr(warn, lambda text, *of: said.append(text % of))
     monkeypatch.setattr(mirror, "_FINISH_SECONDS", 1.0)
     monkeypatch.setattr(mirror.WandbMirror, "log", silence(stand_in, mirror.WandbMirror.log))
     # Without a bound this waits for ever, and the test's own limit ends it.
     assert run.execute(make_config("tracking=wandb", "budget.steps=20")).status == "done"
     assert stand_in.silent
-    told = capsys.readouterr().err
-    assert told.count("W&B has not taken all of it in time, and `make wandb-sync` uploads it") == 1
+    (line,) = said
+    assert "finish (W&B has not taken all of it in time, and `make wandb-sync RUNS=" in line
 
 
 def test_what_a_silent_server_did_not_take_is_uploaded_later_by_one_log(

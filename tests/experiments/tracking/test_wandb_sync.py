@@ -95,6 +95,16 @@ def test_each_log_is_uploaded_once_and_a_runs_logs_in_order_by_one_call(log, tmp
     assert asked()[3:] == [["offline-run-20260105_000000-first"]]
 
 
+def test_runs_in_a_subfolder_are_uploaded_as_they_are_reported(log, tmp_path, stand_in):
+    asked = stand_in()
+    runs = tmp_path / "runs"
+    for place in ("aaa", "study/bbb", "study/.tuning/ccc"):
+        add(log, runs / place, "20260101_000000")
+        (runs / place / "status.json").touch()
+    assert sync.sync(runs) == "W&B: 3 logs of 3 runs uploaded, 0 logs there already"
+    assert len(asked()) == 3
+
+
 def test_a_log_whose_content_changed_is_uploaded_again(log, tmp_path, stand_in):
     asked = stand_in()
     path = add(log, tmp_path / "runs" / "aaa", "20260101_000000")
