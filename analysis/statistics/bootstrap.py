@@ -41,7 +41,7 @@ def bootstrap(
         resamples: How many.
 
     Returns:
-        The estimate; without an interval for n < 2, and where all values are equal.
+        The estimate; without an interval for n < 2, and where its ends would be equal.
 
     Raises:
         ValueError: If ``level`` or ``statistic`` is invalid.
@@ -77,7 +77,7 @@ def stratified(
 
     Returns:
         The estimate, n the number of runs; without an interval where a task has fewer than two,
-        and where in none of them two differ.
+        and where its ends would be equal.
 
     Raises:
         ValueError: If ``level`` or ``statistic`` is invalid.
@@ -115,14 +115,15 @@ def interval(
         resamples: How many.
 
     Returns:
-        Both ends; ``None`` where a sample has fewer than two values, as it cannot vary, and where
-        none does vary: an interval without width would be certainty.
+        Both ends; ``None`` where a sample has fewer than two values, as it cannot vary, where none
+        does vary, and where the statistic does not, as for runs that are all ahead of all others:
+        an interval without width would be certainty.
     """
     check_level(level)
     if not strata or min(sample.size for sample in strata) < 2 or all(map(are_equal, strata)):
         return None, None
     low, high = _percentiles(tuple(strata), statistic, generator, level, resamples)
-    return float(low), float(high)
+    return (None, None) if are_equal([low, high]) else (float(low), float(high))
 
 
 def _percentiles(

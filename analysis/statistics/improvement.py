@@ -41,7 +41,7 @@ def probability_of_improvement(
 
     Returns:
         The estimate, n the runs of both methods; without a value where a task lacks a method, and
-        without an interval where one has fewer than two runs.
+        without an interval where one has fewer than two runs, and where its ends would be equal.
 
     Raises:
         ValueError: If the numbers of tasks differ.

@@ -3,7 +3,8 @@
 ``better in``: share of all pairs of a run of each (ties count half; 50 % is no difference), a mean
 over the workloads in the rows of several. It says how often, not by how much. A run that diverged
 is worse than any that is done. Interval: 95 % percentile bootstrap, the runs of each method
-resampled within each workload (2,000 resamples); of few runs it is too narrow. ``p``: exact
+resampled within each workload (2,000 resamples); of few runs it is too narrow, and
+where its ends would be equal there is none, as no width would be certainty. ``p``: exact
 permutation test that the runs are dealt to the two methods by chance (of more than 2,000 deals so
 many are drawn), with Holm's correction over the methods of the same workloads; above 5 %, with one
 run, or where no two runs of one method differ, or equal time was measured on unlike machines or
