@@ -102,6 +102,17 @@ def write(path: Path, lines: Iterable[Mapping[str, Any]]) -> int:
     return len(packed)
 
 
+def runs_in(path: Path) -> set[str]:
+    """Name the runs and trials of an archive.
+
+    Raises:
+        ValueError: If it is cut off, or none that this version reads.
+        BrokenRecordError, LZMAError: If it cannot be read.
+    """
+    values = [strict_json.loads(line) for _, line in _lines(path)]
+    return {str(value["run"]) for value in values if isinstance(value, dict) and "run" in value}
+
+
 def archives_in(runs_dir: Path) -> list[Path]:
     """List the archives of a folder, which may not be there."""
     return sorted(runs_dir.glob(f"*{SUFFIX}")) if runs_dir.is_dir() else []

@@ -17,7 +17,14 @@ from experiments.config.lift import lifted
 from experiments.config.recorded import read_config
 from experiments.config.run_config import RunConfig
 from experiments.errors import UserError
-from experiments.records.schema import CONFIG_FILE, SCHEMA, Run, load_runs
+from experiments.records.schema import (
+    CONFIG_FILE,
+    SCHEMA,
+    BrokenRecordError,
+    Run,
+    load_run,
+    load_runs,
+)
 from experiments.records.store import RunFolder
 from experiments.system.output import say
 
@@ -114,4 +121,10 @@ def _migrated(run: Run) -> str | None:
     if folder.is_locked():
         return "another process has it"
     with folder.lock():
-        return migrate(run)
+        try:
+            now = load_run(
+                run.path
+            )  # it may have been trained on, or migrated, since it was listed
+        except BrokenRecordError:
+            return "it cannot be read any more"
+        return migrate(now) if now.schema < SCHEMA else None

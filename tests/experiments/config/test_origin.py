@@ -142,3 +142,18 @@ def test_a_record_without_its_config_stays_as_it_is(make_config):
 def _write_old(folder, run, facts):
     content = json.loads((folder / "status.json").read_text())
     (folder / "status.json").write_text(json.dumps({**content, "schema": 1, "identity": facts}))
+
+
+def test_a_record_is_migrated_as_it_is_when_nobody_else_has_it(make_config):
+    """Between the list of the records and the lock another process may have trained it on."""
+    config = make_config()
+    folder = config.runs_dir / execute(config).run_id
+    run = load_run(folder)
+    _write_old(folder, run, {k: v for k, v in run.identity.items() if k != "protocol"})
+    old = (folder / "status.json").read_text()
+    (folder / "status.json").write_text(old.replace('"done"', '"failed"'))
+    listed = load_run(folder)
+    (folder / "status.json").write_text(old)
+    assert migrate._migrated(listed) is None
+    assert load_run(folder).status == "done"
+    assert "protocol" in load_run(folder).identity

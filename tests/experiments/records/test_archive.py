@@ -258,3 +258,38 @@ def test_an_archive_beside_its_runs_is_refused(runs_dir, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert "Must be another folder than runs_dir" in line
     assert not list(runs_dir.glob("*.xz"))
+
+
+def test_an_archive_is_not_replaced_by_one_that_lacks_some_of_its_runs(runs_dir, archived, capsys):
+    before = files(archived)
+    command = ("archive", f"runs_dir={runs_dir}", f"out={archived}")
+    assert exit_code(*command) == 0  # the same runs
+    task = task_of(RUNS[0])
+    for name in RUNS[1:]:
+        shutil.rmtree(runs_dir / name, ignore_errors=True)
+        shutil.rmtree(runs_dir / archive.TRIALS_DIR / name, ignore_errors=True)
+    lost = sum(task_of(name) == task for name in RUNS[1:])
+    capsys.readouterr()
+    assert exit_code(*command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{task}.jsonl.xz has {lost} runs and trials that {runs_dir} lacks" in line
+    assert files(archived) == before
+
+
+def test_an_archive_that_cannot_be_read_is_not_replaced(runs_dir, archived, capsys):
+    path = archived / f"{task_of(RUNS[0])}.jsonl.xz"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert exit_code("archive", f"runs_dir={runs_dir}", f"out={archived}") == 2
+    assert "cannot be read (it is cut off" in capsys.readouterr().err
+
+
+def test_what_an_archive_leaves_out_is_one_line(runs_dir, tmp_path, capsys):
+    (runs_dir / RUNS[0] / "uncommitted.patch").touch()
+    for name in (".versus/x-y-01234567/verdict.json", ".studies/some/01234567/study.json"):
+        (runs_dir / name).parent.mkdir(parents=True)
+        (runs_dir / name).touch()
+    assert exit_code("archive", f"runs_dir={runs_dir}", f"out={tmp_path / 'kept'}") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "note: an archive has no comparisons (.versus: 1), no studies (.studies: 1), no patches of "
+        f"uncommitted code (uncommitted.patch: 1): {runs_dir} alone has them"
+    )
