@@ -14,7 +14,7 @@ import analysis.figures
 from analysis.plots.missing import Missing
 from analysis.report.report import names_of
 from analysis.results.cache import to_record
-from analysis.results.load import RUN_COLUMNS, Results, load_results
+from analysis.results.load import RUN_COLUMNS, Results, load_results, whole_curves
 from experiments.records.schema import load_run
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _of_rows(runs: pd.DataFrame) -> Results:
     runs = runs.drop_duplicates("run_id", ignore_index=True)  # else one more seed
     paths = [Path(folder) for folder in runs["folder"]]
     curves = {
-        run_id: to_record(load_run(path), path.name).columns
+        run_id: whole_curves(to_record(load_run(path), path.name))
         for run_id, path in zip(runs["run_id"], paths, strict=True)
     }
     common = Path(os.path.commonpath([path.parent for path in paths])) if paths else None

@@ -233,14 +233,15 @@ def to_results(
         for row in empty_handed.itertuples()
     ]
     notes += _without_protocol(frame)
-    curves = {record.run_id: _whole(record) for record in records}
+    curves = {record.run_id: whole_curves(record) for record in records}
     return Results(frame, curves, tuple(notes), runs_dir)
 
 
-def _whole(record: CachedRecord) -> Mapping[str, Floats]:
-    """Leave out what was measured on test now and then: means of it would be of the best alone.
+def whole_curves(record: CachedRecord) -> Mapping[str, Floats]:
+    """Give the curves of a run without what was measured on test now and then.
 
-    So would those of the runs that happened to be best each time.
+    Means of it would be of the best alone. So would those of the runs that happened to be best each
+    time.
     """
     at_best = _tests_at_best(record.head["identity"])
     return {

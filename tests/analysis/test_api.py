@@ -103,3 +103,16 @@ def test_what_cannot_be_drawn_is_refused(write_run: Any, runs_dir: Path) -> None
     for given in (runs_dir, runs, runs.iloc[:0]):
         with pytest.raises(ValueError, match=r"Nothing to draw kronecker_factors from.*make study"):
             figure("kronecker_factors", given)
+
+
+def test_rows_give_no_curve_that_their_folder_does_not(write_run: Any, runs_dir: Path) -> None:
+    """Test was looked at where validation was best: a mean of that would be of the best alone."""
+    rows = [
+        {"step": step, "epoch": step / 10, "train_seconds": 1.0, "train_loss": 1.0}
+        | {"validation_accuracy_percent": 60.0 + step, "test_accuracy_percent": 90.0 + step}
+        for step in (10, 20)
+    ]
+    write_run("adam", rows=rows, validation=True, evaluate_test="best")
+    validated = {"adam (n=1)": [(1.0, 70.0), (2.0, 80.0)]}  # what is drawn where test is not
+    assert drawn(figure("test_metric_vs_epoch", runs_dir)) == validated
+    assert drawn(figure("test_metric_vs_epoch", load(runs_dir))) == validated
