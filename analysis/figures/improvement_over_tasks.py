@@ -21,7 +21,9 @@ NOTE = (
     "Point: one workload (task, model, setting and budget), mean over seeds. Thick line: median "
     "over workloads. Box, from three workloads: quartiles; thin line: from the least to the most. "
     "Improvement on {reference}: by how many percent of its own the error (100 minus "
-    "accuracy) or perplexity is lower. Left of the dashed line the method is worse."
+    "accuracy) or perplexity is lower. Left of the dashed line the method is worse. A method that "
+    "lacks workloads stands below those that have all, with how many it has: medians over other "
+    "workloads rank nobody."
 )
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
 BOX_FROM = 3  # workloads
@@ -31,7 +33,7 @@ LINEAR_PERCENT = 10.0  # then the axis is linear up to here, and logarithmic bey
 
 
 def build(results: Results) -> Figure | Missing:
-    """Draw one row a method, best median on top."""
+    """Draw one row a method, best median on top; those that lack workloads below."""
     chosen, others = largest(results)
     found, styles, references = improvements(chosen)
     if not found:
@@ -81,14 +83,16 @@ def draw_improvements(
     ax: Axes, found: dict[str, dict[str, float]], styles: dict[str, Style], workloads: list[str]
 ) -> Axes:
     """Draw the boxes and points on ``ax`` and return it."""
-    names = sorted(found, key=lambda name: (-np.median(list(found[name].values())), name))
+    lacking = {name: len(of) < len(workloads) for name, of in found.items()}
+    medians = {name: float(np.median(list(of.values()))) for name, of in found.items()}
+    names = sorted(found, key=lambda name: (lacking[name], -medians[name], name))
     for row, name in enumerate(names):
         values, color = list(found[name].values()), styles[name].color
         if len(values) >= BOX_FROM:
             first, third = np.quantile(values, [0.25, 0.75])
             ax.hlines(row, min(values), max(values), color=color, lw=0.9)
             ax.barh(row, third - first, left=first, height=0.6, fc=PAPER, ec=color, lw=0.9)
-        ax.vlines(np.median(values), row - 0.3, row + 0.3, color=color, lw=1.8)
+        ax.vlines(medians[name], row - 0.3, row + 0.3, color=color, lw=1.8)
     for mark, title in enumerate(workloads):
         rows = [row for row, name in enumerate(names) if title in found[name]]
         ax.scatter(
@@ -103,8 +107,9 @@ def draw_improvements(
     if max(abs(value) for values in found.values() for value in values.values()) > DECADES_FROM:
         ax.set_xscale("symlog", linthresh=LINEAR_PERCENT)
         ax.xaxis.set_major_formatter(lambda value, _: number(value))
-    short = short_names(names, LETTERS).values()
-    ax.set_yticks(range(len(names)), [plain(name) for name in short])
+    short = short_names(names, LETTERS)
+    some = {name: f" ({len(found[name])} of {len(workloads)})" * lacking[name] for name in names}
+    ax.set_yticks(range(len(names)), [plain(short[name] + some[name]) for name in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
     describe(ax, x="relative improvement (%)")
     return ax

@@ -220,7 +220,7 @@ def test_improvement_has_a_box_from_three_tasks_on(write_run: Any, runs_dir: Pat
 
     (ax,) = improvement_over_tasks.build(load_results(runs_dir)).axes
 
-    assert names(ax) == ["kfac", "sgd"]  # by the median
+    assert names(ax) == ["kfac", "sgd (1 of 3)"]
     points = [part.get_offsets().tolist() for part in ax.collections[-3:]]
     assert points == [[[50, 0], [-25, 1]], [[25, 0]], [[-50, 0]]]
     (box,) = ax.patches
@@ -230,6 +230,20 @@ def test_improvement_has_a_box_from_three_tasks_on(write_run: Any, runs_dir: Pat
     assert medians == [[25, 25], [-25, -25]]
     assert legend(ax) == ["digits", "mnist", "svhn"]
     assert ax.get_xlabel() == "relative improvement (%)"
+
+
+def test_a_method_that_lacks_workloads_is_below_those_that_have_all(
+    write_run: Any, runs_dir: Path
+) -> None:
+    for task in ("digits", "mnist"):
+        write_run("adamw", 0, (90.0,), task=task)
+        write_run("kfac", 0, (91.0,), task=task)
+        write_run("sgd", 0, (80.0,), task=task)
+    write_run("muon", 0, (99.0,), task="digits")  # was it run where it is good?
+
+    (ax,) = improvement_over_tasks.build(load_results(runs_dir)).axes
+
+    assert names(ax) == ["kfac", "sgd", "muon (1 of 2)"]
 
 
 def curvature_rows(*medians: float) -> list[dict[str, float]]:
