@@ -22,7 +22,13 @@ from analysis.statistics.power import seeds_needed
 from analysis.statistics.sequential import Looked, look
 from analysis.statistics.speedup import Reach, first_reach, speed_up
 from analysis.statistics.summary import LEVEL
-from experiments.records.schema import Run, final_and_best, load_run
+from experiments.records.schema import (
+    BrokenRecordError,
+    Run,
+    check_whole,
+    final_and_best,
+    load_run,
+)
 from experiments.records.strict_json import dumps, loads
 from experiments.records.verdict import BETTER, LOOKS, UNDECIDED, WITHIN, WORSE
 from experiments.system.output import say
@@ -193,14 +199,25 @@ def _is_finite(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
+def _read(folder: Path) -> Run:
+    """Read a run; one that lost rows would count as one that diverged."""
+    run = load_run(folder)
+    check_whole(run)
+    return run
+
+
 def main() -> int:
-    """Answer one request."""
+    """Answer one request; 2 where a record cannot be trusted."""
     request = loads(sys.stdin.read())
     runs_dir = Path(request["runs_dir"])
-    tasks = {
-        name: {who: [load_run(runs_dir / run_id) for run_id in ids] for who, ids in of.items()}
-        for name, of in request["tasks"].items()
-    }
+    try:
+        tasks = {
+            name: {who: [_read(runs_dir / run_id) for run_id in ids] for who, ids in of.items()}
+            for name, of in request["tasks"].items()
+        }
+    except BrokenRecordError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     say(dumps(decide(tasks, margin=request["margin"])))
     return 0
 

@@ -14,8 +14,8 @@ from experiments.records.schema import (
     BrokenRecordError,
     NewerRecordError,
     Run,
-    load_run,
 )
+from experiments.records.store import RunFolder
 from experiments.tuning.trial_sweep import train
 
 GROUP = "frozen"
@@ -96,7 +96,7 @@ class Series:
 
     def _read(self, run_id: str) -> Run | None:
         try:
-            return load_run(self.config.runs_dir / run_id)
+            return RunFolder(self.config.runs_dir, run_id).read()
         except NewerRecordError:
             raise
         except BrokenRecordError:

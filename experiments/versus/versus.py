@@ -230,8 +230,10 @@ def _look(comparison: Comparison, trained: Any) -> dict[str, Facts]:
         input=dumps(request),
         stdout=subprocess.PIPE,
         text=True,
-        check=True,
+        check=False,
     )
+    if asked.returncode:
+        raise UserError("The runs of this comparison could not be looked at; nothing is decided.")
     results: dict[str, Facts] = loads(asked.stdout)
     verdicts = [one["verdict"] for one in results.values()]
     worst = max(verdicts, key=lambda verdict: (EXIT_CODES[verdict] == 1, EXIT_CODES[verdict]))

@@ -28,7 +28,7 @@ def run(seed, final, *, higher=True, status="done", seconds=(1.0, 2.0), values=N
         for at, (second, value) in enumerate(zip(seconds, values, strict=True))
     ]
     identity = {"metric": metric, "higher_is_better": higher, "validation": True, "seed": seed}
-    progress = {"step": 20, "train_seconds": seconds[-1]}
+    progress = {"step": 20, "train_seconds": seconds[-1], "last_row_step": 10 * len(rows)}
     return Run(f"r{seed}", Path(f"r{seed}"), status, None, identity, progress, rows=rows)
 
 
@@ -169,3 +169,18 @@ def test_it_answers_json_with_json(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(request)))
     assert versus.main() == 0
     assert json.loads(capsys.readouterr().out)["t"]["verdict"] == UNDECIDED
+
+
+def test_a_record_that_lost_its_rows_is_no_run_that_diverged(monkeypatch, capsys):
+    stored = {one.run_id: one for one in runs(np.full(3, 90.0))}
+    stored["r1"].rows.clear()
+    monkeypatch.setattr(versus, "load_run", lambda path: stored[path.name])
+    of = {side: list(stored) for side in ("ours", "theirs")}
+    request = {"runs_dir": "runs", "margin": None, "tasks": {"t": of}}
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(request)))
+    assert versus.main() == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err) == (
+        "",
+        "error: r1/metrics.jsonl: rows of a finished run are missing\n",
+    )

@@ -1,6 +1,7 @@
 """The command: what it refuses, in which order it works, and how it ends."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -216,3 +217,16 @@ def test_for_real_from_the_tuning_to_the_sentence(tmp_path):
         assert {run.identity["budget"] for run in found} == {kind}
         config = yaml.safe_load((found[0].path / "config.yaml").read_text())
         assert config["tuning"]["chosen"] == {"lr": lr}
+
+
+def test_a_record_that_lost_its_rows_is_trained_anew(tmp_path):
+    frozen = {"hyperparameters": {"lr": 0.5}, "effort": {"trials": 4}}
+    series = Series("adam", "digits", [f"runs_dir={tmp_path}"], frozen, tmp_path / "choice")
+    (run_id,) = series.ids([0])
+    kept = ROOT / "tests" / "golden" / "runs" / "sweep" / "00630c88e593"
+    shutil.copytree(kept, tmp_path / run_id)
+    status = tmp_path / run_id / "status.json"
+    status.write_text(status.read_text().replace(kept.name, run_id))
+    assert series._is_over(run_id)
+    (tmp_path / run_id / "metrics.jsonl").unlink()
+    assert not series._is_over(run_id)
