@@ -15,6 +15,7 @@ from analysis.statistics.estimates import check_level
 from analysis.statistics.summary import LEVEL, Floats
 
 EXACT, AT_LEAST, AT_MOST, UNKNOWN = "exact", "at least", "at most", "unknown"
+AT_ONCE = "at once"
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,10 @@ class SpeedUp:
 
     Attributes:
         bound: ``exact``, or ``at least`` (the baseline's median run did not reach the target),
-            ``at most`` (the method's did not), ``unknown`` (neither did).
-        value: The ratio, or its bound; ``None`` where it is unknown.
+            ``at most`` (the method's did not), ``unknown`` (neither did), ``at once`` (the method's
+            was there before its first step).
+        value: The ratio, or its bound; ``None`` where neither or at once, and where the method's
+            median run was not evaluated.
         low: Lower end of its interval, 0 where it has none; ``None`` unless exact, two runs of
             each, and not all of each there at once, as these tell no spread.
         high: Its upper end, infinite where it has none.
@@ -147,9 +150,10 @@ def speed_up(
     check_level(level)
     own, base = median_reach(ours), median_reach(baseline)
     value, bound = None, UNKNOWN
-    # Who is there before the first step has no time to be divided by.
-    if own and base and own.amount > 0 and (own.reached or base.reached):
-        value = base.amount / own.amount
+    if own and own.reached and not own.amount:
+        bound = AT_ONCE  # no time to be divided by
+    elif own and base and (own.reached or base.reached):
+        value = base.amount / own.amount if own.amount else None
         bound = EXACT if base.reached else AT_LEAST
         bound = bound if own.reached else AT_MOST
     low = high = None

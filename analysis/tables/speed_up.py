@@ -25,7 +25,7 @@ from analysis.results.load import Results
 from analysis.results.methods import ONE_EACH
 from analysis.results.suites import NOTHING, Target, Workload, remarks, target_of, trials, workloads
 from analysis.statistics.compare import INCONCLUSIVE
-from analysis.statistics.speedup import EXACT, SpeedUp, reaches, speed_up
+from analysis.statistics.speedup import AT_MOST, AT_ONCE, EXACT, SpeedUp, reaches, speed_up
 from analysis.statistics.summary import Floats
 from analysis.style import metric_label
 
@@ -36,6 +36,8 @@ REACHED = ["target", "reached by reference", "reached by method"]
 TIMES = [text for name in AXES.values() for text in (name, f"interval {name}")]
 SHOWN = ["trials", *REACHED, *TIMES, "incomplete"]
 IN_FULL = [f"{name} {what}" for name in AXES.values() for what in ("bound", "value", "low", "high")]
+WITHOUT = {AT_ONCE: "there from the start", AT_MOST: "the reference alone gets there"}
+"""What is said of a bound without a value; of any other that neither gets there."""
 FURTHER = ["level", "statistic", "interval method"]
 NOTE = (
     "Reached by: how many of the runs, of all that were started; one that diverged counts up to "
@@ -102,7 +104,7 @@ def _row(
 def said(made: SpeedUp) -> str:
     """Say the ratio or its bound: ``at least 1.30×``."""
     if made.value is None:
-        return "neither gets there" if made.n else ""
+        return WITHOUT.get(made.bound, "neither gets there") if made.n else ""
     return (
         f"{number(made.value)}×" if made.bound == EXACT else f"{made.bound} {number(made.value)}×"
     )

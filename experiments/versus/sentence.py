@@ -7,6 +7,12 @@ from experiments.records.verdict import BETTER, LOOKS, UNDECIDED, WITHIN, WORSE
 
 Facts = Mapping[str, Any]
 
+WITHOUT = {
+    "at once": "it is at the target from the start",
+    "at most": "the other one alone reaches the target",
+}
+"""What is said of a speed-up without a value, by its bound."""
+
 
 def sentence(facts: Facts) -> str:
     """Say the verdict on every task, and what it is about.
@@ -84,7 +90,7 @@ def _details(one: Facts, facts: Facts, task: str) -> str:
 
 def _speed_up(made: Facts | None) -> list[str]:
     if made is None or made["value"] is None:
-        return ["neither reaches the target"] if made else []
+        return [WITHOUT.get(made["bound"], "neither reaches the target")] if made else []
     bound = "" if made["bound"] == "exact" else f"{made['bound']} "
     ends = ""
     if made["low"] is not None:

@@ -292,6 +292,8 @@ def speed(*, value: float | None, bound: str = "exact", **interval: float) -> Sp
 LATE = {
     "reference late": (speed(value=2.0, bound="at least"), "at least 2.00×", ""),
     "both late": (speed(value=None, bound="unknown"), "neither gets there", ""),
+    "not evaluated": (speed(value=None, bound="at most"), "the reference alone gets there", ""),
+    "at once": (speed(value=None, bound="at once"), "there from the start", ""),
     "above": (speed(value=2.0, low=1.5, high=np.inf), "2.00×", "1.50 or more"),
     "below": (speed(value=2.0, low=0.0, high=3.0), "2.00×", "up to 3.00"),
     "both": (speed(value=2.0, low=0.0, high=np.inf), "2.00×", "open on both sides"),

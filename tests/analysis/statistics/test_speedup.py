@@ -116,7 +116,9 @@ BOUNDS = {
     "method late": ([Reach(40, False)], times(10), "at most", 0.25),
     "both late": ([NEVER], [NEVER], "unknown", None),
     "no runs": ([], times(1), "unknown", None),
-    "there from the start": (times(0), times(1), "unknown", None),
+    "there from the start": (times(0), times(1), "at once", None),
+    "there from the start alone": (times(0), [NEVER], "at once", None),
+    "never evaluated": ([Reach(0.0, False)], times(1), "at most", None),
 }
 
 

@@ -83,7 +83,18 @@ def test_it_names_interval_speed_up_cost_and_what_the_claim_is_about():
             {"speed_up": {**RESULT["speed_up"], "bound": "at least", "low": None}},
             "; at least 1.4 times",
         ),
-        ({"speed_up": {**RESULT["speed_up"], "value": None}}, "; neither reaches the target;"),
+        (
+            {"speed_up": {**RESULT["speed_up"], "value": None, "bound": "unknown"}},
+            "; neither reaches the target;",
+        ),
+        (
+            {"speed_up": {**RESULT["speed_up"], "value": None, "bound": "at most"}},
+            "; the other one alone reaches the target;",
+        ),
+        (
+            {"speed_up": {**RESULT["speed_up"], "value": None, "bound": "at once"}},
+            "; it is at the target from the start;",
+        ),
     ],
 )
 def test_every_way_to_end_has_its_words(changes, text):
