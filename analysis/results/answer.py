@@ -25,6 +25,7 @@ from experiments.records.schema import roots
 from experiments.records.verdict import FILE, FOLDER
 from experiments.system.output import plain_line
 
+_METHODS = ("optimizer", "against")
 EACH = 3
 """Up to so many blocks of runs have a sentence each; more are counted first."""
 
@@ -93,10 +94,12 @@ def _with_versions(block: _Block, ambiguous: pd.DataFrame) -> _Block:
 def versus_sentences(runs_dir: Path | None) -> list[str]:
     """Read what ``make versus`` said of comparisons that are not void; what is damaged says none.
 
+    Of several that share a method each says so: one of many is soon decided by chance.
+
     Args:
         runs_dir: Folder of the run records.
     """
-    found = []
+    found: list[tuple[str, set[str]]] = []
     places = roots(runs_dir) if runs_dir else []
     for path in (path for place in places for path in sorted((place / FOLDER).glob(f"*/{FILE}"))):
         try:
@@ -105,8 +108,15 @@ def versus_sentences(runs_dir: Path | None) -> list[str]:
             continue
         if isinstance(facts, Mapping) and not facts.get("void"):
             text = facts.get("sentence")
-            found += [plain_line(text)] if isinstance(text, str) and text else []
-    return found
+            pair = {name for key in _METHODS if isinstance(name := facts.get(key), str)}
+            found += [(plain_line(text), pair)] if isinstance(text, str) and text else []
+    beside = [sum(bool(pair & other) for _, other in found) for _, pair in found]
+    return [
+        text
+        + f" One of {count} comparisons here that share a method: each errs by itself."
+        * (count > 1)
+        for (text, _), count in zip(found, beside, strict=True)
+    ]
 
 
 def _counted(blocks: Sequence[_Block]) -> str:

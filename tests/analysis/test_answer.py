@@ -285,6 +285,23 @@ def test_what_versus_said_stands_first_word_for_word(
     assert second.startswith("On digits, nothing can be compared")
 
 
+def test_comparisons_that_share_a_method_say_how_many_they_are(said: Any, runs_dir: Path) -> None:
+    for name, ours, theirs, void in (
+        ("a", "adam", "sgd", None),
+        ("b", "kfac", "sgd", None),
+        ("c", "muon", "soap", None),
+        ("d", "lion", "sgd", "tuned again"),
+    ):
+        text = f"{ours} is better than {theirs}."
+        versus(runs_dir, name, sentence=text, optimizer=ours, against=theirs, void=void)
+    more = "One of 2 comparisons here that share a method: each errs by itself."
+    assert said().sentences == (
+        f"adam is better than sgd. {more}",
+        f"kfac is better than sgd. {more}",
+        "muon is better than soap.",
+    )
+
+
 def test_a_leader_that_is_behind_over_the_common_seeds_says_so(method: Any, said: Any) -> None:
     method("adam", [95.0, 95.2, 99.9, 99.8])
     method("sgd", [95.5, 95.6])
