@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.published.verdict import beside, verdicts
 from analysis.render import NONE_OF_RUNS, Cell, value_text
-from analysis.results.load import Absent, Results
+from analysis.results.load import Absent, Results, once
 from analysis.statistics.summary import Summary
 
 ROWS = ["dataset", "model"]
@@ -31,8 +31,7 @@ def published_table(results: Results, number: int, *, setting: bool = False) -> 
         Index ``ROWS`` (and ``setting``), columns ``COLUMNS``: the published methods, then the rules
         that go by AdaFisher's name without being the published one. Cells are ``Cell``.
     """
-    judged, others = verdicts(results), beside(results)
-    judged, others = (frame[frame["table"] == number] for frame in (judged, others))
+    judged, others = (frame[frame["table"] == number] for frame in _compared(results))
     keys = [*ROWS, "setting"] if setting else ROWS
     cells: dict[tuple[Hashable, ...], dict[str, Cell]] = {}
     for row in judged.to_dict("records"):
@@ -48,6 +47,12 @@ def published_table(results: Results, number: int, *, setting: bool = False) -> 
         command = next(filter(None, judged["command"]), "")
         made.attrs[NONE_OF_RUNS] = Absent("No run stands beside it.", command, "runs a first row")
     return made
+
+
+@once
+def _compared(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Judge every row once for all tables."""
+    return verdicts(results), beside(results)
 
 
 def published_text(row: dict[Any, Any]) -> str:

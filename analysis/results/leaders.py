@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.results.groups import rows_of
-from analysis.results.load import RESULTS, Results
+from analysis.results.load import RESULTS, Results, once
 from analysis.results.suites import is_doubled
 from analysis.statistics.effort import Effort, effort_of
 from analysis.statistics.leader import Best, best
@@ -32,6 +32,7 @@ class LeaderComparison:
     outcome: Best
 
 
+@once
 def leader_comparisons(results: Results) -> list[LeaderComparison]:
     """Compare the rows of the methods within every block in which some run has a result."""
     groups = rows_of(results.groups)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -134,6 +134,7 @@ class Results:
     curves: Mapping[str, Mapping[str, Floats]]
     broken: tuple[str, ...] = ()
     runs_dir: Path | None = None
+    _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def groups(self) -> pd.DataFrame:
@@ -185,6 +186,23 @@ class Results:
                 digest.update(values.tobytes())
         digest.update(self.runs.to_json(orient="records", double_precision=15).encode())
         return digest.digest()
+
+
+Made = TypeVar("Made")
+
+
+def once(make: Callable[[Results], Made]) -> Callable[[Results], Made]:
+    """Keep what is made of results with them, as several tables ask for it; nobody changes it."""
+    name = f"{make.__module__}.{make.__qualname__}"
+
+    @wraps(make)
+    def kept(results: Results) -> Made:
+        if name not in results._made:
+            results._made[name] = make(results)
+        made: Made = results._made[name]
+        return made
+
+    return kept
 
 
 def _series(columns: Mapping[str, Floats], metric: str, axis: str) -> tuple[Floats, Floats] | None:

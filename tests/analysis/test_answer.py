@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import nct, t, ttest_rel
 
 from analysis.results.answer import Answer, answer
+from analysis.results.leaders import leader_comparisons
 from analysis.results.load import load_results
 from tests.support.calibrations import made_up
 
@@ -300,6 +301,14 @@ def test_comparisons_that_share_a_method_say_how_many_they_are(said: Any, runs_d
         f"kfac is better than sgd. {more}",
         "muon is better than soap.",
     )
+
+
+def test_the_leaders_are_compared_once_for_all_that_ask(method: Any, runs_dir: Path) -> None:
+    method("adam", BEST)
+    method("sgd", NEXT)
+    results = load_results(runs_dir)
+    assert leader_comparisons(results) is leader_comparisons(results)
+    assert leader_comparisons(load_results(runs_dir)) is not leader_comparisons(results)
 
 
 def test_a_leader_that_is_behind_over_the_common_seeds_says_so(method: Any, said: Any) -> None:
