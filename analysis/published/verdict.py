@@ -43,7 +43,8 @@ would decide it if mean and spread stayed as they are. All runs diverged, {FEWES
 differs, on the worse side. Not comparable: there are runs, but of other data, another model, \
 tokenisation or protocol, or the row is of other hardware or of the literature. Each row is \
 judged alone: of rows whose true difference is the margin, one in forty is said to be reproduced \
-and one to differ."""
+and one to differ. That holds for a number of seeds fixed beforehand: who adds seeds until a row \
+is decided errs more often."""
 COLUMNS = {
     "table": "number of the published table",
     "dataset": "as in published.csv",

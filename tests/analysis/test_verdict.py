@@ -98,6 +98,10 @@ def test_seeds_that_do_not_vary_are_no_evidence(seeds: Any, judged: Any) -> None
     assert judged()["outcome"] == "inconclusive"
 
 
+def test_the_rule_says_that_it_holds_for_seeds_that_were_fixed_beforehand() -> None:
+    assert "who adds seeds until a row is decided errs more often" in RULE
+
+
 def test_a_wide_spread_asks_for_more_seeds(seeds: Any, judged: Any) -> None:
     seeds([94.2, 94.9, 95.5])
     row = judged()
