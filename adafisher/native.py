@@ -109,9 +109,10 @@ def threads(elements: int) -> int:
 @cache
 def _has_one_pool() -> bool:
     """Tell whether the library's threads are torch's; two pools would fight for the cores."""
-    torch_itself = Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"
+    loaded, torch_itself = library(), Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"
+    assert loaded is not None
     try:
-        asked = [x.omp_get_max_threads for x in (library(), ctypes.CDLL(str(torch_itself)))]
+        asked = [x.omp_get_max_threads for x in (loaded, ctypes.CDLL(str(torch_itself)))]
     except (AttributeError, OSError):  # built without threads, or another system
         return False
     ours, theirs = (ctypes.cast(function, ctypes.c_void_p).value for function in asked)
