@@ -23,6 +23,7 @@ from experiments.engine.evaluation import forward
 from experiments.engine.loop import Trainer
 from experiments.engine.ranks import Ranks
 from experiments.records.calibration import Calibration
+from experiments.system import process
 from experiments.tasks.batches import mapped, rows
 from experiments.tasks.task import Task
 
@@ -108,7 +109,8 @@ def _cycles_collected() -> Iterator[None]:
 
     What was there before is not searched: that takes longer than the steps of a small model.
     """
-    is_frozen = gc.get_freeze_count() > 0  # in a run that a server forked
+    # To count what is frozen takes as long as some steps.
+    is_frozen = process.started == "forked"
     if not is_frozen:
         gc.freeze()
     try:

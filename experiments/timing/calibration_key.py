@@ -3,6 +3,8 @@
 import functools
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -160,10 +162,9 @@ def _code(section: Section) -> list[Any]:
     target = str(section.arguments.get("_target_", ""))
     module = target.rpartition(".")[0]
     top = module.partition(".")[0]
-    if top == "adafisher":
-        from adafisher import native
-
-        return [_checksum(_ROOT / top), native.library() is not None]
+    if top == "adafisher":  # what decides whether it has its C library
+        compiler = shutil.which((os.environ.get("CC") or "cc").split()[0]) is not None
+        return [_checksum(_ROOT / top), os.environ.get("ADAFISHER_NATIVE"), compiler]
     if top == "experiments":  # with what its neighbours have for it
         return [_checksum((_ROOT / module.replace(".", "/")).parent)]
     try:

@@ -13,6 +13,7 @@ import shutil
 import socket
 import ssl
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from types import ModuleType
@@ -24,6 +25,7 @@ from experiments.system import log
 
 _PROBE_SECONDS = 2.0  # for each of its addresses
 _ASK_AGAIN_SECONDS = 300.0  # in a sweep, whose every run would wait so long for the same
+_LOOK_SECONDS = 0.005
 _GATEWAY_FAULTS = (502, 503, 504)  # what a proxy says that does not get through
 
 
@@ -36,7 +38,24 @@ def library() -> ModuleType:
         os.environ["HOME"] = _home()
     import wandb
 
+    _look_often_for_the_service()
     return wandb
+
+
+def _look_often_for_the_service() -> None:
+    """Have W&B look for its service, which is there after some 50 ms, every few of them.
+
+    It sleeps 0.2 seconds between two looks, a third of what a short run costs. A service that the
+    runs of a sweep shared would save as much, and would know a run that was killed as one that is
+    alive. Where W&B has no such sleep any more, nothing is done.
+    """
+    from wandb.sdk.lib.service import service_port_file
+
+    def sleep(seconds: float) -> None:
+        time.sleep(min(seconds, _LOOK_SECONDS))
+
+    if hasattr(service_port_file, "_SLEEP"):
+        service_port_file._SLEEP = sleep  # type: ignore[assignment]
 
 
 def _home() -> str:

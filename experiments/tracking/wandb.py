@@ -12,9 +12,10 @@ from experiments.errors import UserError
 from experiments.tracking import offline, server
 from experiments.tracking.mirror import Mirror, Row, Subject, runs_dir_of
 
-# By a run that is mirrored; before it, where a process is forked for it. `init` loads the second,
-# for a second and more where torch is loaded, as each class of it looks through all modules.
-LOADED_LATE = ("wandb", "wandb.sdk.launch")
+# By a run that is mirrored; before it, where a process is forked for it. `init` loads the others,
+# the second for a second and more where torch is loaded, as each class of it looks through all
+# modules.
+LOADED_LATE = ("wandb", "wandb.sdk.launch", "requests")
 
 MODES = ("auto", "online", "offline", "none")
 SWEEP_VARIABLE = "WANDB_SWEEP_ID"
@@ -23,7 +24,6 @@ _INIT_SECONDS = 10.0
 _FINISH_SECONDS = 8.0  # W&B spends it twice where the server is gone: at the end and at the exit
 _REPORT_SECONDS = 120.0  # a report has figures to upload, and no process waits for it
 _WRITE_SECONDS = 5.0
-_LOOK_SECONDS = 0.005
 
 
 class WandbMirror(Mirror):
@@ -166,7 +166,6 @@ def _open(
     subject: Subject, project: str, entity: str | None, *, offline_because: str | None
 ) -> Mirror:
     wandb = server.library()
-    _look_often_for_the_service()
     # An agent has made the W&B run, in the project of its sweep: W&B takes it from the environment.
     place: dict[str, Any] = {"project": project, "entity": entity, "id": subject.id}
     earlier = [log for log in offline.logs(subject.folder) if log.run_id == wandb_id(subject)]
@@ -210,22 +209,6 @@ def _open(
         offline_because=offline_because,
         earlier=earlier,  # this attempt mirrors their rows anew, from the record
     )
-
-
-def _look_often_for_the_service() -> None:
-    """Have W&B look for its service, which is there after some 50 ms, every few of them.
-
-    It sleeps 0.2 seconds between two looks, a third of what a short run costs. A service that the
-    runs of a sweep shared would save as much, and would know a run that was killed as one that is
-    alive. Where W&B has no such sleep any more, nothing is done.
-    """
-    from wandb.sdk.lib.service import service_port_file
-
-    def sleep(seconds: float) -> None:
-        time.sleep(min(seconds, _LOOK_SECONDS))
-
-    if hasattr(service_port_file, "_SLEEP"):
-        service_port_file._SLEEP = sleep  # type: ignore[assignment]
 
 
 def _forget_session() -> None:

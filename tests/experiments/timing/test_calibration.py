@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from adafisher import native
 from experiments.config import compose, named
 from experiments.engine.build import build_task
 from experiments.errors import UserError
@@ -98,7 +97,11 @@ def test_what_changes_the_cost_is_not_known(make_config, cached, change):
 
 
 def without_the_library(patch):
-    patch.setattr(native, "library", lambda: None)
+    patch.setenv("ADAFISHER_NATIVE", "0")
+
+
+def without_a_compiler(patch):
+    patch.setenv("CC", "/nowhere/cc")
 
 
 def with_other_code(patch):
@@ -109,7 +112,9 @@ def with_another_package(patch):
     patch.setattr(calibration_key.metadata, "version", lambda name: "9.9")
 
 
-@pytest.mark.parametrize("change", [without_the_library, with_other_code, with_another_package])
+@pytest.mark.parametrize(
+    "change", [without_the_library, without_a_compiler, with_other_code, with_another_package]
+)
 def test_what_was_measured_with_other_code_is_not_known(config, cached, monkeypatch, change):
     """Adam is torch's, its reference AdaFisher is of this repository."""
     assert calibration.known(config, config.runs_dir) is not None

@@ -54,7 +54,8 @@ def test_an_unknown_mode_is_refused():
 
 
 def test_wandb_does_not_sleep_while_its_service_is_there(monkeypatch, tmp_path):
-    mirror._look_often_for_the_service()
+    monkeypatch.setattr(service_port_file, "_SLEEP", time.sleep)
+    server.library()  # as whoever asks W&B for anything does, and so starts it
     slept = []
     monkeypatch.setattr(time, "sleep", slept.append)
     with pytest.raises(service_port_file.ServicePollForTokenError):
