@@ -102,7 +102,7 @@ class ForwardHook(Hook):
             return
         if output.requires_grad and torch.is_grad_enabled() and capture.wants(layer):
             x = args[0] if args else _input_of(kwargs)
-            if not layer.rule.fits(layer.module, x, output):
+            if x is None or not layer.rule.fits(layer.module, x, output):
                 return
             capture.watch(layer, x, output, module=module)
 
@@ -236,12 +236,10 @@ class AccumulateGradHook:
             capture.pool_rows(layer.roles()[self._position][1])
 
 
-def _input_of(kwargs: dict[str, Any]) -> Tensor:
-    """Find the input among keyword arguments: by its name, or as the first tensor."""
-    if "input" in kwargs:
-        found: Tensor = kwargs["input"]
-        return found
-    return next(value for value in kwargs.values() if isinstance(value, Tensor))
+def _input_of(kwargs: dict[str, Any]) -> Any:
+    """Find the input among keyword arguments: by its name, or as the first tensor, if any is."""
+    tensors = (value for value in kwargs.values() if isinstance(value, Tensor))
+    return kwargs["input"] if "input" in kwargs else next(tensors, None)
 
 
 @torch._disable_dynamo

@@ -210,8 +210,8 @@ def schedule_arguments(budget: Mapping[str, Any], stated: Mapping[str, Any]) -> 
         budget: The section of the config.
         stated: The schedule's own.
     """
-    changed = {"per": "step"} if "per" in stated and budget.get(SCHEDULE_PER) == "step" else {}
-    return {**stated, **changed}
+    by_steps = budget.get(SCHEDULE_PER) == "step" and stated.get("per") == "epoch"
+    return {**stated, "per": "step"} if by_steps else dict(stated)
 
 
 def reference(budget: Mapping[str, Any]) -> str | None:

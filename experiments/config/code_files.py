@@ -6,6 +6,7 @@ causes a file to be run.
 
 import hashlib
 import importlib.util
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from experiments.errors import UserError, one_line
 
 Files = Mapping[str, Mapping[str, str]]
 
-_SHA256 = "__sha256__"
+_SHA256, _DRAWS = "__sha256__", "__draws__"
 
 
 def describe(path: Path) -> dict[str, str]:
@@ -46,9 +47,9 @@ def load(files: Files | None) -> None:
             _run(name, path, content)
 
 
-def is_typed(module: str) -> bool:
-    """Tell whether a module that is loaded is a file that was typed."""
-    return hasattr(sys.modules.get(module), _SHA256)
+def names_generators(module: str) -> bool:
+    """Tell whether a module is a file that was typed and names numpy's or Python's generators."""
+    return getattr(sys.modules.get(module), _DRAWS, False)
 
 
 def _digest(content: bytes) -> str:
@@ -91,3 +92,4 @@ def _run(name: str, path: Path, content: bytes) -> None:
         said = f"{type(error).__name__}: {one_line(error)}"
         raise UserError(f"{path}: it cannot be run; {said.rstrip('.')}.") from error
     setattr(module, _SHA256, _digest(content))
+    setattr(module, _DRAWS, re.search(rb"\b(numpy|random)\b", content) is not None)

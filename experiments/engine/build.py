@@ -4,6 +4,7 @@ import copy
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -319,5 +320,7 @@ def _call(chosen: str, maker: Callable[..., Any], *args: Any, **kwargs: Any) -> 
     except Exception as error:
         if refusal(error) or failures.is_out_of_memory(error) or is_lost(error):
             raise
-        said = one_line(error) if str(error) else traceback.extract_tb(error.__traceback__)[-1].line
-        raise UserError(f"{chosen}: {type(error).__name__}: {said}") from error
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        said = (one_line(error) if str(error) else str(at.line)).rstrip(".")
+        place = f"line {at.lineno} of {Path(at.filename).name}"
+        raise UserError(f"{chosen}: {type(error).__name__}: {said} ({place})") from error

@@ -108,15 +108,16 @@ class StepStream:
 def _may_draw(optimizer: Optimizer) -> bool:
     """Tell whether the code of an optimizer has Python's or numpy's generators within reach.
 
-    A file that was typed has whatever it imports. A class of a library has what its module names,
-    or a module that this one names, and so on, in whatever form; not what a function imports.
+    A file that was typed has whatever it names anywhere. A class of a library has what its module
+    names, or a module that this one names, and so on, in whatever form; not what a function
+    imports.
     """
     left = [kind.__module__ for kind in type(optimizer).__mro__]
     seen: set[str] = set()
     while left:
         name = left.pop()
         package = name.partition(".")[0]
-        if package in _DRAWN_FROM or code_files.is_typed(name):
+        if package in _DRAWN_FROM or code_files.names_generators(name):
             return True
         if package not in _QUIET and name not in seen and name in sys.modules:
             seen.add(name)

@@ -122,9 +122,11 @@ def _check_sums(config: RunConfig, task: Task, outputs: Any, targets: Any) -> No
             if not isinstance(sums[0], Tensor) or sums[0].dim():
                 continue
             once, again = map(float, sums)
+            if float(function(outputs, targets)) != once:  # it draws
+                continue
         except Exception:  # no such batch; or a fault of the metric, which is told below
             continue
-        if abs(once) > NEARLY_ZERO and again / once < 0.75 * growth:
+        if abs(once) > NEARLY_ZERO and 0 < again / once < 0.75 * growth:
             what = "loss" if name == LOSS else f"metric {name!r}"
             raise UserError(
                 f"Invalid {what} of task {config.task.name!r}: {once:.4g} for a batch, and "
@@ -144,7 +146,8 @@ def _check_likelihood(config: RunConfig, task: Task, outputs: Any, targets: Any)
     if likelihood is None or likelihood.name not in _PARTITIONS:
         return
     predicted = _tried(config, "predicted", partial(objective.predicted, outputs, targets))
-    if not isinstance(predicted, Tensor):
+    tensors = [part for part in leaves(outputs) if isinstance(part, Tensor)]
+    if not isinstance(predicted, Tensor) or not any(map(Tensor.is_floating_point, tensors)):
         return
     partition = partial(_PARTITIONS[likelihood.name], likelihood.precision)
 
@@ -153,8 +156,9 @@ def _check_likelihood(config: RunConfig, task: Task, outputs: Any, targets: Any)
         torch.manual_seed(0)  # of a loss that draws as well
         z = mapped(partial(_moved, moved=moved), outputs)
         free = [part for part in leaves(z) if isinstance(part, Tensor) and part.requires_grad]
-        rows = objective.predicted(z, targets)
+        z = mapped(Tensor.clone, z)  # a loss may change outputs in place, as those of a model
         total = objective.total(z, targets)
+        rows = objective.predicted(z, targets)
         loss = torch.autograd.grad(total, free, allow_unused=True, materialize_grads=True)
         formula = torch.autograd.grad(partition(rows), free, allow_unused=True)
         # Of outputs that are not predicted, as the mean and variance of a code, it says nothing.

@@ -122,9 +122,8 @@ def _migrated(run: Run) -> str | None:
         return "another process has it"
     with folder.lock():
         try:
-            now = load_run(
-                run.path
-            )  # it may have been trained on, or migrated, since it was listed
+            # It may have been trained on, or migrated, since it was listed.
+            now = load_run(run.path)
         except BrokenRecordError:
             return "it cannot be read any more"
         return migrate(now) if now.schema < SCHEMA else None

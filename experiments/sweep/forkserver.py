@@ -45,9 +45,11 @@ def serve(channel: socket.socket) -> None:
     load(_NEEDED)
     from experiments.engine import machine
     from experiments.system import checkout
+    from experiments.timing import calibration_key
 
     checkout.version()  # of the code that was loaded, whatever is edited meanwhile
     machine.software()
+    calibration_key.remember_code()
     looked_at = 0
     while message := channel.recv(MESSAGE_BYTES):
         request = json.loads(message)

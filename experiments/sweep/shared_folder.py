@@ -114,7 +114,7 @@ class SweepFolder:
 
     def begun(self) -> set[int]:
         """Tell which jobs began, of those that no earlier sweep had finished."""
-        return Begun(self).read()
+        return {int(path.stem) for path in self.path.glob("[0-9]*.json")}
 
     def started(self) -> int:
         """Count the jobs that began."""
@@ -159,7 +159,7 @@ class Growing:
 
 
 class Begun:
-    """Which jobs of a sweep began, for who asks often.
+    """Which jobs of a sweep began, for who asks often and only shows it.
 
     Args:
         shared: The sweep's folder.
@@ -171,7 +171,8 @@ class Begun:
 
     def read(self) -> set[int]:
         """Tell which began, as ``SweepFolder.begun`` does."""
-        self._found.update(map(int, self._listed.lines()))
+        # Machines that share a disk may write over one another's lines.
+        self._found.update(int(line) for line in self._listed.lines() if line.isdigit())
         return self._found
 
 

@@ -19,9 +19,7 @@ from experiments.system import memory
 
 _POLL_SECONDS = 0.2
 _LOCK_SECONDS = 1.0  # in which the processes that a dead one had started are gone too
-_KNOWN_PACKAGES = (
-    *("adafisher", "experiments", "pytorch_optimizer", "schedulefree", "timm", "torch"),
-)
+_KNOWN_PACKAGES = {"adafisher", "experiments", "pytorch_optimizer", "schedulefree", "timm", "torch"}
 
 
 def run_child(

@@ -173,6 +173,12 @@ def _code(section: Section) -> list[Any]:
         return []
 
 
+def remember_code() -> None:
+    """Take the checksums now: of the code that is loaded, whatever is edited meanwhile."""
+    for folder in ("adafisher", "experiments/models", "experiments/optimizers"):
+        _checksum(_ROOT / folder)
+
+
 @functools.cache
 def _checksum(folder: Path) -> str:
     files = [file for file in sorted(folder.rglob("*")) if file.suffix in (".c", ".py")]

@@ -173,7 +173,9 @@ def test_whatever_a_constructor_raises_is_one_line(mine: Path, body: str, line: 
     section = composed(f"{mine}:Raising").optimizer
     with pytest.raises(UserError) as told:
         build_optimizer(section, torch.nn.Linear(2, 2))
-    assert str(told.value) == f"optimizer={mine.stem}.Raising: {line}"
+    number = mine.read_text().splitlines().index(f"        {body}") + 1
+    place = "" if "ValueError" in body else f" (line {number} of {mine.name})"
+    assert str(told.value) == f"optimizer={mine.stem}.Raising: {line}{place}"
 
 
 @pytest.mark.parametrize("error", ["MemoryError()", "RuntimeError('can\\'t allocate memory')"])

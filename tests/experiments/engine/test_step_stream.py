@@ -138,12 +138,17 @@ def test_a_generator_is_seen_in_whatever_form_a_library_has_it(line, tmp_path, m
     assert streams(made) == {"cpu", "python", "numpy"}
 
 
-def test_a_file_that_was_typed_may_import_a_generator_as_it_steps(tmp_path):
-    path = tmp_path / "imports_later.py"
-    path.write_text(CLASS)
+@pytest.mark.parametrize(
+    ("line", "drawn"),
+    [("    def noise(self): import numpy", {"cpu", "python", "numpy"}), ("", {"cpu"})],
+    ids=["it steps", "never"],
+)
+def test_a_file_that_was_typed_may_import_a_generator_as(line, drawn, tmp_path):
+    path = tmp_path / f"imports_later_{len(drawn)}.py"
+    path.write_text(CLASS + line)
     code_files.load({path.stem: code_files.describe(path)})
     made = sys.modules[path.stem].Mine([torch.zeros(1, requires_grad=True)], lr=0.1)
-    assert streams(made) == {"cpu", "python", "numpy"}
+    assert streams(made) == drawn
 
 
 @pytest.mark.parametrize("name", commandline.choices("optimizer"))

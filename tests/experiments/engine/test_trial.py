@@ -139,6 +139,7 @@ def test_a_constant_of_the_file_may_be_a_buffer_of_every_model(tmp_path: Path):
 
 SUMS = {
     "a sum": "loss = lambda *pair: square(*pair).sum()",
+    "what draws": "loss = lambda *pair: torch.rand(()) * square(*pair).mean()",
     "a sum of what hangs together": "loss = lambda z, y: -torch.log_softmax(z @ y.T, 1).trace()",
     "a mean of one term a batch": (
         "return task(model=model, loss=lambda *pair: square(*pair).mean(), metrics=metrics,"
@@ -224,6 +225,7 @@ CE, BCE = "nn.functional.cross_entropy", "nn.functional.binary_cross_entropy_wit
 LIKELIHOODS = {
     "half the squared error": ("square(*pair) / 2", "GAUSSIAN"),
     "the squared error": ("square(*pair)", "GAUSSIAN, precision=2.0"),
+    "in place": ("square(pair[0].clamp_(-1e9, 1e9), pair[1]) / 2", "GAUSSIAN"),
     "answers": (f"{BCE}({ANSWERS})", "BERNOULLI"),
     "classes": (f"{CE}({CLASSES})", "CATEGORICAL"),
     "smoothed classes": (f"{CE}({CLASSES}, label_smoothing=0.1)", "CATEGORICAL"),
