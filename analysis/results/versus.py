@@ -216,7 +216,7 @@ def main() -> int:
             for name, of in request["tasks"].items()
         }
     except BrokenRecordError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", error=True)
         return 2
     say(dumps(decide(tasks, margin=request["margin"])))
     return 0

@@ -159,7 +159,9 @@ def _check_likelihood(config: RunConfig, task: Task, outputs: Any, targets: Any)
         z = mapped(Tensor.clone, z)  # a loss may change outputs in place, as those of a model
         total = objective.total(z, targets)
         rows = objective.predicted(z, targets)
-        loss = torch.autograd.grad(total, free, allow_unused=True, materialize_grads=True)
+        loss = torch.autograd.grad(
+            total, free, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
         formula = torch.autograd.grad(partition(rows), free, allow_unused=True)
         # Of outputs that are not predicted, as the mean and variance of a code, it says nothing.
         pairs = [pair for pair in zip(loss, formula, strict=True) if pair[1] is not None]

@@ -16,13 +16,15 @@ from experiments.tasks.digits import check
 __all__ = ["FILE", "build", "check"]
 
 FILE = "TELLING_FILE"  # names the file, one line a run
+# As this is loaded, in the process of the run: what a task draws as it is built is seeded.
+UNSEEDED = [torch.initial_seed(), float(numpy.random.random())]
 
 
 def build(**settings: Any) -> Any:
-    """Add a line, before the run has seeded anything, and give the task."""
+    """Add a line, and give the task."""
     facts = {
         "pid": os.getpid(),
-        "unseeded": [torch.initial_seed(), float(numpy.random.random())],
+        "unseeded": UNSEEDED,
         "arguments": sys.argv[1:],
         "threads": len(os.listdir("/proc/self/task")),
         "cuda is lost": torch.cuda._is_in_bad_fork(),
