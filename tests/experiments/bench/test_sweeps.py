@@ -23,7 +23,7 @@ time.sleep(0.3)
 """
     path = tmp_path / "program.py"
     path.write_text(program)
-    asked = sweeps.ask(tmp_path, str(path), until="digits ada")
+    asked = sweeps.ask(tmp_path, str(path), until=("nowhere", "digits ada"))
     assert asked.first_line is not None
     assert 0.3 < asked.first_line < asked.wall - 0.29
     alone = sweeps.ask(tmp_path, "-c", "import time; time.sleep(0.1)")
@@ -55,7 +55,7 @@ def test_both_builds_are_held_against_the_training_of_the_earlier_one() -> None:
     ("words", "message"),
     [
         (["rounds=0"], r"Invalid rounds: 0\. Must be >= 1"),
-        (["done=0"], r"Invalid done: 0\. Must be >= 1"),
+        (["done=1"], r"Invalid done: 1\. Must be >= 2"),
         (["before=no-such-commit"], r"Invalid before: 'no-such-commit'\. fatal: invalid reference"),
     ],
 )
