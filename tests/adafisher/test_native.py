@@ -332,6 +332,7 @@ def test_other_compilers_build_it_too(
 @built
 def test_a_second_pool_of_threads_in_the_process_changes_nothing() -> None:
     """scikit-learn brings an OpenMP of its own along, which torch does not use."""
+    pytest.importorskip("sklearn")
     code = (
         "from adafisher import native\n"
         "import ctypes, torch\n"
