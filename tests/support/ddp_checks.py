@@ -99,6 +99,7 @@ def scaled_beside_an_empty_share(_folder: Path) -> None:
         shared.whole.step()
         for optimizer in (shared.whole, shared.optimizer):
             optimizer.zero_grad()
+        shared.count += 1
         shared.compare()
 
 
