@@ -163,7 +163,8 @@ def _code(section: Section) -> list[Any]:
     module = target.rpartition(".")[0]
     top = module.partition(".")[0]
     if top == "adafisher":  # what decides whether it has its C library
-        compiler = shutil.which((os.environ.get("CC") or "cc").split()[0]) is not None
+        command = os.environ.get("CC", "").split() or ["cc"]
+        compiler = shutil.which(command[0]) is not None
         return [_checksum(_ROOT / top), os.environ.get("ADAFISHER_NATIVE"), compiler]
     if top == "experiments":  # with what its neighbours have for it
         return [_checksum((_ROOT / module.replace(".", "/")).parent)]

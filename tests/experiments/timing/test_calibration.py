@@ -117,6 +117,7 @@ def with_another_package(patch):
 )
 def test_what_was_measured_with_other_code_is_not_known(config, cached, monkeypatch, change):
     """Adam is torch's, its reference AdaFisher is of this repository."""
+    monkeypatch.setenv("CC", " ")  # names no other compiler than none at all
     assert calibration.known(config, config.runs_dir) is not None
     change(monkeypatch)
     assert calibration.known(config, config.runs_dir) is None
